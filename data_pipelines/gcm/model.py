@@ -1,0 +1,119 @@
+"""The atmospheric model: Dinosaur's spectral core and SPEEDY physics, as packaged by JCM 3.0.0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float
+
+SIGMA_LAYERS = 8
+TIME_STEP_MINUTES = {21: 40, 31: 40, 42: 30, 63: 24}
+# JCM's rest state weighs a global mean sea level pressure of 1029 hPa; the Earth's is 1011 hPa.
+EXCESS_LOG_PRESSURE = 0.0176
+NOISE_WAVENUMBER = 21
+
+
+class Weather(NamedTuple):
+    """Holds all that one trajectory needs to go on; with a leading axis, all that several need.
+
+    `dynamics` is the spectral state, `physics` what SPEEDY carries between its steps, `clock` the date,
+    `steps` the number of time steps since the start (SPEEDY renews its radiation every few steps), and
+    `precipitation` what fell in the last six hours, in m on the model's Gaussian grid.
+    """
+
+    dynamics: Any
+    physics: Any
+    clock: Any
+    steps: Any
+    precipitation: Any
+
+
+@dataclass(frozen=True)
+class AtmosphericModel:
+    """Wraps a JCM model with the Earth's orography, coasts, and climatology of sea, ice, soil and snow."""
+
+    jcm: Any
+    forcing: Any
+    step: Callable[[Any, Any, Any], tuple[Any, Any]]
+
+    @classmethod
+    def build(cls, truncation: int) -> AtmosphericModel:
+        """Builds the model at a spectral truncation; its boundary data come with the package.
+
+        Raises:
+            ValueError: no stable time step is known at this truncation.
+        """
+        from jcm.forcing import ForcingData
+        from jcm.model import Model
+        from jcm.physics.speedy.speedy_coords import get_speedy_coords
+        from jcm.terrain import TerrainData
+
+        if truncation not in TIME_STEP_MINUTES:
+            raise ValueError(f"Expected a truncation among {list(TIME_STEP_MINUTES)}, got {truncation}.")
+        source = resources.files("jcm.data.bc") / ("t30/clim" if truncation <= 31 else "t63")
+        coords = get_speedy_coords(layers=SIGMA_LAYERS, spectral_truncation=truncation)
+        terrain = TerrainData.from_file(source / "terrain.nc", coords=coords)
+        forcing = ForcingData.from_file(source / "forcing.nc", coords=coords, align_mode="wrap_year")
+        model = Model(coords=coords, terrain=terrain, time_step=TIME_STEP_MINUTES[truncation])
+        # Private in JCM: its public entry points save output on the model's own grid and levels only.
+        return cls(model, forcing, model._get_op_split_step_fn(forcing))
+
+    @property
+    def time_step_s(self) -> int:
+        """Returns the time step in seconds."""
+        return int(self.jcm.dt_si.m)
+
+    @property
+    def horizontal(self) -> Any:
+        """Returns Dinosaur's spectral and Gaussian grid."""
+        return self.jcm.coords.horizontal
+
+    @property
+    def sigma(self) -> npt.NDArray[np.float32]:
+        """Returns the layer centres as a fraction of the surface pressure, top first."""
+        return np.asarray(self.jcm.coords.vertical.centers, np.float32)
+
+    def at_rest(self, start: np.datetime64) -> Weather:
+        """Returns an isothermal atmosphere at rest with the Earth's dry mass, at a date."""
+        from jcm.date import to_datetime
+
+        dynamics, physics = self.jcm.bootstrap_state()
+        lighter = self.horizontal.to_modal(jnp.full((1, *self.horizontal.nodal_shape), -EXCESS_LOG_PRESSURE))
+        clock = to_datetime(str(np.datetime_as_string(start, unit="s")))
+        return Weather(
+            dynamics.replace(log_surface_pressure=dynamics.log_surface_pressure + lighter),
+            physics,
+            jax.tree.map(lambda number: jnp.asarray(number, jnp.int32), clock),
+            jnp.int32(0),
+            jnp.zeros(self.horizontal.nodal_shape),
+        )
+
+    def with_noise(self, weather: Weather, rng: np.random.Generator, *, amplitude_k: float) -> Weather:
+        """Adds random temperatures of large scale with root mean square `amplitude_k`."""
+        temperature = weather.dynamics.temperature_variation
+        shape = (temperature.shape[0], *self.horizontal.nodal_shape)
+        noise = self.horizontal.to_modal(jnp.asarray(rng.standard_normal(shape), jnp.float32))
+        total_wavenumber = jnp.asarray(self.horizontal.modal_axes[1])
+        noise = self.horizontal.clip_wavenumbers(noise * (total_wavenumber <= NOISE_WAVENUMBER))
+        scale = amplitude_k / jnp.sqrt(jnp.mean(self.horizontal.to_nodal(noise) ** 2))
+        return weather._replace(
+            dynamics=weather.dynamics.replace(temperature_variation=temperature + noise * scale)
+        )
+
+    def pressure_velocity(self, dynamics: Any) -> Float[jax.Array, "sigma lon lat"]:
+        """Returns Dp/Dt in Pa s-1 at the layer centres of the Gaussian grid."""
+        # Private in JCM: the public way computes all of a gridpoint state around it.
+        velocity: jax.Array = self.jcm.dycore._compute_omega(dynamics)
+        return velocity
+
+
+def stack(trajectories: list[Weather]) -> Weather:
+    """Joins trajectories along a new leading axis."""
+    return Weather(*jax.tree.map(lambda *leaves: jnp.stack(leaves), *trajectories))

@@ -1,0 +1,175 @@
+"""From a model state to the fields of the ERA5 store on a regular grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float
+
+from data_pipelines.gcm.model import AtmosphericModel, Weather
+from data_pipelines.gcm.pressure import (
+    GAS_CONSTANT,
+    GRAVITY,
+    PressureInterpolator,
+    fill_scalar_poles,
+    fill_vector_poles,
+    sea_level_pressure,
+    virtual_temperature,
+)
+from ladcast.grid import Grid
+
+Fields = dict[str, Float[jax.Array, "*level lon lat"]]
+
+# SPEEDY's surface wind is this part of the wind in the lowest layer (Kucharski et al. 2013).
+SURFACE_WIND_FRACTION = 0.95
+ROUGHNESS_LAND_M = 0.1
+ROUGHNESS_SEA_M = 1.5e-4
+FREEZING_SEA_K = 271.46
+
+
+@dataclass(frozen=True)
+class OutputOperator:
+    """Computes all fields of one state: `(level, lon, lat)` and `(lon, lat)`, SI units, ERA5 names.
+
+    Spectral fields are evaluated at the points of `grid` (no interpolation); fields that exist only on the
+    model's Gaussian grid are interpolated bilinearly.
+    """
+
+    model: AtmosphericModel
+    grid: Grid
+    levels_hpa: tuple[int, ...]
+    target: Any
+    longitude_weights: npt.NDArray[np.float32]
+    latitude_weights: npt.NDArray[np.float32]
+
+    @classmethod
+    def build(cls, model: AtmosphericModel, grid: Grid, levels_hpa: tuple[int, ...]) -> OutputOperator:
+        """Prepares the synthesis on `grid`, which has both poles or none."""
+        from dinosaur.spherical_harmonic import Grid as SpectralGrid
+
+        gaussian = model.horizontal
+        rows, columns = grid.shape
+        target = SpectralGrid(
+            longitude_wavenumbers=gaussian.longitude_wavenumbers,
+            total_wavenumbers=gaussian.total_wavenumbers,
+            longitude_nodes=columns,
+            latitude_nodes=rows,
+            latitude_spacing="equiangular_with_poles" if all(grid.pole_rows) else "equiangular",
+            radius=gaussian.radius,
+            spherical_harmonics_impl=gaussian.spherical_harmonics_impl,
+        )
+        points = Grid(_degrees(target.latitudes), _degrees(target.longitudes))
+        if not points.matches(grid):
+            raise ValueError(
+                f"Expected a regular grid such as 64x33 (both poles) or 64x32 (none), got {grid}."
+            )
+        longitude = interpolation_weights(grid.longitude, _degrees(gaussian.longitudes), period=360)
+        latitude = interpolation_weights(grid.latitude, _degrees(gaussian.latitudes))
+        return cls(model, grid, levels_hpa, target, longitude, latitude)
+
+    def __call__(self, weather: Weather) -> Fields:
+        """Returns the fields of one trajectory at its present time."""
+        from jcm.date import DateData
+
+        date = DateData(weather.clock, weather.steps, self.model.time_step_s)
+        sea = self._regrid(self.model.forcing.select(date).sea_surface_temperature)
+        sea = jnp.where(self.land_fraction > 0.5, jnp.nan, jnp.maximum(sea, FREEZING_SEA_K))
+        fields = {
+            **self._dynamical_fields(weather.dynamics),
+            **self._surface_fields(weather.physics["_surface_flux"]),
+            "sea_surface_temperature": sea,
+            "total_precipitation_6hr": jnp.maximum(self._regrid(weather.precipitation), 0),
+        }
+        return {name: field.astype(jnp.float32) for name, field in fields.items()}
+
+    @property
+    def surface_geopotential(self) -> Float[jax.Array, "lon lat"]:
+        """Returns the height of the ground times gravity, in m2 s-2."""
+        height: jax.Array = self.target.to_nodal(self.model.jcm.dycore.primitive.orography)
+        return height * GRAVITY
+
+    @property
+    def land_fraction(self) -> Float[jax.Array, "lon lat"]:
+        """Returns the part of each cell that is land."""
+        return jnp.clip(self._regrid(jnp.asarray(self.model.jcm.terrain.fmask)), 0, 1)
+
+    def fixed_fields(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Returns the fields that do not change with time, `(lon, lat)`."""
+        return {
+            "geopotential_at_surface": np.asarray(self.surface_geopotential, np.float32),
+            "land_sea_mask": np.asarray(self.land_fraction, np.float32),
+        }
+
+    def _dynamical_fields(self, dynamics: Any) -> Fields:
+        from dinosaur.primitive_equations import get_geopotential_on_sigma
+        from dinosaur.spherical_harmonic import vor_div_to_uv_nodal
+
+        jcm, sigma = self.model.jcm, self.model.sigma
+        primitive = jcm.dycore.primitive
+        reference = jnp.asarray(primitive.reference_temperature)[:, None, None]
+        temperature = self.target.to_nodal(dynamics.temperature_variation) + reference
+        humidity = jnp.maximum(self.target.to_nodal(dynamics.tracers["specific_humidity"]), 0)
+        pressure = jnp.exp(self.target.to_nodal(dynamics.log_surface_pressure))[0] * jcm.dycore.constants.p0
+        geopotential = get_geopotential_on_sigma(
+            temperature=temperature,
+            specific_humidity=humidity,
+            nodal_orography=self.surface_geopotential / GRAVITY,
+            sigma=jcm.coords.vertical,
+            gravity_acceleration=primitive.physics_specs.gravity_acceleration,
+            ideal_gas_constant=primitive.physics_specs.R,
+            water_vapor_gas_constant=primitive.physics_specs.R_vapor,
+        )
+        eastward, northward = vor_div_to_uv_nodal(self.target, dynamics.vorticity, dynamics.divergence)
+        to_levels = PressureInterpolator.build(pressure, sigma, np.asarray(self.levels_hpa, np.float32) * 100)
+        virtual = virtual_temperature(temperature, humidity)
+        return {
+            "geopotential": to_levels.geopotential(geopotential, virtual, temperature),
+            "specific_humidity": to_levels.linear(humidity),
+            "temperature": to_levels.temperature(temperature),
+            "u_component_of_wind": to_levels.linear(self._vector(eastward)),
+            "v_component_of_wind": to_levels.linear(self._vector(northward)),
+            "vertical_velocity": to_levels.linear(self._regrid(self.model.pressure_velocity(dynamics))),
+            "mean_sea_level_pressure": sea_level_pressure(
+                pressure, temperature[-1], self.surface_geopotential, lowest_sigma=float(sigma[-1])
+            ),
+            "surface_pressure": pressure,
+        }
+
+    def _surface_fields(self, flux: Any) -> Fields:
+        """Brings the wind of the lowest layer to 10 m by a logarithmic profile of neutral air."""
+        land = jnp.asarray(self.model.jcm.terrain.fmask) > 0.5
+        roughness = jnp.where(land, ROUGHNESS_LAND_M, ROUGHNESS_SEA_M)
+        height = GAS_CONSTANT / GRAVITY * flux.t0 * -np.log(self.model.sigma[-1])
+        profile = jnp.log(10 / roughness) / jnp.log(height / roughness) / SURFACE_WIND_FRACTION
+        return {
+            "10m_u_component_of_wind": self._vector(self._interpolate(flux.u0 * profile)),
+            "10m_v_component_of_wind": self._vector(self._interpolate(flux.v0 * profile)),
+            "2m_temperature": self._regrid(flux.t0),
+        }
+
+    def _interpolate(self, field: Float[jax.Array, "*level x y"]) -> Float[jax.Array, "*level lon lat"]:
+        return jnp.einsum("ax,...xy,by->...ab", self.longitude_weights, field, self.latitude_weights)
+
+    def _regrid(self, field: Float[jax.Array, "*level x y"]) -> Float[jax.Array, "*level lon lat"]:
+        field = self._interpolate(field)
+        return fill_scalar_poles(field) if all(self.grid.pole_rows) else field
+
+    def _vector(self, field: Float[jax.Array, "*level lon lat"]) -> Float[jax.Array, "*level lon lat"]:
+        return fill_vector_poles(field) if all(self.grid.pole_rows) else field
+
+
+def interpolation_weights(
+    targets: tuple[float, ...], sources: tuple[float, ...], *, period: float | None = None
+) -> npt.NDArray[np.float32]:
+    """Returns the matrix `(target, source)` of linear interpolation, constant beyond the outer sources."""
+    columns = [np.interp(targets, sources, unit, period=period) for unit in np.eye(len(sources))]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _degrees(radians: Any) -> tuple[float, ...]:
+    return tuple(np.rad2deg(np.asarray(radians, np.float64)).tolist())

@@ -1,0 +1,100 @@
+"""Reads YAML into frozen dataclasses, strictly: an unknown key is an error that suggests the nearest one.
+
+The schema is the dataclass that uses the numbers, so that no setting is described twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+Schema = TypeVar("Schema")
+
+
+class ConfigError(ValueError):
+    """Reports a configuration that cannot be used: says where, what was expected and what was found."""
+
+
+def load_config(path: Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Schema:
+    """Reads `path` as `schema`; `overrides` are `key.subkey=value` strings that win over the file.
+
+    Fields of type Path are taken relative to the file's folder.
+
+    Raises:
+        ConfigError: the file is missing, or has an unknown or missing key or a value of the wrong type.
+    """
+    import yaml
+
+    if not path.is_file():
+        raise ConfigError(f"No configuration file at {path}.")
+    content = yaml.safe_load(path.read_text())
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold a mapping of settings, got {type(content).__name__}.")
+    for override in overrides:
+        content = _override(content, override)
+    return parse_config(content, schema, where=str(path), folder=path.parent)
+
+
+def parse_config(
+    content: Mapping[str, Any], schema: type[Schema], *, where: str, folder: Path = Path()
+) -> Schema:
+    """Validates plain data as `schema`; raises ConfigError with `where` and the dotted key."""
+    from pydantic import TypeAdapter, ValidationError
+
+    _check_keys(content, schema, where, prefix="")
+    try:
+        parsed = TypeAdapter(schema).validate_python(content)
+    except ValidationError as error:
+        problems = "; ".join(f"'{'.'.join(map(str, e['loc']))}': {e['msg']} (got {e['input']!r})" for e in error.errors())
+        raise ConfigError(f"{where}: {problems}.") from None
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    return _anchor_paths(parsed, folder)
+
+
+def to_plain(config: Any) -> Any:
+    """Converts a dataclass tree to the plain mappings, lists and strings that YAML holds."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {field.name: to_plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    if isinstance(config, (list, tuple)):
+        return [to_plain(item) for item in config]
+    return str(config) if isinstance(config, Path) else config
+
+
+def _check_keys(content: Any, schema: Any, where: str, prefix: str) -> None:
+    if not (dataclasses.is_dataclass(schema) and isinstance(content, Mapping)):
+        return
+    hints = get_type_hints(schema)
+    known = [field.name for field in dataclasses.fields(schema)]
+    for key, value in content.items():
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"Did you mean '{close[0]}'?" if close else f"Known keys: {', '.join(known)}."
+            raise ConfigError(f"{where}: unknown config key '{prefix}{key}'. {hint}")
+        _check_keys(value, hints[key], where, f"{prefix}{key}.")
+
+
+def _override(content: dict[str, Any], override: str) -> dict[str, Any]:
+    import yaml
+
+    dotted, separator, text = override.partition("=")
+    if not separator:
+        raise ConfigError(f"Expected an override as key=value, got '{override}'.")
+    key, _, rest = dotted.partition(".")
+    if not rest:
+        return {**content, key: yaml.safe_load(text)}
+    return {**content, key: _override(dict(content.get(key) or {}), f"{rest}={text}")}
+
+
+def _anchor_paths(config: Any, folder: Path) -> Any:
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        names = [field.name for field in dataclasses.fields(config)]
+        return dataclasses.replace(config, **{name: _anchor_paths(getattr(config, name), folder) for name in names})
+    if isinstance(config, Path):
+        return folder / config
+    if isinstance(config, tuple):
+        return tuple(_anchor_paths(item, folder) for item in config)
+    return config

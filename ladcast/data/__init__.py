@@ -1,0 +1,1 @@
+"""Reading weather: open and check a store, turn it into tensors, normalise, regrid, pick a start state."""

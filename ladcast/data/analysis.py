@@ -1,0 +1,122 @@
+"""Reads the state that a forecast starts from, on any grid, and says what had to be made up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from ladcast.data.layout import grid_of
+from ladcast.data.normalization import Normalizer, ocean_mask
+from ladcast.data.packing import pack
+from ladcast.data.regrid import regrid
+from ladcast.data.store import open_store
+from ladcast.fields import ChannelSet
+from ladcast.grid import Grid
+from ladcast.times import Times, describe
+from ladcast.types import OceanMask
+
+Fill = Literal["refuse", "mean", "nearest-level"]
+SHOWN_TIMES = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """Holds a start state in SI units, where its ocean is, and the channels that were `filled`."""
+
+    state: Float[Tensor, "channel lat lon"]
+    ocean: OceanMask
+    time: np.datetime64
+    source: str
+    filled: tuple[str, ...] = ()
+
+
+def read_analysis(
+    path: str | Path | xr.Dataset,
+    time: np.datetime64,
+    channels: ChannelSet,
+    grid: Grid,
+    *,
+    fill: Fill = "refuse",
+    normalizer: Normalizer | None = None,
+) -> Analysis:
+    """Reads one time of a store or file, regridded conservatively where its grid is another.
+
+    Channels with NaN (but for the SST over land) are refused unless `fill` says how to fill them:
+    `nearest-level` takes the nearest complete level of the same variable, `mean` the mean of `normalizer`.
+
+    Raises:
+        ValueError: the time is not there, channels have NaN and `fill` is `refuse`, or they cannot be filled.
+    """
+    ds = open_store(path, channels, regular=False, complete=False)
+    where = "the dataset" if isinstance(path, xr.Dataset) else str(path)
+    index = _find_time(ds["time"].values, time, where)
+    state = pack(ds.isel(time=[index]), channels)[0]
+    gaps = _gaps(state, channels)
+    if gaps:
+        state = _fill(state, gaps, channels, fill=fill, normalizer=normalizer, where=where)
+    regridded = torch.from_numpy(regrid(state.numpy(), grid_of(ds), grid))
+    filled = tuple(channels.names[gap] for gap in gaps)
+    return Analysis(regridded, ocean_mask(regridded, channels), ds["time"].values[index], where, filled)
+
+
+def _find_time(times: Times, time: np.datetime64, where: str) -> int:
+    found = np.flatnonzero(times == time)
+    if found.size:
+        return int(found[0])
+    nearest = np.sort(times[np.argsort(abs(times - time), kind="stable")[:SHOWN_TIMES]])
+    raise ValueError(
+        f"{where}: expected the time {describe(time)}, got {len(times)} other times from {describe(times[0])} "
+        f"to {describe(times[-1])}. Choose one of them; nearest: {describe(nearest)}."
+    )
+
+
+def _gaps(state: Float[Tensor, "channel lat lon"], channels: ChannelSet) -> list[int]:
+    with_nan = state.isnan().any(dim=(-2, -1)).tolist()
+    return [index for index, gap in enumerate(with_nan) if gap and index != channels.sst_index]
+
+
+def _fill(
+    state: Float[Tensor, "channel lat lon"],
+    gaps: list[int],
+    channels: ChannelSet,
+    *,
+    fill: Fill,
+    normalizer: Normalizer | None,
+    where: str,
+) -> Float[Tensor, "channel lat lon"]:
+    if fill == "refuse":
+        shares = [f"{channels.names[gap]} ({float(state[gap].isnan().float().mean()):.0%})" for gap in gaps]
+        raise ValueError(
+            f"{where}: expected complete fields, got NaN in {', '.join(shares)}. Take them from another source, "
+            "or fill them knowingly with fill='nearest-level' or fill='mean'."
+        )
+    if fill == "mean":
+        if normalizer is None:
+            raise ValueError("fill='mean' needs a normalizer. Pass one, or use fill='nearest-level'.")
+        substitutes = {gap: normalizer.mean[gap].expand_as(state[gap]) for gap in gaps}
+    else:
+        substitutes = {gap: state[_nearest_complete(gap, gaps, channels, where)] for gap in gaps}
+    planes = [torch.where(plane.isnan(), substitutes.get(i, plane), plane) for i, plane in enumerate(state)]
+    return torch.stack(planes)
+
+
+def _nearest_complete(gap: int, gaps: list[int], channels: ChannelSet, where: str) -> int:
+    wanted = channels.channels[gap]
+    distance = {
+        index: abs(np.log(other.level / wanted.level))
+        for index, other in enumerate(channels)
+        if index not in gaps and other.variable == wanted.variable and other.level and wanted.level
+    }
+    if not distance:
+        raise ValueError(
+            f"{where}: '{wanted.variable}' has no complete level to fill {wanted.name} from. "
+            "Take it from another source, or use fill='mean'."
+        )
+    return min(distance, key=lambda index: distance[index])

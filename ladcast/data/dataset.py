@@ -1,0 +1,97 @@
+"""Datasets for training: states for the autoencoder, windows of latents for the forecaster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import xarray as xr
+from jaxtyping import Int
+from torch import Tensor
+
+from ladcast.data.normalization import Normalizer
+from ladcast.data.packing import pack
+from ladcast.fields import ChannelSet
+from ladcast.times import Times, to_epoch_seconds, windows
+from ladcast.types import Latent, LatentSequence, Scaled
+
+FRAMES_PER_READ = 40
+
+
+def load_scaled(
+    ds: xr.Dataset,
+    channels: ChannelSet,
+    normalizer: Normalizer,
+    *,
+    stride: int = 1,
+    threads: int = 8,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Scaled:
+    """Reads every `stride`-th frame, normalised, as float16 `time channel lat lon` held in memory.
+
+    Half precision resolves normalised fields to 1e-3; it halves memory and doubles the loader's rate.
+    """
+    kept = np.arange(0, ds.sizes["time"], stride)
+    blocks = [kept[first : first + FRAMES_PER_READ] for first in range(0, len(kept), FRAMES_PER_READ)]
+    rows, columns = ds.sizes["latitude"], ds.sizes["longitude"]
+    scaled = torch.empty(len(kept), len(channels), rows, columns, dtype=torch.float16)
+
+    def read(number: int) -> None:
+        first = number * FRAMES_PER_READ
+        state = pack(ds.isel(time=blocks[number]), channels)
+        scaled[first : first + len(state)] = normalizer(state).half()
+
+    with ThreadPoolExecutor(threads) as pool:
+        for done, _ in enumerate(pool.map(read, range(len(blocks))), start=1):
+            progress(done, len(blocks))
+    return scaled
+
+
+class StateDataset:
+    """Serves single normalised states from memory, as batches `(scaled,)`."""
+
+    def __init__(self, scaled: Scaled) -> None:
+        self.scaled = scaled
+
+    def __len__(self) -> int:
+        return len(self.scaled)
+
+    def batch(self, indices: npt.NDArray[np.int64]) -> tuple[Scaled]:
+        """Returns the states at `indices` as float32."""
+        return (self.scaled[torch.from_numpy(indices)].float(),)
+
+
+class LatentDataset:
+    """Serves windows of consecutive latents, as batches `(past, future, init_time)`.
+
+    Windows never straddle a gap of the time axis.
+
+    Raises:
+        ValueError: no window of `past + future` consecutive frames exists.
+    """
+
+    def __init__(self, latents: Latent, times: Times, *, past: int = 1, future: int = 4) -> None:
+        self.latents = latents
+        self.seconds = to_epoch_seconds(times)
+        self.past, self.future = past, future
+        self.first = windows(times, past + future)
+        if self.first.size == 0:
+            raise ValueError(
+                f"Expected runs of {past + future} consecutive 6-hourly frames, found none among {len(times)} times. "
+                f"Encode a longer stretch with `ladcast-data encode`."
+            )
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def batch(
+        self, indices: npt.NDArray[np.int64]
+    ) -> tuple[LatentSequence, LatentSequence, Int[Tensor, " batch"]]:
+        """Returns past and future latents `batch latent time y x` and the last past time in seconds."""
+        frames = self.first[indices][:, None] + np.arange(self.past + self.future)
+        sequence = self.latents[torch.from_numpy(frames)].transpose(1, 2)
+        init_time = self.seconds[torch.from_numpy(frames[:, self.past - 1])]
+        return sequence[:, :, : self.past], sequence[:, :, self.past :], init_time

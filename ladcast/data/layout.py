@@ -1,0 +1,149 @@
+"""One layout for every source: (time, level, latitude, longitude), south to north, eastward from 0 degrees.
+
+Nothing is read here. Each variable becomes a view that reorders a frame at the moment it is read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from ladcast.data.lexicon import STATIC_UNITS
+from ladcast.fields import ChannelSet
+from ladcast.grid import TOLERANCE_DEG, Grid
+
+DIMENSIONS = ("time", "level", "latitude", "longitude")
+Order = npt.NDArray[np.int64]
+
+
+def grid_of(ds: xr.Dataset) -> Grid:
+    """Returns the grid of a dataset in canonical layout."""
+    return Grid(tuple(ds["latitude"].values.tolist()), tuple(ds["longitude"].values.tolist()))
+
+
+def canonical_layout(ds: xr.Dataset, channels: ChannelSet, where: str) -> xr.Dataset:
+    """Selects the variables of `channels` and the static fields, lazily reordered to the canonical layout.
+
+    Raises:
+        ValueError: a variable has other dimensions, or the coordinates do not cover the globe once.
+    """
+    ds = ds.expand_dims("time") if "time" in ds.coords and "time" not in ds.dims else ds
+    rows, columns = _south_to_north(ds, where), _eastward(ds, where)
+    order = {"latitude": rows, "longitude": columns}
+    if channels.upper_air:
+        order["level"] = _level_order(ds["level"].values, channels)
+    names = [*channels.variables, *(name for name in STATIC_UNITS if name in ds)]
+    variables = {name: _reordered(ds[name], order, _expected_dims(name, channels), where) for name in names}
+    coordinates = {
+        "time": ds["time"].values.astype("datetime64[ns]"),
+        "latitude": ds["latitude"].values[rows].astype(np.float64),
+        "longitude": ds["longitude"].values[columns].astype(np.float64) % 360,
+    }
+    levels = {"level": np.asarray(channels.levels)} if channels.upper_air else {}
+    return xr.Dataset(variables, coords=coordinates | levels, attrs=ds.attrs)
+
+
+class _Reordered(BackendArray):
+    """Reads a variable in another order of dimensions and points, by whole frames, as stores keep them."""
+
+    def __init__(self, source: xr.Variable, dims: tuple[str, ...], order: dict[str, Order]) -> None:
+        self.source, self.dims, self.order = source, dims, order
+        self.shape = tuple(len(order[dim]) if dim in order else source.sizes[dim] for dim in dims)
+        self.dtype = np.dtype(source.dtype)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        support = indexing.IndexingSupport.OUTER
+        return indexing.explicit_indexing_adapter(key, self.shape, support, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
+        points = {
+            dim: _as_slice(self.order[dim][wanted] if dim in self.order else wanted)
+            for dim, wanted in zip(self.dims, key, strict=True)
+        }
+        frames = self.source.isel({dim: points[dim] for dim in ("time", "level") if dim in points})
+        axes = [frames.dims.index(dim) for dim in self.dims if dim in frames.dims]
+        # Loaded before it is transposed: xarray's own lazy transpose reads point by point.
+        in_rows: npt.NDArray[Any] = frames.values.transpose(axes)[..., points["latitude"], :]
+        return in_rows[..., points["longitude"]]
+
+
+def _reordered(
+    field: xr.DataArray, order: dict[str, Order], dims: tuple[str, ...], where: str
+) -> xr.Variable:
+    if set(field.dims) != set(dims):
+        extra = [dim for dim in field.dims if dim not in dims]
+        advice = f"Select one with `ds.isel({extra[0]}=0)`." if extra else "Add the missing dimension."
+        raise ValueError(
+            f"{where}: '{field.name}' is expected with dimensions {dims}, got {field.dims}. {advice}"
+        )
+    own = {dim: index for dim, index in order.items() if dim in dims}
+    return xr.Variable(dims, indexing.LazilyIndexedArray(_Reordered(field.variable, dims, own)), field.attrs)
+
+
+def _expected_dims(name: str, channels: ChannelSet) -> tuple[str, ...]:
+    if name in STATIC_UNITS:
+        return DIMENSIONS[2:]
+    return DIMENSIONS if name in channels.upper_air else ("time", *DIMENSIONS[2:])
+
+
+def _as_slice(index: Any) -> Any:
+    """Turns a run of consecutive numbers into a slice: stores read slices faster than lists."""
+    if np.ndim(index) == 1 and len(index) and (np.diff(index) == 1).all():
+        return slice(int(index[0]), int(index[-1]) + 1)
+    return index
+
+
+def _level_order(present: npt.NDArray[Any], channels: ChannelSet) -> Order:
+    return np.array([int(abs(present - level).argmin()) for level in channels.levels])
+
+
+def _south_to_north(ds: xr.Dataset, where: str) -> Order:
+    latitude = _coordinate(ds, "latitude", where)
+    steps = np.diff(latitude)
+    if not ((steps > 0).all() or (steps < 0).all()):
+        raise ValueError(
+            f"{where}: 'latitude' is expected to increase or to decrease, got {_ends(latitude)}. Sort it."
+        )
+    order = np.argsort(latitude)
+    south, north = latitude[order[0]], latitude[order[-1]]
+    # A global grid may lack a pole row, but no more than one row on either side.
+    reach = 90 - 1.01 * abs(steps).max() - TOLERANCE_DEG
+    if south > -reach or north < reach:
+        raise ValueError(
+            f"{where}: expected a global grid, got latitudes {south:g}..{north:g}. Use a global store."
+        )
+    return order
+
+
+def _eastward(ds: xr.Dataset, where: str) -> Order:
+    longitude = _coordinate(ds, "longitude", where) % 360
+    order = np.argsort(longitude)
+    eastward = longitude[order]
+    steps = np.diff(np.append(eastward, eastward[0] + 360))
+    if steps.min() < TOLERANCE_DEG:
+        twice = eastward[steps.argmin()]
+        raise ValueError(
+            f"{where}: 'longitude' has {twice:g} deg twice (modulo 360). Drop one of the two columns."
+        )
+    if abs(steps - 360 / len(steps)).max() > 2 * TOLERANCE_DEG:
+        raise ValueError(
+            f"{where}: expected evenly spaced longitudes around the globe, got {_ends(longitude)} "
+            f"with a gap of {steps.max():g} deg. Use a global store."
+        )
+    return order
+
+
+def _coordinate(ds: xr.Dataset, name: str, where: str) -> npt.NDArray[np.float64]:
+    if name not in ds.coords or ds[name].dims != (name,) or ds[name].size < 2:
+        got = ds[name].dims if name in ds.variables else f"the coordinates {', '.join(map(str, ds.coords))}"
+        raise ValueError(f"{where}: expected a coordinate '{name}' along its own dimension, got {got}.")
+    return ds[name].values.astype(np.float64)
+
+
+def _ends(values: npt.NDArray[np.float64]) -> str:
+    return f"{', '.join(f'{value:g}' for value in values[:3])} ... {values[-1]:g} ({len(values)} values)"

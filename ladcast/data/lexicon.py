@@ -1,0 +1,189 @@
+"""Names and units as other producers write them, and what they are called here.
+
+Units are recognised, never converted: a conversion that nobody asked for hides a mistake in the source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import xarray as xr
+
+from ladcast.fields import PRECIPITATION, SST, VARIABLES
+
+SURFACE_GEOPOTENTIAL = "geopotential_at_surface"
+LAND_SEA_MASK = "land_sea_mask"
+STATIC_UNITS = {SURFACE_GEOPOTENTIAL: "m2 s-2", LAND_SEA_MASK: "1"}
+"""The fields without time that a store may carry, and their units."""
+
+_COORDINATES = {
+    "lat": "latitude",
+    "lon": "longitude",
+    "isobaricInhPa": "level",
+    "pressure_level": "level",
+    "plev": "level",
+    "pressure": "level",
+}
+
+_VARIABLES = {
+    "q": "specific_humidity",
+    "t": "temperature",
+    "u": "u_component_of_wind",
+    "v": "v_component_of_wind",
+    "w": "vertical_velocity",
+    "10u": "10m_u_component_of_wind",
+    "u10": "10m_u_component_of_wind",
+    "10v": "10m_v_component_of_wind",
+    "v10": "10m_v_component_of_wind",
+    "2t": "2m_temperature",
+    "t2m": "2m_temperature",
+    "msl": "mean_sea_level_pressure",
+    "prmsl": "mean_sea_level_pressure",
+    "sst": SST,
+    "tp6h": PRECIPITATION,
+    "tp06": PRECIPITATION,
+    "gh": "geopotential",
+    "orog": SURFACE_GEOPOTENTIAL,
+    "lsm": LAND_SEA_MASK,
+}
+
+NEAR_MISSES = {
+    "tp": "an accumulation over an unstated time; sum it to 6 hours and name it total_precipitation_6hr",
+    "total_precipitation": "usually hourly in ERA5; sum it to 6 hours and name it total_precipitation_6hr",
+    "r": "relative humidity; derive specific_humidity from it and the temperature",
+    "relative_humidity": "derive specific_humidity from it and the temperature",
+}
+"""Names that look like a field of ours and are not the same quantity, with what to do about them."""
+
+_SPELLINGS = {
+    "k": "K",
+    "kelvin": "K",
+    "c": "degC",
+    "degc": "degC",
+    "celsius": "degC",
+    "degrees_celsius": "degC",
+    "pa": "Pa",
+    "pascal": "Pa",
+    "pascals": "Pa",
+    "hpa": "hPa",
+    "mb": "hPa",
+    "mbar": "hPa",
+    "millibar": "hPa",
+    "millibars": "hPa",
+    "pa/s": "Pa s-1",
+    "pa s-1": "Pa s-1",
+    "hpa/s": "hPa s-1",
+    "hpa s-1": "hPa s-1",
+    "m/s": "m s-1",
+    "m2/s2": "m2 s-2",
+    "kg/kg": "kg kg-1",
+    "g/kg": "g kg-1",
+    "gpm": "m",
+    "meter": "m",
+    "meters": "m",
+    "metre": "m",
+    "metres": "m",
+    "m of water equivalent": "m",
+    "kg/m2": "mm",
+    "kg m-2": "mm",
+    "millimeter": "mm",
+    "knots": "kt",
+    "kts": "kt",
+    "knot": "kt",
+    "(0-1)": "1",
+    "0-1": "1",
+    "fraction": "1",
+    "percent": "%",
+}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Holds what turns `units` into ours: ours = value * factor + offset."""
+
+    units: str
+    factor: float = 1.0
+    offset: float = 0.0
+
+    def __call__(self, value: float) -> float:
+        """Converts one value to our units."""
+        return value * self.factor + self.offset
+
+    def __str__(self) -> str:
+        return f"add {self.offset:g}" if self.offset else f"multiply by {self.factor:.7g}"
+
+
+CONVERSIONS = {
+    "K": (Conversion("degC", offset=273.15),),
+    "Pa": (Conversion("hPa", factor=100.0),),
+    "hPa": (Conversion("Pa", factor=0.01),),
+    "Pa s-1": (Conversion("hPa s-1", factor=100.0),),
+    "m2 s-2": (Conversion("m", factor=9.80665),),
+    "m": (Conversion("mm", factor=0.001),),
+    "kg kg-1": (Conversion("g kg-1", factor=0.001),),
+    "m s-1": (Conversion("kt", factor=0.514444),),
+    "1": (Conversion("%", factor=0.01),),
+}
+"""For each of our units, the other units that sources use."""
+
+
+def canonical_names(ds: xr.Dataset) -> xr.Dataset:
+    """Renames variables and coordinates to ours; units and values stay as they are.
+
+    `time` becomes the valid time where the source has both. A `z` without levels is the surface geopotential.
+
+    Raises:
+        ValueError: two variables of the source stand for the same one of ours.
+    """
+    ds = _use_valid_time(ds)
+    ds = ds.rename(_renames(ds, _COORDINATES))
+    z = {"z": "geopotential" if "z" in ds and "level" in ds["z"].coords else SURFACE_GEOPOTENTIAL}
+    return ds.rename(_renames(ds, _VARIABLES | z))
+
+
+def check_units(ds: xr.Dataset, where: str) -> None:
+    """Compares the unit attributes of our fields, where present, with our units.
+
+    Raises:
+        ValueError: units differ; the message names the conversion where one is known.
+    """
+    expected = {name: about.units for name, about in VARIABLES.items()} | STATIC_UNITS | {"level": "hPa"}
+    for name, ours in expected.items():
+        if name not in ds.variables:
+            continue
+        written = str(ds[name].attrs.get("units", ""))
+        if written in ("", "~") or spell_units(written) == ours or (written == "1" and ours == "kg kg-1"):
+            continue
+        known = [rule for rule in CONVERSIONS.get(ours, ()) if rule.units == spell_units(written)]
+        advice = (
+            f"Convert it first: {known[0]}." if known else "Convert it, or correct its attribute 'units'."
+        )
+        raise ValueError(f"{where}: '{name}' is expected in {ours}, got units '{written}'. {advice}")
+
+
+def spell_units(text: str) -> str:
+    """Returns the units as we write them, such as `m2 s-2` for `m**2 s**-2`; unknown text is only tidied."""
+    tidy = " ".join(text.replace("**", "").replace("^", "").split())
+    compact = tidy.lower().replace(" / ", "/").replace(" - ", "-")
+    return _SPELLINGS.get(compact, tidy)
+
+
+def _use_valid_time(ds: xr.Dataset) -> xr.Dataset:
+    if "valid_time" not in ds.variables:
+        return ds
+    if "time" in ds.variables and ds["valid_time"].dims == ds["time"].dims:
+        return ds.assign_coords(time=ds["time"].copy(data=ds["valid_time"].values)).drop_vars("valid_time")
+    scalar_start = "time" in ds.variables and ds["time"].ndim == 0
+    return (ds.drop_vars("time") if scalar_start else ds).rename(valid_time="time")
+
+
+def _renames(ds: xr.Dataset, names: dict[str, str]) -> dict[str, str]:
+    present = {theirs: ours for theirs, ours in names.items() if theirs in ds.variables or theirs in ds.dims}
+    chosen: dict[str, str] = {}
+    for theirs, ours in present.items():
+        if ours in ds.variables or ours in chosen.values():
+            rivals = {name for name, target in names.items() if target == ours} | {ours}
+            found = ", ".join(sorted(rivals & set(map(str, ds.variables))))
+            raise ValueError(f"'{ours}' is there more than once: {found}. Keep one of them (`ds.drop_vars`).")
+        chosen[theirs] = ours
+    return chosen

@@ -1,0 +1,134 @@
+"""Scales states to zero mean and unit spread per channel, and back; land in the SST is part of both ways."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ladcast.fields import ChannelSet
+from ladcast.types import OceanMask, Scaled, State
+
+
+@dataclass(frozen=True, eq=False)
+class Normalizer:
+    """Maps a state to scaled = (state - mean) / std per channel, with `sst_fill` where the SST is NaN (land).
+
+    The fill of -2 in scaled units is the published model's (arXiv 2506.09193).
+
+    Raises:
+        ValueError: the numbers do not fit the channels, are not finite, or a std is not positive.
+    """
+
+    channels: ChannelSet
+    mean: Float[Tensor, " channel"]
+    std: Float[Tensor, " channel"]
+    sst_fill: float = -2.0
+
+    def __post_init__(self) -> None:
+        for label, values in (("mean", self.mean), ("std", self.std)):
+            if tuple(values.shape) != (len(self.channels),):
+                got = tuple(values.shape)
+                raise ValueError(
+                    f"Expected {len(self.channels)} values of {label}, one a channel, got {got}."
+                )
+            self._refuse(~values.isfinite(), f"a finite {label}")
+        self._refuse(self.std <= 0, "a positive std")
+
+    def __call__(self, state: State) -> Scaled:
+        """Scales a state; raises ValueError that names the channels where NaN is not land in the SST."""
+        self._refuse(self._gaps(state), "no NaN in the state")
+        scaled = (state - self.mean[:, None, None]) / self.std[:, None, None]
+        return scaled.masked_fill(scaled.isnan(), self.sst_fill)
+
+    def inverse(self, scaled: Scaled, ocean: OceanMask | None = None) -> State:
+        """Returns the state in SI units: no negative humidity or rain, SST NaN off a given `ocean`."""
+        state = scaled * self.std[:, None, None] + self.mean[:, None, None]
+        return self.mask_land(self.clip_non_negative(state), ocean)
+
+    def clip_non_negative(self, state: State) -> State:
+        """Raises negative values to zero in the channels that cannot be negative."""
+        return state.clamp(min=self._lower_bound[:, None, None])
+
+    def mask_land(self, state: State, ocean: OceanMask | None) -> State:
+        """Sets the SST to NaN off the ocean; without a mask or an SST the state stays as it is."""
+        index = self.channels.sst_index
+        if ocean is None or index is None:
+            return state
+        is_sst = torch.arange(len(self.channels), device=state.device) == index
+        return state.masked_fill(is_sst[:, None, None] & ~ocean, torch.nan)
+
+    def to(self, device: torch.device | str) -> Normalizer:
+        """Returns the same normaliser with its numbers on `device`."""
+        return replace(self, mean=self.mean.to(device), std=self.std.to(device))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON: the mean and std under each channel's name."""
+        numbers = zip(self.channels.names, self.mean.tolist(), self.std.tolist(), strict=True)
+        rows = {name: {"mean": mean, "std": std} for name, mean, std in numbers}
+        return {"sst_fill": self.sst_fill, "channels": rows}
+
+    @classmethod
+    def from_dict(
+        cls, content: dict[str, Any], channels: ChannelSet, where: str = "the statistics"
+    ) -> Normalizer:
+        """Reads the numbers of `channels` from `to_dict`'s layout; raises ValueError where a channel is missing."""
+        rows = content["channels"]
+        missing = [name for name in channels.names if name not in rows]
+        if missing:
+            raise ValueError(
+                f"{where}: expected a mean and std for {', '.join(channels.names)}; missing: {', '.join(missing)}. "
+                "Compute them with `ladcast-data statistics` for this channel set."
+            )
+        mean, std = (torch.tensor([rows[name][key] for name in channels.names]) for key in ("mean", "std"))
+        return cls(channels, mean, std, content["sst_fill"])
+
+    def save(self, path: str | Path) -> None:
+        """Writes `to_dict` as JSON."""
+        Path(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path, channels: ChannelSet) -> Normalizer:
+        """Reads what `save` wrote; raises FileNotFoundError or ValueError where it does not serve `channels`."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"No statistics at {path}. Compute them with `ladcast-data statistics`.")
+        return cls.from_dict(json.loads(Path(path).read_text()), channels, where=str(path))
+
+    @cached_property
+    def _lower_bound(self) -> Float[Tensor, " channel"]:
+        bounds = [0.0 if channel.about.non_negative else -torch.inf for channel in self.channels]
+        return torch.tensor(bounds, device=self.mean.device, dtype=self.mean.dtype)
+
+    def _gaps(self, state: State) -> Tensor:
+        gaps = state.isnan().any(dim=(-2, -1)).reshape(-1, len(self.channels)).any(dim=0)
+        sst = torch.arange(len(self.channels), device=gaps.device) == self.channels.sst_index
+        return gaps if self.channels.sst_index is None else gaps & ~sst
+
+    def _refuse(self, wrong: Tensor, expected: str) -> None:
+        if wrong.any():
+            names = [name for name, bad in zip(self.channels.names, wrong.tolist(), strict=True) if bad]
+            raise ValueError(
+                f"Expected {expected}, which fails in the channels: {', '.join(names)}. Repair the source."
+            )
+
+
+def ocean_mask(state: State, channels: ChannelSet) -> OceanMask:
+    """Returns where the SST is never NaN; everywhere, where the channels have no SST.
+
+    Raises:
+        ValueError: the SST is NaN everywhere, so that the whole globe would become land.
+    """
+    if channels.sst_index is None:
+        return torch.ones(state.shape[-2:], dtype=torch.bool, device=state.device)
+    ocean = ~state[..., channels.sst_index, :, :].isnan().reshape(-1, *state.shape[-2:]).any(dim=0)
+    if not ocean.any():
+        raise ValueError(
+            "Expected an SST over the ocean, got NaN everywhere. Take the SST from another source."
+        )
+    return ocean

@@ -1,0 +1,180 @@
+"""Checks of a store's content: what is there, when, and whether the numbers can be what they claim."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from ladcast.data.layout import grid_of
+from ladcast.data.lexicon import CONVERSIONS, LAND_SEA_MASK, NEAR_MISSES
+from ladcast.fields import SST, VARIABLES, Channel, ChannelSet
+from ladcast.times import Times, describe
+
+GRAVITY = 9.80665
+LAND_SHARE_THAT_SST_MUST_SHOW = 0.1
+CHANGE_OF_SST_MASK = 0.01
+SHOWN_GAPS = 5
+
+
+def check_present(ds: xr.Dataset, channels: ChannelSet, where: str) -> None:
+    """Raises ValueError where variables, levels or the time are missing, with what is there."""
+    missing = [name for name in channels.variables if name not in ds.data_vars]
+    if missing:
+        hints = "".join(
+            f" '{name}' is there: {advice}." for name, advice in NEAR_MISSES.items() if name in ds
+        )
+        raise ValueError(
+            f"{where}: expected {len(channels.variables)} variables, missing: {', '.join(missing)}. "
+            f"There are: {', '.join(sorted(map(str, ds.data_vars))) or 'none'}.{hints} "
+            "Add them, or choose a smaller channel set."
+        )
+    if "time" not in ds.coords:
+        raise ValueError(
+            f"{where}: expected a coordinate 'time', got {', '.join(map(str, ds.coords))}. Add it."
+        )
+    if channels.upper_air:
+        _check_levels(ds, channels, where)
+
+
+def check_times(times: Times, where: str) -> None:
+    """Raises ValueError unless the times are datetime64, increase and do not repeat."""
+    if times.dtype.kind != "M":
+        raise ValueError(
+            f"{where}: 'time' is expected as datetime64, got {times.dtype}. Use a standard calendar."
+        )
+    if times.size == 0 or np.isnat(times).any():
+        raise ValueError(
+            f"{where}: expected valid times, got {times.size} with {np.isnat(times).sum()} empty. Repair it."
+        )
+    steps = np.diff(times).astype("timedelta64[s]").astype(np.int64)
+    if (steps == 0).any():
+        raise ValueError(f"{where}: 'time' repeats {describe(times[1:][steps == 0])}. Drop the duplicates.")
+    if (steps < 0).any():
+        raise ValueError(
+            f"{where}: 'time' goes back after {describe(times[:-1][steps < 0])}. Sort the store by time."
+        )
+
+
+def check_regular(times: Times, declared: set[tuple[np.datetime64, np.datetime64]], where: str) -> None:
+    """Raises ValueError where the time step changes outside the `declared` gaps (last before, first after)."""
+    if len(times) < 3:
+        return
+    steps = np.diff(times).astype("timedelta64[s]")
+    usual = np.sort(steps)[len(steps) // 2]
+    gaps = [(times[i], times[i + 1]) for i in np.flatnonzero(steps != usual)]
+    unexpected = [
+        f"{describe(start)} -> {describe(end)}" for start, end in gaps if (start, end) not in declared
+    ]
+    if unexpected:
+        more = f" and {len(unexpected) - SHOWN_GAPS} more" if len(unexpected) > SHOWN_GAPS else ""
+        raise ValueError(
+            f"{where}: expected a step of {usual / np.timedelta64(1, 'h'):g} h in 'time', got other steps at: "
+            f"{'; '.join(unexpected[:SHOWN_GAPS])}{more}. Fill them, or declare them as 'gaps' in manifest.json "
+            "beside the store."
+        )
+
+
+def check_values(ds: xr.Dataset, channels: ChannelSet, where: str, *, complete: bool) -> None:
+    """Reads the first and the last time by variable, and checks units by value, NaN and the SST mask.
+
+    `ds` has the canonical layout. `complete=False` lets NaN pass, for sources whose gaps the caller handles.
+
+    Raises:
+        ValueError: an area mean is outside the plausible range, a field has NaN, the SST does not mark land.
+    """
+    last = ds.sizes["time"] - 1
+    for name in channels.variables:
+        frames = ds[name].isel(time=sorted({0, last})).load()
+        for field, channel in _fields(frames, channels):
+            area = f"{where}: '{name}'" + (f" at {channel.level} hPa" if channel.level else "")
+            if name != SST and complete:
+                _check_complete(field, area)
+            _check_plausible(field, channel, area)
+        if name == SST:
+            _check_sst(frames, ds, where)
+
+
+def _check_levels(ds: xr.Dataset, channels: ChannelSet, where: str) -> None:
+    if "level" not in ds.coords:
+        raise ValueError(
+            f"{where}: expected a coordinate 'level' in hPa, got {', '.join(map(str, ds.coords))}. Add it."
+        )
+    present = np.atleast_1d(ds["level"].values).astype(float)
+    missing = [level for level in channels.levels if not np.isclose(present, level).any()]
+    if not missing:
+        return
+    got = ", ".join(f"{level:g}" for level in present)
+    advice = (
+        "They look like Pa: multiply by 0.01." if present.max() > 2000 else "Add them, or use fewer levels."
+    )
+    raise ValueError(f"{where}: 'level' lacks {missing} hPa, there are {got}. {advice}")
+
+
+def _fields(frames: xr.DataArray, channels: ChannelSet) -> Iterator[tuple[xr.DataArray, Channel]]:
+    for channel in channels:
+        if channel.variable == frames.name:
+            yield (frames if channel.level is None else frames.sel(level=channel.level)), channel
+
+
+def _check_complete(field: xr.DataArray, area: str) -> None:
+    share = field.isnull().mean(("latitude", "longitude"))
+    if (share > 0).any():
+        time = field["time"].values[share.values.argmax()]
+        raise ValueError(
+            f"{area}: expected no NaN, got {float(share.max()):.1%} NaN at {describe(time)}. Fill it first."
+        )
+
+
+def _check_plausible(field: xr.DataArray, channel: Channel, area: str) -> None:
+    low, high = _plausible_range(channel)
+    for mean in area_means(field):
+        if np.isnan(mean) or low <= mean <= high:
+            continue
+        fitting = [rule for rule in CONVERSIONS.get(channel.about.units, ()) if low <= rule(mean) <= high]
+        advice = f"It looks like {fitting[0].units}: {fitting[0]}." if fitting else "Check its units."
+        raise ValueError(
+            f"{area}: expected an area mean within {low:g}..{high:g} {channel.about.units}, got {mean:.4g}. "
+            f"{advice}"
+        )
+
+
+def area_means(field: xr.DataArray) -> npt.NDArray[np.float64]:
+    """Returns the mean over the sphere at each time, NaN left out."""
+    weight = xr.DataArray(grid_of(field.to_dataset(name="field")).area_weights, dims="latitude")
+    return np.atleast_1d(field.astype(np.float64).weighted(weight).mean(("latitude", "longitude")).values)
+
+
+def _plausible_range(channel: Channel) -> tuple[float, float]:
+    """Returns bounds of the area mean; for geopotential above 900 hPa of the ICAO standard atmosphere."""
+    if channel.variable != "geopotential" or channel.level is None or channel.level > 900:
+        return VARIABLES[channel.variable].plausible
+    tropopause_hpa, tropopause_m, scale_height_m = 226.32, 11e3, 6341.62
+    if channel.level > tropopause_hpa:
+        height = 44330.8 * (1 - (channel.level / 1013.25) ** 0.190263)
+    else:
+        height = tropopause_m + scale_height_m * np.log(tropopause_hpa / channel.level)
+    return 0.6 * GRAVITY * height, 1.4 * GRAVITY * height
+
+
+def _check_sst(frames: xr.DataArray, ds: xr.Dataset, where: str) -> None:
+    land = frames.isnull()
+    if land.all(("latitude", "longitude")).any():
+        raise ValueError(
+            f"{where}: '{SST}' is expected over the ocean, got NaN everywhere: the globe would become land. "
+            "Take the field from another source."
+        )
+    change = float((land.isel(time=0) != land.isel(time=-1)).mean())
+    if change > CHANGE_OF_SST_MASK:
+        raise ValueError(
+            f"{where}: '{SST}' is expected NaN over the same land at all times, got a mask that changes "
+            f"at {change:.1%} of the points between the first and the last time. Use one land mask."
+        )
+    dry = float(ds[LAND_SEA_MASK].mean()) if LAND_SEA_MASK in ds else 0.0
+    if dry > LAND_SHARE_THAT_SST_MUST_SHOW and not land.any():
+        raise ValueError(
+            f"{where}: '{SST}' is expected NaN over land, got values everywhere, while '{LAND_SEA_MASK}' has "
+            f"{dry:.0%} land. Mask it (`sst.where(land_sea_mask < 0.5)`)."
+        )

@@ -1,0 +1,71 @@
+"""The EDM denoiser: preconditioning of a backbone, and the loss it is trained with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ladcast.types import LatentSequence
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Holds what a forecast starts from: past latents and their last valid time in seconds since 1970."""
+
+    past: LatentSequence
+    init_time: Int[Tensor, " batch"]
+
+
+class Denoiser(nn.Module):
+    """Estimates clean latents, D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (arXiv 2206.00364, equation 7).
+
+    The backbone F is called as `network(noisy, c_noise, past, init_time)`.
+    """
+
+    def __init__(self, network: nn.Module, sigma_data: float = 0.5) -> None:
+        super().__init__()
+        self.network = network
+        self.sigma_data = sigma_data
+
+    def forward(self, noisy: LatentSequence, sigma: Float[Tensor, " batch"], condition: Condition) -> LatentSequence:
+        """Returns the expectation of the clean latents given the noisy ones, in the dtype of `noisy`."""
+        scale = (sigma**2 + self.sigma_data**2).sqrt()
+        c_skip = _per_sample(self.sigma_data**2 / scale**2)
+        c_out = _per_sample(sigma * self.sigma_data / scale)
+        c_in = _per_sample(1 / scale)
+        dtype = condition.past.dtype
+        network_input = (c_in * noisy).to(dtype)
+        output = self.network(network_input, (sigma.log() / 4).to(dtype), condition.past, condition.init_time)
+        return (c_skip * noisy + c_out * output).to(noisy.dtype)
+
+
+def denoising_loss(
+    denoiser: Denoiser,
+    clean: LatentSequence,
+    condition: Condition,
+    *,
+    sigma: Float[Tensor, " batch"],
+    noise: LatentSequence,
+    row_weight: Float[Tensor, " y"],
+) -> Float[Tensor, ""]:
+    """Returns E[lambda(sigma) w |D(clean + sigma noise; sigma) - clean|^2] with lambda = 1 / c_out^2.
+
+    `row_weight` is the area of each token row, with mean 1.
+    """
+    denoised = denoiser(clean + _per_sample(sigma) * noise, sigma, condition)
+    data = denoiser.sigma_data
+    weight = (sigma**2 + data**2) / (sigma * data) ** 2
+    squared_error = (denoised - clean).float() ** 2
+    return (_per_sample(weight) * row_weight[:, None] * squared_error).mean()
+
+
+def _per_sample(values: Float[Tensor, " batch"]) -> Float[Tensor, "batch 1 1 1 1"]:
+    return values.reshape(-1, 1, 1, 1, 1)
+
+
+def training_noise_like(clean: LatentSequence, generator: torch.Generator) -> LatentSequence:
+    """Draws unit Gaussian noise in the shape and dtype of the clean latents."""
+    return torch.randn(clean.shape, generator=generator, device=generator.device, dtype=clean.dtype)

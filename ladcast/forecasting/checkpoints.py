@@ -1,0 +1,129 @@
+"""Checkpoint folders of a codec (an autoencoder with all it needs) and of a forecaster (a codec and a denoiser)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ladcast.checkpoint import MANIFEST, read_document, read_tensors, weights_hash, write_checkpoint
+from ladcast.data.normalization import Normalizer
+from ladcast.diffusion.denoiser import Denoiser
+from ladcast.fields import ChannelSet
+from ladcast.forecasting.codec import LatentCodec, LatentScale
+from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig
+from ladcast.grid import Grid
+from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
+from ladcast.models.transformer import LatentTransformer
+
+CONFIG, CHANNELS, GRID, SCALES = "config.yaml", "channels.yaml", "grid.yaml", "normalizer.json"
+Schema = TypeVar("Schema")
+
+
+def save_codec(codec: LatentCodec, folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Writes an autoencoder with its channels, grid, normalisation and static fields, in float32."""
+    config = {"autoencoder": plain(asdict(codec.autoencoder.config))}
+    write_checkpoint(folder, _codec_tensors(codec), {**_codec_documents(codec, manifest), CONFIG: config})
+
+
+def save_forecaster(forecaster: Forecaster, folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Writes both networks and all they need; their weights are stored in bfloat16."""
+    tensors = {**_codec_tensors(forecaster.codec), **_prefixed("denoiser", forecaster.denoiser)}
+    compact = {name: tensor if name == "static" else tensor.to(torch.bfloat16) for name, tensor in tensors.items()}
+    documents = {**_codec_documents(forecaster.codec, manifest), CONFIG: plain(asdict(forecaster.config))}
+    write_checkpoint(folder, compact, documents)
+
+
+def load_codec(folder: Path | str, device: str | None = None) -> LatentCodec:
+    """Reads the codec of an autoencoder's or a forecaster's folder onto `device` (a GPU where there is one).
+
+    Raises:
+        FileNotFoundError: the folder is not a checkpoint.
+        ValueError: a file is damaged or does not fit the configuration.
+    """
+    folder = Path(folder)
+    return _codec(folder, read_tensors(folder)).to(_device(device)).eval()
+
+
+def load_forecaster(folder: Path | str, device: str | None = None) -> Forecaster:
+    """Reads a forecaster's folder onto `device` (a GPU where there is one); raises as `load_codec` does."""
+    folder = Path(folder)
+    tensors = read_tensors(folder)
+    config = _typed(ForecasterConfig, read_document(folder, CONFIG), folder)
+    denoiser = Denoiser(LatentTransformer(config.transformer), config.sigma_data)
+    _load(denoiser, _part("denoiser", tensors), folder)
+    target = _device(device)
+    return Forecaster(
+        config=config,
+        codec=_codec(folder, tensors).to(target).eval(),
+        denoiser=denoiser.to(target).eval(),
+        name=f"{folder.name}@{weights_hash(folder)[:12]}",
+    )
+
+
+def plain(value: Any) -> Any:
+    """Turns tuples into lists throughout, as YAML holds them."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def _codec(folder: Path, tensors: Mapping[str, Tensor]) -> LatentCodec:
+    config = _typed(AutoencoderConfig, read_document(folder, CONFIG)["autoencoder"], folder)
+    autoencoder = Autoencoder(config)
+    _load(autoencoder, _part("autoencoder", tensors), folder)
+    channels = ChannelSet.from_dict(read_document(folder, CHANNELS))
+    scales = read_document(folder, SCALES)
+    return LatentCodec(
+        autoencoder,
+        Normalizer.from_dict(scales["state"], channels),
+        Grid.from_dict(read_document(folder, GRID)),
+        static=tensors["static"],
+        latent_scale=LatentScale.from_dict(scales["latent"]),
+    )
+
+
+def _codec_tensors(codec: LatentCodec) -> dict[str, Tensor]:
+    return {**_prefixed("autoencoder", codec.autoencoder), "static": codec.static}
+
+
+def _codec_documents(codec: LatentCodec, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        CHANNELS: codec.normalizer.channels.to_dict(),
+        GRID: codec.grid.to_dict(),
+        SCALES: {"state": codec.normalizer.to_dict(), "latent": codec.latent_scale.to_dict()},
+        MANIFEST: dict(manifest),
+    }
+
+
+def _typed(schema: type[Schema], content: Any, folder: Path) -> Schema:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(schema).validate_python(content)
+    except ValidationError as error:
+        raise ValueError(f"{folder / CONFIG} does not describe a {schema.__name__}: {error}") from error
+
+
+def _load(network: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    try:
+        network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise ValueError(f"The weights in {folder} do not fit its {CONFIG}: {error}") from error
+
+
+def _prefixed(part: str, network: nn.Module) -> dict[str, Tensor]:
+    return {f"{part}/{name}": tensor for name, tensor in network.state_dict().items()}
+
+
+def _part(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    prefix = f"{part}/"
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _device(name: str | None) -> torch.device:
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))

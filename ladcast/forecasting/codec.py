@@ -1,0 +1,102 @@
+"""Turns atmospheric states into normalised latents and back: the only class that knows both normalisations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ladcast.data.normalization import Normalizer
+from ladcast.grid import Grid
+from ladcast.models.autoencoder import Autoencoder
+from ladcast.types import Latent, OceanMask, Scaled, State
+
+
+@dataclass(frozen=True)
+class LatentScale:
+    """Scales raw latents per channel to zero mean and standard deviation `target` (sigma_data of the diffusion)."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    target: float = 0.5
+
+    def apply(self, raw: Latent) -> Latent:
+        """Returns scaled latents."""
+        return (raw - _column(self.mean, raw)) / _column(self.std, raw) * self.target
+
+    def invert(self, latent: Latent) -> Latent:
+        """Returns raw latents, as the autoencoder decodes them."""
+        return latent / self.target * _column(self.std, latent) + _column(self.mean, latent)
+
+    @classmethod
+    def identity(cls, channels: int) -> LatentScale:
+        """Leaves latents as they are."""
+        return cls((0.0,) * channels, (1.0,) * channels, target=1.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain lists for JSON."""
+        return {"mean": list(self.mean), "std": list(self.std), "target": self.target}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> LatentScale:
+        """Builds the scale from `to_dict`'s layout."""
+        return cls(tuple(content["mean"]), tuple(content["std"]), float(content["target"]))
+
+
+class LatentCodec(nn.Module):
+    """Encodes SI states to scaled latents and decodes scaled latents to SI states.
+
+    `static` holds the constant fields that the encoder sees, normalised. Without a `latent_scale` latents stay as the
+    autoencoder makes them. `frames_at_once` bounds memory.
+    """
+
+    static: Tensor
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        normalizer: Normalizer,
+        grid: Grid,
+        *,
+        static: Float[Tensor, "static lat lon"],
+        latent_scale: LatentScale | None = None,
+        frames_at_once: int = 32,
+    ) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.normalizer = normalizer
+        self.grid = grid
+        self.latent_scale = latent_scale or LatentScale.identity(autoencoder.config.latent_channels)
+        self.frames_at_once = frames_at_once
+        self.register_buffer("static", static)
+
+    @torch.no_grad()
+    def encode(self, state: State) -> Latent:
+        """Encodes states `frame channel lat lon` in SI units; NaN of the sea surface temperature means land."""
+        return torch.cat([self.encode_scaled(self.normalizer(part)) for part in state.split(self.frames_at_once)])
+
+    @torch.no_grad()
+    def encode_scaled(self, scaled: Scaled) -> Latent:
+        """Encodes states that are normalised already."""
+        device = self.static.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            raw = self.autoencoder.encode(scaled.to(device), self.static)
+        return self.latent_scale.apply(raw.float())
+
+    @torch.no_grad()
+    def decode(self, latent: Latent, ocean: OceanMask | None = None) -> State:
+        """Decodes latents `frame latent y x` to SI units on the CPU; outside `ocean` the SST is NaN."""
+        return torch.cat([self._decode(part, ocean) for part in latent.split(self.frames_at_once)])
+
+    def _decode(self, latent: Latent, ocean: OceanMask | None) -> State:
+        device = self.static.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            scaled = self.autoencoder.decode(self.latent_scale.invert(latent.to(device)))
+        return self.normalizer.inverse(scaled.float().cpu(), ocean)
+
+
+def _column(values: tuple[float, ...], like: Latent) -> Float[Tensor, "latent 1 1"]:
+    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None]

@@ -1,0 +1,112 @@
+"""Regular latitude-longitude grids: coordinates, cell areas, pole rows, cropping and coarsening."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+TOLERANCE_DEG = 1e-3
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Holds ascending latitudes and eastward longitudes in degrees (0 <= longitude < 360).
+
+    Raises:
+        ValueError: latitudes do not increase within [-90, 90], or longitudes do not circle the globe evenly.
+    """
+
+    latitude: tuple[float, ...]
+    longitude: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        lat, lon = np.asarray(self.latitude), np.asarray(self.longitude)
+        if lat.size < 2 or (np.diff(lat) <= 0).any() or abs(lat).max() > 90 + TOLERANCE_DEG:
+            raise ValueError(f"Latitudes must increase strictly within [-90, 90], got {_brief(lat)}.")
+        steps = np.diff(np.append(lon, lon[0] + 360))
+        if lon.size < 2 or abs(steps - 360 / lon.size).max() > TOLERANCE_DEG or not 0 <= lon[0] < 360:
+            raise ValueError(f"Longitudes must circle the globe evenly eastward from within [0, 360), got {_brief(lon)}.")
+
+    @classmethod
+    def regular(cls, num_lon: int, num_lat: int) -> Grid:
+        """Builds an equiangular grid: with both poles where `num_lat` is odd, cell-centred where it is even."""
+        lat = np.linspace(-90, 90, num_lat) if num_lat % 2 else (np.arange(num_lat) + 0.5) * 180 / num_lat - 90
+        return cls(tuple(lat.tolist()), tuple((np.arange(num_lon) * 360 / num_lon).tolist()))
+
+    @classmethod
+    def parse(cls, text: str) -> Grid:
+        """Builds `regular` from text such as `240x121`; a suffix `-south` drops the row of the south pole."""
+        size, _, crop = text.partition("-")
+        try:
+            num_lon, num_lat = (int(number) for number in size.split("x"))
+        except ValueError:
+            raise ValueError(f"Expected a grid as LONxLAT such as 240x121 or 240x121-south, got '{text}'.") from None
+        if crop not in ("", "south"):
+            raise ValueError(f"Expected no suffix or '-south' after the size, got '-{crop}' in '{text}'.")
+        grid = cls.regular(num_lon, num_lat)
+        return grid.without_south_pole() if crop else grid
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Returns (number of latitudes, number of longitudes)."""
+        return len(self.latitude), len(self.longitude)
+
+    @property
+    def pole_rows(self) -> tuple[bool, bool]:
+        """Says whether the first row lies on the south pole and the last on the north pole."""
+        return self.latitude[0] < -90 + TOLERANCE_DEG, self.latitude[-1] > 90 - TOLERANCE_DEG
+
+    @cached_property
+    def latitude_bounds(self) -> Float[np.ndarray, " edge"]:
+        """Returns cell edges in degrees: midpoints between rows, and the poles."""
+        lat = np.asarray(self.latitude)
+        return np.concatenate([[-90.0], (lat[1:] + lat[:-1]) / 2, [90.0]])
+
+    @cached_property
+    def area_weights(self) -> Float[np.ndarray, " lat"]:
+        """Returns the cell area of each row, sin(upper bound) - sin(lower bound), scaled to mean 1."""
+        area = np.diff(np.sin(np.deg2rad(self.latitude_bounds)))
+        return area / area.mean()
+
+    def without_south_pole(self) -> Grid:
+        """Drops the row at -90 degrees, so that the number of rows divides by a power of two."""
+        if not self.pole_rows[0]:
+            raise ValueError(f"The first row is {self.latitude[0]} deg, not the south pole: nothing to drop.")
+        return Grid(self.latitude[1:], self.longitude)
+
+    def coarsen(self, factor: int) -> Grid:
+        """Returns the grid of `factor` x `factor` patch centres: the token or latent grid."""
+        rows, columns = self.shape
+        if rows % factor or columns % factor:
+            raise ValueError(f"A grid of {rows} x {columns} does not divide into patches of {factor} x {factor}.")
+        lat = np.asarray(self.latitude).reshape(-1, factor).mean(1)
+        lon = np.asarray(self.longitude).reshape(-1, factor).mean(1)
+        return Grid(tuple(lat.tolist()), tuple(lon.tolist()))
+
+    def matches(self, other: Grid) -> bool:
+        """Says whether both grids have the same points to within a thousandth of a degree."""
+        return self.shape == other.shape and bool(
+            np.allclose(self.latitude, other.latitude, atol=TOLERANCE_DEG)
+            and np.allclose(self.longitude, other.longitude, atol=TOLERANCE_DEG)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain lists, as written to `grid.yaml`."""
+        return {"latitude": list(self.latitude), "longitude": list(self.longitude)}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Grid:
+        """Builds the grid from `to_dict`'s layout."""
+        return cls(tuple(content["latitude"]), tuple(content["longitude"]))
+
+    def __str__(self) -> str:
+        rows, columns = self.shape
+        return f"{columns} x {rows} (latitude {self.latitude[0]:g}..{self.latitude[-1]:g})"
+
+
+def _brief(values: np.ndarray[Any, Any]) -> str:
+    return f"{values.size} values {np.array2string(values, threshold=6, precision=3)}"

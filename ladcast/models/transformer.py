@@ -1,0 +1,187 @@
+"""The latent transformer: denoises a sequence of latent frames given the frames before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ladcast.nn.block import DualStreamBlock, Modulation, RefinerBlock, SingleStreamBlock, modulated_norm
+from ladcast.nn.embedding import (
+    DAY_FEATURES,
+    MLP,
+    SEASON_FEATURES,
+    ConditionEmbedding,
+    day_embedding,
+    patchify,
+    season_embedding,
+    unpatchify,
+)
+from ladcast.nn.position import (
+    POSITION_ENCODINGS,
+    Positions,
+    build_position_encoding,
+    evenly_spaced_radians,
+    token_coordinates,
+)
+from ladcast.times import Times, day_progress, to_epoch_seconds, year_progress
+from ladcast.types import LatentSequence
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Describes a latent transformer.
+
+    Raises:
+        ValueError: an unknown position encoding, or axes that do not fill the head dimension in pairs.
+    """
+
+    latent_channels: int
+    latitude_deg: tuple[float, float]
+    """Latitudes of the first and last row of tokens (patch centres)."""
+    longitude_deg: tuple[float, float]
+    """Longitudes of the first and last column of tokens (patch centres)."""
+    heads: int = 12
+    head_dim: int = 128
+    dual_blocks: int = 2
+    single_blocks: int = 4
+    refiner_blocks: int = 1
+    mlp_ratio: int = 4
+    patch_size: int = 1
+    """Latent cells per token along each side."""
+    position: str = "geo_seamless"
+    """Name in `ladcast.nn.position.POSITION_ENCODINGS`; released weights need "geo"."""
+    rope_axes_dim: tuple[int, int, int] = (16, 56, 56)
+    """Head dimensions that encode time, latitude and longitude."""
+    rope_theta: float = 256.0
+    rotate_past_in_dual: bool = True
+    """Whether conditioning tokens know their positions in dual-stream blocks; released weights need False."""
+    time_of_day: bool = True
+    """Whether the network sees the UTC hour beside the season; released weights need False."""
+
+    def __post_init__(self) -> None:
+        if self.position not in POSITION_ENCODINGS:
+            raise ValueError(
+                f"Expected position to be one of {sorted(POSITION_ENCODINGS)}, got '{self.position}'."
+            )
+        if any(dim % 2 for dim in self.rope_axes_dim) or sum(self.rope_axes_dim) != self.head_dim:
+            raise ValueError(
+                f"rope_axes_dim {self.rope_axes_dim} must be even and sum to head_dim {self.head_dim}; "
+                "1/8, 7/16 and 7/16 of it is the usual split over time, latitude and longitude."
+            )
+
+    @property
+    def dim(self) -> int:
+        """Returns the width of a token."""
+        return self.heads * self.head_dim
+
+
+class LatentTransformer(nn.Module):
+    """Maps noisy future frames to the raw network output of the EDM denoiser (LaDCast, arXiv 2506.09193).
+
+    The conditioning frames are refined, then attend jointly with the noisy frames: first as two streams with
+    weights of their own, then as one. Noise level, season and conditioning modulate every block.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, sizes = config.dim, (config.dim, config.heads, config.mlp_ratio)
+        patch_features = config.latent_channels * config.patch_size**2
+        self.position = build_position_encoding(
+            config.position, config.heads, axes_dim=config.rope_axes_dim, theta=config.rope_theta
+        )
+        self.future_in = nn.Linear(patch_features, dim)
+        self.past_in = nn.Linear(patch_features, dim)
+        self.refiner = Refiner(config)
+        self.condition = ConditionEmbedding(dim)
+        self.season = MLP(SEASON_FEATURES + DAY_FEATURES * config.time_of_day, 2 * dim, 2 * dim)
+        self.dual_blocks = nn.ModuleList(DualStreamBlock(*sizes) for _ in range(config.dual_blocks))
+        self.single_blocks = nn.ModuleList(SingleStreamBlock(*sizes) for _ in range(config.single_blocks))
+        self.modulation = Modulation(dim, 2)
+        self.out = nn.Linear(dim, patch_features)
+        for last in (self.season.outer, self.out):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(
+        self,
+        noisy: LatentSequence,
+        c_noise: Float[Tensor, " batch"],
+        conditioning: Float[Tensor, "batch latent past y x"],
+        init_time: Int[Tensor, " batch"] | Times,
+    ) -> LatentSequence:
+        """Computes the raw output for noisy frames at lead 1, 2, ... steps.
+
+        Args:
+            noisy: frames to denoise, already scaled by the preconditioning.
+            c_noise: ln(sigma) / 4.
+            conditioning: the frames up to the start time, oldest first.
+            init_time: start time as seconds since 1970-01-01 UTC, or as datetime64.
+        """
+        seconds = init_time if isinstance(init_time, Tensor) else to_epoch_seconds(init_time)
+        patch = self.config.patch_size
+        future = self.future_in(patchify(noisy, patch))
+        past = self.past_in(patchify(conditioning, patch))
+        num_future, num_past = future.shape[1], past.shape[1]
+        coordinates = self.coordinates(noisy, num_past=conditioning.shape[2])
+        joint = self.position(coordinates)
+        dual = joint if self.config.rotate_past_in_dual else self.position(coordinates, unrotated=num_past)
+
+        past = self.refiner(past, c_noise, self.position(coordinates[num_future:]))
+        condition = self.condition(c_noise, past)
+        condition = self._add_season(condition, seconds)
+        for block in self.dual_blocks:
+            future, past = block(future, past, condition=condition, positions=dual)
+        tokens = torch.cat([future, past], dim=1)
+        for block in self.single_blocks:
+            tokens = block(tokens, condition=condition, positions=joint)
+        scale, shift = self.modulation(condition)
+        output = self.out(modulated_norm(tokens[:, :num_future], scale=scale, shift=shift))
+        return unpatchify(output, patch, frame=(noisy.shape[2], noisy.shape[3], noisy.shape[4]))
+
+    def coordinates(self, noisy: LatentSequence, *, num_past: int) -> Float[Tensor, "token 3"]:
+        """Lists the coordinates of the predicted tokens, then of the conditioning tokens."""
+        config, num_future = self.config, noisy.shape[2]
+        rows, columns = (side // config.patch_size for side in noisy.shape[-2:])
+        latitude = evenly_spaced_radians(*config.latitude_deg, rows, noisy)
+        longitude = evenly_spaced_radians(*config.longitude_deg, columns, noisy)
+        frames = torch.arange(1 - num_past, num_future + 1, device=noisy.device, dtype=torch.float32)
+        past, future = frames[:num_past], frames[num_past:]
+        return torch.cat([token_coordinates(time, latitude, longitude) for time in (future, past)])
+
+    def _add_season(
+        self, condition: Float[Tensor, "batch features"], seconds: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch features"]:
+        """Scales and shifts the condition by the season, and the time of day where the network knows it."""
+        features = season_embedding(year_progress(seconds))
+        if self.config.time_of_day:
+            features = torch.cat([features, day_embedding(day_progress(seconds))], dim=-1)
+        scale, shift = self.season(features.to(condition.device, condition.dtype)).chunk(2, dim=-1)
+        return condition * (1 + scale) + shift
+
+
+class Refiner(nn.Module):
+    """Lets the conditioning tokens exchange information before they meet the noisy ones."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.condition = ConditionEmbedding(config.dim)
+        self.proj_in = nn.Linear(config.dim, config.dim)
+        self.blocks = nn.ModuleList(
+            RefinerBlock(config.dim, config.heads, config.mlp_ratio) for _ in range(config.refiner_blocks)
+        )
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "batch token features"],
+        c_noise: Float[Tensor, " batch"],
+        positions: Positions,
+    ) -> Float[Tensor, "batch token features"]:
+        condition = self.condition(c_noise, tokens)
+        tokens = self.proj_in(tokens)
+        for block in self.blocks:
+            tokens = block(tokens, condition=condition, positions=positions)
+        return tokens

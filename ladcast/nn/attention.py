@@ -1,0 +1,97 @@
+"""Attention over tokens (with positions) and linear attention over a global field."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ladcast.nn.position import Positions
+from ladcast.nn.sphere import CELL_CENTRED, Poles, SphericalConv2d
+
+Heads = Float[Tensor, "batch head token dim"]
+
+
+class HeadNorm(nn.RMSNorm):
+    """Divides each head's vector by its root mean square, in the precision of the vector."""
+
+    def forward(self, heads: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        # torch's own module mixes bf16 heads with fp32 weights under autocast, which loses the fused kernel.
+        return F.rms_norm(heads, self.normalized_shape, self.weight.to(heads.dtype), self.eps)
+
+
+class QueryKeyValue(nn.Module):
+    """Projects tokens to queries, keys and values per head; queries and keys are RMS-normalised."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_qkv = nn.Linear(dim, 3 * dim)
+        self.norm_q = HeadNorm(dim // heads, eps=1e-6)
+        self.norm_k = HeadNorm(dim // heads, eps=1e-6)
+
+    def forward(self, tokens: Float[Tensor, "batch token features"]) -> tuple[Heads, Heads, Heads]:
+        fused = torch.unflatten(self.to_qkv(tokens), -1, (3, self.heads, -1))
+        query, key, value = fused.permute(2, 0, 3, 1, 4)
+        return self.norm_q(query), self.norm_k(key), value
+
+
+def attend(
+    query: Heads, key: Heads, value: Heads, positions: Positions
+) -> Float[Tensor, "batch token features"]:
+    """Attends with queries and keys rotated to their positions, and joins the heads."""
+    query, key = positions.rotate(query).to(value.dtype), positions.rotate(key).to(value.dtype)
+    bias = None if positions.bias is None else positions.bias.to(value.dtype)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2).flatten(2)
+
+
+class MultiscaleLinearAttention(nn.Module):
+    """Attends over all cells of a field at linear cost, at several scales (EfficientViT, arXiv 2205.14756).
+
+    A depthwise convolution of each size in `kernels` aggregates the queries, keys and values of a further
+    scale. With phi = ReLU: out_i = sum_j phi(q_i).phi(k_j) v_j / sum_j phi(q_i).phi(k_j).
+    """
+
+    def __init__(
+        self, channels: int, head_dim: int, *, kernels: tuple[int, ...] = (), poles: Poles = CELL_CENTRED
+    ) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        heads = channels // head_dim
+        inner = heads * head_dim
+        self.to_qkv = nn.Conv2d(channels, 3 * inner, 1, bias=False)
+        self.scales = nn.ModuleList(
+            nn.Sequential(
+                SphericalConv2d(
+                    3 * inner, 3 * inner, kernel_size=kernel, groups=3 * inner, bias=False, poles=poles
+                ),
+                nn.Conv2d(3 * inner, 3 * inner, 1, groups=3 * heads, bias=False),
+            )
+            for kernel in kernels
+        )
+        self.to_out = nn.Conv2d(inner * (1 + len(kernels)), channels, 1, bias=False)
+
+    def forward(
+        self, field: Float[Tensor, "batch channel lat lon"]
+    ) -> Float[Tensor, "batch channel lat lon"]:
+        qkv = self.to_qkv(field)
+        scales = torch.cat([qkv, *(aggregate(qkv) for aggregate in self.scales)], dim=1)
+        query, key, value = torch.unflatten(scales.flatten(2), 1, (-1, 3, self.head_dim)).unbind(2)
+        mixed = linear_attention(query, key, value).to(qkv.dtype).reshape(len(field), -1, *field.shape[-2:])
+        answer: Tensor = self.to_out(mixed)
+        return answer
+
+
+def linear_attention(
+    query: Float[Tensor, "batch head dim cell"],
+    key: Float[Tensor, "batch head dim cell"],
+    value: Float[Tensor, "batch head dim cell"],
+) -> Float[Tensor, "batch head dim cell"]:
+    """Averages values with weights ReLU(q).ReLU(k), in float32 or better: the sums span the whole globe."""
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    with torch.autocast(value.device.type, enabled=False):
+        query, key, value = F.relu(query.to(dtype)), F.relu(key.to(dtype)), value.to(dtype)
+        moments = F.pad(value, (0, 0, 0, 1), value=1.0) @ key.transpose(-1, -2)
+        sums = moments @ query
+        return sums[:, :, :-1] / (sums[:, :, -1:] + 1e-15)

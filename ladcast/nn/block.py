@@ -1,0 +1,193 @@
+"""Blocks of the two networks: transformer blocks on tokens, convolutional blocks on global fields."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ladcast.nn.attention import MultiscaleLinearAttention, QueryKeyValue, attend
+from ladcast.nn.embedding import MLP
+from ladcast.nn.position import Positions
+from ladcast.nn.sphere import Poles, SphericalConv2d
+
+Tokens = Float[Tensor, "batch token features"]
+Condition = Float[Tensor, "batch features"]
+Field = Float[Tensor, "batch channel lat lon"]
+
+
+class Modulation(nn.Module):
+    """Predicts `count` scales, shifts or gates from the condition; starts at zero (adaLN-zero)."""
+
+    def __init__(self, dim: int, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.linear = nn.Linear(dim, count * dim)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, condition: Condition) -> tuple[Float[Tensor, "batch 1 features"], ...]:
+        vectors: Tensor = self.linear(F.silu(condition))[:, None]
+        return vectors.chunk(self.count, dim=-1)
+
+
+def modulated_norm(tokens: Tokens, *, scale: Tensor, shift: Tensor) -> Tokens:
+    """Normalises each token to mean 0 and variance 1, then returns norm * (1 + scale) + shift."""
+    return F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6) * (1 + scale) + shift
+
+
+class Stream(nn.Module):
+    """Holds the weights of one of the two streams of a dual-stream block."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: int) -> None:
+        super().__init__()
+        self.modulation = Modulation(dim, 6)
+        self.qkv = QueryKeyValue(dim, heads)
+        self.to_out = nn.Linear(dim, dim)
+        self.mlp = MLP(dim, mlp_ratio * dim, dim, activation=nn.GELU(approximate="tanh"))
+
+
+class DualStreamBlock(nn.Module):
+    """Lets predicted and conditioning tokens attend jointly, each with weights of their own.
+
+    From arXiv 2403.03206 (MM-DiT). `positions` lists the predicted tokens first.
+    """
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: int) -> None:
+        super().__init__()
+        self.future = Stream(dim, heads, mlp_ratio)
+        self.past = Stream(dim, heads, mlp_ratio)
+
+    def forward(
+        self, future: Tokens, past: Tokens, *, condition: Condition, positions: Positions
+    ) -> tuple[Tokens, Tokens]:
+        pairs = ((self.future, future), (self.past, past))
+        modulations = [stream.modulation(condition) for stream, _ in pairs]
+        qkv = [
+            stream.qkv(modulated_norm(tokens, shift=shift, scale=scale))
+            for (stream, tokens), (shift, scale, *_) in zip(pairs, modulations, strict=True)
+        ]
+        query, key, value = (torch.cat(parts, dim=2) for parts in zip(*qkv, strict=True))
+        mixed = attend(query, key, value, positions).tensor_split([future.shape[1]], dim=1)
+        future, past = (
+            _residual(stream, tokens, message, modulation[2:])
+            for (stream, tokens), message, modulation in zip(pairs, mixed, modulations, strict=True)
+        )
+        return future, past
+
+
+def _residual(stream: Stream, tokens: Tokens, message: Tokens, modulation: tuple[Tensor, ...]) -> Tokens:
+    """Adds the attention's message and the feed-forward network's answer, both gated."""
+    attention_gate, shift, scale, mlp_gate = modulation
+    tokens = tokens + attention_gate * stream.to_out(message)
+    answer: Tensor = stream.mlp(modulated_norm(tokens, shift=shift, scale=scale))
+    return tokens + mlp_gate * answer
+
+
+class SingleStreamBlock(nn.Module):
+    """Runs attention and the feed-forward network side by side on all tokens (arXiv 2302.05442)."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: int) -> None:
+        super().__init__()
+        self.modulation = Modulation(dim, 3)
+        self.qkv = QueryKeyValue(dim, heads)
+        self.mlp_in = nn.Linear(dim, mlp_ratio * dim)
+        self.to_out = nn.Linear((1 + mlp_ratio) * dim, dim)
+
+    def forward(self, tokens: Tokens, *, condition: Condition, positions: Positions) -> Tokens:
+        shift, scale, gate = self.modulation(condition)
+        normed = modulated_norm(tokens, shift=shift, scale=scale)
+        query, key, value = self.qkv(normed)
+        message = attend(query, key, value, positions)
+        hidden = F.gelu(self.mlp_in(normed), approximate="tanh")
+        answer: Tensor = self.to_out(torch.cat([message, hidden], dim=-1))
+        return tokens + gate * answer
+
+
+class RefinerBlock(nn.Module):
+    """Prepares the conditioning tokens: attention and feed-forward network, gated by the condition."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: int) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(dim, eps=1e-6)
+        self.qkv = QueryKeyValue(dim, heads)
+        self.norm_mlp = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = MLP(dim, mlp_ratio * dim, dim)
+        self.gates = Modulation(dim, 2)
+
+    def forward(self, tokens: Tokens, *, condition: Condition, positions: Positions) -> Tokens:
+        attention_gate, mlp_gate = self.gates(condition)
+        query, key, value = self.qkv(self.norm_attention(tokens))
+        tokens = tokens + attention_gate * attend(query, key, value, positions)
+        answer: Tensor = self.mlp(self.norm_mlp(tokens))
+        return tokens + mlp_gate * answer
+
+
+class ChannelNorm(nn.Module):
+    """Divides by the root mean square over channels, then scales and shifts each channel."""
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, field: Field) -> Field:
+        wide = field.to(torch.promote_types(field.dtype, torch.float32))
+        unit = wide * torch.rsqrt(wide.square().mean(dim=1, keepdim=True) + self.eps)
+        return (unit * self.weight[:, None, None] + self.bias[:, None, None]).to(field.dtype)
+
+
+class ResidualBlock(nn.Module):
+    """Adds conv, SiLU, conv, norm to its input."""
+
+    def __init__(self, channels: int, *, poles: Poles) -> None:
+        super().__init__()
+        self.conv_in = SphericalConv2d(channels, channels, poles=poles)
+        self.conv_out = SphericalConv2d(channels, channels, bias=False, poles=poles)
+        self.norm = ChannelNorm(channels)
+
+    def forward(self, field: Field) -> Field:
+        change: Tensor = self.norm(self.conv_out(F.silu(self.conv_in(field))))
+        return field + change
+
+
+class GatedConv(nn.Module):
+    """Expands channels, mixes neighbours per channel, gates one half by the other (arXiv 2410.10629)."""
+
+    EXPANSION = 4
+
+    def __init__(self, channels: int, *, poles: Poles) -> None:
+        super().__init__()
+        wide = 2 * self.EXPANSION * channels
+        self.expand = nn.Conv2d(channels, wide, 1)
+        self.depthwise = SphericalConv2d(wide, wide, groups=wide, poles=poles)
+        self.project = nn.Conv2d(wide // 2, channels, 1, bias=False)
+        self.norm = ChannelNorm(channels)
+
+    def forward(self, field: Field) -> Field:
+        value, gate = self.depthwise(F.silu(self.expand(field))).chunk(2, dim=1)
+        change: Tensor = self.norm(self.project(value * F.silu(gate)))
+        return field + change
+
+
+class EfficientViTBlock(nn.Module):
+    """Adds multiscale linear attention, then a gated convolution (EfficientViT, arXiv 2205.14756)."""
+
+    def __init__(
+        self,
+        channels: int,
+        head_dim: int,
+        *,
+        kernels: tuple[int, ...],
+        poles: Poles,
+    ) -> None:
+        super().__init__()
+        self.attention = MultiscaleLinearAttention(channels, head_dim, kernels=kernels, poles=poles)
+        self.attention_norm = ChannelNorm(channels)
+        self.mlp = GatedConv(channels, poles=poles)
+
+    def forward(self, field: Field) -> Field:
+        mixed: Tensor = self.mlp(field + self.attention_norm(self.attention(field)))
+        return mixed

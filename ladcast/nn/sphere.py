@@ -1,0 +1,113 @@
+"""Convolution on a latitude-longitude grid that continues across the poles and around the globe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PoleKernel = Literal["geometric", "mirrored_outermost"]
+
+
+@dataclass(frozen=True)
+class Poles:
+    """Says how a convolution meets the poles.
+
+    `rows`: whether the first (southern) and the last (northern) row lie on a pole; False means half a cell
+    off.
+    `kernel`: "geometric" continues fields across the pole. "mirrored_outermost" reproduces released
+    weights: in the outermost output row at each pole, the part of the kernel that reaches beyond the pole
+    is mirrored in longitude, and in no other row, however large the kernel.
+    """
+
+    rows: tuple[bool, bool] = (False, False)
+    kernel: PoleKernel = "geometric"
+
+    def __post_init__(self) -> None:
+        if self.kernel not in get_args(PoleKernel):
+            raise ValueError(
+                f"Expected pole_kernel to be one of {get_args(PoleKernel)}, got '{self.kernel}'."
+            )
+
+
+CELL_CENTRED = Poles()
+
+
+def pad_sphere(
+    field: Float[Tensor, "batch channel lat lon"],
+    width: int,
+    *,
+    pole_rows: tuple[bool, bool] = (False, False),
+) -> Float[Tensor, "batch channel lat_padded lon_padded"]:
+    """Pads a global field by `width` rows beyond each pole and `width` columns around the globe.
+
+    The value beyond a pole is that of the opposite meridian: f(90 + d, lon) = f(90 - d, lon + 180). A row
+    on the pole itself (`pole_rows`: southern first row, northern last row) is not repeated; a cell-centred
+    row is.
+
+    Raises:
+        ValueError: the number of longitudes is odd (no opposite meridian), or the field is too small.
+    """
+    if width == 0:
+        return field
+    num_lat, num_lon = field.shape[-2:]
+    south, north = (int(on_pole) for on_pole in pole_rows)
+    if num_lon % 2 or num_lon < width or num_lat < width + max(south, north):
+        raise ValueError(
+            f"Padding by {width} across the poles needs an even number of longitudes and at least "
+            f"{width + max(south, north)} rows, got a field of {num_lat} x {num_lon} (lat x lon). "
+            "Use a grid with an even number of longitudes, or fewer downsamplings."
+        )
+    below = field[..., south : south + width, :].flip(-2).roll(num_lon // 2, -1)
+    above = field[..., num_lat - north - width : num_lat - north, :].flip(-2).roll(num_lon // 2, -1)
+    globe = torch.cat([below, field, above], dim=-2)
+    return torch.cat([globe[..., -width:], globe, globe[..., :width]], dim=-1)
+
+
+class SphericalConv2d(nn.Conv2d):
+    """Convolves a global field with a square kernel of odd size; row 0 is the southernmost.
+
+    The output has the shape of the input and turns with it: a field rotated in longitude gives a rotated
+    result.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 3,
+        groups: int = 1,
+        bias: bool = True,
+        poles: Poles = CELL_CENTRED,
+    ) -> None:
+        if kernel_size % 2 == 0:
+            raise ValueError(f"Expected a kernel of odd size, which has a centre, got {kernel_size}.")
+        super().__init__(in_channels, out_channels, kernel_size, groups=groups, bias=bias)
+        self.poles = poles
+        self.reach = kernel_size // 2
+
+    def forward(self, field: Float[Tensor, "batch channel lat lon"]) -> Float[Tensor, "batch out lat lon"]:
+        padded = pad_sphere(field, self.reach, pole_rows=self.poles.rows)
+        if self.poles.kernel == "geometric" or self.reach == 0:
+            return self._convolve(padded, self.weight)
+        size = 2 * self.reach + 1
+        beyond_south, beyond_north = slice(0, self.reach), slice(self.reach + 1, size)
+        south = self._convolve(padded[..., :size, :], _mirror(self.weight, beyond_south))
+        inner = self._convolve(padded[..., 1:-1, :], self.weight)
+        north = self._convolve(padded[..., -size:, :], _mirror(self.weight, beyond_north))
+        return torch.cat([south, inner, north], dim=-2)
+
+    def _convolve(self, padded: Tensor, kernel: Tensor) -> Tensor:
+        return F.conv2d(padded, kernel, self.bias, groups=self.groups)
+
+
+def _mirror(kernel: Tensor, rows: slice) -> Tensor:
+    """Returns a copy of the kernel whose `rows` run westward."""
+    mirrored = kernel.clone()
+    mirrored[:, :, rows] = kernel[:, :, rows].flip(-1)
+    return mirrored

@@ -1,0 +1,179 @@
+"""Global maps: a field as shading, a second one as labelled contours, seamless on any grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from cartopy import crs
+from cartopy.mpl.geoaxes import GeoAxes
+from jaxtyping import Float
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.contour import QuadContourSet
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+from scipy.interpolate import RectBivariateSpline, RegularGridInterpolator
+
+from ladcast.grid import TOLERANCE_DEG, Grid
+from ladcast.plots.coastlines import add_coastlines
+
+DRAWN_STEP_DEG = 1.0
+INK = "#1a1a1a"
+SMALL_PT = 7.0
+
+
+def sequential_colours() -> Colormap:
+    """Builds a map from white over green to blue: lightness falls evenly, so it reads without colour vision.
+
+    It ends before black: contours in ink stay readable on the darkest shade.
+    """
+    shades = ["#ffffff", "#e8f4e6", "#b9dfd0", "#84c5c8", "#52a3c4", "#3279b3"]
+    return LinearSegmentedColormap.from_list("ladcast_sequential", shades)
+
+
+def add_global_axes(
+    figure: Figure, cell: SubplotSpec, *, projection: crs.Projection | None = None
+) -> GeoAxes:
+    """Adds a map of the whole globe with coastlines and a quiet graticule; Robinson unless told otherwise."""
+    axes: GeoAxes = figure.add_subplot(cell, projection=projection or crs.Robinson())
+    axes.set_global()
+    add_coastlines(axes)
+    axes.gridlines(
+        xlocs=range(-180, 180, 60), ylocs=range(-60, 61, 30), linewidth=0.3, color="0.6", alpha=0.6
+    )
+    axes.spines["geo"].set(linewidth=0.6, edgecolor="0.4")
+    return axes
+
+
+def draw_map(
+    axes: GeoAxes,
+    field: xr.DataArray,
+    *,
+    levels: npt.ArrayLike | None = None,
+    colours: Colormap | None = None,
+    lines: xr.DataArray | None = None,
+    line_step: float | None = None,
+) -> QuadContourSet:
+    """Shades a field over the globe and draws `lines` as contours every `line_step` (same units as `lines`).
+
+    Both fields have the dimensions latitude and longitude on a `Grid`; NaN stays blank. `levels` bound the
+    shades: by default `round_levels`.
+
+    Returns:
+        the shading, for a colour bar.
+
+    Raises:
+        ValueError: a field has other dimensions or no global grid, or `line_step` comes without `lines`.
+    """
+    if (lines is None) != (line_step is None):
+        given = "`lines`" if line_step is None else "`line_step`"
+        raise ValueError(f"`lines` and `line_step` go together, got only {given}.")
+    shown = round_levels(field) if levels is None else np.asarray(levels, dtype=float)
+    style = {"levels": shown, "cmap": colours or sequential_colours(), "extend": "max"}
+    shading: QuadContourSet = axes.contourf(*_points(axes, field), **style, **_place_points_first())
+    if lines is not None and line_step is not None:
+        _draw_lines(axes, lines, line_step)
+    return shading
+
+
+def _draw_lines(axes: GeoAxes, field: xr.DataArray, step: float) -> None:
+    levels = np.arange(float(field.min()) // step, float(field.max()) // step + 2) * step
+    lines = axes.contour(
+        *_points(axes, field), levels=levels, colors=INK, linewidths=0.7, **_place_points_first()
+    )
+    halo = [withStroke(linewidth=1.5, foreground="white")]
+    for label in axes.clabel(lines, levels[::2], fontsize=SMALL_PT - 1.5, fmt="%g", inline=False):
+        label.set_path_effects(halo)
+        if _near_edge(axes, *label.get_position()):
+            label.remove()
+
+
+def _near_edge(axes: GeoAxes, x: float, y: float) -> bool:
+    """Says whether a label here, in the map's own coordinates, would be cut off by its outline."""
+    lon, lat = crs.PlateCarree(central_longitude(axes)).transform_point(x, y, axes.projection)
+    return bool(abs(lat) > 74 or abs(lon) > 168)
+
+
+def add_colour_bar(axes: GeoAxes, shading: QuadContourSet, label: str) -> None:
+    """Adds a horizontal colour bar below the map, labelled with quantity and units."""
+    figure = axes.get_figure()
+    bar = figure.colorbar(
+        shading, ax=axes, orientation="horizontal", fraction=0.045, pad=0.04, aspect=45, shrink=0.7
+    )
+    bar.set_label(label, fontsize=SMALL_PT + 1, color=INK)
+    bar.ax.tick_params(labelsize=SMALL_PT, width=0.4, length=2)
+    bar.outline.set_linewidth(0.4)
+
+
+def round_levels(field: xr.DataArray) -> Float[np.ndarray, " edge"]:
+    """Returns about ten round steps up to the 99.5th percentile, from zero where nothing is negative."""
+    low, high = (float(value) for value in np.nanquantile(field, [0.005, 0.995]))
+    start = low if float(field.min()) < 0 else 0.0
+    return np.asarray(MaxNLocator(10, steps=[1, 2, 2.5, 5, 10]).tick_values(start, high))
+
+
+def central_longitude(axes: GeoAxes) -> float:
+    """Returns the longitude in degrees that the map's projection is centred on."""
+    return float(axes.projection.proj4_params.get("lon_0", 0.0))
+
+
+def refine(field: xr.DataArray, centre_deg: float = 0.0, step_deg: float = DRAWN_STEP_DEG) -> xr.DataArray:
+    """Interpolates a scalar field to a fine grid from pole to pole and from edge to edge of a map.
+
+    A bicubic spline through the points makes the contours of a coarse grid smooth. It sees the sphere:
+    columns repeat after 360 degrees, and rows go on beyond a pole on the opposite meridian. Values stay
+    within the field's range. A field with NaN is taken from the nearest point: a spline would spread the gap.
+
+    Returns:
+        the field (latitude longitude); longitudes run from one edge of the map to the other, also below 0.
+    """
+    lat, lon, values = _wrap(field)
+    # A hair inside the edges: the projection puts +-180 degrees on either side, as rounding falls.
+    edge = 180 - 1e-6
+    longitude = centre_deg + np.linspace(-edge, edge, round(360 / step_deg) + 1)
+    latitude = np.linspace(-90, 90, round(180 / step_deg) + 1)
+    points = np.meshgrid(latitude, longitude % 360, indexing="ij")
+    if np.isnan(values).any():
+        fine = RegularGridInterpolator((lat, lon), values, method="nearest")(tuple(points))
+    else:
+        fine = RectBivariateSpline(lat, lon, values).ev(*points).clip(values.min(), values.max())
+    return xr.DataArray(fine, {"latitude": latitude, "longitude": longitude}, ("latitude", "longitude"))
+
+
+def _wrap(field: xr.DataArray, halo: int = 3) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Adds `halo` rows beyond each pole and `halo` columns on both sides."""
+    if set(field.dims) != {"latitude", "longitude"}:
+        raise ValueError(
+            f"Expected a field with dimensions latitude and longitude, got {field.dims}. Select the others."
+        )
+    field = field.sortby("latitude").transpose("latitude", "longitude").astype(float)
+    grid = Grid(tuple(field.latitude.values.tolist()), tuple(field.longitude.values.tolist()))
+    lat, lon, values = np.asarray(grid.latitude), np.asarray(grid.longitude), field.values
+    # Rows go on beyond a pole; a row on the pole itself has no mirror image.
+    inner = np.flatnonzero(abs(lat) < 90 - TOLERANCE_DEG)
+    south, north = inner[:halo][::-1], inner[-halo:][::-1]
+    rows = [_opposite(values[south], lon), values, _opposite(values[north], lon)]
+    padded = np.pad(np.concatenate(rows), ((0, 0), (halo, halo)), mode="wrap")
+    beyond = np.concatenate([-180 - lat[south], lat, 180 - lat[north]])
+    return beyond, np.concatenate([lon[-halo:] - 360, lon, lon[:halo] + 360]), padded
+
+
+def _opposite(rows: npt.NDArray[Any], lon: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.stack([np.interp(lon + 180, lon, row, period=360) for row in rows])
+
+
+def _points(
+    axes: GeoAxes, field: xr.DataArray
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    fine = refine(field, central_longitude(axes))
+    longitude, latitude = np.meshgrid(fine["longitude"], fine["latitude"])
+    return longitude, latitude, fine.values
+
+
+def _place_points_first() -> dict[str, Any]:
+    """Projects points before contouring: fast, and exact here since `refine` ends at the map's edges."""
+    return {"transform": crs.PlateCarree(), "transform_first": True}

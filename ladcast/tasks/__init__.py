@@ -1,0 +1,1 @@
+"""Wiring: from a configuration or a command line to the objects that do the work."""

@@ -1,0 +1,112 @@
+"""Schemas of the training configurations, and what their data sections mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from ladcast.data.store import open_store
+from ladcast.fields import ChannelSet, read_channels
+from ladcast.grid import Grid
+from ladcast.times import parse_time
+
+
+@dataclass(frozen=True)
+class Period:
+    """A stretch of time, both ends included."""
+
+    start: str
+    end: str
+
+    def select(self, ds: xr.Dataset) -> xr.Dataset:
+        """Returns the frames within the period; raises ValueError where there are none."""
+        times = ds["time"].values
+        kept = np.flatnonzero((times >= parse_time(self.start)) & (times <= parse_time(self.end)))
+        if kept.size == 0:
+            raise ValueError(f"No frames from {self.start} to {self.end}: the store has {times[0]} to {times[-1]}.")
+        return ds.isel(time=kept)
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """Says which store to read, as which channels on which grid."""
+
+    path: Path
+    grid: str
+    channels: str = "era5"
+    static: tuple[str, ...] = ("land_sea_mask", "geopotential_at_surface")
+
+    def channel_set(self) -> ChannelSet:
+        """Returns the channels."""
+        return read_channels(self.channels)
+
+    def open(self) -> xr.Dataset:
+        """Opens and checks the store."""
+        return open_store(self.path, self.channel_set(), Grid.parse(self.grid))
+
+    def static_fields(self, ds: xr.Dataset) -> Float[Tensor, "static lat lon"]:
+        """Returns the constant fields, each normalised by its own mean and standard deviation."""
+        missing = [name for name in self.static if name not in ds]
+        if missing:
+            raise ValueError(f"{self.path} lacks the static fields {missing}. Add them, or change 'static'.")
+        fields = [ds[name].transpose("latitude", "longitude").values.astype(np.float64) for name in self.static]
+        return torch.from_numpy(np.stack([(f - f.mean()) / f.std() for f in fields])).float()
+
+
+@dataclass(frozen=True)
+class AutoencoderSize:
+    """Sets the size of an autoencoder; grid and channels come from the data."""
+
+    latent_channels: int
+    widths: tuple[int, ...]
+    blocks: tuple[int, ...]
+    kinds: tuple[str, ...]
+    kernels: tuple[tuple[int, ...], ...]
+    head_dim: int = 32
+
+
+@dataclass(frozen=True)
+class TransformerSize:
+    """Sets the size of a latent transformer; channels and token positions come from the autoencoder."""
+
+    heads: int = 12
+    head_dim: int = 128
+    dual_blocks: int = 2
+    single_blocks: int = 4
+    refiner_blocks: int = 1
+    patch_size: int = 1
+    position: str = "geo_seamless"
+    rope_axes_dim: tuple[int, int, int] = (16, 56, 56)
+
+
+@dataclass(frozen=True)
+class ForecastValidation:
+    """Sets the forecasts that are scored during training."""
+
+    store: StoreOptions
+    starts: tuple[str, ...]
+    members: int = 4
+    days: int = 5
+    variables: tuple[str, ...] = ("z500", "t850")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Sets how many 6-hourly frames one call of the network sees and makes."""
+
+    past: int = 1
+    future: int = 4
+
+
+def first_and_last(values: Sequence[float]) -> tuple[float, float]:
+    """Returns both ends of a coordinate."""
+    return values[0], values[-1]
+
+

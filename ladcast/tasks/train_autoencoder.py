@@ -1,0 +1,106 @@
+"""`ladcast train autoencoder`: reads states, trains the autoencoder, writes its checkpoint folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ladcast.config import load_config, to_plain
+from ladcast.data.dataset import StateDataset, load_scaled
+from ladcast.data.normalization import Normalizer, ocean_mask
+from ladcast.data.packing import pack
+from ladcast.fields import ChannelSet
+from ladcast.forecasting.checkpoints import save_codec
+from ladcast.forecasting.codec import LatentCodec
+from ladcast.grid import Grid
+from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
+from ladcast.tasks.build import AutoencoderSize, Period, StoreOptions
+from ladcast.tasks.report import TrainingLog
+from ladcast.training.batches import SampleBatch
+from ladcast.training.loop import Loss, TrainingOptions, fit
+from ladcast.training.losses import relative_l2
+
+
+@dataclass(frozen=True)
+class AutoencoderRun:
+    """Describes a training run of an autoencoder."""
+
+    data: StoreOptions
+    statistics: Path
+    train: Period
+    validation: Period
+    model: AutoencoderSize
+    training: TrainingOptions
+    output: Path
+    stride: int = 1
+
+
+def train_autoencoder(config: Path, overrides: Sequence[str] = (), device: str | None = None) -> Path:
+    """Trains the autoencoder that `config` describes and returns its checkpoint folder."""
+    run = load_config(config, AutoencoderRun, overrides)
+    channels, grid = run.data.channel_set(), Grid.parse(run.data.grid)
+    store = run.data.open()
+    normalizer = Normalizer.load(run.statistics, channels)
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    log = TrainingLog(run.output / "log.jsonl", run.training.steps)
+    scaled = load_scaled(run.train.select(store), channels, normalizer, stride=run.stride, progress=log.reading)
+    held_out = load_scaled(run.validation.select(store), channels, normalizer, stride=4 * run.stride).float()
+
+    torch.manual_seed(run.training.seed)
+    autoencoder = Autoencoder(autoencoder_config(run.model, channels, grid, len(run.data.static))).to(target)
+    static = run.data.static_fields(store).to(target)
+    valid = valid_points(pack(store.isel(time=[0]), channels), channels).to(target)
+    loss = reconstruction_loss(static, grid, valid)
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        rmse = reconstruction_rmse(model, held_out, static, grid) * normalizer.std
+        return {f"rmse_{name}": rmse[channels.index(name)].item() for name in ("z500", "t850", "q700") if name in channels.names}
+
+    weights = fit(
+        autoencoder, loss, StateDataset(scaled), run.training, folder=run.output / "resume", log=log, validate=validate
+    )
+    autoencoder.load_state_dict(weights)
+    codec = LatentCodec(autoencoder, normalizer, grid, static=static)
+    save_codec(codec, run.output / "autoencoder", {"run": to_plain(run), "steps": run.training.steps})
+    return run.output / "autoencoder"
+
+
+def autoencoder_config(size: AutoencoderSize, channels: ChannelSet, grid: Grid, num_static: int) -> AutoencoderConfig:
+    """Completes the size of an autoencoder with what the data say."""
+    return AutoencoderConfig(
+        channels=len(channels), static_channels=num_static, pole_rows=grid.pole_rows, **asdict(size)
+    )
+
+
+def valid_points(state: Tensor, channels: ChannelSet) -> Tensor:
+    """Returns where each channel has truth, `channel lat lon`: everywhere but for the SST, which has none on land."""
+    valid = torch.ones(state.shape[1:], dtype=torch.bool)
+    if channels.sst_index is not None:
+        valid[channels.sst_index] = ocean_mask(state, channels)
+    return valid
+
+
+def reconstruction_loss(static: Tensor, grid: Grid, valid: Tensor) -> Loss:
+    """Returns the loss of one batch of scaled states."""
+    row_weight = torch.tensor(grid.area_weights, dtype=torch.float32, device=static.device)
+
+    def loss(model: nn.Module, batch: SampleBatch, generator: torch.Generator) -> Tensor:
+        (scaled,) = batch
+        return relative_l2(model(scaled, static), scaled, row_weight=row_weight, valid=valid)
+
+    return loss
+
+
+@torch.no_grad()
+def reconstruction_rmse(model: nn.Module, scaled: Tensor, static: Tensor, grid: Grid) -> Tensor:
+    """Returns the area-weighted root mean square error of each channel, in scaled units."""
+    weight = torch.tensor(grid.area_weights, dtype=torch.float32)[:, None]
+    total = torch.zeros(scaled.shape[1])
+    for part in scaled.split(64):
+        error = model(part.to(static.device), static).float().cpu() - part
+        total += (weight * error**2).mean(dim=(-2, -1)).sum(0)
+    return (total / len(scaled)).sqrt()

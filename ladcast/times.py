@@ -1,0 +1,74 @@
+"""Time arithmetic: datetime64 parsing, lead times, seconds for tensors, progress of the year and the day."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Times = npt.NDArray[np.datetime64]
+STEP = np.timedelta64(6, "h")
+DAY = np.timedelta64(24, "h")
+
+
+def parse_time(text: str) -> np.datetime64:
+    """Reads a UTC time such as `2011-10-11T00`; raises ValueError that shows the expected form."""
+    try:
+        time = np.datetime64(text)
+    except ValueError:
+        time = np.datetime64("NaT")
+    if np.isnat(time):
+        raise ValueError(f"Expected a UTC time such as 2011-10-11T00, got '{text}'.")
+    return time.astype("datetime64[ns]")
+
+
+def lead_times(num_frames: int, step: np.timedelta64 = STEP) -> npt.NDArray[np.timedelta64]:
+    """Returns `num_frames` lead times: one step, two steps, ... as timedelta64[ns]."""
+    return (np.arange(1, num_frames + 1) * step).astype("timedelta64[ns]")
+
+
+def to_epoch_seconds(times: Times | np.datetime64) -> Int[Tensor, " batch"]:
+    """Converts times to whole seconds since 1970-01-01 UTC; a single time becomes a batch of one."""
+    return torch.from_numpy(np.atleast_1d(times).astype("datetime64[s]").astype(np.int64))
+
+
+def year_progress(seconds: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """Returns the fraction of the calendar year that has passed, in [0, 1), as float64 (years 1600 to 2399)."""
+    starts = _year_starts(seconds.device)
+    year = torch.bucketize(seconds, starts, right=True) - 1
+    return (seconds - starts[year]).double() / (starts[year + 1] - starts[year])
+
+
+@lru_cache
+def _year_starts(device: torch.device) -> Int[Tensor, " year"]:
+    return to_epoch_seconds(np.arange("1600", "2401", dtype="datetime64[Y]")).to(device)
+
+
+def day_progress(seconds: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """Returns the fraction of the UTC day that has passed, in [0, 1), as float64."""
+    return (seconds % 86400).double() / 86400
+
+
+def day_of_year(times: Times) -> npt.NDArray[np.int64]:
+    """Returns the day of the year, 1 on January 1."""
+    day = times.astype("datetime64[D]") - times.astype("datetime64[Y]").astype("datetime64[D]")
+    return day.astype(np.int64) + 1
+
+
+def windows(times: Times, length: int, step: np.timedelta64 = STEP) -> npt.NDArray[np.int64]:
+    """Returns the first index of every run of `length` consecutive times that are exactly `step` apart."""
+    regular = np.diff(times) == step
+    broken = np.concatenate([[0], np.cumsum(~regular)])
+    first = np.arange(max(len(times) - length + 1, 0))
+    return first[broken[first + length - 1] == broken[first]]
+
+
+def describe(times: Any, limit: int = 4) -> str:
+    """Lists times for a message, shortened to the first few and the last."""
+    texts = [str(np.datetime64(time, "h")) for time in np.atleast_1d(times)]
+    return ", ".join(texts) if len(texts) <= limit else f"{', '.join(texts[:limit])} ... {texts[-1]} ({len(texts)} times)"

@@ -1,0 +1,60 @@
+"""The order of training samples as a pure function of (seed, step): nothing to store, nothing to replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+SampleBatch = tuple[Tensor, ...]
+
+
+class BatchSource(Protocol):
+    """A dataset that gathers whole batches."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: npt.NDArray[np.int64]) -> SampleBatch:
+        """Returns the samples at `indices`, stacked along a leading batch axis."""
+        ...
+
+
+def batch_indices(length: int, batch_size: int, *, seed: int, step: int) -> npt.NDArray[np.int64]:
+    """Returns the samples of training step `step`: shuffled anew in every epoch, the short last batch dropped.
+
+    Raises:
+        ValueError: there are fewer samples than one batch needs.
+    """
+    per_epoch = length // batch_size
+    if per_epoch == 0:
+        raise ValueError(f"{length} training samples do not fill one batch of {batch_size}. Lower 'batch_size'.")
+    epoch, position = divmod(step, per_epoch)
+    order = np.random.default_rng([seed, epoch]).permutation(length)
+    return order[position * batch_size : (position + 1) * batch_size]
+
+
+def load_batches(
+    source: BatchSource, batch_size: int, *, seed: int, steps: range, device: torch.device
+) -> Iterator[SampleBatch]:
+    """Yields the batch of every step on the device, gathering the next ones while the current one is used."""
+
+    def gather(step: int) -> SampleBatch:
+        parts = source.batch(batch_indices(len(source), batch_size, seed=seed, step=step))
+        return tuple(_to_device(part, device) for part in parts)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        queue = [pool.submit(gather, step) for step in steps[:4]]
+        for following in [*steps[4:], *[None] * len(queue)]:
+            ready: Any = queue.pop(0)
+            if following is not None:
+                queue.append(pool.submit(gather, following))
+            yield ready.result()
+
+
+def _to_device(part: Tensor, device: torch.device) -> Tensor:
+    return part.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else part

@@ -1,0 +1,141 @@
+"""The training loop: the same one for the autoencoder and the forecaster, resumable at any step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ladcast.checkpoint import MANIFEST, read_document, read_tensors, write_checkpoint
+from ladcast.training.batches import BatchSource, SampleBatch, load_batches
+from ladcast.training.ema import WeightAverage
+from ladcast.training.optimizer import (
+    OptimizerOptions,
+    build_optimizer,
+    learning_rate,
+    optimizer_tensors,
+    restore_optimizer,
+)
+
+Loss = Callable[[nn.Module, SampleBatch, torch.Generator], Tensor]
+Log = Callable[[int, dict[str, float]], None]
+Validate = Callable[[nn.Module], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Sets the length, batches, averaging and bookkeeping of a training run."""
+
+    steps: int = 1000
+    batch_size: int = 4
+    seed: int = 0
+    ema_decay: float = 0.9999
+    bf16: bool = True
+    compile: bool = False
+    log_every: int = 100
+    checkpoint_every: int = 1000
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+
+
+def fit(
+    model: nn.Module,
+    loss: Loss,
+    data: BatchSource,
+    options: TrainingOptions,
+    *,
+    folder: Path,
+    log: Log,
+    validate: Validate | None = None,
+) -> dict[str, Tensor]:
+    """Trains `model` in place and returns its averaged weights.
+
+    `loss(model, batch, generator)` draws all randomness from `generator`, which is seeded by (seed, step): a run
+    that was killed and resumed from `folder` repeats the uninterrupted one. `validate` is called with the averaged
+    weights at every checkpoint.
+    """
+    device = next(model.parameters()).device
+    optimizer = build_optimizer(model, options.optimizer)
+    average = WeightAverage(model.state_dict(), options.ema_decay)
+    first = resume(folder, model, optimizer, average)
+    network = torch.compile(model) if options.compile else model
+    generator = torch.Generator(device=device)
+    steps = range(first, options.steps)
+    started = time.monotonic()
+    batches = load_batches(data, options.batch_size, seed=options.seed, steps=steps, device=device)
+    for step, batch in zip(steps, batches, strict=True):
+        generator.manual_seed(options.seed * 1_000_003 + step)
+        rate = learning_rate(options.optimizer, step, options.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16 and device.type == "cuda"):
+            value = loss(network, batch, generator)
+        value.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), options.optimizer.max_gradient_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        average.update(model.state_dict())
+        done = step + 1
+        if done % options.log_every == 0 or done == options.steps:
+            speed = (done - first) / (time.monotonic() - started)
+            log(done, {"loss": _finite(value, done), "gradient_norm": norm.item(), "steps_per_s": speed})
+        if done % options.checkpoint_every == 0 or done == options.steps:
+            save(folder, model, optimizer, average, step=done)
+            if validate is not None:
+                with averaged(model, average):
+                    log(done, validate(model))
+    return average.weights
+
+
+def save(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage, *, step: int
+) -> None:
+    """Writes everything the next step depends on."""
+    parts = {"model": model.state_dict(), "ema": average.weights, "optimizer": optimizer_tensors(optimizer)}
+    tensors = {f"{part}/{name}": tensor for part, content in parts.items() for name, tensor in content.items()}
+    write_checkpoint(folder, tensors, {MANIFEST: {"step": step, "ema_updates": average.updates}})
+
+
+def resume(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage) -> int:
+    """Restores the state that `save` wrote, if there is one, and returns the next step."""
+    if not folder.is_dir():
+        return 0
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
+    for key, tensor in read_tensors(folder).items():
+        part, _, name = key.partition("/")
+        parts[part][name] = tensor
+    model.load_state_dict(parts["model"])
+    restore_optimizer(optimizer, parts["optimizer"])
+    for name, tensor in average.weights.items():
+        tensor.copy_(parts["ema"][name])
+    manifest = read_document(folder, MANIFEST)
+    average.updates = manifest["ema_updates"]
+    return int(manifest["step"])
+
+
+@contextmanager
+def averaged(model: nn.Module, average: WeightAverage) -> Iterator[None]:
+    """Lends the averaged weights to the model within a `with` block."""
+    own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    training = model.training
+    model.load_state_dict(average.weights)
+    model.eval()
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
+        model.train(training)
+
+
+def _finite(value: Tensor, step: int) -> float:
+    number = value.item()
+    if number != number or abs(number) == float("inf"):
+        raise FloatingPointError(
+            f"The loss is {number} at step {step}. The last checkpoint is whole: resume from it with a lower "
+            f"'learning_rate' or 'max_gradient_norm'."
+        )
+    return number

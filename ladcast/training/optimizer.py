@@ -1,0 +1,56 @@
+"""AdamW with a warmed-up cosine schedule, and its state as plain tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """Sets AdamW and its schedule: linear warm-up, then a cosine down to `final_fraction` of the peak rate."""
+
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.01
+    warmup_steps: int = 500
+    final_fraction: float = 0.01
+    max_gradient_norm: float = 1.0
+
+
+def build_optimizer(model: nn.Module, options: OptimizerOptions) -> torch.optim.AdamW:
+    """Creates AdamW; vectors (biases, norms) are not decayed."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    fused = parameters[0].is_cuda
+    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.99), fused=fused)
+
+
+def learning_rate(options: OptimizerOptions, step: int, total_steps: int) -> float:
+    """Returns the learning rate of one step, a pure function of the step."""
+    if step < options.warmup_steps:
+        return options.learning_rate * (step + 1) / options.warmup_steps
+    progress = (step - options.warmup_steps) / max(total_steps - options.warmup_steps, 1)
+    cosine = (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+    return options.learning_rate * (options.final_fraction + (1 - options.final_fraction) * cosine)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Flattens the optimizer's state to tensors named `<parameter index>.<entry>`."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": tensor for index, entries in state.items() for name, tensor in entries.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Puts back what `optimizer_tensors` returned."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,13 @@
+"""Names of the tensors that travel through the house.
+
+A `state` is in SI units, a `scaled` tensor is normalised, a `latent` is encoded and scaled. There is no fourth word.
+"""
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+State = Float[Tensor, "*batch channel lat lon"]
+Scaled = Float[Tensor, "*batch channel lat lon"]
+OceanMask = Bool[Tensor, "lat lon"]
+Latent = Float[Tensor, "*batch latent y x"]
+LatentSequence = Float[Tensor, "batch latent time y x"]

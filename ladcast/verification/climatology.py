@@ -1,0 +1,178 @@
+"""Climatology by day of the year: how it is fitted, stored and read at a valid time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from ladcast.fields import SST
+from ladcast.times import Times, day_of_year, describe
+
+DAYS = 366
+"""December 31 is day 365 or 366; the year closes after day 366."""
+STD = "_std"
+CHUNK_BYTES = 64 * 2**20
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Climatology:
+    """Holds mean and standard deviation by day of the year, as `<variable>` and `<variable>_std`.
+
+    `dataset` has (dayofyear[, level], latitude, longitude); `dayofyear` may hold every k-th day. Load it
+    first if it is small: it is read at every look-up.
+
+    Raises:
+        ValueError: `dayofyear` is missing or does not increase within 1..366, or a variable lacks its `_std`.
+    """
+
+    dataset: xr.Dataset
+
+    def __post_init__(self) -> None:
+        if "dayofyear" not in self.dataset.coords:
+            raise ValueError(
+                f"A climatology needs the coordinate 'dayofyear', got {list(self.dataset.coords)}."
+            )
+        days = self.dataset["dayofyear"].values
+        if not days.size or days[0] < 1 or days[-1] > DAYS or (np.diff(days) <= 0).any():
+            raise ValueError(f"'dayofyear' must increase within 1..{DAYS}, got {days}.")
+        if missing := [f"{name}{STD}" for name in self.means if f"{name}{STD}" not in self.dataset]:
+            raise ValueError(
+                f"The climatology lacks {missing}. Fit it again with `ladcast-data climatology`."
+            )
+
+    @cached_property
+    def means(self) -> xr.Dataset:
+        """Returns the means by day of the year."""
+        return self.dataset[[name for name in self.dataset.data_vars if not str(name).endswith(STD)]]
+
+    @cached_property
+    def stds(self) -> xr.Dataset:
+        """Returns the standard deviations by day of the year, named as the means."""
+        return xr.Dataset({name: self.dataset[f"{name}{STD}"] for name in self.means})
+
+    def mean_at(self, times: Times, variables: Sequence[str] | None = None) -> xr.Dataset:
+        """Interpolates the means linearly to the day of each time: (time[, level], latitude, longitude).
+
+        `variables` are those wanted, all by default; one that the climatology lacks is left out.
+        """
+        return _at_days(self.means, times, variables)
+
+    def std_at(self, times: Times, variables: Sequence[str] | None = None) -> xr.Dataset:
+        """Interpolates the standard deviations as `mean_at` does."""
+        return _at_days(self.stds, times, variables)
+
+
+def _at_days(ds: xr.Dataset, times: Times, variables: Sequence[str] | None) -> xr.Dataset:
+    """Interpolates between sampled days; the last day of the year and the first are neighbours."""
+    wanted = ds if variables is None else ds[[name for name in variables if name in ds]]
+    sampled = ds["dayofyear"].values.astype(np.int64)
+    days = day_of_year(times)
+    before = (np.searchsorted(sampled, days, side="right") - 1) % len(sampled)
+    after = (before + 1) % len(sampled)
+    gap = (sampled[after] - sampled[before] - 1) % DAYS + 1
+    fraction = xr.DataArray((days - sampled[before]) % DAYS / gap, dims="time")
+    first, second = (
+        wanted.isel(dayofyear=xr.DataArray(index, dims="time")).drop_vars("dayofyear")
+        for index in (before, after)
+    )
+    return (first * (1 - fraction) + second * fraction).assign_coords(time=times)
+
+
+def fit_climatology(ds: xr.Dataset, *, days: int = 61, step: int = 5) -> xr.Dataset:
+    """Computes mean and standard deviation over all years in a window of `days` around every `step`-th day.
+
+    `ds` has (time[, level], latitude, longitude) and is read once, in chunks of time; the result does not
+    depend on the chunks. NaN is left out of the sea surface temperature, cell by cell. All hours of the day
+    are taken together.
+
+    Raises:
+        ValueError: `days` is even or not in 1..366, another variable has a NaN, or a window holds fewer than
+            two frames.
+    """
+    if not (1 <= days <= DAYS and days % 2 and 1 <= step <= DAYS):
+        raise ValueError(
+            f"Expected an odd window of 1..{DAYS} days and a step of 1..{DAYS}, got {days} and {step}."
+        )
+    centres = np.arange(1, DAYS + 1, step)
+    fields = {}
+    for name in (name for name in ds.data_vars if "time" in ds[name].dims):
+        mean, std = _fit_field(ds[name], centres, days)
+        attrs = {"units": ds[name].attrs["units"]} if "units" in ds[name].attrs else {}
+        fields[str(name)], fields[f"{name}{STD}"] = mean.assign_attrs(attrs), std.assign_attrs(attrs)
+    attrs = {
+        "window_days": days,
+        "first_time": describe(ds["time"].values[0]),
+        "last_time": describe(ds["time"].values[-1]),
+    }
+    return xr.Dataset(fields, attrs=attrs)
+
+
+def _fit_field(
+    field: xr.DataArray, centres: npt.NDArray[np.int64], days: int
+) -> tuple[xr.DataArray, xr.DataArray]:
+    ordered = field.transpose("time", ...)
+    reference = np.nan_to_num(ordered.isel(time=0).values.astype(np.float64))
+    window = (centres[:, None] - 1 + np.arange(-(days // 2), days // 2 + 1)) % DAYS
+    count, first, second = (
+        np.stack([daily[w].sum(0) for w in window]) for daily in _daily_sums(ordered, reference)
+    )
+    if empty := [
+        int(day)
+        for day, most in zip(centres, count.max(axis=tuple(range(1, count.ndim))), strict=True)
+        if most < 2
+    ]:
+        raise ValueError(
+            f"'{field.name}' has fewer than two frames within {days // 2} days of the days of year {empty}. "
+            "Fit the climatology to whole years, or widen the window."
+        )
+    count = np.where(count == 0, np.nan, count)
+    anomaly = first / count
+    square = (second - count * anomaly**2) / np.where(count == 1, np.nan, count - 1)
+    dims = ("dayofyear", *ordered.dims[1:])
+    coords = {"dayofyear": centres} | {dim: ordered[dim].values for dim in dims[1:] if dim in ordered.coords}
+    mean = xr.DataArray((reference + anomaly).astype(np.float32), coords, dims)
+    return mean, mean.copy(data=np.sqrt(square.clip(0)).astype(np.float32))
+
+
+def _daily_sums(field: xr.DataArray, reference: Array) -> tuple[Array, Array, Array]:
+    """Returns count, sum and sum of squares of field minus reference for each day of the year.
+
+    Frames are added one by one in order of time, so chunks do not change a bit of the result; the reference
+    keeps the sum of squares small.
+    """
+    count, first, second = (np.zeros((DAYS, *reference.shape)) for _ in range(3))
+    for times, values in _chunks(field):
+        present = ~np.isnan(values)
+        if field.name != SST and not present.all():
+            bad = times[~present.reshape(len(times), -1).all(1)]
+            raise ValueError(
+                f"'{field.name}' has NaN at {describe(bad)}; only '{SST}' may. Repair or cut the store."
+            )
+        anomaly = np.where(present, values - reference, 0.0)
+        for day, here, value, square in zip(
+            day_of_year(times) - 1, present, anomaly, anomaly**2, strict=True
+        ):
+            count[day] += here
+            first[day] += value
+            second[day] += square
+    return count, first, second
+
+
+def _chunks(field: xr.DataArray) -> Iterator[tuple[Times, npt.NDArray[np.floating]]]:
+    """Reads consecutive times, in whole stored chunks where they fit `CHUNK_BYTES`."""
+    num_times = field.sizes["time"]
+    length = int(max(CHUNK_BYTES * num_times // max(field.nbytes, 1), 1))
+    stored = int(
+        max(field.chunksizes.get("time", (field.encoding.get("preferred_chunks", {}).get("time", 1),)))
+    )
+    length -= length % stored if stored < length else 0
+    for first in range(0, num_times, length):
+        some = field.isel(time=slice(first, first + length))
+        yield some["time"].values, some.values

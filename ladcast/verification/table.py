@@ -1,0 +1,110 @@
+"""One compact text table of scores for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+from ladcast.times import describe
+
+HEADLINE = ("z500", "t850", "t2m", "q700", "u850", "v850", "u10", "v10", "msl", "tp6h")
+LEADS_DAYS = (1.0, 3.0, 5.0, 7.0, 10.0, 15.0)
+
+SECTIONS = (
+    ("CRPS (fair; of a single forecast: its mean absolute error)", ("fair_crps", "mae"), True),
+    ("RMSE of the ensemble mean", ("rmse",), True),
+    ("Spread / skill, sqrt((M+1)/M) spread / RMSE, 1 is calibrated", ("spread_skill",), False),
+)
+"""Title, the metrics to show (the first that the system has), and whether they carry units."""
+
+
+def format_table(
+    scores: Mapping[str, xr.Dataset],
+    headline: Sequence[str] = HEADLINE,
+    leads_days: Sequence[float] = LEADS_DAYS,
+) -> str:
+    """Lays out systems (name -> `Accumulator.metrics()`) in rows under each channel, lead days in columns.
+
+    A lead time or channel that no system has is left out and named in the last line.
+
+    Raises:
+        ValueError: there is no system, or the systems were scored on different starts.
+    """
+    if not scores:
+        raise ValueError("There are no scores to print: expected at least one system.")
+    _require_same_starts(scores)
+    leads = [
+        days
+        for days in leads_days
+        if any(_lead(days) in ds["prediction_timedelta"].values for ds in scores.values())
+    ]
+    channels = [name for name in headline if any(name in ds["channel"].values for ds in scores.values())]
+    lines = [_describe_starts(scores)]
+    for title, metrics, with_units in SECTIONS:
+        rows = list(_rows(scores, channels, leads, metrics=metrics, with_units=with_units))
+        if rows:
+            lines += ["", title, _row("", "", "system", [f"{days:g} d" for days in leads]), *rows]
+    left_out = [name for name in headline if name not in channels] + [
+        f"{d:g} d" for d in leads_days if d not in leads
+    ]
+    return "\n".join([*lines, *([f"\nNot scored: {', '.join(left_out)}"] if left_out else [])])
+
+
+def _rows(
+    scores: Mapping[str, xr.Dataset],
+    channels: Sequence[str],
+    leads: Sequence[float],
+    *,
+    metrics: Sequence[str],
+    with_units: bool,
+) -> Iterator[str]:
+    for channel in channels:
+        label = channel
+        for system, ds in scores.items():
+            metric = next((name for name in metrics if name in ds), None)
+            if metric is None or channel not in ds["channel"].values:
+                continue
+            units = str(ds["channel_units"].sel(channel=channel).item()) if with_units else ""
+            yield _row(
+                label, units if label else "", system, [_number(ds[metric], channel, days) for days in leads]
+            )
+            label = ""
+
+
+def _row(channel: str, units: str, system: str, cells: Sequence[str]) -> str:
+    return f"{channel:<6}{units:<9}{system:<16}" + "".join(f"{cell:>10}" for cell in cells)
+
+
+def _number(values: xr.DataArray, channel: str, days: float) -> str:
+    if _lead(days) not in values["prediction_timedelta"].values:
+        return "-"
+    value = float(values.sel(channel=channel, prediction_timedelta=_lead(days)))
+    return "-" if np.isnan(value) else f"{value:.4g}"
+
+
+def _lead(days: float) -> np.timedelta64:
+    return np.timedelta64(round(days * 86_400_000_000_000), "ns")
+
+
+def _require_same_starts(scores: Mapping[str, xr.Dataset]) -> None:
+    first, *others = scores
+    for other in others:
+        if not np.array_equal(scores[first]["start"].values, scores[other]["start"].values):
+            raise ValueError(
+                f"'{first}' was scored on {describe(scores[first]['start'].values)}, '{other}' on "
+                f"{describe(scores[other]['start'].values)}. Score all systems on the same starts."
+            )
+
+
+def _describe_starts(scores: Mapping[str, xr.Dataset]) -> str:
+    starts = next(iter(scores.values()))["start"].values
+    sizes = [f"{system}: {_members(ds.attrs['members'])}" for system, ds in scores.items()]
+    return f"{len(starts)} starts: {describe(starts, limit=2)}.\n{', '.join(sizes)}."
+
+
+def _members(count: float) -> str:
+    if np.isinf(count):
+        return "normal distribution"
+    return "single forecast" if count == 1 else f"{count:g} members"

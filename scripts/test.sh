@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Sets up .venv and runs the tests and notebooks: scripts/test.sh [PYTEST ARGUMENTS]
+# environment.sh names the variables that steer the set-up.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+timed "environment" make_environment "[dev,notebook]"
+cd "$root"
+export OMP_NUM_THREADS=1  # one thread for each of the two test processes
+timed "tests" "$venv/bin/python" -m pytest --quiet --numprocesses 2 --dist loadfile "$@"
