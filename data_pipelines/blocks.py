@@ -29,7 +29,7 @@ def select_period(ds: xr.Dataset, start: str | None, end: str | None) -> xr.Data
 
 
 def map_blocks(
-    ds: xr.Dataset, read: Callable[[xr.Dataset], Result], *, stride: int = 1, threads: int = 8
+    ds: xr.Dataset, read: Callable[[xr.Dataset], Result], *, stride: int = 1, threads: int = 12
 ) -> Iterator[Result]:
     """Yields `read(block)` for blocks of every `stride`-th frame, in order, with a few blocks in flight."""
     frames = np.arange(0, ds.sizes["time"], stride)

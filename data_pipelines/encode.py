@@ -42,8 +42,8 @@ def encode(
     channels = codec.normalizer.channels
     ds = select_period(open_store(store, channels, codec.grid), start, end)
     parts, moments = [], None
-    for state in map_blocks(ds, lambda block: pack(block, channels)):
-        raw = codec.encode(state).cpu().numpy()
+    for scaled in map_blocks(ds, lambda block: codec.normalizer(pack(block, channels))):
+        raw = codec.encode_scaled(scaled).cpu().numpy()
         parts.append(raw)
         moments = Moments.of(raw) if moments is None else moments + Moments.of(raw)
     assert moments is not None, "select_period never returns an empty period"

@@ -86,8 +86,8 @@ class SimulationOptions:
 def simulate(store: Path, options: SimulationOptions | None = None) -> None:
     """Simulates into a Zarr store; the same call again goes on where an interrupted one stopped.
 
-    The result of an interrupted run equals that of an uninterrupted one. The store holds the standard variables
-    and the surface pressure, 6-hourly, on pressure levels; `manifest.json` in it says how far it is.
+    The result of an interrupted run equals that of an uninterrupted one. The store holds the standard
+    variables and the surface pressure, 6-hourly, on pressure levels; its `manifest.json` says how far it is.
 
     Raises:
         ImportError: JCM is not installed in the version that is needed.

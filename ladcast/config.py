@@ -26,11 +26,9 @@ def load_config(path: Path, schema: type[Schema], overrides: Sequence[str] = ())
     Raises:
         ConfigError: the file is missing, or has an unknown or missing key or a value of the wrong type.
     """
-    import yaml
-
     if not path.is_file():
         raise ConfigError(f"No configuration file at {path}.")
-    content = yaml.safe_load(path.read_text())
+    content = _parse_yaml(path.read_text())
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold a mapping of settings, got {type(content).__name__}.")
     for override in overrides:
@@ -77,15 +75,26 @@ def _check_keys(content: Any, schema: Any, where: str, prefix: str) -> None:
         _check_keys(value, hints[key], where, f"{prefix}{key}.")
 
 
-def _override(content: dict[str, Any], override: str) -> dict[str, Any]:
+def _parse_yaml(text: str) -> Any:
+    """Parses YAML, keeping dates as the strings they are written as."""
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        yaml_implicit_resolvers = {
+            first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+    return yaml.load(text, Loader)  # a SafeLoader
+
+
+def _override(content: dict[str, Any], override: str) -> dict[str, Any]:
     dotted, separator, text = override.partition("=")
     if not separator:
         raise ConfigError(f"Expected an override as key=value, got '{override}'.")
     key, _, rest = dotted.partition(".")
     if not rest:
-        return {**content, key: yaml.safe_load(text)}
+        return {**content, key: _parse_yaml(text)}
     return {**content, key: _override(dict(content.get(key) or {}), f"{rest}={text}")}
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Float
 
 TOLERANCE_DEG = 1e-3
@@ -108,5 +109,5 @@ class Grid:
         return f"{columns} x {rows} (latitude {self.latitude[0]:g}..{self.latitude[-1]:g})"
 
 
-def _brief(values: np.ndarray[Any, Any]) -> str:
+def _brief(values: npt.NDArray[Any]) -> str:
     return f"{values.size} values {np.array2string(values, threshold=6, precision=3)}"

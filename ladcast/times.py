@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-Times = npt.NDArray[np.datetime64]
+Times = Shaped[np.ndarray, " time"]
+"""Times as datetime64[ns]."""
 STEP = np.timedelta64(6, "h")
 DAY = np.timedelta64(24, "h")
 
@@ -27,7 +28,7 @@ def parse_time(text: str) -> np.datetime64:
     return time.astype("datetime64[ns]")
 
 
-def lead_times(num_frames: int, step: np.timedelta64 = STEP) -> npt.NDArray[np.timedelta64]:
+def lead_times(num_frames: int, step: np.timedelta64 = STEP) -> Shaped[np.ndarray, " lead"]:
     """Returns `num_frames` lead times: one step, two steps, ... as timedelta64[ns]."""
     return (np.arange(1, num_frames + 1) * step).astype("timedelta64[ns]")
 
@@ -40,7 +41,7 @@ def to_epoch_seconds(times: Times | np.datetime64) -> Int[Tensor, " batch"]:
 def year_progress(seconds: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
     """Returns the fraction of the calendar year that has passed, in [0, 1), as float64 (years 1600 to 2399)."""
     starts = _year_starts(seconds.device)
-    year = torch.bucketize(seconds, starts, right=True) - 1
+    year = torch.bucketize(seconds.contiguous(), starts, right=True) - 1
     return (seconds - starts[year]).double() / (starts[year + 1] - starts[year])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -59,8 +60,11 @@ class AtmosphericModel:
             raise ValueError(f"Expected a truncation among {list(TIME_STEP_MINUTES)}, got {truncation}.")
         source = resources.files("jcm.data.bc") / ("t30/clim" if truncation <= 31 else "t63")
         coords = get_speedy_coords(layers=SIGMA_LAYERS, spectral_truncation=truncation)
-        terrain = TerrainData.from_file(source / "terrain.nc", coords=coords)
-        forcing = ForcingData.from_file(source / "forcing.nc", coords=coords, align_mode="wrap_year")
+        with warnings.catch_warnings():
+            # JCM reads its files in ways that coming versions of xarray and pandas will change.
+            warnings.simplefilter("ignore")
+            terrain = TerrainData.from_file(source / "terrain.nc", coords=coords)
+            forcing = ForcingData.from_file(source / "forcing.nc", coords=coords, align_mode="wrap_year")
         model = Model(coords=coords, terrain=terrain, time_step=TIME_STEP_MINUTES[truncation])
         # Private in JCM: its public entry points save output on the model's own grid and levels only.
         return cls(model, forcing, model._get_op_split_step_fn(forcing))

@@ -153,7 +153,9 @@ class OutputOperator:
         }
 
     def _interpolate(self, field: Float[jax.Array, "*level x y"]) -> Float[jax.Array, "*level lon lat"]:
-        return jnp.einsum("ax,...xy,by->...ab", self.longitude_weights, field, self.latitude_weights)
+        weights = self.longitude_weights, self.latitude_weights
+        # The default precision of GPUs (TF32) would round 300 K to a quarter of a kelvin.
+        return jnp.einsum("ax,by,...xy->...ab", *weights, field, precision="highest")
 
     def _regrid(self, field: Float[jax.Array, "*level x y"]) -> Float[jax.Array, "*level lon lat"]:
         field = self._interpolate(field)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ FIXED_ATTRIBUTES = {
 }
 SURFACE_PRESSURE = {"units": "Pa", "standard_name": "surface_air_pressure"}
 WRITERS = 16
+CHUNK_BYTES = 2**20
 
 Region = tuple[slice | int, ...]
 
@@ -49,7 +51,8 @@ class Layout:
     ) -> None:
         """Creates all coordinates, fixed fields `(lon, lat)` and empty variables; `path` appears complete.
 
-        One chunk is one frame with all levels; one shard is what a writer writes at once.
+        One chunk is one frame with all levels, or several where frames are small, as each chunk costs a reader
+        about a millisecond; one shard is what a writer writes at once.
         """
         partial = path.with_name(path.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -105,13 +108,19 @@ class Layout:
             name,
             shape=(*(len(axis) for axis in self.axes.values()), *field),
             dtype="float32",
-            chunks=(*(1 for _ in self.axes), *field),
+            chunks=(*(1 for _ in self.shard[1:]), _frames_per_chunk(self.shard[-1], field), *field),
             shards=(*self.shard, *field),
             compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
             fill_value=float("nan"),
             dimension_names=dimensions,
             attributes={"long_name": name.replace("_", " "), **described},
         )
+
+
+def _frames_per_chunk(shard_frames: int, field: tuple[int, ...]) -> int:
+    """Returns how many frames of this shape make a chunk of at most `CHUNK_BYTES`: a divisor of the shard."""
+    most = max(CHUNK_BYTES // (4 * math.prod(field)), 1)
+    return max(n for n in range(1, shard_frames + 1) if shard_frames % n == 0 and n <= most)
 
 
 @dataclass(frozen=True)

@@ -91,10 +91,10 @@ class Timeline:
         length = (self.segment_frames - 1) * FRAME
         return [{"first": _text(start), "last": _text(start + length)} for start in self.starts]
 
-    def describe_gaps(self) -> list[dict[str, str]]:
-        """Lists the last time before and the first time after each gap of the time axis."""
+    def describe_gaps(self) -> list[tuple[str, str]]:
+        """Lists the last time before and the first time after each gap, as `open_store` expects them."""
         segments = self.describe_segments()
-        return [{"after": left["last"], "before": right["first"]} for left, right in pairwise(segments)]
+        return [(left["last"], right["first"]) for left, right in pairwise(segments)]
 
 
 def _text(time: np.datetime64) -> str:

@@ -72,8 +72,8 @@ def _find_time(times: Times, time: np.datetime64, where: str) -> int:
         return int(found[0])
     nearest = np.sort(times[np.argsort(abs(times - time), kind="stable")[:SHOWN_TIMES]])
     raise ValueError(
-        f"{where}: expected the time {describe(time)}, got {len(times)} other times from {describe(times[0])} "
-        f"to {describe(times[-1])}. Choose one of them; nearest: {describe(nearest)}."
+        f"{where}: expected the time {describe(time)}, got {len(times)} times from "
+        f"{describe(times[0])} to {describe(times[-1])}. Choose one of them; nearest: {describe(nearest)}."
     )
 
 
@@ -94,8 +94,8 @@ def _fill(
     if fill == "refuse":
         shares = [f"{channels.names[gap]} ({float(state[gap].isnan().float().mean()):.0%})" for gap in gaps]
         raise ValueError(
-            f"{where}: expected complete fields, got NaN in {', '.join(shares)}. Take them from another source, "
-            "or fill them knowingly with fill='nearest-level' or fill='mean'."
+            f"{where}: expected complete fields, got NaN in {', '.join(shares)}. Take them from another "
+            "source, or fill them knowingly with fill='nearest-level' or fill='mean'."
         )
     if fill == "mean":
         if normalizer is None:

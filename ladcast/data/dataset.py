@@ -27,7 +27,7 @@ def load_scaled(
     normalizer: Normalizer,
     *,
     stride: int = 1,
-    threads: int = 8,
+    threads: int = 12,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scaled:
     """Reads every `stride`-th frame, normalised, as float16 `time channel lat lon` held in memory.
@@ -51,7 +51,7 @@ def load_scaled(
 
 
 class StateDataset:
-    """Serves single normalised states from memory, as batches `(scaled,)`."""
+    """Serves single normalised states from memory (of the CPU or a GPU), as batches `(scaled,)`."""
 
     def __init__(self, scaled: Scaled) -> None:
         self.scaled = scaled
@@ -60,8 +60,8 @@ class StateDataset:
         return len(self.scaled)
 
     def batch(self, indices: npt.NDArray[np.int64]) -> tuple[Scaled]:
-        """Returns the states at `indices` as float32."""
-        return (self.scaled[torch.from_numpy(indices)].float(),)
+        """Returns the states at `indices`, in the precision and on the device that they are kept in."""
+        return (self.scaled[torch.from_numpy(indices).to(self.scaled.device)],)
 
 
 class LatentDataset:
@@ -75,7 +75,7 @@ class LatentDataset:
 
     def __init__(self, latents: Latent, times: Times, *, past: int = 1, future: int = 4) -> None:
         self.latents = latents
-        self.seconds = to_epoch_seconds(times)
+        self.seconds = to_epoch_seconds(times).to(latents.device)
         self.past, self.future = past, future
         self.first = windows(times, past + future)
         if self.first.size == 0:
@@ -91,7 +91,8 @@ class LatentDataset:
         self, indices: npt.NDArray[np.int64]
     ) -> tuple[LatentSequence, LatentSequence, Int[Tensor, " batch"]]:
         """Returns past and future latents `batch latent time y x` and the last past time in seconds."""
-        frames = self.first[indices][:, None] + np.arange(self.past + self.future)
-        sequence = self.latents[torch.from_numpy(frames)].transpose(1, 2)
-        init_time = self.seconds[torch.from_numpy(frames[:, self.past - 1])]
+        window = np.arange(self.past + self.future)
+        frames = torch.from_numpy(self.first[indices][:, None] + window).to(self.latents.device)
+        sequence = self.latents[frames].transpose(1, 2)
+        init_time = self.seconds[frames[:, self.past - 1]]
         return sequence[:, :, : self.past], sequence[:, :, self.past :], init_time

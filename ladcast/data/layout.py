@@ -75,6 +75,8 @@ class _Reordered(BackendArray):
 def _reordered(
     field: xr.DataArray, order: dict[str, Order], dims: tuple[str, ...], where: str
 ) -> xr.Variable:
+    if "time" not in dims and "time" in field.dims:
+        field = field.isel(time=0, drop=True)
     if set(field.dims) != set(dims):
         extra = [dim for dim in field.dims if dim not in dims]
         advice = f"Select one with `ds.isel({extra[0]}=0)`." if extra else "Add the missing dimension."

@@ -63,7 +63,7 @@ def latitude_weights(source: Grid, target: Grid) -> Float[np.ndarray, "target_la
 
 
 def longitude_weights(source: Grid, target: Grid) -> Float[np.ndarray, "target_lon lon"]:
-    """Returns the share of each target column that lies in each source column around the globe; rows sum to 1."""
+    """Returns the share of each target column's width that lies in each source column; rows sum to 1."""
     theirs, ours = _column_bounds(source), _column_bounds(target)
     return _shares(sum(_overlaps(theirs + turn, ours) for turn in (-360.0, 0.0, 360.0)))
 

@@ -28,8 +28,8 @@ def open_store(
     """Opens a Zarr store, netCDF file or dataset lazily, in canonical layout, and checks it.
 
     The result has the variables of `channels` and the static fields that are there, with dimensions (time,
-    level, latitude, longitude), from south to north, eastward within [0, 360), and levels in channel order. Only
-    the first and the last time are read, for the checks. A `grid` that only lacks the south pole row drops it.
+    level, latitude, longitude), from south to north, eastward within [0, 360), levels in channel order. Only
+    the first and the last time are read, for the checks. A `grid` without the south pole row drops that row.
 
     `regular=False` accepts unrelated times, such as a file of start states. `complete=False` accepts NaN.
 

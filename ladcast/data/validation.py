@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -59,7 +57,7 @@ def check_times(times: Times, where: str) -> None:
 
 
 def check_regular(times: Times, declared: set[tuple[np.datetime64, np.datetime64]], where: str) -> None:
-    """Raises ValueError where the time step changes outside the `declared` gaps (last before, first after)."""
+    """Raises ValueError where the step changes outside the `declared` gaps (last before, first after)."""
     if len(times) < 3:
         return
     steps = np.diff(times).astype("timedelta64[s]")
@@ -71,9 +69,9 @@ def check_regular(times: Times, declared: set[tuple[np.datetime64, np.datetime64
     if unexpected:
         more = f" and {len(unexpected) - SHOWN_GAPS} more" if len(unexpected) > SHOWN_GAPS else ""
         raise ValueError(
-            f"{where}: expected a step of {usual / np.timedelta64(1, 'h'):g} h in 'time', got other steps at: "
-            f"{'; '.join(unexpected[:SHOWN_GAPS])}{more}. Fill them, or declare them as 'gaps' in manifest.json "
-            "beside the store."
+            f"{where}: expected a step of {usual / np.timedelta64(1, 'h'):g} h in 'time', got other steps at "
+            f"{'; '.join(unexpected[:SHOWN_GAPS])}{more}. Fill them, or declare them as 'gaps' in the "
+            "manifest.json beside the store."
         )
 
 
@@ -85,14 +83,17 @@ def check_values(ds: xr.Dataset, channels: ChannelSet, where: str, *, complete: 
     Raises:
         ValueError: an area mean is outside the plausible range, a field has NaN, the SST does not mark land.
     """
-    last = ds.sizes["time"] - 1
+    weight = grid_of(ds).area_weights
+    ends = sorted({0, ds.sizes["time"] - 1})
     for name in channels.variables:
-        frames = ds[name].isel(time=sorted({0, last})).load()
-        for field, channel in _fields(frames, channels):
+        frames = ds[name].isel(time=ends).load()
+        shares, means = _gap_shares(frames), _area_means(frames, weight)
+        for channel in (channel for channel in channels if channel.variable == name):
             area = f"{where}: '{name}'" + (f" at {channel.level} hPa" if channel.level else "")
+            here = {"level": channel.level} if channel.level else {}
             if name != SST and complete:
-                _check_complete(field, area)
-            _check_plausible(field, channel, area)
+                _check_complete(shares.sel(here), area)
+            _check_plausible(means.sel(here), channel, area)
         if name == SST:
             _check_sst(frames, ds, where)
 
@@ -113,24 +114,32 @@ def _check_levels(ds: xr.Dataset, channels: ChannelSet, where: str) -> None:
     raise ValueError(f"{where}: 'level' lacks {missing} hPa, there are {got}. {advice}")
 
 
-def _fields(frames: xr.DataArray, channels: ChannelSet) -> Iterator[tuple[xr.DataArray, Channel]]:
-    for channel in channels:
-        if channel.variable == frames.name:
-            yield (frames if channel.level is None else frames.sel(level=channel.level)), channel
+def _gap_shares(frames: xr.DataArray) -> xr.DataArray:
+    """Returns the share of NaN among the points, by time and level."""
+    return frames.isnull().mean(("latitude", "longitude"))
 
 
-def _check_complete(field: xr.DataArray, area: str) -> None:
-    share = field.isnull().mean(("latitude", "longitude"))
-    if (share > 0).any():
-        time = field["time"].values[share.values.argmax()]
+def _area_means(frames: xr.DataArray, weight: npt.NDArray[np.float64]) -> xr.DataArray:
+    """Returns the mean over the sphere, by time and level, NaN left out; NaN where there is nothing else."""
+    values, gaps = frames.values, np.isnan(frames.values)
+    total = np.where(gaps, 0.0, values).sum(-1, dtype=np.float64) @ weight
+    area = (~gaps).sum(-1) @ weight
+    means = np.divide(total, area, out=np.full_like(total, np.nan), where=area > 0)
+    return frames.isel(latitude=0, longitude=0, drop=True).copy(data=means)
+
+
+def _check_complete(shares: xr.DataArray, area: str) -> None:
+    worst = int(shares.values.argmax())
+    if shares.values[worst] > 0:
+        time = describe(shares["time"].values[worst])
         raise ValueError(
-            f"{area}: expected no NaN, got {float(share.max()):.1%} NaN at {describe(time)}. Fill it first."
+            f"{area}: expected no NaN, got {shares.values[worst]:.1%} NaN at {time}. Fill it first."
         )
 
 
-def _check_plausible(field: xr.DataArray, channel: Channel, area: str) -> None:
+def _check_plausible(means: xr.DataArray, channel: Channel, area: str) -> None:
     low, high = _plausible_range(channel)
-    for mean in area_means(field):
+    for mean in means.values.tolist():
         if np.isnan(mean) or low <= mean <= high:
             continue
         fitting = [rule for rule in CONVERSIONS.get(channel.about.units, ()) if low <= rule(mean) <= high]
@@ -139,12 +148,6 @@ def _check_plausible(field: xr.DataArray, channel: Channel, area: str) -> None:
             f"{area}: expected an area mean within {low:g}..{high:g} {channel.about.units}, got {mean:.4g}. "
             f"{advice}"
         )
-
-
-def area_means(field: xr.DataArray) -> npt.NDArray[np.float64]:
-    """Returns the mean over the sphere at each time, NaN left out."""
-    weight = xr.DataArray(grid_of(field.to_dataset(name="field")).area_weights, dims="latitude")
-    return np.atleast_1d(field.astype(np.float64).weighted(weight).mean(("latitude", "longitude")).values)
 
 
 def _plausible_range(channel: Channel) -> tuple[float, float]:

@@ -187,7 +187,7 @@ class Downsample(nn.Module):
         super().__init__()
         self.conv = SphericalConv2d(in_channels, out_channels // 4, poles=poles)
 
-    def forward(self, field: Field) -> Field:
+    def forward(self, field: Field) -> Float[Tensor, "batch out y x"]:
         shrunk = F.pixel_unshuffle(self.conv(field), 2)
         return shrunk + average_channels(F.pixel_unshuffle(field, 2), shrunk.shape[1])
 
@@ -199,16 +199,16 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = SphericalConv2d(in_channels, 4 * out_channels, poles=poles)
 
-    def forward(self, field: Field) -> Field:
+    def forward(self, field: Field) -> Float[Tensor, "batch out y x"]:
         return F.pixel_shuffle(self.conv(field) + repeat_channels(field, self.conv.out_channels), 2)
 
 
-def average_channels(field: Field, count: int) -> Field:
+def average_channels(field: Field, count: int) -> Float[Tensor, "batch out lat lon"]:
     """Averages neighbouring channels in `count` groups of equal size."""
     return torch.unflatten(field, 1, (count, -1)).mean(dim=2)
 
 
-def repeat_channels(field: Field, count: int) -> Field:
+def repeat_channels(field: Field, count: int) -> Float[Tensor, "batch out lat lon"]:
     """Repeats each channel in place until there are `count`."""
     return field.repeat_interleave(count // field.shape[1], dim=1)
 

@@ -33,8 +33,8 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 INDEX_FILE = "diffusion_pytorch_model.safetensors.index.json"
 
-# Patterns on our module names and what the public layout calls them, applied in this order; "{qkv}" stands for
-# the three public modules that one of ours fuses.
+# Patterns on our module names and what the public layout calls them, applied in this order; "{qkv}" stands
+# for the three public modules that one of ours fuses.
 TRANSFORMER_NAMES = (
     (r"^future_in", "x_embedder.proj"),
     (r"^past_in", "context_embedder.proj"),

@@ -131,8 +131,7 @@ class LatentTransformer(nn.Module):
         dual = joint if self.config.rotate_past_in_dual else self.position(coordinates, unrotated=num_past)
 
         past = self.refiner(past, c_noise, self.position(coordinates[num_future:]))
-        condition = self.condition(c_noise, past)
-        condition = self._add_season(condition, seconds)
+        condition = self._add_season(self.condition(c_noise, past), seconds)
         for block in self.dual_blocks:
             future, past = block(future, past, condition=condition, positions=dual)
         tokens = torch.cat([future, past], dim=1)
@@ -159,7 +158,8 @@ class LatentTransformer(nn.Module):
         features = season_embedding(year_progress(seconds))
         if self.config.time_of_day:
             features = torch.cat([features, day_embedding(day_progress(seconds))], dim=-1)
-        scale, shift = self.season(features.to(condition.device, condition.dtype)).chunk(2, dim=-1)
+        modulation: Tensor = self.season(features.to(condition.device, condition.dtype))
+        scale, shift = modulation.chunk(2, dim=-1)
         return condition * (1 + scale) + shift
 
 

@@ -13,6 +13,7 @@ from ladcast.nn.position import Positions
 from ladcast.nn.sphere import Poles, SphericalConv2d
 
 Tokens = Float[Tensor, "batch token features"]
+PastTokens = Float[Tensor, "batch past_token features"]
 Condition = Float[Tensor, "batch features"]
 Field = Float[Tensor, "batch channel lat lon"]
 
@@ -60,8 +61,8 @@ class DualStreamBlock(nn.Module):
         self.past = Stream(dim, heads, mlp_ratio)
 
     def forward(
-        self, future: Tokens, past: Tokens, *, condition: Condition, positions: Positions
-    ) -> tuple[Tokens, Tokens]:
+        self, future: Tokens, past: PastTokens, *, condition: Condition, positions: Positions
+    ) -> tuple[Tokens, PastTokens]:
         pairs = ((self.future, future), (self.past, past))
         modulations = [stream.modulation(condition) for stream, _ in pairs]
         qkv = [
@@ -101,8 +102,8 @@ class SingleStreamBlock(nn.Module):
         query, key, value = self.qkv(normed)
         message = attend(query, key, value, positions)
         hidden = F.gelu(self.mlp_in(normed), approximate="tanh")
-        answer: Tensor = self.to_out(torch.cat([message, hidden], dim=-1))
-        return tokens + gate * answer
+        change: Tensor = gate * self.to_out(torch.cat([message, hidden], dim=-1))
+        return tokens + change
 
 
 class RefinerBlock(nn.Module):
@@ -120,8 +121,8 @@ class RefinerBlock(nn.Module):
         attention_gate, mlp_gate = self.gates(condition)
         query, key, value = self.qkv(self.norm_attention(tokens))
         tokens = tokens + attention_gate * attend(query, key, value, positions)
-        answer: Tensor = self.mlp(self.norm_mlp(tokens))
-        return tokens + mlp_gate * answer
+        change: Tensor = mlp_gate * self.mlp(self.norm_mlp(tokens))
+        return tokens + change
 
 
 class ChannelNorm(nn.Module):

@@ -105,6 +105,6 @@ class ConditionEmbedding(nn.Module):
     def forward(
         self, c_noise: Float[Tensor, " batch"], tokens: Float[Tensor, "batch token features"]
     ) -> Float[Tensor, "batch features"]:
-        noise: Tensor = self.noise(sinusoidal_embedding(c_noise))
+        noise: Tensor = self.noise(sinusoidal_embedding(c_noise).to(tokens.dtype))
         summary: Tensor = self.summary(tokens.mean(dim=1))
         return noise + summary

@@ -17,8 +17,8 @@ PoleKernel = Literal["geometric", "mirrored_outermost"]
 class Poles:
     """Says how a convolution meets the poles.
 
-    `rows`: whether the first (southern) and the last (northern) row lie on a pole; False means half a cell
-    off.
+    `rows`: whether the first (southern) and the last (northern) row lie on a pole; False means half a
+    cell off.
     `kernel`: "geometric" continues fields across the pole. "mirrored_outermost" reproduces released
     weights: in the outermost output row at each pole, the part of the kernel that reaches beyond the pole
     is mirrored in longitude, and in no other row, however large the kernel.

@@ -22,6 +22,8 @@ from ladcast.grid import TOLERANCE_DEG, Grid
 from ladcast.plots.coastlines import add_coastlines
 
 DRAWN_STEP_DEG = 1.0
+HALO = 12
+"""A cubic spline feels its end by 2 - sqrt(3) less at each point: 1e-7 after twelve."""
 INK = "#1a1a1a"
 SMALL_PT = 7.0
 
@@ -144,8 +146,8 @@ def refine(field: xr.DataArray, centre_deg: float = 0.0, step_deg: float = DRAWN
     return xr.DataArray(fine, {"latitude": latitude, "longitude": longitude}, ("latitude", "longitude"))
 
 
-def _wrap(field: xr.DataArray, halo: int = 3) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-    """Adds `halo` rows beyond each pole and `halo` columns on both sides."""
+def _wrap(field: xr.DataArray) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Adds rows beyond each pole and columns on both sides: enough for a spline to forget its ends."""
     if set(field.dims) != {"latitude", "longitude"}:
         raise ValueError(
             f"Expected a field with dimensions latitude and longitude, got {field.dims}. Select the others."
@@ -153,6 +155,7 @@ def _wrap(field: xr.DataArray, halo: int = 3) -> tuple[npt.NDArray[Any], npt.NDA
     field = field.sortby("latitude").transpose("latitude", "longitude").astype(float)
     grid = Grid(tuple(field.latitude.values.tolist()), tuple(field.longitude.values.tolist()))
     lat, lon, values = np.asarray(grid.latitude), np.asarray(grid.longitude), field.values
+    halo = min(HALO, lon.size)
     # Rows go on beyond a pole; a row on the pole itself has no mirror image.
     inner = np.flatnonzero(abs(lat) < 90 - TOLERANCE_DEG)
     south, north = inner[:halo][::-1], inner[-halo:][::-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -12,8 +13,8 @@ from ladcast.times import DAY
 
 ENSEMBLE = "#0072b2"
 TRUTH = "#d55e00"
-BANDS = ((0.1, 0.9, 0.15), (0.25, 0.75, 0.25))
-"""Lower quantile, upper quantile, opacity. Colours: Okabe and Ito (2008), told apart by all colour vision."""
+BANDS = ((0.1, 0.9, "#d9e9f4"), (0.25, 0.75, "#a6cce5"))
+"""Lower quantile, upper quantile, shade. Colours: Okabe and Ito (2008), told apart by all colour vision."""
 
 
 def draw_plume(axes: Axes, members: xr.DataArray, *, truth: xr.DataArray | None = None) -> None:
@@ -26,10 +27,10 @@ def draw_plume(axes: Axes, members: xr.DataArray, *, truth: xr.DataArray | None 
     """
     members = members.transpose("prediction_timedelta", "number")
     days = lead_days(members)
-    for low, high, opacity in BANDS:
+    for low, high, shade in BANDS:
         edges = members.quantile([low, high], dim="number").transpose("quantile", ...).values
         label = f"{low:.0%} to {high:.0%} of members"
-        axes.fill_between(days, *edges, color=ENSEMBLE, alpha=opacity, linewidth=0, label=label)
+        axes.fill_between(days, *edges, color=shade, linewidth=0, label=label)
     # matplotlib makes one line per column: only the first may enter the legend.
     labels = ["member", *["_nolegend_"] * (members.sizes["number"] - 1)]
     axes.plot(days, members.values, color=ENSEMBLE, alpha=0.45, linewidth=0.5, label=labels)
@@ -57,6 +58,6 @@ def style_lead_axis(axes: Axes, init_time: np.datetime64, *, last_day: float) ->
     axes.xaxis.set_major_formatter(FuncFormatter(name))
 
 
-def lead_days(field: xr.DataArray) -> np.ndarray:
+def lead_days(field: xr.DataArray) -> Float[np.ndarray, " lead"]:
     """Returns the lead times in days."""
     return np.asarray(field["prediction_timedelta"].values / DAY, dtype=float)

@@ -50,21 +50,21 @@ def _height_500(geopotential: xr.DataArray) -> xr.DataArray:
 
 
 MAPS = (
-    Quantity("500 hPa height", "dam", ("geopotential",), _height_500, step=8),
+    Quantity("500 hPa height", "dam", ("geopotential",), _height_500, step=8.0),
     Quantity(
         "Mean sea level pressure",
         "hPa",
         ("mean_sea_level_pressure",),
         lambda pressure: pressure / 100,
-        step=5,
+        step=5.0,
     ),
 )
 TEMPERATURE = Quantity("2 m temperature", "°C", ("2m_temperature",), lambda kelvin: kelvin - 273.15)
 WHERE_PRESENT = (
     Quantity(
-        "10 m wind speed", "m/s", ("10m_u_component_of_wind", "10m_v_component_of_wind"), np.hypot, floor=0
+        "10 m wind speed", "m/s", ("10m_u_component_of_wind", "10m_v_component_of_wind"), np.hypot, floor=0.0
     ),
     Quantity(
-        "Precipitation in 6 h", "mm", ("total_precipitation_6hr",), lambda metres: metres * 1000, floor=0
+        "Precipitation in 6 h", "mm", ("total_precipitation_6hr",), lambda metres: metres * 1000, floor=0.0
     ),
 )

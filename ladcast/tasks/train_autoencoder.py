@@ -37,6 +37,8 @@ class AutoencoderRun:
     training: TrainingOptions
     output: Path
     stride: int = 1
+    data_on_gpu: bool = False
+    """Keeps all training states in GPU memory: 2 bytes a number."""
 
 
 def train_autoencoder(config: Path, overrides: Sequence[str] = (), device: str | None = None) -> Path:
@@ -50,6 +52,7 @@ def train_autoencoder(config: Path, overrides: Sequence[str] = (), device: str |
     scaled = load_scaled(run.train.select(store), channels, normalizer, stride=run.stride, progress=log.reading)
     held_out = load_scaled(run.validation.select(store), channels, normalizer, stride=4 * run.stride).float()
 
+    data = StateDataset(scaled.to(target) if run.data_on_gpu else scaled)
     torch.manual_seed(run.training.seed)
     autoencoder = Autoencoder(autoencoder_config(run.model, channels, grid, len(run.data.static))).to(target)
     static = run.data.static_fields(store).to(target)
@@ -61,7 +64,7 @@ def train_autoencoder(config: Path, overrides: Sequence[str] = (), device: str |
         return {f"rmse_{name}": rmse[channels.index(name)].item() for name in ("z500", "t850", "q700") if name in channels.names}
 
     weights = fit(
-        autoencoder, loss, StateDataset(scaled), run.training, folder=run.output / "resume", log=log, validate=validate
+        autoencoder, loss, data, run.training, folder=run.output / "resume", log=log, validate=validate
     )
     autoencoder.load_state_dict(weights)
     codec = LatentCodec(autoencoder, normalizer, grid, static=static)
@@ -89,7 +92,7 @@ def reconstruction_loss(static: Tensor, grid: Grid, valid: Tensor) -> Loss:
     row_weight = torch.tensor(grid.area_weights, dtype=torch.float32, device=static.device)
 
     def loss(model: nn.Module, batch: SampleBatch, generator: torch.Generator) -> Tensor:
-        (scaled,) = batch
+        scaled = batch[0].float()
         return relative_l2(model(scaled, static), scaled, row_weight=row_weight, valid=valid)
 
     return loss

@@ -43,13 +43,15 @@ class ForecasterRun:
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     validation: ForecastValidation | None = None
     name: str = "forecaster"
+    data_on_gpu: bool = False
+    """Keeps all latents in GPU memory: 4 bytes a number."""
 
 
 def train_forecaster(config: Path, overrides: Sequence[str] = (), device: str | None = None) -> Path:
     """Trains the forecaster that `config` describes and returns its checkpoint folder."""
     run = load_config(config, ForecasterRun, overrides)
     codec = load_codec(run.autoencoder, device)
-    data, codec.latent_scale = read_latents(run)
+    data, codec.latent_scale = read_latents(run, codec.static.device if run.data_on_gpu else torch.device("cpu"))
     torch.manual_seed(run.training.seed)
     forecaster = new_forecaster(run, codec)
     log = TrainingLog(run.output / "log.jsonl", run.training.steps)
@@ -72,7 +74,7 @@ def train_forecaster(config: Path, overrides: Sequence[str] = (), device: str | 
     return folder
 
 
-def read_latents(run: ForecasterRun) -> tuple[LatentDataset, LatentScale]:
+def read_latents(run: ForecasterRun, device: torch.device) -> tuple[LatentDataset, LatentScale]:
     """Reads the latents of the training period into memory, scaled to the standard deviation sigma_data."""
     store = xr.open_zarr(run.latents, chunks=None)
     if store.attrs["autoencoder"] != weights_hash(run.autoencoder):
@@ -82,7 +84,7 @@ def read_latents(run: ForecasterRun) -> tuple[LatentDataset, LatentScale]:
         )
     scale = LatentScale(tuple(store["latent_mean"].values.tolist()), tuple(store["latent_std"].values.tolist()))
     period = run.train.select(store)
-    latents = scale.apply(torch.from_numpy(period["latent"].values))
+    latents = scale.apply(torch.from_numpy(period["latent"].values).to(device))
     times = period["time"].values.astype("datetime64[ns]")
     return LatentDataset(latents, times, past=run.frames.past, future=run.frames.future), scale
 

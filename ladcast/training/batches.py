@@ -57,4 +57,6 @@ def load_batches(
 
 
 def _to_device(part: Tensor, device: torch.device) -> Tensor:
-    return part.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else part
+    if part.device == device or device.type != "cuda":
+        return part.to(device)
+    return part.pin_memory().to(device, non_blocking=True)

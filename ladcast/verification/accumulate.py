@@ -39,7 +39,7 @@ class Accumulator:
     channels: tuple[Channel, ...]
     lead_times: tuple[np.timedelta64, ...]
     starts: tuple[np.datetime64, ...]
-    members: float
+    members: int | float
 
     def __add__(self, other: Accumulator) -> Accumulator:
         """Merges two sets of starts.

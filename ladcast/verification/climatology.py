@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from jaxtyping import Float
 
 from ladcast.fields import SST
 from ladcast.times import Times, day_of_year, describe
@@ -71,7 +72,7 @@ class Climatology:
 
 def _at_days(ds: xr.Dataset, times: Times, variables: Sequence[str] | None) -> xr.Dataset:
     """Interpolates between sampled days; the last day of the year and the first are neighbours."""
-    wanted = ds if variables is None else ds[[name for name in variables if name in ds]]
+    wanted = ds if variables is None else ds.drop_vars([name for name in ds if name not in variables])
     sampled = ds["dayofyear"].values.astype(np.int64)
     days = day_of_year(times)
     before = (np.searchsorted(sampled, days, side="right") - 1) % len(sampled)
@@ -165,7 +166,7 @@ def _daily_sums(field: xr.DataArray, reference: Array) -> tuple[Array, Array, Ar
     return count, first, second
 
 
-def _chunks(field: xr.DataArray) -> Iterator[tuple[Times, npt.NDArray[np.floating]]]:
+def _chunks(field: xr.DataArray) -> Iterator[tuple[Times, Float[np.ndarray, "time ..."]]]:
     """Reads consecutive times, in whole stored chunks where they fit `CHUNK_BYTES`."""
     num_times = field.sizes["time"]
     length = int(max(CHUNK_BYTES * num_times // max(field.nbytes, 1), 1))

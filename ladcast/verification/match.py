@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
+from jaxtyping import Int, Shaped
 
 from ladcast.fields import VARIABLES, Channel
 from ladcast.grid import Grid
-from ladcast.times import Times, describe
+from ladcast.times import describe
 
 BLOCK_BYTES = 64 * 2**20
 """Forecast values that are read at once, at most, unless one lead time is larger."""
@@ -22,15 +22,15 @@ BLOCK_BYTES = 64 * 2**20
 class Match:
     """Says what can be scored: channels, starts, lead times, and where `truth` holds each valid time.
 
-    `truth_index` has shape [start, lead]; `members` is infinite for a full distribution.
+    `starts` are datetime64[ns], `lead_times` timedelta64[ns]; `members` is infinite for a full distribution.
     """
 
     channels: tuple[Channel, ...]
     grid: Grid
-    starts: Times
-    lead_times: npt.NDArray[np.timedelta64]
-    truth_index: npt.NDArray[np.int64]
-    members: float
+    starts: Shaped[np.ndarray, " start"]
+    lead_times: Shaped[np.ndarray, " lead"]
+    truth_index: Int[np.ndarray, "start lead"]
+    members: int | float
 
     def variables(self) -> Iterator[tuple[str, slice, list[int] | None]]:
         """Yields each variable, its rows among the channels, and its levels (None for a surface variable)."""
@@ -46,8 +46,8 @@ def match_truth(forecast: xr.Dataset, truth: xr.Dataset) -> Match:
     """Finds the truth for each start plus lead time.
 
     `forecast` has (time, prediction_timedelta[, number][, level], latitude, longitude), `truth` has
-    (time[, level], latitude, longitude) at valid times. Channels that only one of them has are left out;
-    what is scored stands in `Match.channels`.
+    (time[, level], latitude, longitude) at valid times. Channels that only one of them has, or that
+    `ladcast.fields` does not describe, are left out; what is scored stands in `Match.channels`.
 
     Raises:
         ValueError: a dimension is missing, the grids or units differ, nothing is common, or the truth lacks
@@ -77,7 +77,7 @@ def grid_of(ds: xr.Dataset) -> Grid:
     return Grid(tuple(ds["latitude"].values.tolist()), tuple(ds["longitude"].values.tolist()))
 
 
-def find_times(ds: xr.Dataset, times: Times, what: str) -> npt.NDArray[np.int64]:
+def find_times(ds: xr.Dataset, times: Shaped[np.ndarray, "*time"], what: str) -> Int[np.ndarray, "*time"]:
     """Returns the index of each time in `ds`, shaped as `times`; raises ValueError listing missing times."""
     index = np.asarray(ds.indexes["time"].get_indexer(times.ravel())).reshape(times.shape)
     if (index < 0).any():
@@ -110,9 +110,9 @@ def common_channels(first: xr.Dataset, second: xr.Dataset) -> tuple[Channel, ...
 
 
 def _channels(ds: xr.Dataset) -> list[Channel]:
-    """Fields without a time are static and have no score."""
-    moving = [name for name in ds.data_vars if {"time", "dayofyear"} & set(ds[name].dims)]
-    return [Channel(str(name), level) for name in moving for level in _levels(ds[name])]
+    """Leaves out static fields and what `ladcast.fields` does not describe: stores hold much more."""
+    moving = [name for name in VARIABLES if name in ds and {"time", "dayofyear"} & set(ds[name].dims)]
+    return [Channel(name, level) for name in moving for level in _levels(ds[name])]
 
 
 def _levels(field: xr.DataArray) -> list[int | None]:

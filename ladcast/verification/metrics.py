@@ -26,27 +26,27 @@ class Metric:
     name: str
     long_name: str
     needs: tuple[str, ...]
-    compute: Callable[[Means, float], Values]
+    compute: Callable[[Means, int | float], Values]
     units: Literal["field", "field squared", "1"] = "field"
 
 
-def _crps(means: Means, members: float) -> Values:
+def _crps(means: Means, members: int | float) -> Values:
     return means["member_error"] - means["member_difference"] * (1 - 1 / members) / 2
 
 
-def _fair_crps(means: Means, members: float) -> Values:
+def _fair_crps(means: Means, members: int | float) -> Values:
     return means["member_error"] - means["member_difference"] / 2
 
 
-def _debiased_mse(means: Means, members: float) -> Values:
+def _debiased_mse(means: Means, members: int | float) -> Values:
     return means["squared_error"] - means["variance"] / members
 
 
-def _spread_skill(means: Means, members: float) -> Values:
+def _spread_skill(means: Means, members: int | float) -> Values:
     return np.sqrt((1 + 1 / members) * _ratio(means["variance"], means["squared_error"]))
 
 
-def _debiased_spread_skill(means: Means, members: float) -> Values:
+def _debiased_spread_skill(means: Means, members: int | float) -> Values:
     return np.sqrt(_ratio(means["variance"], _debiased_mse(means, members)))
 
 
@@ -94,7 +94,7 @@ METRICS = {
 }
 
 
-def compute_metrics(means: Means, members: float) -> dict[str, Values]:
+def compute_metrics(means: Means, members: int | float) -> dict[str, Values]:
     """Returns every metric whose statistics are there. One member has no spread, so none that needs it."""
     able = [metric for metric in METRICS.values() if all(name in means for name in metric.needs)]
     return {metric.name: metric.compute(means, members) for metric in able}

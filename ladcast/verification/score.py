@@ -43,8 +43,8 @@ def score(
     """Scores an ensemble, or a single forecast if it has no dimension `number`, over all its starts.
 
     `statistics` are names in `STATISTICS`; by default all that the members and the climatology allow. Where
-    the climatology lacks a channel, its anomaly correlation is NaN. Stored data may be lazy: one block of lead
-    times of one variable is read at a time.
+    the climatology lacks a channel, the anomaly correlation is NaN. Stored data may be lazy: what is read at
+    once is one variable at one block of lead times.
 
     Raises:
         ValueError: see `match_truth` and `select_statistics`; or the forecast has a NaN or an infinite value
@@ -233,5 +233,5 @@ def _require_same_mask(
     raise ValueError(
         f"'{block.variable}'{at} of the forecast from {describe(start)}, lead {hours:g} h, member {member}: "
         f"expected NaN exactly where the truth is NaN, got {members[member, lead, level, lat, lon]:g} at "
-        f"{where}, {int(wrong.sum())} such cells in all. Give both the same mask; any other NaN is a failed forecast."
+        f"{where}, {int(wrong.sum())} such cells. Give both the same mask; another NaN is a failed forecast."
     )

@@ -154,7 +154,7 @@ STATISTICS = {
 
 
 def select_statistics(
-    names: Sequence[str] | None, *, members: float, climatology: bool
+    names: Sequence[str] | None, *, members: int | float, climatology: bool
 ) -> tuple[Statistic, ...]:
     """Returns the named statistics, or without names all that so many members and a climatology allow.
 
@@ -182,7 +182,7 @@ def select_statistics(
 
 
 def gaussian_statistics(mean: Field, std: Field, truth: Field) -> dict[str, Field]:
-    """Returns what an ensemble of infinitely many members of a normal distribution would have as statistics."""
+    """Returns the statistics of infinitely many members of a normal distribution."""
     return {
         "error": mean - truth,
         "absolute_error": (mean - truth).abs(),

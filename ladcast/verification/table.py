@@ -23,7 +23,7 @@ SECTIONS = (
 def format_table(
     scores: Mapping[str, xr.Dataset],
     headline: Sequence[str] = HEADLINE,
-    leads_days: Sequence[float] = LEADS_DAYS,
+    leads_days: Sequence[int | float] = LEADS_DAYS,
 ) -> str:
     """Lays out systems (name -> `Accumulator.metrics()`) in rows under each channel, lead days in columns.
 
@@ -55,7 +55,7 @@ def format_table(
 def _rows(
     scores: Mapping[str, xr.Dataset],
     channels: Sequence[str],
-    leads: Sequence[float],
+    leads: Sequence[int | float],
     *,
     metrics: Sequence[str],
     with_units: bool,
@@ -77,14 +77,14 @@ def _row(channel: str, units: str, system: str, cells: Sequence[str]) -> str:
     return f"{channel:<6}{units:<9}{system:<16}" + "".join(f"{cell:>10}" for cell in cells)
 
 
-def _number(values: xr.DataArray, channel: str, days: float) -> str:
+def _number(values: xr.DataArray, channel: str, days: int | float) -> str:
     if _lead(days) not in values["prediction_timedelta"].values:
         return "-"
     value = float(values.sel(channel=channel, prediction_timedelta=_lead(days)))
     return "-" if np.isnan(value) else f"{value:.4g}"
 
 
-def _lead(days: float) -> np.timedelta64:
+def _lead(days: int | float) -> np.timedelta64:
     return np.timedelta64(round(days * 86_400_000_000_000), "ns")
 
 
@@ -104,7 +104,7 @@ def _describe_starts(scores: Mapping[str, xr.Dataset]) -> str:
     return f"{len(starts)} starts: {describe(starts, limit=2)}.\n{', '.join(sizes)}."
 
 
-def _members(count: float) -> str:
+def _members(count: int | float) -> str:
     if np.isinf(count):
         return "normal distribution"
     return "single forecast" if count == 1 else f"{count:g} members"

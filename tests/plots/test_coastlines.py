@@ -1,6 +1,5 @@
 """Coastlines: the files are whole, lie where the land lies, and need neither network nor configuration."""
 
-import copy
 import socket
 from pathlib import Path
 
@@ -24,16 +23,19 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cape", "longitude", "latitude"), [("Agulhas", 20.0, -34.8), ("Horn", -67.3, -56.0), ("Finisterre", -9.3, 42.9)]
+    ("cape", "longitude", "latitude"),
+    [("Agulhas", 20.0, -34.8), ("Horn", -67.3, -56.0), ("Finisterre", -9.3, 42.9)],
 )
-def test_capes_lie_on_the_coast_and_the_pacific_does_not(cape: str, longitude: float, latitude: float) -> None:
+def test_capes_lie_on_the_coast_and_the_pacific_does_not(
+    cape: str, longitude: float, latitude: float
+) -> None:
     coast = union_all(read_coastlines())
     assert coast.distance(Point(longitude, latitude)) < 0.7, cape
     assert coast.distance(Point(-130.0, 20.0)) > 5
 
 
 def test_draws_offline_and_leaves_cartopy_as_it_was(offline: None) -> None:
-    before = copy.deepcopy(cartopy.config)
+    before = dict(cartopy.config)
     figure = Figure()
     axes = figure.add_subplot(projection=crs.Robinson())
     bare = len(axes.get_children())

@@ -1,0 +1,37 @@
+"""Writes small netCDF files: float32 rounded to the bits that matter, then compressed, atomically."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import xarray as xr
+
+KEPT_BITS = {
+    "geopotential": 14,
+    "temperature": 12,
+    "2m_temperature": 12,
+    "sea_surface_temperature": 12,
+    "mean_sea_level_pressure": 14,
+    "geopotential_at_surface": 14,
+}
+"""Mantissa bits that are kept: fields that are small differences from a large mean need more of them."""
+OTHER_BITS = 8
+
+
+def write_compact(ds: xr.Dataset, path: Path) -> None:
+    """Writes a dataset whose values are rounded to a relative 2^-bits (at most 4 m2 s-2, 0.04 K, 4 Pa, 0.4 %)."""
+    encoding = {
+        name: {
+            "dtype": "float32",
+            "zlib": True,
+            "complevel": 9,
+            "shuffle": True,
+            "quantize_mode": "BitRound",
+            "significant_digits": KEPT_BITS.get(str(name), OTHER_BITS),
+        }
+        for name in ds.data_vars
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.partial")
+    ds.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
+    temporary.rename(path)

@@ -1,0 +1,47 @@
+"""Stage `excerpt`: a few start states and the truth that follows them, small enough to travel with a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from data_pipelines.compact import write_compact
+from ladcast.data.store import open_store
+from ladcast.fields import ERA5_CHANNELS, ChannelSet, read_channels
+from ladcast.times import STEP, Times, describe, parse_time
+
+
+def excerpt(
+    store: Path,
+    folder: Path,
+    *,
+    starts: tuple[str, ...],
+    headline: str = "configs/channels/headline.yaml",
+    days: int = 10,
+) -> Path:
+    """Cut start states (all channels) and verifying truth (headline channels) out of a store.
+
+    Args:
+        store: Zarr store in the WeatherBench 2 layout.
+        folder: folder to write `starts.nc` and `truth.nc` to.
+        starts: initial times, such as 2032-01-11T00.
+        headline: channel set of the truth, `era5` or a YAML file.
+        days: longest lead time of the truth.
+    """
+    times = np.array([parse_time(start) for start in starts])
+    leads = np.arange(days * 24 // 6 + 1) * STEP
+    valid = np.unique(times[:, None] + leads)
+    write_compact(_cut(store, ERA5_CHANNELS, times), folder / "starts.nc")
+    write_compact(_cut(store, read_channels(headline), valid), folder / "truth.nc")
+    return folder
+
+
+def _cut(store: Path, channels: ChannelSet, times: Times) -> xr.Dataset:
+    ds = open_store(store, channels)
+    missing = np.setdiff1d(times, ds["time"].values)
+    if missing.size:
+        raise ValueError(f"{store} lacks {describe(missing)}. Choose other starts or fewer days.")
+    source = {key: ds.attrs[key] for key in ("source", "attribution", "unreal") if key in ds.attrs}
+    return ds.sel(time=times).drop_vars("land_sea_mask", errors="ignore").assign_attrs(source)

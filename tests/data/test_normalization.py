@@ -1,0 +1,119 @@
+import json
+
+import pytest
+import torch
+
+from ladcast.data.normalization import Normalizer, ocean_mask
+from ladcast.fields import ChannelSet
+
+
+@pytest.fixture
+def normalizer(state, channels):
+    values = state.transpose(0, 1).flatten(1).double()
+    finite = [plane[plane.isfinite()] for plane in values]
+    mean = torch.stack([plane.mean() for plane in finite]).float()
+    return Normalizer(channels, mean, torch.stack([plane.std() for plane in finite]).float())
+
+
+def test_inverse_restores_the_state_and_its_land(state, channels, normalizer):
+    restored = normalizer.inverse(normalizer(state), ocean_mask(state, channels))
+    torch.testing.assert_close(restored, state, rtol=1e-6, atol=1e-7, equal_nan=True)
+
+
+def test_scaled_channels_have_zero_mean_and_unit_spread(state, channels, normalizer):
+    scaled = normalizer(state).transpose(0, 1).flatten(1)
+    complete = [index for index in range(len(channels)) if index != channels.sst_index]
+    torch.testing.assert_close(scaled[complete].mean(1), torch.zeros(len(complete)), atol=1e-3, rtol=0)
+    torch.testing.assert_close(scaled[complete].std(1), torch.ones(len(complete)), atol=1e-3, rtol=0)
+
+
+def test_land_becomes_the_fill_and_nothing_else_does(state, channels, normalizer):
+    sst = normalizer(state)[:, channels.sst_index]
+    ocean = ocean_mask(state, channels)
+    assert (sst[:, ~ocean] == -2).all()
+    expected = (state[:, channels.sst_index] - normalizer.mean[channels.sst_index]) / normalizer.std[
+        channels.sst_index
+    ]
+    torch.testing.assert_close(sst[:, ocean], expected[:, ocean], rtol=0, atol=0)
+
+
+def test_nan_outside_the_sst_is_refused_by_name(state, channels, normalizer):
+    state[1, channels.index("t500"), 3, 4] = torch.nan
+    with pytest.raises(ValueError, match=r"no NaN in the state.*channels: t500\."):
+        normalizer(state)
+
+
+def test_infinity_stays_loud(state, channels, normalizer):
+    state[0, channels.index("msl"), 0, 0] = torch.inf
+    assert normalizer(state).isinf().sum() == 1
+
+
+def test_only_non_negative_channels_are_clipped(channels, normalizer, grid):
+    low = normalizer.inverse(torch.full((len(channels), *grid.shape), -1e6))
+    negative = [name for name, plane in zip(channels.names, low, strict=True) if (plane < 0).all()]
+    assert set(channels.names) - set(negative) == {"q300", "q500", "q850"}
+    assert (low[channels.index("q500")] == 0).all()
+
+
+def test_without_an_ocean_the_sst_stays_finite(state, normalizer):
+    assert normalizer.inverse(normalizer(state)).isfinite().all()
+
+
+def test_neither_way_changes_its_argument(state, channels, normalizer):
+    before = state.clone()
+    scaled = normalizer(state)
+    kept = scaled.clone()
+    normalizer.inverse(scaled, ocean_mask(state, channels))
+    torch.testing.assert_close(state, before, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(scaled, kept, rtol=0, atol=0)
+
+
+def test_a_saved_normalizer_loads_exactly(tmp_path, channels, normalizer):
+    normalizer.save(tmp_path / "normalizer.json")
+    loaded = Normalizer.load(tmp_path / "normalizer.json", channels)
+    torch.testing.assert_close(loaded.mean, normalizer.mean, rtol=0, atol=0)
+    torch.testing.assert_close(loaded.std, normalizer.std, rtol=0, atol=0)
+    row = json.loads((tmp_path / "normalizer.json").read_text())["channels"]["z500"]
+    assert set(row) == {"mean", "std"}
+
+
+def test_a_smaller_channel_set_takes_its_own_numbers(tmp_path, channels, normalizer):
+    normalizer.save(tmp_path / "normalizer.json")
+    fewer = ChannelSet(("temperature",), ("mean_sea_level_pressure",), (500,))
+    loaded = Normalizer.load(tmp_path / "normalizer.json", fewer)
+    expected = normalizer.mean[[channels.index("t500"), channels.index("msl")]]
+    torch.testing.assert_close(loaded.mean, expected, rtol=0, atol=0)
+
+
+def test_missing_statistics_are_named(tmp_path, normalizer):
+    normalizer.save(tmp_path / "normalizer.json")
+    more = ChannelSet(("vertical_velocity",), ("2m_temperature",), (500,))
+    with pytest.raises(ValueError, match=r"normalizer.json.*missing: w500\."):
+        Normalizer.load(tmp_path / "normalizer.json", more)
+
+
+@pytest.mark.parametrize(("value", "message"), [(0.0, "a positive std"), (float("nan"), "a finite std")])
+def test_an_unusable_std_is_refused_by_name(channels, value, message):
+    std = torch.ones(len(channels))
+    std[channels.index("q850")] = value
+    with pytest.raises(ValueError, match=rf"{message}.*channels: q850\."):
+        Normalizer(channels, torch.zeros(len(channels)), std)
+
+
+def test_numbers_for_another_count_of_channels_are_refused(channels):
+    with pytest.raises(ValueError, match="12 values of mean"):
+        Normalizer(channels, torch.zeros(3), torch.ones(3))
+
+
+def test_the_ocean_is_where_the_sst_never_lacks(state, channels):
+    ocean = ocean_mask(state, channels)
+    row, column = ocean.nonzero()[5].tolist()
+    state[2, channels.sst_index, row, column] = torch.nan
+    assert ocean.sum() - ocean_mask(state, channels).sum() == 1
+
+
+def test_an_empty_sst_is_refused_and_a_set_without_sst_is_all_ocean(state, channels):
+    with pytest.raises(ValueError, match="NaN everywhere"):
+        ocean_mask(torch.full_like(state, torch.nan), channels)
+    dry = ChannelSet(("temperature",), (), (500,))
+    assert ocean_mask(state[:, :1], dry).all()

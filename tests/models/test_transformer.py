@@ -1,0 +1,130 @@
+"""The latent transformer: shapes, what it sees, what it starts from, symmetry, learning."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from ladcast.models.transformer import LatentTransformer, TransformerConfig
+from ladcast.nn.position import POSITION_ENCODINGS
+
+SMALL = TransformerConfig(
+    latent_channels=3,
+    latitude_deg=(-60.0, 60.0),
+    longitude_deg=(30.0, 330.0),
+    heads=2,
+    head_dim=16,
+    dual_blocks=1,
+    single_blocks=1,
+    rope_axes_dim=(4, 6, 6),
+)
+NEW_YEAR = 1_514_764_800  # 2018-01-01T00 UTC
+HOUR = 3600
+
+
+def awake(config: TransformerConfig) -> LatentTransformer:
+    """Builds a transformer whose zero-initialised weights are random, so that everything has an effect."""
+    torch.manual_seed(0)
+    model = LatentTransformer(config)
+    for parameter in model.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def inputs(
+    time: int = 4, past: int = 1, size: tuple[int, int] = (4, 6), seconds: int = NEW_YEAR
+) -> tuple[Any, ...]:
+    generator = torch.Generator().manual_seed(1)
+    noisy = torch.randn(2, 3, time, *size, generator=generator)
+    conditioning = torch.randn(2, 3, past, *size, generator=generator)
+    return noisy, torch.tensor([-0.5, 0.7]), conditioning, torch.tensor([seconds, seconds])
+
+
+def test_starts_from_zero() -> None:
+    assert not LatentTransformer(SMALL)(*inputs()).any()
+
+
+@pytest.mark.parametrize("patch_size", [1, 2])
+@pytest.mark.parametrize("position", sorted(POSITION_ENCODINGS))
+def test_serves_any_number_of_frames_and_any_grid_in_turn(patch_size: int, position: str) -> None:
+    model = awake(dataclasses.replace(SMALL, patch_size=patch_size, position=position))
+    first = model(*inputs())
+    for time, past, size in ((2, 3, (4, 6)), (4, 1, (6, 8)), (1, 1, (2, 2))):
+        assert model(*inputs(time, past, size)).shape == (2, 3, time, *size)
+    torch.testing.assert_close(model(*inputs()), first)
+
+
+@pytest.mark.parametrize("rotate_past_in_dual", [False, True])
+def test_seamless_positions_turn_with_the_globe(rotate_past_in_dual: bool) -> None:
+    config = dataclasses.replace(SMALL, rotate_past_in_dual=rotate_past_in_dual)
+    model = awake(config).double()
+    noisy, c_noise, conditioning, seconds = inputs()
+    out = model(noisy.double(), c_noise.double(), conditioning.double(), seconds)
+    turned = model(noisy.double().roll(2, -1), c_noise.double(), conditioning.double().roll(2, -1), seconds)
+    symmetric = torch.allclose(turned, out.roll(2, -1), atol=1e-5)
+    # Without positions on the past, the two streams do not move together.
+    assert symmetric is rotate_past_in_dual
+
+
+def test_published_positions_have_a_seam() -> None:
+    model = awake(dataclasses.replace(SMALL, position="geo"))
+    noisy, c_noise, conditioning, seconds = inputs()
+    turned = model(noisy.roll(2, -1), c_noise, conditioning.roll(2, -1), seconds)
+    assert not torch.allclose(turned, model(*inputs()).roll(2, -1), atol=1e-3)
+
+
+def test_members_of_a_batch_do_not_mix() -> None:
+    model = awake(SMALL)
+    alone = [model(*(tensor[i : i + 1] for tensor in inputs())) for i in range(2)]
+    torch.testing.assert_close(model(*inputs()), torch.cat(alone), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("index", [0, 1, 2, 3])
+def test_every_input_matters(index: int) -> None:
+    model, changed = awake(SMALL), list(inputs())
+    changed[index] = changed[index] + (90 * 24 * HOUR if index == 3 else 0.5)
+    assert not torch.allclose(model(*changed), model(*inputs()), atol=1e-4)
+
+
+@torch.no_grad()
+def test_only_time_of_day_tells_noon_from_midnight() -> None:
+    effect = {}
+    for time_of_day in (False, True):
+        model = awake(dataclasses.replace(SMALL, time_of_day=time_of_day))
+        noon = model(*inputs(seconds=NEW_YEAR + 12 * HOUR))
+        effect[time_of_day] = float((noon - model(*inputs())).abs().max())
+    assert effect[True] > 3 * effect[False]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_every_weight_learns_also_in_bf16(autocast: bool) -> None:
+    model = awake(SMALL)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        loss = (model(*inputs()).float() - 1).square().mean()
+    loss.backward()
+    # The last block's conditioning tokens are dropped, but they share its weights with the predicted ones.
+    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in model.parameters())
+
+
+def test_datetime64_and_seconds_are_the_same_time() -> None:
+    model = awake(SMALL)
+    noisy, c_noise, conditioning, seconds = inputs()
+    times = seconds.numpy().astype("datetime64[s]")
+    assert torch.equal(
+        model(noisy, c_noise, conditioning, times), model(noisy, c_noise, conditioning, seconds)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"position": "rope"}, "geo_seamless"),
+        ({"rope_axes_dim": (4, 6, 8)}, r"\(4, 6, 8\) must be even and sum to head_dim 16"),
+    ],
+)
+def test_impossible_configurations_teach(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SMALL, **change)

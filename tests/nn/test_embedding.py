@@ -1,0 +1,54 @@
+"""Embeddings: golden season numbers, periodicity, patches and back."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ladcast.nn.embedding import day_embedding, patchify, season_embedding, sinusoidal_embedding, unpatchify
+from ladcast.times import year_progress
+
+
+def test_season_embedding_is_the_published_one(shared: Path) -> None:
+    golden = load_file(shared / "golden" / "components.safetensors")
+    stamps = [str(number) for number in golden["season_times_yyyymmddhh"].tolist()]
+    times = np.array([f"{s[:4]}-{s[4:6]}-{s[6:8]}T{s[8:]}" for s in stamps], dtype="datetime64[s]")
+    ours = season_embedding(year_progress(torch.from_numpy(times.astype(np.int64))))
+    torch.testing.assert_close(ours, golden["season_embedding_256"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("embed", [season_embedding, day_embedding])
+def test_the_end_of_a_cycle_meets_its_beginning(embed: type) -> None:
+    progress = torch.tensor([0.0, 1.0, 0.25], dtype=torch.float64)
+    start, end, quarter = embed(progress)
+    torch.testing.assert_close(start, end)
+    assert not torch.allclose(start, quarter, atol=0.5)
+
+
+def test_sinusoidal_embedding_lies_on_circles() -> None:
+    embedding = sinusoidal_embedding(torch.tensor([-1.5, 0.0, 1.1]), 16)
+    cos, sin = embedding.chunk(2, dim=-1)
+    torch.testing.assert_close(cos**2 + sin**2, torch.ones(3, 8))
+    torch.testing.assert_close(cos[0, 0], torch.tensor(-1.5).cos())
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_unpatchify_inverts_patchify(patch: int) -> None:
+    latent = torch.randn(2, 3, 4, 6, 8)
+    tokens = patchify(latent, patch)
+    assert tokens.shape == (2, 4 * 48 // patch**2, 3 * patch**2)
+    assert torch.equal(unpatchify(tokens, patch, frame=(4, 6, 8)), latent)
+
+
+def test_patches_hold_neighbours_in_the_order_of_a_convolution() -> None:
+    latent = torch.randn(1, 3, 2, 4, 6)
+    conv = torch.nn.Conv3d(3, 5, (1, 2, 2), stride=(1, 2, 2), bias=False)
+    tokens = patchify(latent, 2) @ conv.weight.flatten(1).T
+    torch.testing.assert_close(tokens, conv(latent).flatten(2).transpose(1, 2))
+
+
+def test_patches_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="5 x 6 does not divide into patches of 2"):
+        patchify(torch.zeros(1, 1, 1, 5, 6), 2)

@@ -1,0 +1,132 @@
+"""Maps: interpolation respects the sphere, and shading has no seam."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from cartopy import crs
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ladcast.grid import Grid
+from ladcast.plots.maps import (
+    add_colour_bar,
+    add_global_axes,
+    draw_map,
+    refine,
+    round_levels,
+    sequential_colours,
+)
+
+GRIDS = ("64x33", "64x32", "72x37", "72x37-south", "45x23")
+
+
+def on_grid(text: str, value: float = 0.0) -> xr.DataArray:
+    grid = Grid.parse(text)
+    coords = {"latitude": list(grid.latitude), "longitude": list(grid.longitude)}
+    return xr.DataArray(np.full(grid.shape, value), coords, ("latitude", "longitude"))
+
+
+def noise_on(text: str) -> xr.DataArray:
+    flat = on_grid(text)
+    return flat + np.random.default_rng(0).random(flat.shape)
+
+
+def tilted_wave(field: xr.DataArray) -> xr.DataArray:
+    """Samples x + x y z (Cartesian, unit sphere): smooth everywhere, with a slope across both poles."""
+    lat, lon = np.deg2rad(field.latitude), np.deg2rad(field.longitude)
+    x, y, z = np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)
+    return (x + x * y * z).transpose("latitude", "longitude")
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("centre_deg", [0.0, 180.0, -77.0])
+def test_refine_finds_a_smooth_field_everywhere_also_over_the_poles(grid: str, centre_deg: float) -> None:
+    fine = refine(tilted_wave(on_grid(grid)), centre_deg)
+    assert fine.latitude.values[[0, -1]].tolist() == [-90, 90]
+    assert abs(fine - tilted_wave(fine)).max() < 5e-3
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_refine_meets_itself_at_the_seam_and_keeps_the_range(grid: str) -> None:
+    noise = noise_on(grid)
+    fine = refine(noise)
+    np.testing.assert_allclose(fine.isel(longitude=0), fine.isel(longitude=-1), atol=1e-5)
+    assert noise.min() <= fine.min()
+    assert fine.max() <= noise.max()
+
+
+def test_refine_passes_through_the_points() -> None:
+    noise = noise_on("72x37")
+    at_points = refine(noise, 180.0).sel(
+        latitude=noise.latitude, longitude=noise.longitude[1:], method="nearest"
+    )
+    np.testing.assert_allclose(at_points, noise[:, 1:], atol=1e-5)
+
+
+def test_turning_the_field_turns_the_refined_field() -> None:
+    noise = noise_on("72x37")
+    turned = refine(noise.copy(data=np.roll(noise, 7, axis=1)))
+    np.testing.assert_allclose(turned[:, 35:], refine(noise)[:, :-35], atol=1e-5)
+
+
+def test_order_of_rows_and_dimensions_does_not_matter() -> None:
+    field = tilted_wave(on_grid("64x32"))
+    xr.testing.assert_identical(refine(field), refine(field[::-1].T))
+
+
+def test_a_gap_stays_where_it_is() -> None:
+    field = on_grid("72x37", 1.0)
+    field.loc[{"latitude": 40, "longitude": 20}] = np.nan
+    gap = refine(field).isnull()
+    assert int(gap.sum()) == 25
+    assert abs(gap.latitude[gap.any("longitude")] - 40).max() < 2.5
+    assert abs(gap.longitude[gap.any("latitude")] - 20).max() < 2.5
+
+
+@pytest.mark.parametrize("centre_deg", [0, 180, 77])
+def test_a_constant_field_shades_the_whole_globe_in_one_colour(centre_deg: int) -> None:
+    figure = Figure(figsize=(4, 2), dpi=100)
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1), projection=crs.Robinson(central_longitude=centre_deg))
+    axes.set_global()
+    axes.axis("off")
+    draw_map(axes, on_grid("64x32", 5.0), levels=[4.0, 6.0, 8.0])
+    canvas.draw()
+    equator = np.asarray(canvas.buffer_rgba())[100, 6:-6, :3]
+    assert (equator == equator[0]).all()
+    assert (equator[0] != 255).any()
+
+
+def test_contours_and_colour_bar_carry_their_numbers() -> None:
+    figure = Figure(figsize=(6, 4))
+    axes = add_global_axes(figure, figure.add_gridspec(1, 1)[0])
+    wave = tilted_wave(on_grid("64x32"))
+    shading = draw_map(axes, abs(wave), lines=1000 + 20 * wave, line_step=5.0)
+    add_colour_bar(axes, shading, "Spread (hPa)")
+    labels = {float(text.get_text()) for text in axes.texts}
+    assert labels
+    assert labels <= set(range(975, 1030, 5))
+    assert figure.axes[-1].get_xlabel() == "Spread (hPa)"
+
+
+def test_levels_are_round_start_at_zero_and_survive_a_flat_field() -> None:
+    np.testing.assert_allclose(round_levels(noise_on("64x32") * 9.3), np.arange(0, 11))
+    assert round_levels(noise_on("64x32") - 0.5)[0] < 0
+    assert (np.diff(round_levels(on_grid("64x32"))) > 0).all()
+
+
+def test_sequential_colours_darken_steadily_and_stop_before_black() -> None:
+    luminance = sequential_colours()(np.linspace(0, 1, 21))[:, :3] @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(luminance) < 0).all()
+    assert luminance[-1] > 0.35
+
+
+def test_errors_name_what_is_wrong() -> None:
+    figure = Figure()
+    axes = add_global_axes(figure, figure.add_gridspec(1, 1)[0])
+    with pytest.raises(ValueError, match=r"latitude and longitude, got.*level"):
+        draw_map(axes, on_grid("64x32").expand_dims(level=[500]))
+    with pytest.raises(ValueError, match="only `line_step`"):
+        draw_map(axes, on_grid("64x32"), line_step=5.0)
+    with pytest.raises(ValueError, match="circle the globe"):
+        draw_map(axes, on_grid("64x32").isel(longitude=slice(0, 30)))

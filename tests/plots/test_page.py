@@ -1,0 +1,211 @@
+"""The page: its panels, units and errors, drawn without network or pyplot, written whole or not at all."""
+
+import socket
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ladcast.grid import Grid
+from ladcast.plots.page import Place, draw_page, save_page
+from ladcast.times import lead_times
+
+PARIS = Place("Paris", 48.9, 2.4)
+START = np.datetime64("2001-01-14T06", "ns")
+NORMAL = {
+    "geopotential": (54000.0, 900.0),
+    "mean_sea_level_pressure": (101300.0, 800.0),
+    "2m_temperature": (280.0, 5.0),
+    "10m_u_component_of_wind": (0.0, 5.0),
+    "10m_v_component_of_wind": (0.0, 5.0),
+    "total_precipitation_6hr": (0.01, 0.001),
+}
+
+
+def random_states(sizes: dict[str, int], seed: int) -> xr.Dataset:
+    grid = Grid.regular(32, 16)
+    generator = np.random.default_rng(seed)
+    coords = {"latitude": list(grid.latitude), "longitude": list(grid.longitude), "level": [500, 850]}
+
+    def field(name: str) -> xr.DataArray:
+        levels = {"level": 2} if name == "geopotential" else {}
+        dims = {**sizes, **levels, "latitude": 16, "longitude": 32}
+        values = generator.normal(*NORMAL[name], tuple(dims.values()))
+        return xr.DataArray(values, {key: coords[key] for key in dims if key in coords}, tuple(dims))
+
+    return xr.Dataset({name: field(name) for name in NORMAL})
+
+
+@pytest.fixture(scope="module")
+def forecast() -> xr.Dataset:
+    states = random_states({"time": 1, "prediction_timedelta": 8, "number": 4}, seed=0)
+    states = states.assign_coords(time=[START], prediction_timedelta=lead_times(8), number=range(4))
+    return states.assign_attrs(source="a test model")
+
+
+@pytest.fixture(scope="module")
+def truth() -> xr.Dataset:
+    return random_states({"time": 6}, seed=1).assign_coords(time=START + lead_times(6))
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.texts]
+
+
+def plumes(figure: Figure) -> dict[str, Axes]:
+    return {axes.get_title(loc="left"): axes for axes in figure.axes if axes.get_title(loc="left")}
+
+
+def test_page_says_what_when_where_and_in_which_units(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    figure = draw_page(forecast, place=PARIS, truth=truth)
+    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == [
+        "500 hPa height: ensemble mean, contours every 8 dam",
+        "Mean sea level pressure: ensemble mean, contours every 5 hPa",
+    ]
+    bars = [axes.get_xlabel() for axes in figure.axes if "spread" in axes.get_xlabel()]
+    assert bars == ["Ensemble spread (dam)", "Ensemble spread (hPa)"]
+    assert list(plumes(figure)) == [
+        "2 m temperature (°C)",
+        "10 m wind speed (m/s)",
+        "Precipitation in 6 h (mm)",
+    ]
+    heading = "\n".join(texts(figure))
+    for part in (
+        "Tuesday 16 January 2001, 06:00 UTC",
+        "a test model",
+        "start Sunday 14",
+        "day 2",
+        "4 members",
+    ):
+        assert part in heading
+    assert "Paris 48.9°N 2.4°E: nearest grid point 50.6°N 0.0°E" in heading
+
+
+def test_plumes_show_the_nearest_point_in_converted_units(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    panels = plumes(draw_page(forecast, place=Place("Galway", 53.3, -9.1), truth=truth))
+    point = {"latitude": 50.625, "longitude": 348.75}
+    here = forecast.isel(time=0).sel(point)
+    warmth = panels["2 m temperature (°C)"].lines
+    np.testing.assert_allclose(warmth[0].get_ydata(), here["2m_temperature"].isel(number=0) - 273.15)
+    np.testing.assert_allclose(warmth[5].get_ydata(), truth["2m_temperature"].sel(point) - 273.15)
+    np.testing.assert_allclose(warmth[5].get_xdata(), np.arange(1, 7) / 4)
+    wind = np.hypot(here["10m_u_component_of_wind"], here["10m_v_component_of_wind"]).mean("number")
+    np.testing.assert_allclose(panels["10 m wind speed (m/s)"].lines[4].get_ydata(), wind)
+    rain = panels["Precipitation in 6 h (mm)"].lines[4].get_ydata()
+    np.testing.assert_allclose(rain, 1000 * here["total_precipitation_6hr"].mean("number"))
+
+
+def test_page_without_truth_wind_and_rain_at_an_earlier_lead(forecast: xr.Dataset) -> None:
+    less = forecast[["geopotential", "mean_sea_level_pressure", "2m_temperature"]]
+    figure = draw_page(less, place=PARIS, lead=np.timedelta64(24, "h"))
+    assert list(plumes(figure)) == ["2 m temperature (°C)"]
+    assert "Forecast for Monday 15 January 2001, 06:00 UTC" in texts(figure)
+    assert "truth" not in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+@pytest.mark.parametrize(
+    ("latitude", "longitude"), [(91.0, 0.0), (-90.1, 0.0), (np.nan, 0.0), (0.0, 361.0), (0.0, -181.0)]
+)
+def test_impossible_places_are_refused(latitude: float, longitude: float) -> None:
+    with pytest.raises(ValueError, match=r"Nowhere must lie within .* got"):
+        Place("Nowhere", latitude, longitude)
+
+
+def test_nearest_point_is_found_across_the_seam(forecast: xr.Dataset) -> None:
+    assert Place("west", 0.0, -4.0).nearest(forecast)[1] == 0
+    assert Place("east", 0.0, 357.0).nearest(forecast)[1] == 0
+    assert Place("far west", 0.0, -11.0).nearest(forecast)[1] == 31
+
+
+@pytest.mark.parametrize("name", ["geopotential", "mean_sea_level_pressure", "2m_temperature"])
+def test_a_missing_variable_is_named(forecast: xr.Dataset, name: str) -> None:
+    with pytest.raises(ValueError, match=f"needs {name}, missing here; the dataset has .*wind"):
+        draw_page(forecast.drop_vars(name), place=PARIS)
+
+
+def test_other_gaps_in_the_forecast_are_named(forecast: xr.Dataset) -> None:
+    with pytest.raises(ValueError, match=r"level 500, got \[850\]"):
+        draw_page(forecast.sel(level=[850]), place=PARIS)
+    with pytest.raises(ValueError, match="missing: number"):
+        draw_page(forecast.isel(number=0), place=PARIS)
+    with pytest.raises(ValueError, match="2 or more, got 1"):
+        draw_page(forecast.isel(number=[0]), place=PARIS)
+    later = forecast.assign_coords(time=forecast.time + np.timedelta64(1, "D"))
+    with pytest.raises(ValueError, match=r"one start, got 2001-01-14T06, 2001-01-15T06.*sel"):
+        draw_page(xr.concat([forecast, later], "time"), place=PARIS)
+    with pytest.raises(ValueError, match=r"0\.25, 0\.5, .* got 9 days"):
+        draw_page(forecast, place=PARIS, lead=np.timedelta64(9, "D"))
+    with pytest.raises(ValueError, match="500 hPa height: 512 of 2048 values are NaN"):
+        draw_page(forecast.where(forecast.number != 2), place=PARIS)
+
+
+def test_truth_that_does_not_fit_is_refused(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    with pytest.raises(ValueError, match=r"Truth lies on 16 x 16 .* the forecast on 32 x 16"):
+        draw_page(forecast, place=PARIS, truth=truth.isel(longitude=slice(0, None, 2)))
+    later = truth.assign_coords(time=truth.time + np.timedelta64(3652, "D"))
+    with pytest.raises(ValueError, match=r"none of the valid times 2001-01-14T12.*it has 2011"):
+        draw_page(forecast, place=PARIS, truth=later)
+
+
+def test_page_is_drawn_offline(forecast: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("plots must not open a network connection")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    save_page(draw_page(forecast, place=PARIS), tmp_path / "page.png")
+    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_drawing_leaves_matplotlib_as_it_was(forecast: xr.Dataset) -> None:
+    before = dict(mpl.rcParams)
+    draw_page(forecast, place=PARIS)
+    assert plt.get_fignums() == []
+    assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize(("suffix", "magic"), [(".pdf", b"%PDF"), (".svg", b"<?xml"), (".PNG", b"\x89PNG")])
+def test_format_follows_the_suffix(suffix: str, magic: bytes, tmp_path: Path) -> None:
+    save_page(Figure(figsize=(1, 1)), tmp_path / "new" / f"page{suffix}")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"page{suffix}"]
+    assert (tmp_path / "new" / f"page{suffix}").read_bytes().startswith(magic)
+
+
+def test_failed_write_keeps_the_old_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Figure, path: Path, **_: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError("disk full")
+
+    (tmp_path / "page.png").write_bytes(b"old")
+    monkeypatch.setattr(Figure, "savefig", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_page(Figure(), tmp_path / "page.png")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"page.png": b"old"}
+
+
+def test_unknown_suffix_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\*\.pdf or \*\.png or \*\.svg, got 'page\.docx'"):
+        save_page(Figure(), tmp_path / "page.docx")
+
+
+def test_page_of_real_model_output_fits_on_its_paper(shared: Path) -> None:
+    """Members are one run started six hours apart, as in a lagged ensemble."""
+    with xr.open_dataset(shared / "nature_run" / "sample_t31_64x33_10d.nc") as opened:
+        run = opened[[*NORMAL]].sel(level=[500]).isel(time=slice(0, 16)).load()
+
+    def member(first: int) -> xr.Dataset:
+        part = run.isel(time=slice(first, first + 8)).drop_vars("time").rename(time="prediction_timedelta")
+        return part.assign_coords(prediction_timedelta=lead_times(8))
+
+    ensemble = xr.concat([member(first) for first in range(4)], "number").expand_dims(time=run.time[1:2])
+    figure = draw_page(ensemble, place=PARIS, truth=run)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        box = axes.get_tightbbox(figure.canvas.get_renderer())
+        assert figure.bbox.contains(*box.min)
+        assert figure.bbox.contains(*box.max)

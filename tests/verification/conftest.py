@@ -1,0 +1,50 @@
+"""Small random forecasts with a matching truth."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from ladcast.fields import SST
+from ladcast.grid import Grid
+
+GRID = Grid.regular(12, 7)
+STARTS = np.array(["2020-12-30T00", "2020-12-30T12", "2020-12-31T00"], "datetime64[ns]")
+LEADS = (np.arange(1, 5) * np.timedelta64(6, "h")).astype("timedelta64[ns]")
+LAND = np.zeros(GRID.shape, bool)
+LAND[2:4, 3:7] = True
+
+MakeStates = Callable[..., xr.Dataset]
+
+
+@pytest.fixture
+def make_states() -> MakeStates:
+    """Builds random z, t and sst fields over the given leading dimensions; sst is NaN over land."""
+
+    def build(seed: int, spread: float = 1.0, **dims: np.ndarray) -> xr.Dataset:
+        random = np.random.default_rng(seed)
+        sizes = tuple(len(values) for values in dims.values())
+        levels, point = [500, 850], ("latitude", "longitude")
+        upper = (*sizes, len(levels), *GRID.shape)
+        noise = spread * random.normal(size=(*sizes, *GRID.shape))
+        return xr.Dataset(
+            {
+                "geopotential": ((*dims, "level", *point), 5e4 + 500 * spread * random.normal(size=upper)),
+                "temperature": ((*dims, "level", *point), 270 + 5 * spread * random.normal(size=upper)),
+                SST: ((*dims, *point), np.where(LAND, np.nan, 290 + noise)),
+            },
+            {**dims, "level": levels, "latitude": list(GRID.latitude), "longitude": list(GRID.longitude)},
+        ).astype(np.float32)
+
+    return build
+
+
+@pytest.fixture
+def truth(make_states: MakeStates) -> xr.Dataset:
+    return make_states(1, time=np.unique(np.concatenate([STARTS, (STARTS[:, None] + LEADS).ravel()])))
+
+
+@pytest.fixture
+def forecast(make_states: MakeStates) -> xr.Dataset:
+    return make_states(2, time=STARTS, prediction_timedelta=LEADS, number=np.arange(5))

@@ -1,0 +1,113 @@
+"""Climatology: fitted means are those of NumPy, whatever the chunks, and the year is a circle."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from ladcast.fields import SST
+from ladcast.times import day_of_year
+from ladcast.verification import Climatology, fit_climatology
+from ladcast.verification import climatology as climatology_module
+
+YEARS = np.arange("2003-01-01", "2005-01-01", dtype="datetime64[D]").astype("datetime64[ns]")
+
+
+@pytest.fixture
+def states(make_states) -> xr.Dataset:
+    return make_states(3, time=YEARS)
+
+
+@pytest.fixture
+def sampled() -> Climatology:
+    def field(values: list[float]) -> xr.DataArray:
+        coords = {"dayofyear": [1, 101, 301], "latitude": [-45.0, 45.0], "longitude": [0.0, 180.0]}
+        shape = np.ones((1, 2, 2))
+        return xr.DataArray(np.array(values)[:, None, None] * shape, coords, tuple(coords))
+
+    return Climatology(
+        xr.Dataset({"2m_temperature": field([0, 10, 30]), "2m_temperature_std": field([1, 2, 3])})
+    )
+
+
+def test_fit_equals_selecting_the_window(states: xr.Dataset) -> None:
+    fitted = fit_climatology(states, days=11, step=30)
+    days = day_of_year(YEARS)
+    for centre in (1, 61, 361):
+        distance = abs((days - centre + 183) % 366 - 183)
+        chosen = states.isel(time=distance <= 5).astype(np.float64)
+        for name in states:
+            found = fitted.sel(dayofyear=centre, drop=True)
+            np.testing.assert_allclose(found[name], chosen[name].mean("time"), rtol=1e-6)
+            np.testing.assert_allclose(found[f"{name}_std"], chosen[name].std("time", ddof=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("chunk_bytes", [5_000, 50_000, 10**9])
+def test_chunks_do_not_change_a_bit(
+    states: xr.Dataset, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
+) -> None:
+    expected = fit_climatology(states, days=31, step=60)
+    monkeypatch.setattr(climatology_module, "CHUNK_BYTES", chunk_bytes)
+    xr.testing.assert_identical(fit_climatology(states.chunk(time=7), days=31, step=60), expected)
+
+
+def test_varying_sea_ice_mask_is_left_out_cell_by_cell(states: xr.Dataset) -> None:
+    states[SST][{"time": slice(0, 400), "latitude": 6}] = np.nan
+    fitted = fit_climatology(states, days=31, step=60)
+    assert np.isfinite(fitted[SST].isel(latitude=6)).all()
+    assert np.isnan(fitted[SST].isel(latitude=3, longitude=4)).all()
+
+
+def test_nan_in_another_variable_is_refused(states: xr.Dataset) -> None:
+    states["temperature"][{"time": 31}] = np.nan
+    with pytest.raises(ValueError, match="'temperature' has NaN at 2003-02-01"):
+        fit_climatology(states)
+
+
+def test_part_of_a_year_is_refused(states: xr.Dataset) -> None:
+    with pytest.raises(ValueError, match="fewer than two frames"):
+        fit_climatology(states.isel(time=slice(0, 60)), days=11)
+
+
+@pytest.mark.parametrize(("days", "step"), [(10, 5), (0, 5), (367, 5), (11, 0)])
+def test_impossible_window_is_refused(states: xr.Dataset, days: int, step: int) -> None:
+    with pytest.raises(ValueError, match="odd window"):
+        fit_climatology(states, days=days, step=step)
+
+
+@pytest.mark.parametrize(
+    ("date", "mean"),
+    [
+        ("2001-01-01", 0),
+        ("2001-04-11", 10),
+        ("2001-02-20", 5),
+        ("2001-07-20", 20),
+        ("2001-12-01T18", 30 - 30 * 34 / 66),
+    ],
+)
+def test_interpolation_goes_around_the_year(sampled: Climatology, date: str, mean: float) -> None:
+    times = np.array([date], "datetime64[ns]")
+    np.testing.assert_allclose(sampled.mean_at(times)["2m_temperature"], mean)
+
+
+def test_std_is_interpolated_as_the_mean(sampled: Climatology) -> None:
+    times = np.array(["2001-02-20", "2001-04-11"], "datetime64[ns]")
+    np.testing.assert_allclose(sampled.std_at(times)["2m_temperature"][:, 0, 0], [1.5, 2])
+
+
+def test_unknown_variable_is_left_out(sampled: Climatology) -> None:
+    times = np.array(["2001-01-01"], "datetime64[ns]")
+    assert set(sampled.mean_at(times, ["geopotential", "2m_temperature"])) == {"2m_temperature"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda ds: ds.drop_vars("2m_temperature_std"), "lacks.*2m_temperature_std"),
+        (lambda ds: ds.drop_vars("dayofyear"), "needs the coordinate 'dayofyear'"),
+        (lambda ds: ds.isel(dayofyear=[1, 0]), "must increase"),
+        (lambda ds: ds.assign_coords(dayofyear=[0, 1, 2]), "must increase within 1"),
+    ],
+)
+def test_incomplete_climatology_is_refused(sampled: Climatology, change, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Climatology(change(sampled.dataset))

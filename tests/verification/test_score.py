@@ -1,0 +1,160 @@
+"""The scorer: known answers, masks, baselines, and one wrong input at a time."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scoringrules
+import xarray as xr
+
+from ladcast.fields import SST
+from ladcast.grid import Grid
+from ladcast.verification import Climatology, match, persistence, score, score_climatology, score_starts
+from ladcast.verification.match import grid_of
+
+
+def aligned_truth(forecast: xr.Dataset, truth: xr.Dataset, variable: str) -> np.ndarray:
+    valid = (forecast["time"] + forecast["prediction_timedelta"]).values
+    return truth[variable].sel(time=xr.DataArray(valid, dims=("start", "lead"))).values
+
+
+def area_mean(values: np.ndarray, grid: Grid) -> np.ndarray:
+    weight = np.broadcast_to(grid.area_weights[:, None], grid.shape)
+    return np.nansum(values * weight, axis=(-2, -1)) / (weight * ~np.isnan(values)).sum((-2, -1))
+
+
+def test_fair_crps_and_rmse_by_an_independent_way(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    grid = grid_of(forecast)
+    metrics = score(forecast, truth).metrics()
+    true = aligned_truth(forecast, truth, "temperature")[:, :, 1].astype(np.float64)
+    members = forecast["temperature"].sel(level=850).values.astype(np.float64)
+    crps = scoringrules.crps_ensemble(true, members, m_axis=2, estimator="fair")
+    expected = area_mean(crps, grid).mean(0)
+    np.testing.assert_allclose(metrics["fair_crps"].sel(channel="t850"), expected, rtol=1e-5)
+    rmse = np.sqrt(area_mean((members.mean(2) - true) ** 2, grid).mean(0))
+    np.testing.assert_allclose(metrics["rmse"].sel(channel="t850"), rmse, rtol=1e-5)
+
+
+def test_masked_cells_do_not_count(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    true = aligned_truth(forecast, truth, SST).astype(np.float64)
+    expected = area_mean(np.abs(forecast[SST].mean("number").values - true), grid_of(forecast)).mean(0)
+    mae = score(forecast, truth).metrics()["mae"].sel(channel="sst")
+    np.testing.assert_allclose(mae, expected, rtol=1e-4)
+
+
+def test_constant_offset_is_the_bias(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    offset = persistence(truth.isel(time=[0]), forecast.isel(time=[0])) + 2
+    constant = xr.concat([truth.isel(time=0, drop=True)] * truth.sizes["time"], truth["time"])
+    metrics = score(offset, constant).metrics()
+    for name in ("bias", "mae", "rmse"):
+        np.testing.assert_allclose(metrics[name], 2, rtol=2e-3)
+
+
+def test_spread_equals_skill_when_truth_is_one_more_member(make_states) -> None:
+    starts = np.arange("2000-01-01", "2000-03-01", dtype="datetime64[D]").astype("datetime64[ns]")
+    lead = np.array([6], "timedelta64[h]").astype("timedelta64[ns]")
+    forecast = make_states(5, time=starts, prediction_timedelta=lead, number=np.arange(4))
+    metrics = score(forecast, make_states(6, time=starts + lead[0])).metrics()
+    for name in ("spread_skill", "debiased_spread_skill"):
+        np.testing.assert_allclose(metrics[name], 1, atol=0.04)
+
+
+def test_order_of_members_does_not_matter(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    shuffled = forecast.isel(number=[3, 0, 4, 1, 2])
+    xr.testing.assert_allclose(score(shuffled, truth).metrics(), score(forecast, truth).metrics(), rtol=1e-4)
+
+
+def test_order_of_dimensions_does_not_matter(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    turned = forecast.transpose("longitude", "latitude", "level", "number", ...)
+    expected = score(forecast, truth).metrics()
+    xr.testing.assert_identical(score(turned, truth.transpose("longitude", ...)).metrics(), expected)
+
+
+def test_stored_chunks_and_blocks_do_not_matter(
+    forecast: xr.Dataset, truth: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = score(forecast, truth).metrics()
+    forecast.chunk(prediction_timedelta=2, number=2).to_zarr(tmp_path / "forecast.zarr")
+    monkeypatch.setattr(match, "BLOCK_BYTES", 1)
+    stored = xr.open_zarr(tmp_path / "forecast.zarr", chunks=None)
+    xr.testing.assert_allclose(score(stored, truth).metrics(), expected, rtol=1e-12)
+
+
+def test_single_forecast_has_no_spread_and_no_fair_crps(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    metrics = score(forecast.isel(number=0, drop=True), truth).metrics()
+    assert set(metrics.data_vars) == {"rmse", "mae", "bias"}
+    assert metrics.attrs["members"] == 1
+
+
+def test_named_statistics_only(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    assert set(score(forecast, truth, statistics=["error"]).sums) == {"error"}
+
+
+def test_persistence_repeats_the_start(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    kept = persistence(truth, forecast)
+    assert kept["temperature"].dims == ("time", "prediction_timedelta", "level", "latitude", "longitude")
+    for lead in range(4):
+        xr.testing.assert_equal(
+            kept.isel(prediction_timedelta=lead, drop=True), truth.sel(time=forecast["time"])
+        )
+    with pytest.raises(ValueError, match="start state lacks 2020-12-30T00"):
+        persistence(truth.isel(time=slice(1, None)), forecast)
+
+
+@pytest.fixture
+def climatology(make_states) -> Climatology:
+    mean, std = (make_states(seed, dayofyear=np.array([1, 100, 200, 300])) for seed in (7, 8))
+    return Climatology(mean.merge(np.abs(std - std.mean()).rename({name: f"{name}_std" for name in std})))
+
+
+def test_climatology_crps_is_that_of_its_normal_distribution(
+    forecast: xr.Dataset, truth: xr.Dataset, climatology: Climatology
+) -> None:
+    metrics = score_climatology(climatology, forecast, truth).metrics()
+    times = (forecast["time"] + forecast["prediction_timedelta"]).values.ravel()
+    mean, std, true = (
+        ds["geopotential"].sel(level=500).values.astype(np.float64)
+        for ds in (climatology.mean_at(times), climatology.std_at(times), truth.sel(time=times))
+    )
+    crps = area_mean(scoringrules.crps_normal(true, mean, std), grid_of(forecast)).reshape(3, 4).mean(0)
+    for name in ("fair_crps", "crps"):
+        np.testing.assert_allclose(metrics[name].sel(channel="z500"), crps, rtol=1e-5)
+
+
+def test_acc_is_one_for_the_truth_and_nan_without_climatology(
+    forecast: xr.Dataset, truth: xr.Dataset, climatology: Climatology
+) -> None:
+    perfect = forecast.isel(number=0, drop=True).copy(deep=True)
+    for name in perfect:
+        perfect[name].values[:] = aligned_truth(forecast, truth, str(name))
+    partial = Climatology(climatology.dataset.drop_vars(["temperature", "temperature_std"]).sel(level=[500]))
+    acc = score(perfect, truth, climatology=partial).metrics()["acc"]
+    np.testing.assert_allclose(acc.sel(channel=["z500", "sst"]), 1, atol=1e-6)
+    assert np.isnan(acc.sel(channel=["z850", "t500", "t850"])).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_unexpected_value_in_a_forecast_is_located(
+    forecast: xr.Dataset, truth: xr.Dataset, value: float
+) -> None:
+    forecast["temperature"][
+        {"time": 1, "prediction_timedelta": 2, "number": 3, "level": 1, "latitude": 4}
+    ] = value
+    with pytest.raises(ValueError, match=r"'temperature' at 850 hPa .*2020-12-30T12, lead 18 h, member 3"):
+        score(forecast, truth)
+
+
+def test_value_where_truth_is_masked_is_refused(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    with pytest.raises(ValueError, match=f"'{SST}' of the forecast .* got 280 at"):
+        score(forecast.fillna(280), truth)
+
+
+def test_hole_in_the_truth_is_refused(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    truth[SST][{"time": 2}] = np.nan
+    with pytest.raises(ValueError, match=f"truth of '{SST}' is NaN everywhere at 2020-12-30T12"):
+        score(forecast, truth)
+
+
+def test_each_start_is_scored_by_itself(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    starts = [part.starts for part in score_starts(forecast, truth)]
+    assert starts == [(time,) for time in forecast["time"].values]
