@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from cyclopts import Parameter
 
 from data_pipelines.gcm import require_jcm
 from data_pipelines.gcm.manifest import check_same_options, read_manifest
@@ -83,7 +84,9 @@ class SimulationOptions:
         return {**asdict(self), "from_store": store, "at": list(self.at)}
 
 
-def simulate(store: Path, options: SimulationOptions | None = None) -> None:
+def simulate(
+    store: Path, options: Annotated[SimulationOptions | None, Parameter(name="*")] = None
+) -> None:
     """Simulates into a Zarr store; the same call again goes on where an interrupted one stopped.
 
     The result of an interrupted run equals that of an uninterrupted one. The store holds the standard

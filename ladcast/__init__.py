@@ -1,1 +1,37 @@
-"""ladcast: one analysis of the atmosphere in, a calibrated global ensemble forecast out."""
+"""ladcast: one analysis of the atmosphere in, a calibrated global ensemble forecast out.
+
+The names below are imported when they are first used, so that `import ladcast` is instant.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "ChannelSet": "fields",
+    "Climatology": "verification",
+    "EnsembleOptions": "forecasting.ensemble",
+    "Grid": "grid",
+    "Place": "plots.page",
+    "draw_page": "plots.page",
+    "find_model": "tasks.embedded",
+    "forecast_ensemble": "forecasting.ensemble",
+    "format_table": "verification",
+    "load_forecaster": "forecasting.checkpoints",
+    "open_store": "data.store",
+    "persistence": "verification",
+    "read_analysis": "data.analysis",
+    "score": "verification",
+    "score_climatology": "verification",
+}
+
+__all__ = list(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ladcast' has no attribute '{name}'; it has {', '.join(_HOME)}")
+    return getattr(import_module(f"ladcast.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME]

@@ -16,7 +16,7 @@ from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
 from ladcast.fields import ChannelSet
 from ladcast.times import Times, to_epoch_seconds, windows
-from ladcast.types import Latent, LatentSequence, Scaled
+from ladcast.types import Latent, LatentSequence, PastSequence, Scaled
 
 FRAMES_PER_READ = 40
 
@@ -89,7 +89,7 @@ class LatentDataset:
 
     def batch(
         self, indices: npt.NDArray[np.int64]
-    ) -> tuple[LatentSequence, LatentSequence, Int[Tensor, " batch"]]:
+    ) -> tuple[PastSequence, LatentSequence, Int[Tensor, " batch"]]:
         """Returns past and future latents `batch latent time y x` and the last past time in seconds."""
         window = np.arange(self.past + self.future)
         frames = torch.from_numpy(self.first[indices][:, None] + window).to(self.latents.device)

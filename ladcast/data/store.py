@@ -12,14 +12,14 @@ import xarray as xr
 from ladcast.data.layout import canonical_layout, grid_of
 from ladcast.data.lexicon import canonical_names, check_units
 from ladcast.data.validation import check_present, check_regular, check_times, check_values
-from ladcast.fields import ChannelSet
+from ladcast.fields import VARIABLES, ChannelSet
 from ladcast.grid import Grid
-from ladcast.times import parse_time
+from ladcast.times import Times, parse_time
 
 
 def open_store(
     path: str | Path | xr.Dataset,
-    channels: ChannelSet,
+    channels: ChannelSet | None = None,
     grid: Grid | None = None,
     *,
     regular: bool = True,
@@ -27,7 +27,7 @@ def open_store(
 ) -> xr.Dataset:
     """Opens a Zarr store, netCDF file or dataset lazily, in canonical layout, and checks it.
 
-    The result has the variables of `channels` and the static fields that are there, with dimensions (time,
+    The result has the variables of `channels`, by default all known ones that are there, and the static fields that are there, with dimensions (time,
     level, latitude, longitude), from south to north, eastward within [0, 360), levels in channel order. Only
     the first and the last time are read, for the checks. A `grid` without the south pole row drops that row.
 
@@ -45,6 +45,7 @@ def open_store(
             f"{where} is unfinished: its manifest.json has status 'running'. Finish or resume the job first."
         )
     named = canonical_names(raw)
+    channels = channels or present_channels(named, where)
     check_present(named, channels, where)
     check_units(named, where)
     check_times(np.atleast_1d(named["time"].values), where)
@@ -53,6 +54,24 @@ def open_store(
         check_regular(ds["time"].values, _declared_gaps(manifest), where)
     check_values(ds, channels, where, complete=complete)
     return ds
+
+
+def present_channels(ds: xr.Dataset, where: str) -> ChannelSet:
+    """Returns the known variables of a dataset with its levels; raises ValueError where there are none."""
+    present = [about for name, about in VARIABLES.items() if name in ds]
+    if not present:
+        raise ValueError(f"{where}: expected any of {', '.join(VARIABLES)}; there are {', '.join(map(str, ds))}.")
+    levels = sorted(np.atleast_1d(ds["level"].values).tolist()) if "level" in ds else ()
+    return ChannelSet(
+        upper_air=tuple(about.name for about in present if about.on_levels),
+        surface=tuple(about.name for about in present if not about.on_levels),
+        levels=tuple(levels),
+    )
+
+
+def read_times(path: Path) -> Times:
+    """Returns the times that a store or file holds."""
+    return np.atleast_1d(canonical_names(_open(path))["time"].values)
 
 
 def read_manifest(store: Path) -> dict[str, Any]:

@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ladcast.types import LatentSequence
+from ladcast.types import LatentSequence, PastSequence
 
 
 @dataclass(frozen=True)
 class Condition:
     """Holds what a forecast starts from: past latents and their last valid time in seconds since 1970."""
 
-    past: LatentSequence
+    past: PastSequence
     init_time: Int[Tensor, " batch"]
 
 

@@ -15,7 +15,7 @@ from ladcast.data.packing import unpack
 from ladcast.forecasting.forecaster import Forecaster, SamplingOptions
 from ladcast.forecasting.rollout import LatentChunk, rollout
 from ladcast.times import STEP
-from ladcast.types import LatentSequence
+from ladcast.types import LatentSequence, PastSequence
 
 FORECAST_DIMS = ("time", "prediction_timedelta", "number", "level", "latitude", "longitude")
 
@@ -46,7 +46,7 @@ class Position:
 
     batch: int
     block: int
-    past: LatentSequence | None = None
+    past: PastSequence | None = None
 
 
 def member_noise(
@@ -68,7 +68,7 @@ def forecast_latents(
     """Yields the remaining blocks of one member batch, `options.batch_size` members at once."""
     members = range(position.batch * options.batch_size, (position.batch + 1) * options.batch_size)
 
-    def step(past: LatentSequence, start: np.datetime64, block: int) -> LatentSequence:
+    def step(past: PastSequence, start: np.datetime64, block: int) -> LatentSequence:
         noise = [
             member_noise(forecaster.block_shape, seed=options.seed, init_time=analysis.time, member=member, block=block)
             for member in members

@@ -17,7 +17,7 @@ from ladcast.grid import Grid
 from ladcast.models.autoencoder import AutoencoderConfig
 from ladcast.models.transformer import TransformerConfig
 from ladcast.times import to_epoch_seconds
-from ladcast.types import LatentSequence
+from ladcast.types import LatentSequence, PastSequence
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Forecaster:
 
     @torch.no_grad()
     def advance(
-        self, past: LatentSequence, init_time: np.datetime64, noise: LatentSequence, sampling: SamplingOptions
+        self, past: PastSequence, init_time: np.datetime64, noise: LatentSequence, sampling: SamplingOptions
     ) -> LatentSequence:
         """Samples the frames after `init_time` given the frames up to it; one result for each row of `noise`."""
         seconds = to_epoch_seconds(init_time).to(self.device).expand(len(noise))

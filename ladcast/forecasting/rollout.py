@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ladcast.times import STEP, Times, lead_times
-from ladcast.types import LatentSequence
+from ladcast.types import LatentSequence, PastSequence
 
-Step = Callable[[LatentSequence, np.datetime64, int], LatentSequence]
+Step = Callable[[PastSequence, np.datetime64, int], LatentSequence]
 """Maps (past latents, their last valid time, block number) to the following frames."""
 
 
@@ -24,7 +24,7 @@ class LatentChunk:
 
 
 def rollout(
-    step: Step, past: LatentSequence, start: np.datetime64, blocks: range
+    step: Step, past: PastSequence, start: np.datetime64, blocks: range
 ) -> Iterator[LatentChunk]:
     """Yields blocks of forecast frames, handing the last frames of each block to the next.
 

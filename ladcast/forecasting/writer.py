@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Shaped
 
-from ladcast.checkpoint import read_document, read_tensors, write_checkpoint
+from ladcast.checkpoint import MANIFEST, read_document, read_tensors, write_checkpoint
+from ladcast.data.analysis import Analysis
+from ladcast.fields import PRECIPITATION, VARIABLES
+from ladcast.forecasting.checkpoints import plain
 from ladcast.forecasting.ensemble import EnsembleOptions, Position
-from ladcast.forecasting.forecaster import Forecaster, asdict_plain
-from ladcast.times import lead_times
+from ladcast.forecasting.forecaster import Forecaster
+from ladcast.times import describe, lead_times
 
-PROGRESS = "progress"
+STORE, PROGRESS = "store", "progress"
 COORDINATE_ATTRIBUTES = {
     "time": {"standard_name": "forecast_reference_time", "long_name": "initial time"},
     "prediction_timedelta": {"standard_name": "forecast_period", "long_name": "lead time"},
@@ -27,10 +31,10 @@ COORDINATE_ATTRIBUTES = {
 
 
 class ForecastWriter:
-    """Appends member batches of frames to `<path>.partial`, and renames it to `path` when it is complete.
+    """Appends member batches of frames to a store in `<path>.partial`, which becomes `path` when it is complete.
 
     The store has the WeatherBench 2 layout: dims `time, prediction_timedelta, number, level, latitude, longitude`.
-    Beside the fields it keeps the position of the forecast, so that a killed run goes on with the next block.
+    Beside it lies the position of the forecast, so that a killed run goes on with the next block.
 
     Raises:
         FileExistsError: `path` exists, or a partial store of another forecast does.
@@ -38,25 +42,26 @@ class ForecastWriter:
     """
 
     def __init__(
-        self, path: Path, forecaster: Forecaster, init_time: np.datetime64, options: EnsembleOptions, source: str
+        self, path: Path, forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions
     ) -> None:
         if path.exists():
             raise FileExistsError(f"{path} exists already. Choose another --output, or add --overwrite.")
         self.path = path
         self.partial = path.with_name(f"{path.name}.partial")
-        self.forecaster, self.init_time, self.options = forecaster, init_time, options
+        self.forecaster, self.init_time, self.options = forecaster, analysis.time, options
         self.identity = {
             "model": forecaster.name,
-            "init_time": str(init_time),
-            "source": source,
-            "options": asdict_plain(options),
+            "init_time": describe(analysis.time),
+            "source": analysis.source,
+            "filled": list(analysis.filled),
+            "options": plain(asdict(options)),
         }
 
     def start(self) -> Position:
         """Creates the partial store, or finds the one of a killed run; returns where the forecast goes on."""
         if not self.partial.exists():
             try:
-                self.partial.parent.mkdir(parents=True, exist_ok=True)
+                self.partial.mkdir(parents=True)
                 self._create()
             except OSError as error:
                 shutil.rmtree(self.partial, ignore_errors=True)
@@ -74,20 +79,20 @@ class ForecastWriter:
             "number": slice(first_member, first_member + frames.sizes["number"]),
         }
         fields = frames.drop_vars([name for name in frames.coords if name not in region])
-        fields.to_zarr(self.partial, region=region, consolidated=False)
+        fields.to_zarr(self.partial / STORE, region=region, consolidated=False)
         self._save(following)
 
     def finish(self) -> Path:
         """Completes the metadata and gives the store its name."""
         import zarr
 
-        shutil.rmtree(self.partial / PROGRESS)
-        zarr.consolidate_metadata(self.partial)
-        self.partial.rename(self.path)
+        zarr.consolidate_metadata(self.partial / STORE)
+        (self.partial / STORE).rename(self.path)
+        shutil.rmtree(self.partial)
         return self.path
 
     @property
-    def lead_times(self) -> np.ndarray[Any, np.dtype[np.timedelta64]]:
+    def lead_times(self) -> Shaped[np.ndarray, " lead"]:
         """Returns all lead times of the forecast."""
         return lead_times(self.options.blocks * self.forecaster.config.future_frames)
 
@@ -124,19 +129,19 @@ class ForecastWriter:
             name: {"chunks": tuple(chunks.get(dim, sizes[dim]) for dim in template[name].dims)}
             for name in template.data_vars
         }
-        template.to_zarr(self.partial, compute=False, consolidated=False, encoding=encoding, mode="w-")
+        template.to_zarr(self.partial / STORE, compute=False, consolidated=False, encoding=encoding, mode="w-")
         self._save(Position(0, 0))
 
     def _save(self, position: Position) -> None:
         tensors = {} if position.past is None else {"past": position.past}
         manifest = {**self.identity, "batch": position.batch, "block": position.block}
-        write_checkpoint(self.partial / PROGRESS, tensors, {"manifest.json": manifest})
+        write_checkpoint(self.partial / PROGRESS, tensors, {MANIFEST: manifest})
 
     def _resume(self) -> Position:
         progress = self.partial / PROGRESS
         hint = f"Delete {self.partial}, or add --overwrite, to start afresh."
         try:
-            tensors, manifest = read_tensors(progress), read_document(progress, "manifest.json")
+            tensors, manifest = read_tensors(progress), read_document(progress, MANIFEST)
         except (FileNotFoundError, ValueError) as error:
             raise FileExistsError(f"{self.partial} holds a forecast that cannot go on: {error} {hint}") from error
         differing = [key for key, value in self.identity.items() if manifest[key] != value]
@@ -159,8 +164,6 @@ def remove_forecast(path: Path) -> None:
 
 def _empty(name: str, sizes: dict[str, int]) -> xr.Variable:
     import dask.array
-
-    from ladcast.fields import PRECIPITATION, VARIABLES
 
     about = VARIABLES[name]
     dims = [dim for dim in sizes if dim != "level" or about.on_levels]

@@ -14,7 +14,7 @@ from ladcast.data.dataset import StateDataset, load_scaled
 from ladcast.data.normalization import Normalizer, ocean_mask
 from ladcast.data.packing import pack
 from ladcast.fields import ChannelSet
-from ladcast.forecasting.checkpoints import save_codec
+from ladcast.forecasting.checkpoints import load_codec, save_codec
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
@@ -37,6 +37,8 @@ class AutoencoderRun:
     training: TrainingOptions
     output: Path
     stride: int = 1
+    initial: Path | None = None
+    """Checkpoint folder whose weights training starts from, to adapt a model to other data."""
     data_on_gpu: bool = False
     """Keeps all training states in GPU memory: 2 bytes a number."""
 
@@ -55,6 +57,8 @@ def train_autoencoder(config: Path, overrides: Sequence[str] = (), device: str |
     data = StateDataset(scaled.to(target) if run.data_on_gpu else scaled)
     torch.manual_seed(run.training.seed)
     autoencoder = Autoencoder(autoencoder_config(run.model, channels, grid, len(run.data.static))).to(target)
+    if run.initial is not None:
+        autoencoder.load_state_dict(load_codec(run.initial, "cpu").autoencoder.state_dict())
     static = run.data.static_fields(store).to(target)
     valid = valid_points(pack(store.isel(time=[0]), channels), channels).to(target)
     loss = reconstruction_loss(static, grid, valid)

@@ -16,7 +16,7 @@ from ladcast.config import ConfigError, load_config, to_plain
 from ladcast.data.dataset import LatentDataset
 from ladcast.diffusion.denoiser import Condition, Denoiser, denoising_loss, training_noise_like
 from ladcast.diffusion.noise import TrainingNoise
-from ladcast.forecasting.checkpoints import load_codec, save_forecaster
+from ladcast.forecasting.checkpoints import load_codec, load_forecaster, save_forecaster
 from ladcast.forecasting.codec import LatentCodec, LatentScale
 from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig, SamplingOptions
 from ladcast.grid import Grid
@@ -43,6 +43,8 @@ class ForecasterRun:
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     validation: ForecastValidation | None = None
     name: str = "forecaster"
+    initial: Path | None = None
+    """Forecaster's folder whose weights training starts from, to adapt a model to other data."""
     data_on_gpu: bool = False
     """Keeps all latents in GPU memory: 4 bytes a number."""
 
@@ -54,6 +56,8 @@ def train_forecaster(config: Path, overrides: Sequence[str] = (), device: str | 
     data, codec.latent_scale = read_latents(run, codec.static.device if run.data_on_gpu else torch.device("cpu"))
     torch.manual_seed(run.training.seed)
     forecaster = new_forecaster(run, codec)
+    if run.initial is not None:
+        forecaster.denoiser.load_state_dict(load_forecaster(run.initial, "cpu").denoiser.state_dict())
     log = TrainingLog(run.output / "log.jsonl", run.training.steps)
 
     def validate(model: nn.Module) -> dict[str, float]:

@@ -1,0 +1,173 @@
+"""The command `ladcast`: arguments only. Heavy libraries are imported when a command runs, not for `--help`."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+app = App(name="ladcast", help="Calibrated global ensemble forecasts from one analysis.", result_action="return_value")
+train_app = App(name="train", help="Train a model that a YAML configuration describes.")
+app.command(train_app)
+
+Overrides = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)]
+
+
+@app.command
+def forecast(
+    time: str | None = None,
+    *,
+    source: Path | None = None,
+    model: str = "nature-t31",
+    output: Path = Path("forecast.zarr"),
+    members: int = 8,
+    days: int = 10,
+    seed: int = 0,
+    steps: int | None = None,
+    fill: Literal["refuse", "mean", "nearest-level"] = "refuse",
+    device: str | None = None,
+    overwrite: bool = False,
+    place: str = "Paris,48.9,2.3",
+) -> None:
+    """Make an ensemble forecast; with the embedded model also score and draw it.
+
+    Args:
+        time: initial time in UTC such as 2011-10-11T00; by default the first that the source holds.
+        source: analysis to start from (Zarr or netCDF, any regular grid); by default the model's own start states.
+        model: name of an embedded model, or a checkpoint folder.
+        output: Zarr store to write.
+        members: ensemble members.
+        days: longest lead time.
+        seed: seed of the noise; a member depends on it, the initial time and its number alone.
+        steps: sampler steps; by default the model's own.
+        fill: what to do with channels that the source lacks: refuse, or take their mean or the nearest level.
+        device: cpu or cuda; a GPU where there is one.
+        overwrite: replace an existing output.
+        place: place of the plume, as Name,latitude,longitude.
+    """
+    from ladcast.tasks.embedded import find_model
+    from ladcast.tasks.forecast import ForecastRequest
+    from ladcast.tasks.forecast import forecast as make_forecast
+
+    request = ForecastRequest(
+        output=output,
+        time=time,
+        source=source,
+        members=members,
+        days=days,
+        seed=seed,
+        steps=steps,
+        fill=fill,
+        device=device,
+        overwrite=overwrite,
+    )
+    folder = find_model(model)
+    print(f"forecast {make_forecast(request, folder)}")
+    truth = folder.truth if source is None else None
+    if truth is not None:
+        score(output, truth=truth, climatology=folder.climatology)
+    if members > 1:
+        plot(output, truth=truth, place=place, lead_days=min(5, days))
+
+
+@app.command
+def score(
+    forecast: Path, *, truth: Path, climatology: Path | None = None, output: Path | None = None
+) -> None:
+    """Score a forecast against the truth, beside persistence and climatology.
+
+    Args:
+        forecast: forecast store.
+        truth: Zarr store or netCDF file that holds the valid times, on the grid of the forecast.
+        climatology: file that `ladcast-data climatology` wrote.
+        output: netCDF file for all scores; by default beside the forecast.
+    """
+    from ladcast.tasks.score import score_forecast, table, write_scores
+
+    metrics = score_forecast(forecast, truth, climatology)
+    print(table(metrics))
+    print(f"scores {write_scores(metrics, forecast, output or forecast.with_suffix('.scores.nc'))}")
+
+
+@app.command
+def plot(
+    forecast: Path,
+    *,
+    truth: Path | None = None,
+    output: Path | None = None,
+    place: str = "Paris,48.9,2.3",
+    lead_days: int = 5,
+) -> None:
+    """Draw one page: ensemble mean and spread on maps, and the plume of one place.
+
+    Args:
+        forecast: forecast store.
+        truth: Zarr store or netCDF file to draw beside the plume.
+        output: .png, .pdf or .svg file; by default beside the forecast.
+        place: place of the plume, as Name,latitude,longitude.
+        lead_days: lead time of the maps.
+    """
+    from ladcast.tasks.plot import plot_forecast
+
+    page = output or forecast.with_suffix(".png")
+    print(f"page {plot_forecast(forecast, page, place=place, truth_path=truth, lead_days=lead_days)}")
+
+
+@app.command
+def show(path: str = "nature-t31") -> None:
+    """Describe a model or a forecast store.
+
+    Args:
+        path: name of an embedded model, a checkpoint folder, or a forecast store.
+    """
+    from ladcast.tasks.show import show as describe
+
+    print(describe(path))
+
+
+@train_app.command
+def autoencoder(config: Path, *, overrides: Overrides = (), device: str | None = None) -> None:
+    """Train an autoencoder; a run that was stopped goes on.
+
+    Args:
+        config: YAML file, such as configs/train/nature_autoencoder.yaml.
+        overrides: settings that win over the file, such as training.steps=100.
+        device: cpu or cuda; a GPU where there is one.
+    """
+    from ladcast.tasks.train_autoencoder import train_autoencoder
+
+    print(f"autoencoder {train_autoencoder(config, overrides, device)}")
+
+
+@train_app.command
+def forecaster(config: Path, *, overrides: Overrides = (), device: str | None = None) -> None:
+    """Train a forecaster on latents; a run that was stopped goes on.
+
+    Args:
+        config: YAML file, such as configs/train/nature_forecaster.yaml.
+        overrides: settings that win over the file, such as training.steps=100.
+        device: cpu or cuda; a GPU where there is one.
+    """
+    from ladcast.tasks.train_forecaster import train_forecaster
+
+    print(f"forecaster {train_forecaster(config, overrides, device)}")
+
+
+def run(application: App, tokens: list[str] | None = None) -> None:
+    """Runs an application; a wrong input ends with one message, an interruption with how to go on."""
+    warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part in the Zarr format 3")
+    try:
+        application(tokens)
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        sys.exit(f"{application.name[0]}: {error}")
+    except KeyboardInterrupt:
+        print("Interrupted. What is written so far is kept: run the same command again to go on.", file=sys.stderr)
+        sys.exit(130)
+
+
+def main() -> None:
+    """Runs `ladcast`."""
+    run(app)

@@ -1,0 +1,93 @@
+"""`ladcast forecast`: from an analysis to an ensemble on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import xarray as xr
+
+from ladcast.data.analysis import Analysis, read_analysis
+from ladcast.data.store import read_times
+from ladcast.forecasting.checkpoints import load_forecaster
+from ladcast.forecasting.ensemble import EnsembleOptions, Position, forecast_ensemble
+from ladcast.forecasting.forecaster import Forecaster
+from ladcast.forecasting.writer import ForecastWriter, remove_forecast
+from ladcast.tasks.embedded import ModelFolder
+from ladcast.tasks.report import track
+from ladcast.times import DAY, STEP, parse_time
+
+
+@dataclass(frozen=True)
+class ForecastRequest:
+    """Says what to forecast, from what, and where to write it."""
+
+    output: Path
+    time: str | None = None
+    source: Path | None = None
+    members: int = 8
+    days: int = 10
+    seed: int = 0
+    steps: int | None = None
+    fill: Literal["refuse", "mean", "nearest-level"] = "refuse"
+    device: str | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.members < 1 or self.days < 1:
+            raise ValueError(f"Expected at least 1 member and 1 day, got {self.members} and {self.days}.")
+
+
+def forecast(request: ForecastRequest, model: ModelFolder) -> Path:
+    """Makes the forecast and returns the path of its store; a killed forecast goes on where it stopped.
+
+    Raises:
+        ValueError: the analysis does not serve the model.
+        FileExistsError: the output exists, or an unfinished other forecast does.
+    """
+    if request.overwrite:
+        remove_forecast(request.output)
+    forecaster = load_forecaster(model.path, request.device)
+    analysis = find_analysis(request, model, forecaster)
+    options = ensemble_options(request, forecaster)
+    writer = ForecastWriter(request.output, forecaster, analysis, options)
+    position = writer.start()
+    remaining = options.batches * options.blocks - position.batch * options.blocks - position.block
+    frames = forecast_ensemble(forecaster, analysis, options, position)
+    for following, block in _shown(frames, remaining, options):
+        writer.append(block, following)
+    return writer.finish()
+
+
+def find_analysis(request: ForecastRequest, model: ModelFolder, forecaster: Forecaster) -> Analysis:
+    """Reads the state to start from: of the source, or of the model's own start states; by default its first."""
+    source = request.source or model.starts
+    if source is None:
+        raise ValueError(f"{model.path} has no start states of its own. Name an analysis with --source.")
+    time = parse_time(request.time) if request.time else read_times(source)[0]
+    return read_analysis(
+        source,
+        time,
+        forecaster.channels,
+        forecaster.grid,
+        fill=request.fill,
+        normalizer=forecaster.codec.normalizer,
+    )
+
+
+def ensemble_options(request: ForecastRequest, forecaster: Forecaster) -> EnsembleOptions:
+    """Completes the request with the model's own sampling."""
+    sampling = forecaster.config.sampling
+    if request.steps is not None:
+        sampling = replace(sampling, steps=request.steps)
+    blocks = -(-request.days * DAY // (forecaster.config.future_frames * STEP))
+    return EnsembleOptions(request.members, int(blocks), request.seed, sampling)
+
+
+def _shown(
+    frames: Iterator[tuple[Position, xr.Dataset]], remaining: int, options: EnsembleOptions
+) -> Iterator[tuple[Position, xr.Dataset]]:
+    label = f"{options.members} members, {options.blocks} blocks of a day"
+    return track(frames, remaining, label)

@@ -1,0 +1,35 @@
+"""`ladcast plot`: one page that shows a forecast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ladcast.data.layout import grid_of
+from ladcast.data.store import open_store
+from ladcast.plots.page import Place, draw_page, save_page
+from ladcast.tasks.score import open_forecast
+
+
+def plot_forecast(forecast_path: Path, output: Path, *, place: str, truth_path: Path | None, lead_days: int) -> Path:
+    """Draws ensemble mean and spread on maps at one lead time, and the plume of one place.
+
+    `place` is written as `Name,latitude,longitude` in degrees.
+    """
+    forecast = open_forecast(forecast_path)
+    truth = None if truth_path is None else open_store(truth_path, grid=grid_of(forecast), regular=False)
+    lead = np.timedelta64(lead_days, "D").astype("timedelta64[ns]")
+    figure = draw_page(forecast, place=parse_place(place), truth=truth, lead=lead)
+    save_page(figure, output)
+    return output
+
+
+def parse_place(text: str) -> Place:
+    """Reads `Name,latitude,longitude`; raises ValueError that shows the expected form."""
+    name, *numbers = text.split(",")
+    try:
+        latitude, longitude = (float(number) for number in numbers)
+    except ValueError:
+        raise ValueError(f"Expected a place as Name,latitude,longitude such as Oslo,59.9,10.8, got '{text}'.") from None
+    return Place(name, latitude, longitude)

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from ladcast.data.analysis import Analysis
+from ladcast.forecasting.checkpoints import load_codec, load_forecaster, save_codec, save_forecaster
+from ladcast.forecasting.forecaster import Forecaster
+
+
+def test_a_saved_forecaster_needs_nothing_else(forecaster: Forecaster, analysis: Analysis, tmp_path: Path):
+    save_forecaster(forecaster, tmp_path / "model", {"note": "test"})
+    first = load_forecaster(tmp_path / "model", "cpu")
+    assert (first.config, first.channels, first.grid) == (forecaster.config, forecaster.channels, forecaster.grid)
+    save_forecaster(first, tmp_path / "again", {})
+    second = load_forecaster(tmp_path / "again", "cpu")
+    latents = [f.codec.encode(analysis.state[None]) for f in (first, second)]
+    torch.testing.assert_close(*latents, rtol=0, atol=0)
+
+
+def test_weights_lose_only_the_precision_of_bfloat16(forecaster: Forecaster, tmp_path: Path):
+    save_forecaster(forecaster, tmp_path / "model", {})
+    loaded = load_forecaster(tmp_path / "model", "cpu").denoiser.state_dict()
+    for name, tensor in forecaster.denoiser.state_dict().items():
+        torch.testing.assert_close(loaded[name], tensor, rtol=2**-8, atol=0)
+
+
+def test_a_codec_is_exact(forecaster: Forecaster, analysis: Analysis, tmp_path: Path):
+    save_codec(forecaster.codec, tmp_path / "codec", {})
+    loaded = load_codec(tmp_path / "codec", "cpu")
+    expected = forecaster.codec.encode(analysis.state[None])
+    torch.testing.assert_close(loaded.encode(analysis.state[None]), expected, rtol=0, atol=0)
+
+
+def test_a_half_written_checkpoint_is_refused(forecaster: Forecaster, tmp_path: Path):
+    save_forecaster(forecaster, tmp_path / "model", {})
+    weights = tmp_path / "model" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"weights\.safetensors is incomplete or changed"):
+        load_forecaster(tmp_path / "model", "cpu")
+
+
+def test_a_missing_folder_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="No checkpoint at"):
+        load_forecaster(tmp_path / "nothing", "cpu")

@@ -1,0 +1,39 @@
+import torch
+
+from ladcast.data.analysis import Analysis
+from ladcast.forecasting.codec import LatentScale
+from ladcast.forecasting.forecaster import Forecaster
+
+
+def test_scale_is_invertible_and_has_the_target_spread(generator: torch.Generator):
+    raw = torch.randn(500, 2, 4, 4, generator=generator) * torch.tensor([3.0, 0.1])[:, None, None] + 5
+    scale = LatentScale(
+        tuple(raw.mean(dim=(0, 2, 3)).tolist()), tuple(raw.std(dim=(0, 2, 3)).tolist()), target=0.5
+    )
+    scaled = scale.apply(raw)
+    torch.testing.assert_close(scaled.std(dim=(0, 2, 3)), torch.tensor([0.5, 0.5]))
+    torch.testing.assert_close(scale.invert(scaled), raw)
+    assert LatentScale.from_dict(scale.to_dict()) == scale
+
+
+def test_identity_scale_changes_nothing(generator: torch.Generator):
+    raw = torch.randn(3, 4, 2, 2, generator=generator)
+    torch.testing.assert_close(LatentScale.identity(4).apply(raw), raw, rtol=0, atol=0)
+
+
+def test_frames_do_not_influence_each_other(forecaster: Forecaster, analysis: Analysis):
+    codec = forecaster.codec
+    codec.frames_at_once = 2
+    states = torch.stack([analysis.state, analysis.state + 1, analysis.state - 1])
+    together = codec.encode(states)
+    alone = torch.cat([codec.encode(state[None]) for state in states])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_decode_restores_units_shape_and_land(forecaster: Forecaster, analysis: Analysis):
+    latent = forecaster.codec.encode(analysis.state[None])
+    state = forecaster.codec.decode(latent, analysis.ocean)
+    assert state.shape == (1, *analysis.state.shape)
+    sst = forecaster.channels.sst_index
+    assert torch.equal(state[0, sst].isnan(), ~analysis.ocean)
+    assert 200 < state[0, 0].mean() < 300

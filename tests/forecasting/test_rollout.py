@@ -1,0 +1,34 @@
+import numpy as np
+import torch
+
+from ladcast.forecasting.rollout import rollout
+from ladcast.times import STEP
+from ladcast.types import LatentSequence
+
+START = np.datetime64("2001-12-31T18", "ns")
+
+
+def count_on(past: LatentSequence, start: np.datetime64, block: int) -> LatentSequence:
+    """Makes four frames that count on from the last one, in steps that depend on clock and block."""
+    hours = (start - START) / np.timedelta64(1, "h")
+    assert hours == 24 * block
+    return past[:, :, -1:] + torch.arange(1.0, 5.0).reshape(1, 1, 4, 1, 1)
+
+
+def test_frames_follow_each_other_and_the_clock():
+    chunks = list(rollout(count_on, torch.zeros(2, 1, 1, 2, 2), START, range(3)))
+    frames = torch.cat([chunk.latents for chunk in chunks], dim=2)[0, 0, :, 0, 0]
+    times = np.concatenate([chunk.valid_times for chunk in chunks])
+    torch.testing.assert_close(frames, torch.arange(1.0, 13.0))
+    np.testing.assert_array_equal(times, START + np.arange(1, 13) * STEP)
+    assert [chunk.block for chunk in chunks] == [0, 1, 2]
+
+
+def test_a_rollout_continues_another():
+    past = torch.zeros(1, 1, 1, 2, 2)
+    whole = list(rollout(count_on, past, START, range(4)))
+    last = whole[1]
+    rest = list(rollout(count_on, last.latents[:, :, -1:], last.valid_times[-1], range(2, 4)))
+    for expected, found in zip(whole[2:], rest, strict=True):
+        torch.testing.assert_close(expected.latents, found.latents, rtol=0, atol=0)
+        np.testing.assert_array_equal(expected.valid_times, found.valid_times)
