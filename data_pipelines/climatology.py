@@ -1,11 +1,11 @@
-"""Stage `climatology`: mean and standard deviation by day of the year, the baseline that forecasts must beat."""
+"""Stage `climatology`: mean and spread by day of the year, the baseline that forecasts must beat."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from data_pipelines.blocks import select_period
 from data_pipelines.compact import write_compact
+from ladcast.data.reading import select_period
 from ladcast.data.store import open_store
 from ladcast.fields import read_channels
 from ladcast.grid import Grid

@@ -19,7 +19,7 @@ OTHER_BITS = 8
 
 
 def write_compact(ds: xr.Dataset, path: Path) -> None:
-    """Writes a dataset whose values are rounded to a relative 2^-bits (at most 4 m2 s-2, 0.04 K, 4 Pa, 0.4 %)."""
+    """Writes values rounded to their kept bits: by at most 4 m2 s-2, 0.04 K, 4 Pa, or 0.4 % of others."""
     encoding = {
         name: {
             "dtype": "float32",

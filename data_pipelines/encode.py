@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from data_pipelines.blocks import map_blocks, select_period
 from data_pipelines.statistics import Moments
 from ladcast.checkpoint import weights_hash
 from ladcast.data.packing import pack
+from ladcast.data.reading import map_blocks, select_period
 from ladcast.data.store import open_store
 from ladcast.forecasting.checkpoints import load_codec
 
@@ -31,7 +31,7 @@ def encode(
     Args:
         store: Zarr store in the WeatherBench 2 layout.
         autoencoder: checkpoint folder that `ladcast train autoencoder` wrote.
-        output: Zarr store to write: `latent(time, latent, y, x)`, and its mean and standard deviation per channel.
+        output: Zarr store to write: `latent(time, latent, y, x)`, and its mean and std per channel.
         start: first time, such as 1979-01-01.
         end: last time, inclusive.
         device: cpu or cuda; a GPU where there is one.

@@ -1,4 +1,4 @@
-"""Stage `excerpt`: a few start states and the truth that follows them, small enough to travel with a model."""
+"""Stage `excerpt`: start states and the truth that follows them, small enough to travel with a model."""
 
 from __future__ import annotations
 

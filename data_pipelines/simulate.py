@@ -84,9 +84,7 @@ class SimulationOptions:
         return {**asdict(self), "from_store": store, "at": list(self.at)}
 
 
-def simulate(
-    store: Path, options: Annotated[SimulationOptions | None, Parameter(name="*")] = None
-) -> None:
+def simulate(store: Path, options: Annotated[SimulationOptions | None, Parameter(name="*")] = None) -> None:
     """Simulates into a Zarr store; the same call again goes on where an interrupted one stopped.
 
     The result of an interrupted run equals that of an uninterrupted one. The store holds the standard

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
-from data_pipelines.blocks import map_blocks, select_period
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
+from ladcast.data.reading import map_blocks, select_period
 from ladcast.data.store import open_store
 from ladcast.fields import ChannelSet, read_channels
 from ladcast.grid import Grid

@@ -24,7 +24,7 @@ _HOME = {
     "score_climatology": "verification",
 }
 
-__all__ = list(_HOME)  # noqa: PLE0605
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -22,8 +22,8 @@ WEIGHTS = "weights.safetensors"
 def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], documents: Mapping[str, Any]) -> None:
     """Writes tensors and documents as one folder, replacing an older one only when the new one is complete.
 
-    `documents` maps file names ending in .yaml or .json to plain data, and any other name to bytes. The manifest
-    gains the SHA-256 of every file.
+    `documents` maps file names ending in .yaml or .json to plain data, and any other name to bytes. The
+    manifest gains the SHA-256 of every file.
     """
     from safetensors.torch import save_file
 
@@ -59,14 +59,20 @@ def read_document(folder: Path, name: str) -> Any:
     path = folder / name
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is not a whole checkpoint: '{name}' is missing. Copy or train it again.")
-    return json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
+    try:
+        return json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} is incomplete or changed ({error}). Copy the checkpoint again.") from None
 
 
 def verify_checkpoint(folder: Path) -> None:
     """Compares every file with the hash in the manifest; raises ValueError naming the first that differs."""
     if not folder.is_dir():
         raise FileNotFoundError(f"No checkpoint at {folder}: expected a folder with {WEIGHTS} and {MANIFEST}.")
-    for name, expected in read_document(folder, MANIFEST).get("sha256", {}).items():
+    hashes = read_document(folder, MANIFEST).get("sha256", {})
+    if WEIGHTS not in hashes:
+        raise ValueError(f"{folder / MANIFEST} lacks the SHA-256 of {WEIGHTS}. Copy the checkpoint again.")
+    for name, expected in hashes.items():
         path = folder / name
         found = _sha256(path) if path.is_file() else "no file"
         if found != expected:
@@ -85,7 +91,12 @@ def _replace(temporary: Path, folder: Path) -> None:
     retired = folder.with_name(f".{folder.name}.retired-{os.getpid()}")
     if folder.exists():
         folder.rename(retired)
-    temporary.rename(folder)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if retired.exists():
+            retired.rename(folder)
+        raise
     shutil.rmtree(retired, ignore_errors=True)
 
 

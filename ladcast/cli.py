@@ -9,7 +9,11 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-app = App(name="ladcast", help="Calibrated global ensemble forecasts from one analysis.", result_action="return_value")
+app = App(
+    name="ladcast",
+    help="Calibrated global ensemble forecasts from one analysis.",
+    result_action="return_value",
+)
 train_app = App(name="train", help="Train a model that a YAML configuration describes.")
 app.command(train_app)
 
@@ -74,9 +78,7 @@ def forecast(
 
 
 @app.command
-def score(
-    forecast: Path, *, truth: Path, climatology: Path | None = None, output: Path | None = None
-) -> None:
+def score(forecast: Path, *, truth: Path, climatology: Path | None = None, output: Path | None = None) -> None:
     """Score a forecast against the truth, beside persistence and climatology.
 
     Args:
@@ -164,7 +166,10 @@ def run(application: App, tokens: list[str] | None = None) -> None:
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         sys.exit(f"{application.name[0]}: {error}")
     except KeyboardInterrupt:
-        print("Interrupted. What is written so far is kept: run the same command again to go on.", file=sys.stderr)
+        print(
+            "Interrupted. What is written so far is kept: run the same command again to go on.",
+            file=sys.stderr,
+        )
         sys.exit(130)
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 Schema = TypeVar("Schema")
 
@@ -28,7 +28,7 @@ def load_config(path: Path, schema: type[Schema], overrides: Sequence[str] = ())
     """
     if not path.is_file():
         raise ConfigError(f"No configuration file at {path}.")
-    content = _parse_yaml(path.read_text())
+    content = _parse_yaml(path.read_text(), str(path))
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold a mapping of settings, got {type(content).__name__}.")
     for override in overrides:
@@ -36,9 +36,7 @@ def load_config(path: Path, schema: type[Schema], overrides: Sequence[str] = ())
     return parse_config(content, schema, where=str(path), folder=path.parent)
 
 
-def parse_config(
-    content: Mapping[str, Any], schema: type[Schema], *, where: str, folder: Path = Path()
-) -> Schema:
+def parse_config(content: Mapping[str, Any], schema: type[Schema], *, where: str, folder: Path = Path()) -> Schema:
     """Validates plain data as `schema`; raises ConfigError with `where` and the dotted key."""
     from pydantic import TypeAdapter, ValidationError
 
@@ -46,11 +44,14 @@ def parse_config(
     try:
         parsed = TypeAdapter(schema).validate_python(content)
     except ValidationError as error:
-        problems = "; ".join(f"'{'.'.join(map(str, e['loc']))}': {e['msg']} (got {e['input']!r})" for e in error.errors())
+        problems = "; ".join(
+            f"'{'.'.join(map(str, e['loc']))}': {e['msg']} (got {e['input']!r})" for e in error.errors()
+        )
         raise ConfigError(f"{where}: {problems}.") from None
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
-    return _anchor_paths(parsed, folder)
+    anchored: Schema = _anchor_paths(parsed, folder)
+    return anchored
 
 
 def to_plain(config: Any) -> Any:
@@ -63,10 +64,11 @@ def to_plain(config: Any) -> Any:
 
 
 def _check_keys(content: Any, schema: Any, where: str, prefix: str) -> None:
-    if not (dataclasses.is_dataclass(schema) and isinstance(content, Mapping)):
+    described = [option for option in (schema, *get_args(schema)) if dataclasses.is_dataclass(option)]
+    if not (described and isinstance(content, Mapping)):  # `Schema | None` counts as Schema
         return
-    hints = get_type_hints(schema)
-    known = [field.name for field in dataclasses.fields(schema)]
+    hints = get_type_hints(described[0])
+    known = [field.name for field in dataclasses.fields(described[0])]
     for key, value in content.items():
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
@@ -75,17 +77,20 @@ def _check_keys(content: Any, schema: Any, where: str, prefix: str) -> None:
         _check_keys(value, hints[key], where, f"{prefix}{key}.")
 
 
-def _parse_yaml(text: str) -> Any:
+def _parse_yaml(text: str, where: str) -> Any:
     """Parses YAML, keeping dates as the strings they are written as."""
     import yaml
 
     class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers = {
+        yaml_implicit_resolvers = {  # noqa: RUF012
             first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
             for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
         }
 
-    return yaml.load(text, Loader)  # a SafeLoader
+    try:
+        return yaml.load(text, Loader)  # a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is no YAML: {' '.join(str(error).split())}.") from None
 
 
 def _override(content: dict[str, Any], override: str) -> dict[str, Any]:
@@ -94,8 +99,11 @@ def _override(content: dict[str, Any], override: str) -> dict[str, Any]:
         raise ConfigError(f"Expected an override as key=value, got '{override}'.")
     key, _, rest = dotted.partition(".")
     if not rest:
-        return {**content, key: _parse_yaml(text)}
-    return {**content, key: _override(dict(content.get(key) or {}), f"{rest}={text}")}
+        return {**content, key: _parse_yaml(text, f"The override '{override}'")}
+    section = content.get(key) or {}
+    if not isinstance(section, dict):
+        raise ConfigError(f"The override '{override}' needs a section '{key}', which holds {section!r}.")
+    return {**content, key: _override(section, f"{rest}={text}")}
 
 
 def _anchor_paths(config: Any, folder: Path) -> Any:

@@ -37,7 +37,15 @@ def _variables() -> dict[str, Variable]:
     level = {"on_levels": True}
     rows = (
         Variable("geopotential", "z", "m2 s-2", "geopotential", (-3e3, 2.3e5), **level),
-        Variable("specific_humidity", "q", "kg kg-1", "specific_humidity", (-1e-6, 0.03), non_negative=True, **level),
+        Variable(
+            "specific_humidity",
+            "q",
+            "kg kg-1",
+            "specific_humidity",
+            (-1e-6, 0.03),
+            non_negative=True,
+            **level,
+        ),
         Variable("temperature", "t", "K", "air_temperature", (170.0, 320.0), **level),
         Variable("u_component_of_wind", "u", "m s-1", "eastward_wind", (-40.0, 60.0), **level),
         Variable("v_component_of_wind", "v", "m s-1", "northward_wind", (-20.0, 20.0), **level),
@@ -83,7 +91,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class ChannelSet:
-    """Orders variables as channels: all levels of each upper-air variable (top first), then the surface ones."""
+    """Orders variables as channels: each upper-air variable's levels (top first), then the surface ones."""
 
     upper_air: tuple[str, ...]
     surface: tuple[str, ...]
@@ -161,4 +169,4 @@ ERA5_CHANNELS = ChannelSet(
     upper_air=tuple(name for name, about in VARIABLES.items() if about.on_levels),
     surface=tuple(name for name, about in VARIABLES.items() if not about.on_levels),
 )
-"""The 84 channels of LaDCast in its order (arXiv 2506.09193): z q t u v w on 13 levels, u10 v10 t2m msl sst tp6h."""
+"""The 84 channels of LaDCast (arXiv 2506.09193): z q t u v w on 13 levels, u10 v10 t2m msl sst tp6h."""

@@ -28,14 +28,17 @@ class Grid:
         lat, lon = np.asarray(self.latitude), np.asarray(self.longitude)
         if lat.size < 2 or (np.diff(lat) <= 0).any() or abs(lat).max() > 90 + TOLERANCE_DEG:
             raise ValueError(f"Latitudes must increase strictly within [-90, 90], got {_brief(lat)}.")
-        steps = np.diff(np.append(lon, lon[0] + 360))
+        steps = np.diff(lon, append=lon[:1] + 360)
         if lon.size < 2 or abs(steps - 360 / lon.size).max() > TOLERANCE_DEG or not 0 <= lon[0] < 360:
-            raise ValueError(f"Longitudes must circle the globe evenly eastward from within [0, 360), got {_brief(lon)}.")
+            raise ValueError(
+                f"Longitudes must circle the globe evenly eastward from within [0, 360), got {_brief(lon)}."
+            )
 
     @classmethod
     def regular(cls, num_lon: int, num_lat: int) -> Grid:
-        """Builds an equiangular grid: with both poles where `num_lat` is odd, cell-centred where it is even."""
-        lat = np.linspace(-90, 90, num_lat) if num_lat % 2 else (np.arange(num_lat) + 0.5) * 180 / num_lat - 90
+        """Builds an equiangular grid: with both poles where `num_lat` is odd, else cell-centred."""
+        centred = (np.arange(num_lat) + 0.5) * 180 / num_lat - 90
+        lat = np.linspace(-90, 90, num_lat) if num_lat % 2 else centred
         return cls(tuple(lat.tolist()), tuple((np.arange(num_lon) * 360 / num_lon).tolist()))
 
     @classmethod
@@ -71,7 +74,8 @@ class Grid:
     def area_weights(self) -> Float[np.ndarray, " lat"]:
         """Returns the cell area of each row, sin(upper bound) - sin(lower bound), scaled to mean 1."""
         area = np.diff(np.sin(np.deg2rad(self.latitude_bounds)))
-        return area / area.mean()
+        weights: npt.NDArray[np.float64] = area / area.mean()
+        return weights
 
     def without_south_pole(self) -> Grid:
         """Drops the row at -90 degrees, so that the number of rows divides by a power of two."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -15,17 +16,17 @@ Times = Shaped[np.ndarray, " time"]
 """Times as datetime64[ns]."""
 STEP = np.timedelta64(6, "h")
 DAY = np.timedelta64(24, "h")
+TIME_PATTERN = r"\d{4}(-\d{2}(-\d{2}([T ]\d{2}(:\d{2}){0,2})?)?)?"
 
 
 def parse_time(text: str) -> np.datetime64:
     """Reads a UTC time such as `2011-10-11T00`; raises ValueError that shows the expected form."""
     try:
-        time = np.datetime64(text)
+        if re.fullmatch(TIME_PATTERN, text):  # numpy reads 20111011 as a year
+            return np.datetime64(text, "ns")
     except ValueError:
-        time = np.datetime64("NaT")
-    if np.isnat(time):
-        raise ValueError(f"Expected a UTC time such as 2011-10-11T00, got '{text}'.")
-    return time.astype("datetime64[ns]")
+        pass
+    raise ValueError(f"Expected a UTC time such as 2011-10-11T00, got '{text}'.")
 
 
 def lead_times(num_frames: int, step: np.timedelta64 = STEP) -> Shaped[np.ndarray, " lead"]:
@@ -39,7 +40,7 @@ def to_epoch_seconds(times: Times | np.datetime64) -> Int[Tensor, " batch"]:
 
 
 def year_progress(seconds: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-    """Returns the fraction of the calendar year that has passed, in [0, 1), as float64 (years 1600 to 2399)."""
+    """Returns the fraction of the calendar year that has passed, in [0, 1), float64 (years 1600 to 2399)."""
     starts = _year_starts(seconds.device)
     year = torch.bucketize(seconds.contiguous(), starts, right=True) - 1
     return (seconds - starts[year]).double() / (starts[year + 1] - starts[year])
@@ -57,8 +58,9 @@ def day_progress(seconds: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
 
 def day_of_year(times: Times) -> npt.NDArray[np.int64]:
     """Returns the day of the year, 1 on January 1."""
-    day = times.astype("datetime64[D]") - times.astype("datetime64[Y]").astype("datetime64[D]")
-    return day.astype(np.int64) + 1
+    new_year = times.astype("datetime64[Y]").astype("datetime64[D]")
+    days: npt.NDArray[np.int64] = (times.astype("datetime64[D]") - new_year).astype(np.int64)
+    return days + 1
 
 
 def windows(times: Times, length: int, step: np.timedelta64 = STEP) -> npt.NDArray[np.int64]:
@@ -66,10 +68,13 @@ def windows(times: Times, length: int, step: np.timedelta64 = STEP) -> npt.NDArr
     regular = np.diff(times) == step
     broken = np.concatenate([[0], np.cumsum(~regular)])
     first = np.arange(max(len(times) - length + 1, 0))
-    return first[broken[first + length - 1] == broken[first]]
+    whole: npt.NDArray[np.int64] = first[broken[first + length - 1] == broken[first]]
+    return whole
 
 
 def describe(times: Any, limit: int = 4) -> str:
     """Lists times for a message, shortened to the first few and the last."""
     texts = [str(np.datetime64(time, "h")) for time in np.atleast_1d(times)]
-    return ", ".join(texts) if len(texts) <= limit else f"{', '.join(texts[:limit])} ... {texts[-1]} ({len(texts)} times)"
+    if len(texts) <= limit:
+        return ", ".join(texts)
+    return f"{', '.join(texts[:limit])} ... {texts[-1]} ({len(texts)} times)"

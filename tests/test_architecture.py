@@ -21,9 +21,7 @@ MAY_IMPORT_CONFIG = {"config", "tasks", "cli"}
 
 ROOT = Path(__file__).parents[1]
 MODULES = [
-    path.relative_to(ROOT)
-    for path in sorted(ROOT.glob("ladcast/**/*.py"))
-    if path != ROOT / "ladcast/__init__.py"
+    path.relative_to(ROOT) for path in sorted(ROOT.glob("ladcast/**/*.py")) if path != ROOT / "ladcast/__init__.py"
 ]
 
 HEAVY = {"cartopy", "dask", "diffusers", "jax", "matplotlib", "pandas", "scipy", "torch", "xarray", "zarr"}

@@ -40,10 +40,15 @@ def test_the_default_forecast_is_written_scored_and_drawn(tmp_path: Path, capsys
     assert output.with_suffix(".png").stat().st_size > 50_000
 
 
-def test_a_real_gfs_state_is_refused_for_its_gap_and_forecast_when_told_how_to_fill(
-    shared: Path, tmp_path: Path
-):
-    start = ["forecast", "2011-10-11T00", "--source", str(shared / GFS), "--output", str(tmp_path / "gfs.zarr")]
+def test_a_real_gfs_state_is_refused_for_its_gap_and_forecast_when_told_how_to_fill(shared: Path, tmp_path: Path):
+    start = [
+        "forecast",
+        "2011-10-11T00",
+        "--source",
+        str(shared / GFS),
+        "--output",
+        str(tmp_path / "gfs.zarr"),
+    ]
     with pytest.raises(SystemExit, match="w50"):
         run(app, [*start, "--members", "2", "--days", "1", "--steps", "4"])
     assert not list(tmp_path.iterdir())

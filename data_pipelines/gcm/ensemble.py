@@ -20,9 +20,7 @@ from data_pipelines.gcm.restart import KeptStates
 from data_pipelines.gcm.store import Layout, Range, ShardWriter
 from data_pipelines.gcm.timeline import FRAME, FRAMES_PER_DAY
 
-PERFECT_MODEL = (
-    "The model that made the truth makes this ensemble: an upper bound for any other forecast of it."
-)
+PERFECT_MODEL = "The model that made the truth makes this ensemble: an upper bound for any other forecast of it."
 
 
 @dataclass(frozen=True)
@@ -71,9 +69,7 @@ class Ensemble:
             grid=self.integrator.output.grid,
             levels_hpa=self.integrator.output.levels_hpa,
         )
-        manifest = new_manifest(
-            self.options, grid=layout.grid.to_dict(), note=PERFECT_MODEL, done=[], variables={}
-        )
+        manifest = new_manifest(self.options, grid=layout.grid.to_dict(), note=PERFECT_MODEL, done=[], variables={})
         described = {**attributes(self.options), "note": PERFECT_MODEL}
         layout.create(self.store, self.integrator.output.fixed_fields(), described, manifest)
 
@@ -129,16 +125,12 @@ class Ensemble:
         manifest = read_manifest(self.store)
         described = {name: values.describe() for name, values in ranges.items()}
         variables = {**manifest["variables"], _text(start): described}
-        write_manifest(
-            self.store, {**manifest, "done": [*manifest["done"], _text(start)], "variables": variables}
-        )
+        write_manifest(self.store, {**manifest, "done": [*manifest["done"], _text(start)], "variables": variables})
 
     def _labels(self, start: np.datetime64, leads: slice) -> npt.NDArray[np.str_]:
         times = start + np.arange(leads.start, leads.stop)[:, None] * FRAME
         names = np.char.add("member ", np.arange(self.members).astype(str))
-        return np.char.add(
-            np.char.add(names, f" from {_text(start)} at "), np.datetime_as_string(times, unit="h")
-        )
+        return np.char.add(np.char.add(names, f" from {_text(start)} at "), np.datetime_as_string(times, unit="h"))
 
 
 def _text(time: np.datetime64) -> str:

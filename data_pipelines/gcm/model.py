@@ -107,9 +107,7 @@ class AtmosphericModel:
         total_wavenumber = jnp.asarray(self.horizontal.modal_axes[1])
         noise = self.horizontal.clip_wavenumbers(noise * (total_wavenumber <= NOISE_WAVENUMBER))
         scale = amplitude_k / jnp.sqrt(jnp.mean(self.horizontal.to_nodal(noise) ** 2))
-        return weather._replace(
-            dynamics=weather.dynamics.replace(temperature_variation=temperature + noise * scale)
-        )
+        return weather._replace(dynamics=weather.dynamics.replace(temperature_variation=temperature + noise * scale))
 
     def pressure_velocity(self, dynamics: Any) -> Float[jax.Array, "sigma lon lat"]:
         """Returns Dp/Dt in Pa s-1 at the layer centres of the Gaussian grid."""

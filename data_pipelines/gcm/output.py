@@ -65,9 +65,7 @@ class OutputOperator:
         )
         points = Grid(_degrees(target.latitudes), _degrees(target.longitudes))
         if not points.matches(grid):
-            raise ValueError(
-                f"Expected a regular grid such as 64x33 (both poles) or 64x32 (none), got {grid}."
-            )
+            raise ValueError(f"Expected a regular grid such as 64x33 (both poles) or 64x32 (none), got {grid}.")
         longitude = interpolation_weights(grid.longitude, _degrees(gaussian.longitudes), period=360)
         latitude = interpolation_weights(grid.latitude, _degrees(gaussian.latitudes))
         return cls(model, grid, levels_hpa, target, longitude, latitude)

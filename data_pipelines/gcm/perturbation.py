@@ -13,9 +13,7 @@ YEAR_DAYS = 365.2425
 SPECTRAL_FIELDS = ("vorticity", "divergence", "temperature_variation")
 
 
-def season_distance_days(
-    times: npt.NDArray[np.datetime64], reference: np.datetime64
-) -> npt.NDArray[np.float64]:
+def season_distance_days(times: npt.NDArray[np.datetime64], reference: np.datetime64) -> npt.NDArray[np.float64]:
     """Returns how many days apart the positions in the year are, at most half a year."""
     distance = np.abs(_day_of_year(times) - _day_of_year(np.asarray(reference)))
     return np.minimum(distance, YEAR_DAYS - distance)
@@ -60,8 +58,7 @@ def add_difference(dynamics: Any, first: Any, second: Any, *, scale: float) -> A
         **{name: shifted(*(getattr(state, name) for state in states)) for name in SPECTRAL_FIELDS},
         log_surface_pressure=pressure,
         tracers={
-            name: shifted(field, first.tracers[name], second.tracers[name])
-            for name, field in dynamics.tracers.items()
+            name: shifted(field, first.tracers[name], second.tracers[name]) for name, field in dynamics.tracers.items()
         },
     )
 

@@ -44,9 +44,7 @@ class PressureInterpolator:
     ) -> PressureInterpolator:
         """Finds the layers around each level from the surface pressure in Pa."""
         layers = jnp.log(sigma)[:, None, None] + jnp.log(surface_pressure)
-        targets = jnp.broadcast_to(
-            jnp.log(levels_pa)[:, None, None], (len(levels_pa), *surface_pressure.shape)
-        )
+        targets = jnp.broadcast_to(jnp.log(levels_pa)[:, None, None], (len(levels_pa), *surface_pressure.shape))
         above = jnp.sum(layers[None] < targets[:, None], axis=1)
         upper = jnp.clip(above - 1, 0, len(sigma) - 2)
         top = _take(layers, upper)

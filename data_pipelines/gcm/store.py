@@ -75,9 +75,7 @@ class Layout:
             for name, levels in on_levels.items()
         }
 
-    def _coordinates(
-        self, fixed: Mapping[str, npt.NDArray[np.float32]], attributes: dict[str, Any]
-    ) -> xr.Dataset:
+    def _coordinates(self, fixed: Mapping[str, npt.NDArray[np.float32]], attributes: dict[str, Any]) -> xr.Dataset:
         horizontal = ("longitude", "latitude")
         dataset = xr.Dataset(
             {name: (horizontal, np.asarray(field), FIXED_ATTRIBUTES[name]) for name, field in fixed.items()},
@@ -101,9 +99,7 @@ class Layout:
         sizes = {"level": len(self.levels_hpa), "longitude": columns, "latitude": rows}
         field = tuple(sizes[dimension] for dimension in dimensions[len(self.axes) :])
         about = VARIABLES.get(name)
-        described = (
-            {"units": about.units, "standard_name": about.standard_name} if about else SURFACE_PRESSURE
-        )
+        described = {"units": about.units, "standard_name": about.standard_name} if about else SURFACE_PRESSURE
         group.create_array(
             name,
             shape=(*(len(axis) for axis in self.axes.values()), *field),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +13,10 @@ from torch import Tensor
 
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
+from ladcast.data.reading import FRAMES_PER_BLOCK, map_blocks
 from ladcast.fields import ChannelSet
 from ladcast.times import Times, to_epoch_seconds, windows
 from ladcast.types import Latent, LatentSequence, PastSequence, Scaled
-
-FRAMES_PER_READ = 40
 
 
 def load_scaled(
@@ -34,19 +32,13 @@ def load_scaled(
 
     Half precision resolves normalised fields to 1e-3; it halves memory and doubles the loader's rate.
     """
-    kept = np.arange(0, ds.sizes["time"], stride)
-    blocks = [kept[first : first + FRAMES_PER_READ] for first in range(0, len(kept), FRAMES_PER_READ)]
-    rows, columns = ds.sizes["latitude"], ds.sizes["longitude"]
-    scaled = torch.empty(len(kept), len(channels), rows, columns, dtype=torch.float16)
-
-    def read(number: int) -> None:
-        first = number * FRAMES_PER_READ
-        state = pack(ds.isel(time=blocks[number]), channels)
-        scaled[first : first + len(state)] = normalizer(state).half()
-
-    with ThreadPoolExecutor(threads) as pool:
-        for done, _ in enumerate(pool.map(read, range(len(blocks))), start=1):
-            progress(done, len(blocks))
+    frames = len(range(0, ds.sizes["time"], stride))
+    scaled = torch.empty(frames, len(channels), ds.sizes["latitude"], ds.sizes["longitude"], dtype=torch.float16)
+    parts = scaled.split(FRAMES_PER_BLOCK)
+    blocks = map_blocks(ds, lambda block: normalizer(pack(block, channels)).half(), stride=stride, threads=threads)
+    for done, (part, block) in enumerate(zip(parts, blocks, strict=True), start=1):
+        part.copy_(block)
+        progress(done, len(parts))
     return scaled
 
 
@@ -80,16 +72,14 @@ class LatentDataset:
         self.first = windows(times, past + future)
         if self.first.size == 0:
             raise ValueError(
-                f"Expected runs of {past + future} consecutive 6-hourly frames, found none among {len(times)} times. "
-                f"Encode a longer stretch with `ladcast-data encode`."
+                f"Expected runs of {past + future} consecutive 6-hourly frames, found none among "
+                f"{len(times)} times. Encode a longer stretch with `ladcast-data encode`."
             )
 
     def __len__(self) -> int:
         return len(self.first)
 
-    def batch(
-        self, indices: npt.NDArray[np.int64]
-    ) -> tuple[PastSequence, LatentSequence, Int[Tensor, " batch"]]:
+    def batch(self, indices: npt.NDArray[np.int64]) -> tuple[PastSequence, LatentSequence, Int[Tensor, " batch"]]:
         """Returns past and future latents `batch latent time y x` and the last past time in seconds."""
         window = np.arange(self.past + self.future)
         frames = torch.from_numpy(self.first[indices][:, None] + window).to(self.latents.device)

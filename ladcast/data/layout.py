@@ -72,17 +72,13 @@ class _Reordered(BackendArray):
         return in_rows[..., points["longitude"]]
 
 
-def _reordered(
-    field: xr.DataArray, order: dict[str, Order], dims: tuple[str, ...], where: str
-) -> xr.Variable:
+def _reordered(field: xr.DataArray, order: dict[str, Order], dims: tuple[str, ...], where: str) -> xr.Variable:
     if "time" not in dims and "time" in field.dims:
         field = field.isel(time=0, drop=True)
     if set(field.dims) != set(dims):
         extra = [dim for dim in field.dims if dim not in dims]
         advice = f"Select one with `ds.isel({extra[0]}=0)`." if extra else "Add the missing dimension."
-        raise ValueError(
-            f"{where}: '{field.name}' is expected with dimensions {dims}, got {field.dims}. {advice}"
-        )
+        raise ValueError(f"{where}: '{field.name}' is expected with dimensions {dims}, got {field.dims}. {advice}")
     own = {dim: index for dim, index in order.items() if dim in dims}
     return xr.Variable(dims, indexing.LazilyIndexedArray(_Reordered(field.variable, dims, own)), field.attrs)
 
@@ -108,17 +104,13 @@ def _south_to_north(ds: xr.Dataset, where: str) -> Order:
     latitude = _coordinate(ds, "latitude", where)
     steps = np.diff(latitude)
     if not ((steps > 0).all() or (steps < 0).all()):
-        raise ValueError(
-            f"{where}: 'latitude' is expected to increase or to decrease, got {_ends(latitude)}. Sort it."
-        )
+        raise ValueError(f"{where}: 'latitude' is expected to increase or to decrease, got {_ends(latitude)}. Sort it.")
     order = np.argsort(latitude)
     south, north = latitude[order[0]], latitude[order[-1]]
     # A global grid may lack a pole row, but no more than one row on either side.
     reach = 90 - 1.01 * abs(steps).max() - TOLERANCE_DEG
     if south > -reach or north < reach:
-        raise ValueError(
-            f"{where}: expected a global grid, got latitudes {south:g}..{north:g}. Use a global store."
-        )
+        raise ValueError(f"{where}: expected a global grid, got latitudes {south:g}..{north:g}. Use a global store.")
     return order
 
 
@@ -129,9 +121,7 @@ def _eastward(ds: xr.Dataset, where: str) -> Order:
     steps = np.diff(np.append(eastward, eastward[0] + 360))
     if steps.min() < TOLERANCE_DEG:
         twice = eastward[steps.argmin()]
-        raise ValueError(
-            f"{where}: 'longitude' has {twice:g} deg twice (modulo 360). Drop one of the two columns."
-        )
+        raise ValueError(f"{where}: 'longitude' has {twice:g} deg twice (modulo 360). Drop one of the two columns.")
     if abs(steps - 360 / len(steps)).max() > 2 * TOLERANCE_DEG:
         raise ValueError(
             f"{where}: expected evenly spaced longitudes around the globe, got {_ends(longitude)} "

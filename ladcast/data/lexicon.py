@@ -155,9 +155,7 @@ def check_units(ds: xr.Dataset, where: str) -> None:
         if written in ("", "~") or spell_units(written) == ours or (written == "1" and ours == "kg kg-1"):
             continue
         known = [rule for rule in CONVERSIONS.get(ours, ()) if rule.units == spell_units(written)]
-        advice = (
-            f"Convert it first: {known[0]}." if known else "Convert it, or correct its attribute 'units'."
-        )
+        advice = f"Convert it first: {known[0]}." if known else "Convert it, or correct its attribute 'units'."
         raise ValueError(f"{where}: '{name}' is expected in {ours}, got units '{written}'. {advice}")
 
 

@@ -35,9 +35,7 @@ class Normalizer:
         for label, values in (("mean", self.mean), ("std", self.std)):
             if tuple(values.shape) != (len(self.channels),):
                 got = tuple(values.shape)
-                raise ValueError(
-                    f"Expected {len(self.channels)} values of {label}, one a channel, got {got}."
-                )
+                raise ValueError(f"Expected {len(self.channels)} values of {label}, one a channel, got {got}.")
             self._refuse(~values.isfinite(), f"a finite {label}")
         self._refuse(self.std <= 0, "a positive std")
 
@@ -75,9 +73,7 @@ class Normalizer:
         return {"sst_fill": self.sst_fill, "channels": rows}
 
     @classmethod
-    def from_dict(
-        cls, content: dict[str, Any], channels: ChannelSet, where: str = "the statistics"
-    ) -> Normalizer:
+    def from_dict(cls, content: dict[str, Any], channels: ChannelSet, where: str = "the statistics") -> Normalizer:
         """Reads the numbers of `channels` from `to_dict`'s layout; raises ValueError where a channel is missing."""
         rows = content["channels"]
         missing = [name for name in channels.names if name not in rows]
@@ -128,7 +124,5 @@ def ocean_mask(state: State, channels: ChannelSet) -> OceanMask:
         return torch.ones(state.shape[-2:], dtype=torch.bool, device=state.device)
     ocean = ~state[..., channels.sst_index, :, :].isnan().reshape(-1, *state.shape[-2:]).any(dim=0)
     if not ocean.any():
-        raise ValueError(
-            "Expected an SST over the ocean, got NaN everywhere. Take the SST from another source."
-        )
+        raise ValueError("Expected an SST over the ocean, got NaN everywhere. Take the SST from another source.")
     return ocean

@@ -20,21 +20,15 @@ LONGITUDE_ATTRIBUTES = {"units": "degrees_east", "standard_name": "longitude"}
 
 def pack(ds: xr.Dataset, channels: ChannelSet) -> Float[Tensor, "time channel lat lon"]:
     """Stacks a dataset in canonical layout (see `open_store`) as float32 channels in SI units."""
-    stacked = np.concatenate(
-        [_planes(ds, name, channels) for name in channels.variables], axis=1, dtype=np.float32
-    )
+    stacked = np.concatenate([_planes(ds, name, channels) for name in channels.variables], axis=1, dtype=np.float32)
     return torch.from_numpy(stacked)
 
 
-def unpack(
-    state: Float[Tensor, "time channel lat lon"], channels: ChannelSet, grid: Grid, times: Times
-) -> xr.Dataset:
+def unpack(state: Float[Tensor, "time channel lat lon"], channels: ChannelSet, grid: Grid, times: Times) -> xr.Dataset:
     """Names the channels of a state, in canonical layout with CF attributes: the inverse of `pack`."""
     expected = (len(times), len(channels), *grid.shape)
     if tuple(state.shape) != expected:
-        raise ValueError(
-            f"Expected a state of (time, channel, lat, lon) = {expected}, got {tuple(state.shape)}."
-        )
+        raise ValueError(f"Expected a state of (time, channel, lat, lon) = {expected}, got {tuple(state.shape)}.")
     values = state.detach().cpu().numpy()
     depth = len(channels.levels)
     variables: dict[str, xr.Variable] = {}
@@ -43,9 +37,7 @@ def unpack(
         variables[name] = xr.Variable(("time", "level", "latitude", "longitude"), planes, _attributes(name))
     first_surface = len(channels.upper_air) * depth
     for position, name in enumerate(channels.surface, start=first_surface):
-        variables[name] = xr.Variable(
-            ("time", "latitude", "longitude"), values[:, position], _attributes(name)
-        )
+        variables[name] = xr.Variable(("time", "latitude", "longitude"), values[:, position], _attributes(name))
     return xr.Dataset(variables, coords=_coordinates(channels, grid, times))
 
 

@@ -31,9 +31,7 @@ def regrid(
         ValueError: the field does not lie on `source`.
     """
     if field.shape[-2:] != source.shape:
-        raise ValueError(
-            f"Expected a field on the source grid {source.shape}, got {field.shape[-2:]} (lat, lon)."
-        )
+        raise ValueError(f"Expected a field on the source grid {source.shape}, got {field.shape[-2:]} (lat, lon).")
     if source.matches(target):
         return field.copy()
     gaps = np.isnan(field)

@@ -27,9 +27,9 @@ def open_store(
 ) -> xr.Dataset:
     """Opens a Zarr store, netCDF file or dataset lazily, in canonical layout, and checks it.
 
-    The result has the variables of `channels`, by default all known ones that are there, and the static fields that are there, with dimensions (time,
-    level, latitude, longitude), from south to north, eastward within [0, 360), levels in channel order. Only
-    the first and the last time are read, for the checks. A `grid` without the south pole row drops that row.
+    The result has the variables of `channels`, by default all known ones that are there, and the static fields, with
+    dimensions (time, level, latitude, longitude), from south to north, eastward within [0, 360), levels in channel
+    order. Only the first and the last time are read, for the checks. A `grid` without the south pole row drops it.
 
     `regular=False` accepts unrelated times, such as a file of start states. `complete=False` accepts NaN.
 
@@ -85,17 +85,13 @@ def read_manifest(store: Path) -> dict[str, Any]:
 
 def _open(path: Path) -> xr.Dataset:
     if not path.exists():
-        raise FileNotFoundError(
-            f"{path} does not exist: expected a Zarr store or a netCDF file. Check the path."
-        )
+        raise FileNotFoundError(f"{path} does not exist: expected a Zarr store or a netCDF file. Check the path.")
     if path.is_dir():
         return _open_zarr(path)
     try:
         return xr.open_dataset(path, chunks=None)
     except (ValueError, OSError) as error:
-        raise ValueError(
-            f"{path}: expected a Zarr store or a netCDF file, which this is not ({error})."
-        ) from error
+        raise ValueError(f"{path}: expected a Zarr store or a netCDF file, which this is not ({error}).") from error
 
 
 def _open_zarr(path: Path) -> xr.Dataset:

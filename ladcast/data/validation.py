@@ -21,18 +21,14 @@ def check_present(ds: xr.Dataset, channels: ChannelSet, where: str) -> None:
     """Raises ValueError where variables, levels or the time are missing, with what is there."""
     missing = [name for name in channels.variables if name not in ds.data_vars]
     if missing:
-        hints = "".join(
-            f" '{name}' is there: {advice}." for name, advice in NEAR_MISSES.items() if name in ds
-        )
+        hints = "".join(f" '{name}' is there: {advice}." for name, advice in NEAR_MISSES.items() if name in ds)
         raise ValueError(
             f"{where}: expected {len(channels.variables)} variables, missing: {', '.join(missing)}. "
             f"There are: {', '.join(sorted(map(str, ds.data_vars))) or 'none'}.{hints} "
             "Add them, or choose a smaller channel set."
         )
     if "time" not in ds.coords:
-        raise ValueError(
-            f"{where}: expected a coordinate 'time', got {', '.join(map(str, ds.coords))}. Add it."
-        )
+        raise ValueError(f"{where}: expected a coordinate 'time', got {', '.join(map(str, ds.coords))}. Add it.")
     if channels.upper_air:
         _check_levels(ds, channels, where)
 
@@ -40,9 +36,7 @@ def check_present(ds: xr.Dataset, channels: ChannelSet, where: str) -> None:
 def check_times(times: Times, where: str) -> None:
     """Raises ValueError unless the times are datetime64, increase and do not repeat."""
     if times.dtype.kind != "M":
-        raise ValueError(
-            f"{where}: 'time' is expected as datetime64, got {times.dtype}. Use a standard calendar."
-        )
+        raise ValueError(f"{where}: 'time' is expected as datetime64, got {times.dtype}. Use a standard calendar.")
     if times.size == 0 or np.isnat(times).any():
         raise ValueError(
             f"{where}: expected valid times, got {times.size} with {np.isnat(times).sum()} empty. Repair it."
@@ -51,9 +45,7 @@ def check_times(times: Times, where: str) -> None:
     if (steps == 0).any():
         raise ValueError(f"{where}: 'time' repeats {describe(times[1:][steps == 0])}. Drop the duplicates.")
     if (steps < 0).any():
-        raise ValueError(
-            f"{where}: 'time' goes back after {describe(times[:-1][steps < 0])}. Sort the store by time."
-        )
+        raise ValueError(f"{where}: 'time' goes back after {describe(times[:-1][steps < 0])}. Sort the store by time.")
 
 
 def check_regular(times: Times, declared: set[tuple[np.datetime64, np.datetime64]], where: str) -> None:
@@ -63,9 +55,7 @@ def check_regular(times: Times, declared: set[tuple[np.datetime64, np.datetime64
     steps = np.diff(times).astype("timedelta64[s]")
     usual = np.sort(steps)[len(steps) // 2]
     gaps = [(times[i], times[i + 1]) for i in np.flatnonzero(steps != usual)]
-    unexpected = [
-        f"{describe(start)} -> {describe(end)}" for start, end in gaps if (start, end) not in declared
-    ]
+    unexpected = [f"{describe(start)} -> {describe(end)}" for start, end in gaps if (start, end) not in declared]
     if unexpected:
         more = f" and {len(unexpected) - SHOWN_GAPS} more" if len(unexpected) > SHOWN_GAPS else ""
         raise ValueError(
@@ -108,9 +98,7 @@ def _check_levels(ds: xr.Dataset, channels: ChannelSet, where: str) -> None:
     if not missing:
         return
     got = ", ".join(f"{level:g}" for level in present)
-    advice = (
-        "They look like Pa: multiply by 0.01." if present.max() > 2000 else "Add them, or use fewer levels."
-    )
+    advice = "They look like Pa: multiply by 0.01." if present.max() > 2000 else "Add them, or use fewer levels."
     raise ValueError(f"{where}: 'level' lacks {missing} hPa, there are {got}. {advice}")
 
 
@@ -132,9 +120,7 @@ def _check_complete(shares: xr.DataArray, area: str) -> None:
     worst = int(shares.values.argmax())
     if shares.values[worst] > 0:
         time = describe(shares["time"].values[worst])
-        raise ValueError(
-            f"{area}: expected no NaN, got {shares.values[worst]:.1%} NaN at {time}. Fill it first."
-        )
+        raise ValueError(f"{area}: expected no NaN, got {shares.values[worst]:.1%} NaN at {time}. Fill it first.")
 
 
 def _check_plausible(means: xr.DataArray, channel: Channel, area: str) -> None:
@@ -145,8 +131,7 @@ def _check_plausible(means: xr.DataArray, channel: Channel, area: str) -> None:
         fitting = [rule for rule in CONVERSIONS.get(channel.about.units, ()) if low <= rule(mean) <= high]
         advice = f"It looks like {fitting[0].units}: {fitting[0]}." if fitting else "Check its units."
         raise ValueError(
-            f"{area}: expected an area mean within {low:g}..{high:g} {channel.about.units}, got {mean:.4g}. "
-            f"{advice}"
+            f"{area}: expected an area mean within {low:g}..{high:g} {channel.about.units}, got {mean:.4g}. {advice}"
         )
 
 

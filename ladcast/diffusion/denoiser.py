@@ -20,7 +20,7 @@ class Condition:
 
 
 class Denoiser(nn.Module):
-    """Estimates clean latents, D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (arXiv 2206.00364, equation 7).
+    """Estimates clean latents: D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (arXiv 2206.00364, eq. 7).
 
     The backbone F is called as `network(noisy, c_noise, past, init_time)`.
     """
@@ -38,7 +38,9 @@ class Denoiser(nn.Module):
         c_in = _per_sample(1 / scale)
         dtype = condition.past.dtype
         network_input = (c_in * noisy).to(dtype)
-        output = self.network(network_input, (sigma.log() / 4).to(dtype), condition.past, condition.init_time)
+        output: LatentSequence = self.network(
+            network_input, (sigma.log() / 4).to(dtype), condition.past, condition.init_time
+        )
         return (c_skip * noisy + c_out * output).to(noisy.dtype)
 
 
@@ -59,7 +61,8 @@ def denoising_loss(
     data = denoiser.sigma_data
     weight = (sigma**2 + data**2) / (sigma * data) ** 2
     squared_error = (denoised - clean).float() ** 2
-    return (_per_sample(weight) * row_weight[:, None] * squared_error).mean()
+    weighted: LatentSequence = _per_sample(weight) * row_weight[:, None] * squared_error
+    return weighted.mean()
 
 
 def _per_sample(values: Float[Tensor, " batch"]) -> Float[Tensor, "batch 1 1 1 1"]:

@@ -25,7 +25,7 @@ class TrainingNoise:
 def karras_sigmas(
     steps: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
 ) -> Float[Tensor, " edge"]:
-    """Returns `steps` noise levels from `sigma_max` down to `sigma_min`, then 0, as float64 (equation 5 there)."""
+    """Returns `steps` noise levels from `sigma_max` down to `sigma_min`, then 0, as float64 (eq. 5 there)."""
     if steps < 2 or not 0 < sigma_min < sigma_max:
         raise ValueError(f"Expected steps >= 2 and 0 < sigma_min < sigma_max, got {steps}, {sigma_min}, {sigma_max}.")
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)

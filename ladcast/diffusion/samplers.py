@@ -1,13 +1,14 @@
-"""Samplers of the probability-flow ODE dx/dsigma = (x - D(x; sigma)) / sigma: plain functions, one solver each.
+"""Samplers of the probability-flow ODE dx/dsigma = (x - D(x; sigma)) / sigma: plain functions, one a solver.
 
-Each takes `(denoise, noise, sigmas)`: `denoise(x, sigma)` estimates the clean latents at a scalar noise level,
-`noise` has unit variance, `sigmas` decrease to a final 0. The state is kept in float64, as rounding errors of
-float32 at sigma = 80 exceed the smallest noise level.
+Each takes `(denoise, noise, sigmas)`: `denoise(x, sigma)` estimates the clean latents at a scalar noise
+level, `noise` has unit variance, `sigmas` decrease to a final 0. The state is kept in float64, as float32
+rounds at sigma = 80 to a sizeable part of the smallest noise level.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -22,7 +23,7 @@ Sampler = Callable[[Denoise, LatentSequence, Float[Tensor, " edge"]], LatentSequ
 def euler(denoise: Denoise, noise: LatentSequence, sigmas: Float[Tensor, " edge"]) -> LatentSequence:
     """Integrates with Euler steps: first order, one denoiser call a step."""
     x = noise.double() * sigmas[0]
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, sigma_next in pairwise(sigmas):
         slope = (x - denoise(x, sigma)) / sigma
         x = x + (sigma_next - sigma) * slope
     return x.to(noise.dtype)
@@ -31,7 +32,7 @@ def euler(denoise: Denoise, noise: LatentSequence, sigmas: Float[Tensor, " edge"
 def heun(denoise: Denoise, noise: LatentSequence, sigmas: Float[Tensor, " edge"]) -> LatentSequence:
     """Integrates with Heun steps (arXiv 2206.00364, algorithm 1): second order, 2 N - 1 denoiser calls."""
     x = noise.double() * sigmas[0]
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, sigma_next in pairwise(sigmas):
         slope = (x - denoise(x, sigma)) / sigma
         proposal = x + (sigma_next - sigma) * slope
         if sigma_next > 0:
@@ -42,11 +43,11 @@ def heun(denoise: Denoise, noise: LatentSequence, sigmas: Float[Tensor, " edge"]
 
 
 def dpmpp_2m(denoise: Denoise, noise: LatentSequence, sigmas: Float[Tensor, " edge"]) -> LatentSequence:
-    """Integrates with DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2): second order, one denoiser call a step."""
+    """Integrates with DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2): second order, one call a step."""
     x = noise.double() * sigmas[0]
     previous: LatentSequence | None = None
     previous_step = torch.zeros(())
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, sigma_next in pairwise(sigmas):
         clean = denoise(x, sigma).double()
         log_step = (sigma / sigma_next).log()  # infinite at the last step, which returns `clean`
         if previous is None or sigma_next == 0:

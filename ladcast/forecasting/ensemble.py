@@ -49,9 +49,7 @@ class Position:
     past: PastSequence | None = None
 
 
-def member_noise(
-    shape: tuple[int, ...], *, seed: int, init_time: np.datetime64, member: int, block: int
-) -> Tensor:
+def member_noise(shape: tuple[int, ...], *, seed: int, init_time: np.datetime64, member: int, block: int) -> Tensor:
     """Draws unit Gaussian noise that depends on nothing but its arguments (Philox counter-based generator).
 
     The key is (seed, initial time), the counter (block, member): no batch size, device, order or restart matters.

@@ -86,7 +86,8 @@ class Forecaster:
         condition = Condition(past.to(self.device), seconds)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            return self.denoiser(x, sigma.expand(len(x)), condition)
+            clean: Tensor = self.denoiser(x, sigma.expand(len(x)), condition)
+            return clean
 
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             sigmas = sampling.sigmas().to(self.device)

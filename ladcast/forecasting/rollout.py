@@ -23,9 +23,7 @@ class LatentChunk:
     valid_times: Times
 
 
-def rollout(
-    step: Step, past: PastSequence, start: np.datetime64, blocks: range
-) -> Iterator[LatentChunk]:
+def rollout(step: Step, past: PastSequence, start: np.datetime64, blocks: range) -> Iterator[LatentChunk]:
     """Yields blocks of forecast frames, handing the last frames of each block to the next.
 
     `past` ends at `start`, where the first of `blocks` begins. Block numbers count from the initial time: a rollout

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+import dask.array
 import numpy as np
 import xarray as xr
 from jaxtyping import Shaped
@@ -41,9 +42,7 @@ class ForecastWriter:
         OSError: the folder cannot be written.
     """
 
-    def __init__(
-        self, path: Path, forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions
-    ) -> None:
+    def __init__(self, path: Path, forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions) -> None:
         if path.exists():
             raise FileExistsError(f"{path} exists already. Choose another --output, or add --overwrite.")
         self.path = path
@@ -65,7 +64,9 @@ class ForecastWriter:
                 self._create()
             except OSError as error:
                 shutil.rmtree(self.partial, ignore_errors=True)
-                raise OSError(f"Cannot write {self.partial}: {error.strerror or error}. Choose another --output.") from error
+                raise OSError(
+                    f"Cannot write {self.partial}: {error.strerror or error}. Choose another --output."
+                ) from error
             return Position(0, 0)
         return self._resume()
 
@@ -126,8 +127,8 @@ class ForecastWriter:
         )
         chunks = {"time": 1, "prediction_timedelta": 1, "number": self.options.batch_size}
         encoding = {
-            name: {"chunks": tuple(chunks.get(dim, sizes[dim]) for dim in template[name].dims)}
-            for name in template.data_vars
+            name: {"chunks": tuple(chunks.get(str(dim), sizes[str(dim)]) for dim in field.dims)}
+            for name, field in template.data_vars.items()
         }
         template.to_zarr(self.partial / STORE, compute=False, consolidated=False, encoding=encoding, mode="w-")
         self._save(Position(0, 0))
@@ -163,12 +164,11 @@ def remove_forecast(path: Path) -> None:
 
 
 def _empty(name: str, sizes: dict[str, int]) -> xr.Variable:
-    import dask.array
-
     about = VARIABLES[name]
     dims = [dim for dim in sizes if dim != "level" or about.on_levels]
     attributes = {"units": about.units, "standard_name": about.standard_name, "short_name": about.short}
     if name == PRECIPITATION:
         attributes["cell_methods"] = "prediction_timedelta: sum (interval: 6 hours)"
     shape = [sizes[dim] for dim in dims]
-    return xr.Variable(dims, dask.array.full(shape, np.nan, dtype=np.float32, chunks=shape), attributes)
+    unwritten = dask.array.full(shape, np.nan, dtype=np.float32, chunks=shape)  # type: ignore[no-untyped-call]
+    return xr.Variable(dims, unwritten, attributes)

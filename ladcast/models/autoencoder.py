@@ -48,9 +48,7 @@ class AutoencoderConfig:
     def __post_init__(self) -> None:
         stages = {name: len(getattr(self, name)) for name in ("widths", "blocks", "kinds", "kernels")}
         if not self.widths or len(set(stages.values())) > 1:
-            raise ValueError(
-                f"Expected one entry per stage in widths, blocks, kinds and kernels, got {stages}."
-            )
+            raise ValueError(f"Expected one entry per stage in widths, blocks, kinds and kernels, got {stages}.")
         unknown = sorted(set(self.kinds) - set(get_args(BlockKind)))
         if unknown:
             raise ValueError(f"Expected kinds out of {get_args(BlockKind)}, got {unknown}.")
@@ -66,14 +64,10 @@ class AutoencoderConfig:
                 f"a multiple of latent_channels; got {self.widths[-1]} and {self.latent_channels}."
             )
         narrow = [
-            w
-            for w, kind in zip(self.widths, self.kinds, strict=True)
-            if kind == "efficientvit" and w < self.head_dim
+            w for w, kind in zip(self.widths, self.kinds, strict=True) if kind == "efficientvit" and w < self.head_dim
         ]
         if narrow:
-            raise ValueError(
-                f"Attention stages need a width of at least head_dim {self.head_dim}, got {narrow}."
-            )
+            raise ValueError(f"Attention stages need a width of at least head_dim {self.head_dim}, got {narrow}.")
 
     @property
     def downsampling(self) -> int:
@@ -141,9 +135,7 @@ class Encoder(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         poles = [_poles(config, stage) for stage in range(len(config.widths))]
-        self.stem = SphericalConv2d(
-            config.channels + config.static_channels, config.widths[0], poles=poles[0]
-        )
+        self.stem = SphericalConv2d(config.channels + config.static_channels, config.widths[0], poles=poles[0])
         layers: list[nn.Module] = []
         for stage, width in enumerate(config.widths):
             if stage > 0:
@@ -223,6 +215,5 @@ def _stage_blocks(config: AutoencoderConfig, stage: int) -> list[nn.Module]:
     if config.kinds[stage] == "residual":
         return [ResidualBlock(width, poles=poles) for _ in range(config.blocks[stage])]
     return [
-        EfficientViTBlock(width, config.head_dim, kernels=kernels, poles=poles)
-        for _ in range(config.blocks[stage])
+        EfficientViTBlock(width, config.head_dim, kernels=kernels, poles=poles) for _ in range(config.blocks[stage])
     ]

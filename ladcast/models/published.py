@@ -133,9 +133,7 @@ def export_autoencoder(module: Autoencoder, folder: Path) -> None:
     )
 
 
-def _export(
-    state: Mapping[str, Tensor], config: Config, folder: Path, *, published_config: PublicConfig
-) -> None:
+def _export(state: Mapping[str, Tensor], config: Config, folder: Path, *, published_config: PublicConfig) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_file(to_published(state, config), folder / WEIGHTS_FILE, metadata={"format": "pt"})
     (folder / CONFIG_FILE).write_text(json.dumps(published_config, indent=2) + "\n")
@@ -143,17 +141,13 @@ def _export(
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing; expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}."
-        )
+        raise FileNotFoundError(f"{path} is missing; expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}.")
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is damaged, it is not JSON: {error}. Fetch it again.") from error
     if not isinstance(content, dict):
-        raise ValueError(
-            f"Expected {path} to hold a JSON object, got {type(content).__name__}. Fetch it again."
-        )
+        raise ValueError(f"Expected {path} to hold a JSON object, got {type(content).__name__}. Fetch it again.")
     return content
 
 
@@ -164,17 +158,14 @@ def _read_weights(folder: Path) -> State:
         return _read_shard(folder / WEIGHTS_FILE)
     weight_map = _read_json(index).get("weight_map")
     if not isinstance(weight_map, dict):
-        raise ValueError(
-            f"{index} has no 'weight_map' that says which shard holds which tensor. Fetch it again."
-        )
+        raise ValueError(f"{index} has no 'weight_map' that says which shard holds which tensor. Fetch it again.")
     state: State = {}
     for shard in sorted(set(weight_map.values())):
         state |= _read_shard(folder / Path(shard).name)
     lost = sorted(set(weight_map) - set(state))
     if lost:
         raise ValueError(
-            f"The shards in {folder} lack {len(lost)} tensors of their index, first {lost[:3]}. "
-            "Fetch them again."
+            f"The shards in {folder} lack {len(lost)} tensors of their index, first {lost[:3]}. Fetch them again."
         )
     return state
 
@@ -219,13 +210,10 @@ def from_published(state: Mapping[str, Tensor], config: Config) -> State:
         if shape != tuple(state[name].shape)
     ]
     if wrong:
-        raise ValueError(
-            f"Weights do not fit config.json in {len(wrong)} shapes, first {'; '.join(wrong[:3])}."
-        )
+        raise ValueError(f"Weights do not fit config.json in {len(wrong)} shapes, first {'; '.join(wrong[:3])}.")
     ours = _shapes(config)
     return {
-        key: torch.cat([state[name].flatten() for name in entry]).reshape(ours[key])
-        for key, entry in layout.items()
+        key: torch.cat([state[name].flatten() for name in entry]).reshape(ours[key]) for key, entry in layout.items()
     }
 
 
@@ -245,9 +233,7 @@ def _layout(config: Config) -> dict[str, dict[str, tuple[int, ...]]]:
     layout = {}
     for key, shape in _shapes(config).items():
         names = published_names(key)
-        layout[key] = {
-            name: _published_shape(name, (shape[0] // len(names), *shape[1:]), config) for name in names
-        }
+        layout[key] = {name: _published_shape(name, (shape[0] // len(names), *shape[1:]), config) for name in names}
     return layout
 
 

@@ -53,9 +53,7 @@ BLOCK_KINDS: dict[str, BlockKind] = {"ResBlock": "residual", "EfficientViTBlock"
 
 def transformer_config(published: PublicConfig) -> TransformerConfig:
     """Converts a public configuration; raises ValueError for a setting that this network does not have."""
-    _check_complete(
-        published, {*TRANSFORMER_FIELDS, "rope_spatial_grid_start_pos", "rope_spatial_grid_end_pos"}
-    )
+    _check_complete(published, {*TRANSFORMER_FIELDS, "rope_spatial_grid_start_pos", "rope_spatial_grid_end_pos"})
     start, end = published["rope_spatial_grid_start_pos"], published["rope_spatial_grid_end_pos"]
     config = TransformerConfig(
         latitude_deg=(start[0] / GeoRotary.LATITUDE_FACTOR, end[0] / GeoRotary.LATITUDE_FACTOR),
@@ -90,9 +88,7 @@ def autoencoder_config(published: PublicConfig) -> AutoencoderConfig:
     _check_complete(published, {*AUTOENCODER_FIELDS, "in_channels", "encoder_block_types"})
     unknown = sorted(set(published["encoder_block_types"]) - set(BLOCK_KINDS))
     if unknown:
-        raise ValueError(
-            f"Expected encoder_block_types out of {sorted(BLOCK_KINDS)} in config.json, got {unknown}."
-        )
+        raise ValueError(f"Expected encoder_block_types out of {sorted(BLOCK_KINDS)} in config.json, got {unknown}.")
     config = AutoencoderConfig(
         channels=published["in_channels"] - published["static_channels"],
         kinds=tuple(BLOCK_KINDS[name] for name in published["encoder_block_types"]),
@@ -109,9 +105,7 @@ def published_autoencoder_config(config: AutoencoderConfig) -> PublicConfig:
     public_kinds = {ours: theirs for theirs, ours in BLOCK_KINDS.items()}
     own = {theirs: getattr(config, ours) for theirs, ours in AUTOENCODER_FIELDS.items()}
     own["encoder_block_types"] = tuple(public_kinds[kind] for kind in config.kinds)
-    mirrored = {
-        key.replace("encoder_", "decoder_"): value for key, value in own.items() if key.startswith("encoder_")
-    }
+    mirrored = {key.replace("encoder_", "decoder_"): value for key, value in own.items() if key.startswith("encoder_")}
     return (
         own
         | mirrored
@@ -147,9 +141,7 @@ def _check_same(published: PublicConfig, understood: PublicConfig) -> None:
 
 
 def _check_behaviour(config: AutoencoderConfig | TransformerConfig, behaviour: Mapping[str, Any]) -> None:
-    other = {
-        name: getattr(config, name) for name, value in behaviour.items() if getattr(config, name) != value
-    }
+    other = {name: getattr(config, name) for name, value in behaviour.items() if getattr(config, name) != value}
     if other:
         raise ValueError(
             f"The public layout implies {dict(behaviour)}, but this network has {other}. "

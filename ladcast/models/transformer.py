@@ -63,9 +63,7 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         if self.position not in POSITION_ENCODINGS:
-            raise ValueError(
-                f"Expected position to be one of {sorted(POSITION_ENCODINGS)}, got '{self.position}'."
-            )
+            raise ValueError(f"Expected position to be one of {sorted(POSITION_ENCODINGS)}, got '{self.position}'.")
         if any(dim % 2 for dim in self.rope_axes_dim) or sum(self.rope_axes_dim) != self.head_dim:
             raise ValueError(
                 f"rope_axes_dim {self.rope_axes_dim} must be even and sum to head_dim {self.head_dim}; "

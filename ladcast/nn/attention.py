@@ -37,9 +37,7 @@ class QueryKeyValue(nn.Module):
         return self.norm_q(query), self.norm_k(key), value
 
 
-def attend(
-    query: Heads, key: Heads, value: Heads, positions: Positions
-) -> Float[Tensor, "batch token features"]:
+def attend(query: Heads, key: Heads, value: Heads, positions: Positions) -> Float[Tensor, "batch token features"]:
     """Attends with queries and keys rotated to their positions, and joins the heads."""
     query, key = positions.rotate(query).to(value.dtype), positions.rotate(key).to(value.dtype)
     bias = None if positions.bias is None else positions.bias.to(value.dtype)
@@ -63,18 +61,14 @@ class MultiscaleLinearAttention(nn.Module):
         self.to_qkv = nn.Conv2d(channels, 3 * inner, 1, bias=False)
         self.scales = nn.ModuleList(
             nn.Sequential(
-                SphericalConv2d(
-                    3 * inner, 3 * inner, kernel_size=kernel, groups=3 * inner, bias=False, poles=poles
-                ),
+                SphericalConv2d(3 * inner, 3 * inner, kernel_size=kernel, groups=3 * inner, bias=False, poles=poles),
                 nn.Conv2d(3 * inner, 3 * inner, 1, groups=3 * heads, bias=False),
             )
             for kernel in kernels
         )
         self.to_out = nn.Conv2d(inner * (1 + len(kernels)), channels, 1, bias=False)
 
-    def forward(
-        self, field: Float[Tensor, "batch channel lat lon"]
-    ) -> Float[Tensor, "batch channel lat lon"]:
+    def forward(self, field: Float[Tensor, "batch channel lat lon"]) -> Float[Tensor, "batch channel lat lon"]:
         qkv = self.to_qkv(field)
         scales = torch.cat([qkv, *(aggregate(qkv) for aggregate in self.scales)], dim=1)
         query, key, value = torch.unflatten(scales.flatten(2), 1, (-1, 3, self.head_dim)).unbind(2)

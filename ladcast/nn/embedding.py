@@ -32,9 +32,7 @@ class MLP(nn.Module):
 
 def _decay(count: int, like: Tensor) -> Float[Tensor, " frequency"]:
     """Returns exp(-ln(10^4) j / count), j = 0 .. count - 1."""
-    return torch.exp(
-        -math.log(MAX_PERIOD) / count * torch.arange(count, device=like.device, dtype=torch.float32)
-    )
+    return torch.exp(-math.log(MAX_PERIOD) / count * torch.arange(count, device=like.device, dtype=torch.float32))
 
 
 def sinusoidal_embedding(
@@ -66,9 +64,7 @@ def day_embedding(day_progress: Float[Tensor, " batch"]) -> Float[Tensor, "batch
     return torch.stack([phase.sin(), phase.cos()], dim=-1).float()
 
 
-def patchify(
-    latent: Float[Tensor, "batch latent time y x"], patch: int
-) -> Float[Tensor, "batch token features"]:
+def patchify(latent: Float[Tensor, "batch latent time y x"], patch: int) -> Float[Tensor, "batch token features"]:
     """Cuts frames into square patches, one token each, with features in the order (latent, y, x).
 
     Raises:

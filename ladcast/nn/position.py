@@ -70,9 +70,7 @@ class PositionEncoding(nn.Module):
         angles = self.angles(coordinates)
         if angles is None:
             return Positions(bias=self.bias(coordinates))
-        angles = torch.cat(
-            [angles[: len(angles) - unrotated], torch.zeros_like(angles[len(angles) - unrotated :])]
-        )
+        angles = torch.cat([angles[: len(angles) - unrotated], torch.zeros_like(angles[len(angles) - unrotated :])])
         return Positions(angles.cos(), angles.sin(), self.bias(coordinates))
 
 
@@ -82,9 +80,7 @@ class TemporalRotary(PositionEncoding):
     def angles(self, coordinates: Coordinates) -> Float[Tensor, "token pair"]:
         time = coordinates[:, 0]
         num_idle = (self.axes_dim[1] + self.axes_dim[2]) // 2
-        return torch.cat(
-            [torch.outer(time, self._frequencies(0, time)), time.new_zeros(len(time), num_idle)], dim=-1
-        )
+        return torch.cat([torch.outer(time, self._frequencies(0, time)), time.new_zeros(len(time), num_idle)], dim=-1)
 
     def _frequencies(self, axis: int, like: Tensor) -> Float[Tensor, " pair"]:
         """Returns theta^(-2i/d) for i = 0 .. d/2 - 1."""
@@ -132,18 +128,14 @@ POSITION_ENCODINGS: dict[str, type[PositionEncoding]] = {
 }
 
 
-def build_position_encoding(
-    name: str, heads: int, *, axes_dim: tuple[int, int, int], theta: float
-) -> PositionEncoding:
+def build_position_encoding(name: str, heads: int, *, axes_dim: tuple[int, int, int], theta: float) -> PositionEncoding:
     """Builds the position encoding of that name; raises ValueError that lists the known ones."""
     if name not in POSITION_ENCODINGS:
         raise ValueError(f"Expected a position encoding out of {sorted(POSITION_ENCODINGS)}, got '{name}'.")
     return POSITION_ENCODINGS[name](heads, axes_dim, theta)
 
 
-def evenly_spaced_radians(
-    start_deg: float, end_deg: float, count: int, like: Tensor
-) -> Float[Tensor, " cell"]:
+def evenly_spaced_radians(start_deg: float, end_deg: float, count: int, like: Tensor) -> Float[Tensor, " cell"]:
     """Returns `count` evenly spaced angles from `start_deg` to `end_deg`, both included, in radians."""
     degrees = torch.linspace(start_deg, end_deg, count, device=like.device, dtype=torch.float32)
     return degrees * (math.pi / 180)

@@ -29,9 +29,7 @@ class Poles:
 
     def __post_init__(self) -> None:
         if self.kernel not in get_args(PoleKernel):
-            raise ValueError(
-                f"Expected pole_kernel to be one of {get_args(PoleKernel)}, got '{self.kernel}'."
-            )
+            raise ValueError(f"Expected pole_kernel to be one of {get_args(PoleKernel)}, got '{self.kernel}'.")
 
 
 CELL_CENTRED = Poles()

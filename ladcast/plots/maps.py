@@ -37,16 +37,12 @@ def sequential_colours() -> Colormap:
     return LinearSegmentedColormap.from_list("ladcast_sequential", shades)
 
 
-def add_global_axes(
-    figure: Figure, cell: SubplotSpec, *, projection: crs.Projection | None = None
-) -> GeoAxes:
+def add_global_axes(figure: Figure, cell: SubplotSpec, *, projection: crs.Projection | None = None) -> GeoAxes:
     """Adds a map of the whole globe with coastlines and a quiet graticule; Robinson unless told otherwise."""
     axes: GeoAxes = figure.add_subplot(cell, projection=projection or crs.Robinson())
     axes.set_global()
     add_coastlines(axes)
-    axes.gridlines(
-        xlocs=range(-180, 180, 60), ylocs=range(-60, 61, 30), linewidth=0.3, color="0.6", alpha=0.6
-    )
+    axes.gridlines(xlocs=range(-180, 180, 60), ylocs=range(-60, 61, 30), linewidth=0.3, color="0.6", alpha=0.6)
     axes.spines["geo"].set(linewidth=0.6, edgecolor="0.4")
     return axes
 
@@ -84,9 +80,7 @@ def draw_map(
 
 def _draw_lines(axes: GeoAxes, field: xr.DataArray, step: float) -> None:
     levels = np.arange(float(field.min()) // step, float(field.max()) // step + 2) * step
-    lines = axes.contour(
-        *_points(axes, field), levels=levels, colors=INK, linewidths=0.7, **_place_points_first()
-    )
+    lines = axes.contour(*_points(axes, field), levels=levels, colors=INK, linewidths=0.7, **_place_points_first())
     halo = [withStroke(linewidth=1.5, foreground="white")]
     for label in axes.clabel(lines, levels[::2], fontsize=SMALL_PT - 1.5, fmt="%g", inline=False):
         label.set_path_effects(halo)
@@ -103,9 +97,7 @@ def _near_edge(axes: GeoAxes, x: float, y: float) -> bool:
 def add_colour_bar(axes: GeoAxes, shading: QuadContourSet, label: str) -> None:
     """Adds a horizontal colour bar below the map, labelled with quantity and units."""
     figure = axes.get_figure()
-    bar = figure.colorbar(
-        shading, ax=axes, orientation="horizontal", fraction=0.045, pad=0.04, aspect=45, shrink=0.7
-    )
+    bar = figure.colorbar(shading, ax=axes, orientation="horizontal", fraction=0.045, pad=0.04, aspect=45, shrink=0.7)
     bar.set_label(label, fontsize=SMALL_PT + 1, color=INK)
     bar.ax.tick_params(labelsize=SMALL_PT, width=0.4, length=2)
     bar.outline.set_linewidth(0.4)
@@ -169,9 +161,7 @@ def _opposite(rows: npt.NDArray[Any], lon: npt.NDArray[Any]) -> npt.NDArray[Any]
     return np.stack([np.interp(lon + 180, lon, row, period=360) for row in rows])
 
 
-def _points(
-    axes: GeoAxes, field: xr.DataArray
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+def _points(axes: GeoAxes, field: xr.DataArray) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     fine = refine(field, central_longitude(axes))
     longitude, latitude = np.meshgrid(fine["longitude"], fine["latitude"])
     return longitude, latitude, fine.values

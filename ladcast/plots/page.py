@@ -39,13 +39,9 @@ class Place:
 
     def __post_init__(self) -> None:
         if not -90 <= self.latitude_deg <= 90:
-            raise ValueError(
-                f"Latitude of {self.name} must lie within [-90, 90] deg, got {self.latitude_deg}."
-            )
+            raise ValueError(f"Latitude of {self.name} must lie within [-90, 90] deg, got {self.latitude_deg}.")
         if not -180 <= self.longitude_deg <= 360:
-            raise ValueError(
-                f"Longitude of {self.name} must lie within [-180, 360] deg, got {self.longitude_deg}."
-            )
+            raise ValueError(f"Longitude of {self.name} must lie within [-180, 360] deg, got {self.longitude_deg}.")
 
     def nearest(self, field: xr.Dataset | xr.DataArray) -> tuple[int, int]:
         """Returns the indices (latitude, longitude) of the nearest row and column, also across 0 deg."""
@@ -79,9 +75,7 @@ def draw_page(
     at_lead = forecast.sel(prediction_timedelta=shown)
     for quantity, cell in zip(MAPS, _row(figure, len(MAPS), top=0.89, bottom=0.505, gap=0.03), strict=True):
         _draw_spread(figure, cell, quantity.of(at_lead), about=quantity, place=place)
-    _draw_plumes(
-        figure, forecast, truth=None if truth is None else _align(truth, forecast), place=place, shown=shown
-    )
+    _draw_plumes(figure, forecast, truth=None if truth is None else _align(truth, forecast), place=place, shown=shown)
     _write_heading(figure, forecast, shown)
     return figure
 
@@ -89,9 +83,7 @@ def draw_page(
 def save_page(figure: Figure, path: Path) -> None:
     """Writes a page as PDF, PNG or SVG (by suffix); readers see the old file or the whole new one."""
     if path.suffix.lower() not in FORMATS:
-        raise ValueError(
-            f"Expected a page named {' or '.join('*' + name for name in FORMATS)}, got '{path.name}'."
-        )
+        raise ValueError(f"Expected a page named {' or '.join('*' + name for name in FORMATS)}, got '{path.name}'.")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -104,9 +96,7 @@ def save_page(figure: Figure, path: Path) -> None:
 def _one_start(forecast: xr.Dataset) -> xr.Dataset:
     needed = ("prediction_timedelta", "number", "latitude", "longitude")
     if missing := [name for name in needed if name not in forecast.dims]:
-        raise ValueError(
-            f"A forecast needs the dimensions {', '.join(needed)}; missing: {', '.join(missing)}."
-        )
+        raise ValueError(f"A forecast needs the dimensions {', '.join(needed)}; missing: {', '.join(missing)}.")
     if "time" not in forecast.coords or forecast["time"].size != 1:
         starts = describe(forecast["time"].values) if "time" in forecast.coords else "none"
         raise ValueError(f"A page shows one start, got {starts}. Select one: forecast.sel(time=[...]).")
@@ -128,13 +118,9 @@ def _find_lead(forecast: xr.Dataset, lead: np.timedelta64 | None) -> np.timedelt
 
 def _align(truth: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
     """Puts truth on the forecast's lead times, less those that it lacks."""
-    theirs, ours = (
-        Grid(tuple(d["latitude"].values), tuple(d["longitude"].values)) for d in (truth, forecast)
-    )
+    theirs, ours = (Grid(tuple(d["latitude"].values), tuple(d["longitude"].values)) for d in (truth, forecast))
     if not theirs.matches(ours):
-        raise ValueError(
-            f"Truth lies on {theirs}, the forecast on {ours}: bring truth to the forecast's grid first."
-        )
+        raise ValueError(f"Truth lies on {theirs}, the forecast on {ours}: bring truth to the forecast's grid first.")
     # Without the start as a coordinate, which would clash with truth's own `time`.
     valid = forecast["time"].drop_vars("time") + forecast["prediction_timedelta"]
     known = valid[np.isin(valid.values, truth["time"].values)]
@@ -149,17 +135,11 @@ def _row(figure: Figure, count: int, *, top: float, bottom: float, gap: float) -
     return [cells[column] for column in range(count)]
 
 
-def _draw_spread(
-    figure: Figure, cell: SubplotSpec, members: xr.DataArray, *, about: Quantity, place: Place
-) -> None:
+def _draw_spread(figure: Figure, cell: SubplotSpec, members: xr.DataArray, *, about: Quantity, place: Place) -> None:
     axes = add_global_axes(figure, cell)
-    shading = draw_map(
-        axes, members.std("number", ddof=1), lines=members.mean("number"), line_step=about.step
-    )
+    shading = draw_map(axes, members.std("number", ddof=1), lines=members.mean("number"), line_step=about.step)
     here = (place.longitude_deg, place.latitude_deg)
-    axes.plot(
-        *here, "o", color=TRUTH, markersize=4, markeredgecolor="white", transform=crs.PlateCarree(), zorder=5
-    )
+    axes.plot(*here, "o", color=TRUTH, markersize=4, markeredgecolor="white", transform=crs.PlateCarree(), zorder=5)
     axes.set_title(
         f"{about.title}: ensemble mean, contours every {about.step:g} {about.units}",
         fontsize=9,
@@ -184,9 +164,7 @@ def _draw_plumes(
     cells = _row(figure, len(quantities), top=0.375, bottom=0.115, gap=0.16)
     for quantity, cell in zip(quantities, cells, strict=True):
         axes = figure.add_subplot(cell)
-        draw_plume(
-            axes, quantity.of(here), truth=None if quantity.missing(truth_here) else quantity.of(truth_here)
-        )
+        draw_plume(axes, quantity.of(here), truth=None if quantity.missing(truth_here) else quantity.of(truth_here))
         axes.set_title(f"{quantity.title} ({quantity.units})", fontsize=9, color=INK, loc="left", pad=5)
         axes.axvline(float(shown / DAY), color="0.4", linewidth=0.8, linestyle=":", label="time of the maps")
         style_lead_axis(axes, _start(forecast), last_day=float(_find_lead(forecast, None) / DAY))
@@ -199,9 +177,7 @@ def _draw_plumes(
 
 def _add_legend(figure: Figure) -> None:
     handles, labels = figure.axes[-1].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="lower center", ncols=len(labels), fontsize=SMALL_PT + 1, frameon=False
-    )
+    figure.legend(handles, labels, loc="lower center", ncols=len(labels), fontsize=SMALL_PT + 1, frameon=False)
 
 
 def _write_heading(figure: Figure, forecast: xr.Dataset, shown: np.timedelta64) -> None:

@@ -36,9 +36,7 @@ def draw_plume(axes: Axes, members: xr.DataArray, *, truth: xr.DataArray | None 
     axes.plot(days, members.values, color=ENSEMBLE, alpha=0.45, linewidth=0.5, label=labels)
     axes.plot(days, members.mean("number").values, color=ENSEMBLE, linewidth=2, label="ensemble mean")
     if truth is not None:
-        axes.plot(
-            lead_days(truth), truth.values, color=TRUTH, linewidth=1.6, linestyle=(0, (4, 2)), label="truth"
-        )
+        axes.plot(lead_days(truth), truth.values, color=TRUTH, linewidth=1.6, linestyle=(0, (4, 2)), label="truth")
 
 
 def style_lead_axis(axes: Axes, init_time: np.datetime64, *, last_day: float) -> None:

@@ -36,9 +36,7 @@ class Quantity:
             raise ValueError(f"{self.title} needs {', '.join(missing)}, missing here; the dataset has {has}.")
         field = self.convert(*(dataset[name] for name in self.needs))
         if count := int(field.isnull().sum()):
-            raise ValueError(
-                f"{self.title}: {count} of {field.size} values are NaN ({', '.join(self.needs)})."
-            )
+            raise ValueError(f"{self.title}: {count} of {field.size} values are NaN ({', '.join(self.needs)}).")
         return field
 
 
@@ -61,10 +59,6 @@ MAPS = (
 )
 TEMPERATURE = Quantity("2 m temperature", "°C", ("2m_temperature",), lambda kelvin: kelvin - 273.15)
 WHERE_PRESENT = (
-    Quantity(
-        "10 m wind speed", "m/s", ("10m_u_component_of_wind", "10m_v_component_of_wind"), np.hypot, floor=0.0
-    ),
-    Quantity(
-        "Precipitation in 6 h", "mm", ("total_precipitation_6hr",), lambda metres: metres * 1000, floor=0.0
-    ),
+    Quantity("10 m wind speed", "m/s", ("10m_u_component_of_wind", "10m_v_component_of_wind"), np.hypot, floor=0.0),
+    Quantity("Precipitation in 6 h", "mm", ("total_precipitation_6hr",), lambda metres: metres * 1000, floor=0.0),
 )

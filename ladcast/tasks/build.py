@@ -108,5 +108,3 @@ class Frames:
 def first_and_last(values: Sequence[float]) -> tuple[float, float]:
     """Returns both ends of a coordinate."""
     return values[0], values[-1]
-
-

@@ -74,7 +74,8 @@ def open_forecast(path: Path) -> xr.Dataset:
         FileNotFoundError: there is none; where an unfinished one lies beside it, the message says how to go on.
     """
     if path.is_dir():
-        return xr.open_zarr(path, chunks=None, decode_timedelta=True)
+        forecast: xr.Dataset = xr.open_zarr(path, chunks=None, decode_timedelta=True)
+        return forecast
     partial = path.with_name(f"{path.name}.partial")
     hint = " It is unfinished: run the same `ladcast forecast` again to go on." if partial.is_dir() else ""
     raise FileNotFoundError(f"No forecast at {path}.{hint}")

@@ -65,11 +65,13 @@ def train_autoencoder(config: Path, overrides: Sequence[str] = (), device: str |
 
     def validate(model: nn.Module) -> dict[str, float]:
         rmse = reconstruction_rmse(model, held_out, static, grid) * normalizer.std
-        return {f"rmse_{name}": rmse[channels.index(name)].item() for name in ("z500", "t850", "q700") if name in channels.names}
+        return {
+            f"rmse_{name}": rmse[channels.index(name)].item()
+            for name in ("z500", "t850", "q700")
+            if name in channels.names
+        }
 
-    weights = fit(
-        autoencoder, loss, data, run.training, folder=run.output / "resume", log=log, validate=validate
-    )
+    weights = fit(autoencoder, loss, data, run.training, folder=run.output / "resume", log=log, validate=validate)
     autoencoder.load_state_dict(weights)
     codec = LatentCodec(autoencoder, normalizer, grid, static=static)
     save_codec(codec, run.output / "autoencoder", {"run": to_plain(run), "steps": run.training.steps})

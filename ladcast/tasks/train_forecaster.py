@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -114,11 +115,12 @@ def diffusion_loss(noise: TrainingNoise, row_weight: Tensor) -> Loss:
     """Returns the loss of one batch of windows of latents."""
 
     def loss(model: nn.Module, batch: SampleBatch, generator: torch.Generator) -> Tensor:
+        denoiser = cast(Denoiser, model)
         past, future, init_time = batch
         sigma = noise.sample(len(future), generator)
         unit = training_noise_like(future, generator)
         condition = Condition(past, init_time)
-        return denoising_loss(model, future, condition, sigma=sigma, noise=unit, row_weight=row_weight)
+        return denoising_loss(denoiser, future, condition, sigma=sigma, noise=unit, row_weight=row_weight)
 
     return loss
 
@@ -127,5 +129,3 @@ def token_rows(codec: LatentCodec) -> Tensor:
     """Returns the area of each latent row, with mean 1."""
     rows: Grid = codec.grid.coarsen(codec.autoencoder.config.downsampling)
     return torch.tensor(np.asarray(rows.area_weights), dtype=torch.float32, device=codec.static.device)
-
-

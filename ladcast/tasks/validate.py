@@ -17,7 +17,11 @@ def forecast_scores(forecaster: Forecaster, validation: ForecastValidation) -> d
     """Returns fair CRPS and spread/skill of the headline channels at each whole day, over all starts."""
     truth = validation.store.open()
     options = EnsembleOptions(
-        validation.members, validation.days, seed=0, sampling=forecaster.config.sampling, batch_size=validation.members
+        validation.members,
+        validation.days,
+        seed=0,
+        sampling=forecaster.config.sampling,
+        batch_size=validation.members,
     )
     parts = []
     for start in validation.starts:

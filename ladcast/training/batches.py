@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from ladcast.data.reading import prefetch
 
 SampleBatch = tuple[Tensor, ...]
 
@@ -25,7 +26,7 @@ class BatchSource(Protocol):
 
 
 def batch_indices(length: int, batch_size: int, *, seed: int, step: int) -> npt.NDArray[np.int64]:
-    """Returns the samples of training step `step`: shuffled anew in every epoch, the short last batch dropped.
+    """Returns the samples of one training step: shuffled anew in every epoch, the short last batch dropped.
 
     Raises:
         ValueError: there are fewer samples than one batch needs.
@@ -47,13 +48,7 @@ def load_batches(
         parts = source.batch(batch_indices(len(source), batch_size, seed=seed, step=step))
         return tuple(_to_device(part, device) for part in parts)
 
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        queue = [pool.submit(gather, step) for step in steps[:4]]
-        for following in [*steps[4:], *[None] * len(queue)]:
-            ready: Any = queue.pop(0)
-            if following is not None:
-                queue.append(pool.submit(gather, following))
-            yield ready.result()
+    return prefetch(gather, steps, threads=2, ahead=4)
 
 
 def _to_device(part: Tensor, device: torch.device) -> Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -54,41 +56,57 @@ def fit(
 ) -> dict[str, Tensor]:
     """Trains `model` in place and returns its averaged weights.
 
-    `loss(model, batch, generator)` draws all randomness from `generator`, which is seeded by (seed, step): a run
-    that was killed and resumed from `folder` repeats the uninterrupted one. `validate` is called with the averaged
-    weights at every checkpoint.
+    `loss(model, batch, generator)` draws all randomness from `generator`, which is seeded by (seed, step): a
+    run that was killed and resumed from `folder` repeats the uninterrupted one. `validate` is called with the
+    averaged weights at every checkpoint.
+
+    Raises:
+        FloatingPointError: the loss or its gradient is not finite at a step that is logged or saved.
     """
     device = next(model.parameters()).device
     optimizer = build_optimizer(model, options.optimizer)
     average = WeightAverage(model.state_dict(), options.ema_decay)
     first = resume(folder, model, optimizer, average)
-    network = torch.compile(model) if options.compile else model
+    network = cast(nn.Module, torch.compile(model)) if options.compile else model
     generator = torch.Generator(device=device)
     steps = range(first, options.steps)
     started = time.monotonic()
     batches = load_batches(data, options.batch_size, seed=options.seed, steps=steps, device=device)
     for step, batch in zip(steps, batches, strict=True):
         generator.manual_seed(options.seed * 1_000_003 + step)
-        rate = learning_rate(options.optimizer, step, options.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16 and device.type == "cuda"):
             value = loss(network, batch, generator)
-        value.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), options.optimizer.max_gradient_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        norm = descend(value, model, optimizer, options, step=step)
         average.update(model.state_dict())
         done = step + 1
-        if done % options.log_every == 0 or done == options.steps:
-            speed = (done - first) / (time.monotonic() - started)
-            log(done, {"loss": _finite(value, done), "gradient_norm": norm.item(), "steps_per_s": speed})
-        if done % options.checkpoint_every == 0 or done == options.steps:
+        last = done == options.steps
+        logs, saves = last or done % options.log_every == 0, last or done % options.checkpoint_every == 0
+        if logs or saves:  # a look at the numbers makes a GPU wait, so not at every step
+            numbers = {
+                "loss": _finite("loss", value, done),
+                "gradient_norm": _finite("gradient norm", norm, done),
+            }
+        if logs:
+            log(done, {**numbers, "steps_per_s": (done - first) / (time.monotonic() - started)})
+        if saves:
             save(folder, model, optimizer, average, step=done)
             if validate is not None:
                 with averaged(model, average):
                     log(done, validate(model))
     return average.weights
+
+
+def descend(
+    loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, options: TrainingOptions, *, step: int
+) -> Tensor:
+    """Moves the weights one step down the gradient of `loss`; returns the gradient's norm before clipping."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(options.optimizer, step, options.steps)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), options.optimizer.max_gradient_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
 
 
 def save(
@@ -131,11 +149,11 @@ def averaged(model: nn.Module, average: WeightAverage) -> Iterator[None]:
         model.train(training)
 
 
-def _finite(value: Tensor, step: int) -> float:
+def _finite(name: str, value: Tensor, step: int) -> float:
     number = value.item()
-    if number != number or abs(number) == float("inf"):
+    if not math.isfinite(number):
         raise FloatingPointError(
-            f"The loss is {number} at step {step}. The last checkpoint is whole: resume from it with a lower "
-            f"'learning_rate' or 'max_gradient_norm'."
+            f"The {name} is {number} at step {step}. The last checkpoint is whole: resume from it with "
+            f"a lower 'learning_rate' or 'max_gradient_norm'."
         )
     return number

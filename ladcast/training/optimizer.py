@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """Sets AdamW and its schedule: linear warm-up, then a cosine down to `final_fraction` of the peak rate."""
+    """Sets AdamW and its schedule: linear warm-up, then a cosine to `final_fraction` of the peak rate."""
 
     learning_rate: float = 1e-4
     weight_decay: float = 0.01

@@ -101,7 +101,5 @@ def merge(parts: Iterable[Accumulator]) -> Accumulator:
 def _differences(ours: object, theirs: object) -> str:
     if not (isinstance(ours, tuple) and isinstance(theirs, tuple)):
         return f"{ours} and {theirs}"
-    only = [
-        [str(getattr(x, "name", x)) for x in a if x not in b] for a, b in ((ours, theirs), (theirs, ours))
-    ]
+    only = [[str(getattr(x, "name", x)) for x in a if x not in b] for a, b in ((ours, theirs), (theirs, ours))]
     return f"only the first has {only[0]}, only the second has {only[1]}"

@@ -37,16 +37,12 @@ class Climatology:
 
     def __post_init__(self) -> None:
         if "dayofyear" not in self.dataset.coords:
-            raise ValueError(
-                f"A climatology needs the coordinate 'dayofyear', got {list(self.dataset.coords)}."
-            )
+            raise ValueError(f"A climatology needs the coordinate 'dayofyear', got {list(self.dataset.coords)}.")
         days = self.dataset["dayofyear"].values
         if not days.size or days[0] < 1 or days[-1] > DAYS or (np.diff(days) <= 0).any():
             raise ValueError(f"'dayofyear' must increase within 1..{DAYS}, got {days}.")
         if missing := [f"{name}{STD}" for name in self.means if f"{name}{STD}" not in self.dataset]:
-            raise ValueError(
-                f"The climatology lacks {missing}. Fit it again with `ladcast-data climatology`."
-            )
+            raise ValueError(f"The climatology lacks {missing}. Fit it again with `ladcast-data climatology`.")
 
     @cached_property
     def means(self) -> xr.Dataset:
@@ -80,8 +76,7 @@ def _at_days(ds: xr.Dataset, times: Times, variables: Sequence[str] | None) -> x
     gap = (sampled[after] - sampled[before] - 1) % DAYS + 1
     fraction = xr.DataArray((days - sampled[before]) % DAYS / gap, dims="time")
     first, second = (
-        wanted.isel(dayofyear=xr.DataArray(index, dims="time")).drop_vars("dayofyear")
-        for index in (before, after)
+        wanted.isel(dayofyear=xr.DataArray(index, dims="time")).drop_vars("dayofyear") for index in (before, after)
     )
     return (first * (1 - fraction) + second * fraction).assign_coords(time=times)
 
@@ -98,9 +93,7 @@ def fit_climatology(ds: xr.Dataset, *, days: int = 61, step: int = 5) -> xr.Data
             two frames.
     """
     if not (1 <= days <= DAYS and days % 2 and 1 <= step <= DAYS):
-        raise ValueError(
-            f"Expected an odd window of 1..{DAYS} days and a step of 1..{DAYS}, got {days} and {step}."
-        )
+        raise ValueError(f"Expected an odd window of 1..{DAYS} days and a step of 1..{DAYS}, got {days} and {step}.")
     centres = np.arange(1, DAYS + 1, step)
     fields = {}
     for name in (name for name in ds.data_vars if "time" in ds[name].dims):
@@ -115,19 +108,13 @@ def fit_climatology(ds: xr.Dataset, *, days: int = 61, step: int = 5) -> xr.Data
     return xr.Dataset(fields, attrs=attrs)
 
 
-def _fit_field(
-    field: xr.DataArray, centres: npt.NDArray[np.int64], days: int
-) -> tuple[xr.DataArray, xr.DataArray]:
+def _fit_field(field: xr.DataArray, centres: npt.NDArray[np.int64], days: int) -> tuple[xr.DataArray, xr.DataArray]:
     ordered = field.transpose("time", ...)
     reference = np.nan_to_num(ordered.isel(time=0).values.astype(np.float64))
     window = (centres[:, None] - 1 + np.arange(-(days // 2), days // 2 + 1)) % DAYS
-    count, first, second = (
-        np.stack([daily[w].sum(0) for w in window]) for daily in _daily_sums(ordered, reference)
-    )
+    count, first, second = (np.stack([daily[w].sum(0) for w in window]) for daily in _daily_sums(ordered, reference))
     if empty := [
-        int(day)
-        for day, most in zip(centres, count.max(axis=tuple(range(1, count.ndim))), strict=True)
-        if most < 2
+        int(day) for day, most in zip(centres, count.max(axis=tuple(range(1, count.ndim))), strict=True) if most < 2
     ]:
         raise ValueError(
             f"'{field.name}' has fewer than two frames within {days // 2} days of the days of year {empty}. "
@@ -153,13 +140,9 @@ def _daily_sums(field: xr.DataArray, reference: Array) -> tuple[Array, Array, Ar
         present = ~np.isnan(values)
         if field.name != SST and not present.all():
             bad = times[~present.reshape(len(times), -1).all(1)]
-            raise ValueError(
-                f"'{field.name}' has NaN at {describe(bad)}; only '{SST}' may. Repair or cut the store."
-            )
+            raise ValueError(f"'{field.name}' has NaN at {describe(bad)}; only '{SST}' may. Repair or cut the store.")
         anomaly = np.where(present, values - reference, 0.0)
-        for day, here, value, square in zip(
-            day_of_year(times) - 1, present, anomaly, anomaly**2, strict=True
-        ):
+        for day, here, value, square in zip(day_of_year(times) - 1, present, anomaly, anomaly**2, strict=True):
             count[day] += here
             first[day] += value
             second[day] += square
@@ -170,9 +153,7 @@ def _chunks(field: xr.DataArray) -> Iterator[tuple[Times, Float[np.ndarray, "tim
     """Reads consecutive times, in whole stored chunks where they fit `CHUNK_BYTES`."""
     num_times = field.sizes["time"]
     length = int(max(CHUNK_BYTES * num_times // max(field.nbytes, 1), 1))
-    stored = int(
-        max(field.chunksizes.get("time", (field.encoding.get("preferred_chunks", {}).get("time", 1),)))
-    )
+    stored = int(max(field.chunksizes.get("time", (field.encoding.get("preferred_chunks", {}).get("time", 1),))))
     length -= length % stored if stored < length else 0
     for first in range(0, num_times, length):
         some = field.isel(time=slice(first, first + length))

@@ -57,9 +57,7 @@ def match_truth(forecast: xr.Dataset, truth: xr.Dataset) -> Match:
     _require(truth, "truth", ("time", "latitude", "longitude"))
     grid, truth_grid = grid_of(forecast), grid_of(truth)
     if not grid.matches(truth_grid):
-        raise ValueError(
-            f"The forecast's grid is {grid}, the truth's is {truth_grid}. Regrid one of them first."
-        )
+        raise ValueError(f"The forecast's grid is {grid}, the truth's is {truth_grid}. Regrid one of them first.")
     starts = forecast["time"].values.astype("datetime64[ns]")
     lead_times = forecast["prediction_timedelta"].values.astype("timedelta64[ns]")
     return Match(
@@ -102,9 +100,7 @@ def common_channels(first: xr.Dataset, second: xr.Dataset) -> tuple[Channel, ...
     for name in {channel.variable for channel in shared}:
         units = [ds[name].attrs.get("units") for ds in (first, second)]
         if None not in units and units[0] != units[1]:
-            raise ValueError(
-                f"The units of '{name}' differ: '{units[0]}' and '{units[1]}'. Convert one of them."
-            )
+            raise ValueError(f"The units of '{name}' differ: '{units[0]}' and '{units[1]}'. Convert one of them.")
     order = list(VARIABLES)
     return tuple(sorted(shared, key=lambda channel: (order.index(channel.variable), channel.level or 0)))
 

@@ -63,12 +63,8 @@ METRICS = {
     for metric in (
         Metric("fair_crps", "fair CRPS (M(M-1) in the spread term)", _PAIRS, _fair_crps),
         Metric("crps", "ordinary CRPS (M^2 in the spread term)", _PAIRS, _crps),
-        Metric(
-            "rmse", "RMSE of the ensemble mean", ("squared_error",), lambda m, _: np.sqrt(m["squared_error"])
-        ),
-        Metric(
-            "debiased_mse", "ensemble-mean MSE minus variance / M", _SPREAD, _debiased_mse, "field squared"
-        ),
+        Metric("rmse", "RMSE of the ensemble mean", ("squared_error",), lambda m, _: np.sqrt(m["squared_error"])),
+        Metric("debiased_mse", "ensemble-mean MSE minus variance / M", _SPREAD, _debiased_mse, "field squared"),
         Metric(
             "mae",
             "mean absolute error of the ensemble mean",
@@ -76,13 +72,9 @@ METRICS = {
             lambda m, _: m["absolute_error"],
         ),
         Metric("bias", "mean of forecast minus truth", ("error",), lambda m, _: m["error"]),
-        Metric(
-            "spread", "root of the mean ensemble variance", ("variance",), lambda m, _: np.sqrt(m["variance"])
-        ),
+        Metric("spread", "root of the mean ensemble variance", ("variance",), lambda m, _: np.sqrt(m["variance"])),
         Metric("spread_skill", "sqrt((M+1)/M) spread / RMSE", _SPREAD, _spread_skill, "1"),
-        Metric(
-            "debiased_spread_skill", "spread / root of debiased MSE", _SPREAD, _debiased_spread_skill, "1"
-        ),
+        Metric("debiased_spread_skill", "spread / root of debiased MSE", _SPREAD, _debiased_spread_skill, "1"),
         Metric(
             "acc",
             "anomaly correlation of the ensemble mean, mean over starts",

@@ -66,10 +66,7 @@ def score_starts(
     compared = climatology if any(statistic.needs_climatology for statistic in chosen) else None
     leads = lead_blocks(forecast, match)
     for start in range(len(match.starts)):
-        cases = (
-            (block, _read_case(forecast, truth, match, block, compared))
-            for block in _blocks(match, start, leads)
-        )
+        cases = ((block, _read_case(forecast, truth, match, block, compared)) for block in _blocks(match, start, leads))
         fields = ((block, {s.name: s.field(case) for s in chosen}, case.weight) for block, case in cases)
         yield _collect(match, start, fields)
 
@@ -87,9 +84,7 @@ def score_climatology(climatology: Climatology, forecast: xr.Dataset, truth: xr.
     match = match_truth(forecast, truth)
     channels = set(common_channels(climatology.means, truth)) & set(match.channels)
     if not channels:
-        raise ValueError(
-            f"The climatology has none of {', '.join(channel.name for channel in match.channels)}."
-        )
+        raise ValueError(f"The climatology has none of {', '.join(channel.name for channel in match.channels)}.")
     kept = tuple(channel for channel in match.channels if channel in channels)
     match = replace(match, channels=kept, members=math.inf)
     leads = lead_blocks(forecast, match)
@@ -132,9 +127,7 @@ def _collect(match: Match, start: int, parts: Iterable[tuple[Block, Fields, Tens
     for block, fields, weight in parts:
         total[block.rows, block.leads] = weight.sum((-2, -1)).T.numpy()
         for name, field in fields.items():
-            sums.setdefault(name, np.zeros(shape))[block.rows, block.leads] = area_sum(
-                field, weight
-            ).T.numpy()
+            sums.setdefault(name, np.zeros(shape))[block.rows, block.leads] = area_sum(field, weight).T.numpy()
     return Accumulator(
         sums=sums,
         weight=total,
@@ -220,9 +213,7 @@ def _require_same_mask(
     start = match.starts[block.start]
     if (hidden := missing.flatten(1).all(1)).any():
         times = start + match.lead_times[block.leads][hidden.numpy()]
-        raise ValueError(
-            f"The truth of '{block.variable}' is NaN everywhere at {describe(times)}. Repair it first."
-        )
+        raise ValueError(f"The truth of '{block.variable}' is NaN everywhere at {describe(times)}. Repair it first.")
     wrong = torch.isfinite(members) == missing
     if not wrong.any():
         return

@@ -153,29 +153,21 @@ STATISTICS = {
 }
 
 
-def select_statistics(
-    names: Sequence[str] | None, *, members: int | float, climatology: bool
-) -> tuple[Statistic, ...]:
+def select_statistics(names: Sequence[str] | None, *, members: int | float, climatology: bool) -> tuple[Statistic, ...]:
     """Returns the named statistics, or without names all that so many members and a climatology allow.
 
     Raises:
         ValueError: a name is unknown, or the statistic needs more members or a climatology.
     """
     if names is None:
-        able = [
-            s
-            for s in STATISTICS.values()
-            if members >= s.min_members and (climatology or not s.needs_climatology)
-        ]
+        able = [s for s in STATISTICS.values() if members >= s.min_members and (climatology or not s.needs_climatology)]
         return tuple(able)
     if unknown := [name for name in names if name not in STATISTICS]:
         raise ValueError(f"Unknown statistics {unknown}. Known statistics: {', '.join(STATISTICS)}.")
     chosen = tuple(STATISTICS[name] for name in names)
     for statistic in chosen:
         if members < statistic.min_members:
-            raise ValueError(
-                f"'{statistic.name}' needs {statistic.min_members} members, the forecast has {members:g}."
-            )
+            raise ValueError(f"'{statistic.name}' needs {statistic.min_members} members, the forecast has {members:g}.")
         if statistic.needs_climatology and not climatology:
             raise ValueError(f"'{statistic.name}' needs a climatology: pass score(..., climatology=...).")
     return chosen

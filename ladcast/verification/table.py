@@ -36,9 +36,7 @@ def format_table(
         raise ValueError("There are no scores to print: expected at least one system.")
     _require_same_starts(scores)
     leads = [
-        days
-        for days in leads_days
-        if any(_lead(days) in ds["prediction_timedelta"].values for ds in scores.values())
+        days for days in leads_days if any(_lead(days) in ds["prediction_timedelta"].values for ds in scores.values())
     ]
     channels = [name for name in headline if any(name in ds["channel"].values for ds in scores.values())]
     lines = [_describe_starts(scores)]
@@ -46,9 +44,7 @@ def format_table(
         rows = list(_rows(scores, channels, leads, metrics=metrics, with_units=with_units))
         if rows:
             lines += ["", title, _row("", "", "system", [f"{days:g} d" for days in leads]), *rows]
-    left_out = [name for name in headline if name not in channels] + [
-        f"{d:g} d" for d in leads_days if d not in leads
-    ]
+    left_out = [name for name in headline if name not in channels] + [f"{d:g} d" for d in leads_days if d not in leads]
     return "\n".join([*lines, *([f"\nNot scored: {', '.join(left_out)}"] if left_out else [])])
 
 
@@ -67,9 +63,7 @@ def _rows(
             if metric is None or channel not in ds["channel"].values:
                 continue
             units = str(ds["channel_units"].sel(channel=channel).item()) if with_units else ""
-            yield _row(
-                label, units if label else "", system, [_number(ds[metric], channel, days) for days in leads]
-            )
+            yield _row(label, units if label else "", system, [_number(ds[metric], channel, days) for days in leads])
             label = ""
 
 

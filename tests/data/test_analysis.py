@@ -34,9 +34,7 @@ def test_another_grid_is_regridded(world, state, channels, grid):
 
 
 def test_an_unknown_time_lists_the_nearest(world, channels, grid):
-    with pytest.raises(
-        ValueError, match=r"time 2020-01-01T07, got 5 times.*nearest: 2020-01-01T00, 2020-01-01T06, "
-    ):
+    with pytest.raises(ValueError, match=r"time 2020-01-01T07, got 5 times.*nearest: 2020-01-01T00, 2020-01-01T06, "):
         read_analysis(world, parse_time("2020-01-01T07"), channels, grid)
 
 

@@ -18,9 +18,7 @@ ECMWF = {
 
 @pytest.mark.parametrize("level", ["pressure_level", "isobaricInhPa", "plev"])
 def test_short_names_become_ours(world, level):
-    theirs = world.rename(
-        ECMWF | {"level": level, "latitude": "lat", "longitude": "lon", "time": "valid_time"}
-    )
+    theirs = world.rename(ECMWF | {"level": level, "latitude": "lat", "longitude": "lon", "time": "valid_time"})
     xr.testing.assert_identical(canonical_names(theirs), world)
 
 

@@ -31,9 +31,7 @@ def test_land_becomes_the_fill_and_nothing_else_does(state, channels, normalizer
     sst = normalizer(state)[:, channels.sst_index]
     ocean = ocean_mask(state, channels)
     assert (sst[:, ~ocean] == -2).all()
-    expected = (state[:, channels.sst_index] - normalizer.mean[channels.sst_index]) / normalizer.std[
-        channels.sst_index
-    ]
+    expected = (state[:, channels.sst_index] - normalizer.mean[channels.sst_index]) / normalizer.std[channels.sst_index]
     torch.testing.assert_close(sst[:, ocean], expected[:, ocean], rtol=0, atol=0)
 
 

@@ -63,9 +63,7 @@ def test_it_commutes_with_turns_by_whole_target_cells(noise):
     source, target = Grid.parse("60x31"), Grid.parse("12x7")
     field = noise(source.shape)
     turned = regrid(np.roll(field, 5, axis=-1), source, target)
-    np.testing.assert_allclose(
-        turned, np.roll(regrid(field, source, target), 1, axis=-1), rtol=1e-12, atol=1e-14
-    )
+    np.testing.assert_allclose(turned, np.roll(regrid(field, source, target), 1, axis=-1), rtol=1e-12, atol=1e-14)
 
 
 def test_it_commutes_with_mirroring_the_hemispheres(noise):

@@ -171,9 +171,7 @@ def test_specific_humidity_in_g_per_kg_is_noticed(world, channels):
 
 def test_nan_is_refused_with_its_share_unless_gaps_are_accepted(world, channels):
     holed = spoiled(world, "temperature", lambda t: t.where((t["level"] != 500) | (t["latitude"] > -50)))
-    with pytest.raises(
-        ValueError, match=r"'temperature' at 500 hPa: expected no NaN, got 22.2% NaN at 2020-01-01T00"
-    ):
+    with pytest.raises(ValueError, match=r"'temperature' at 500 hPa: expected no NaN, got 22.2% NaN at 2020-01-01T00"):
         open_store(holed, channels)
     assert open_store(holed, channels, complete=False).sizes["time"] == 5
 

@@ -14,9 +14,7 @@ from data_pipelines.gcm.manifest import new_manifest, read_manifest, write_manif
 from data_pipelines.simulate import SimulationOptions, simulate
 from ladcast.fields import SST, VARIABLES
 
-TINY = SimulationOptions(
-    days=2, segments=3, spinup_days=1, grid="32x17", truncation=21, block_frames=4, restart_days=1
-)
+TINY = SimulationOptions(days=2, segments=3, spinup_days=1, grid="32x17", truncation=21, block_frames=4, restart_days=1)
 
 
 @pytest.mark.parametrize(
@@ -111,9 +109,7 @@ def test_manifest_describes_a_complete_run(nature: Path) -> None:
     assert manifest["gaps"][0] == ["2001-01-02T18", "2002-01-01T00"]
     stored = xr.open_zarr(nature, chunks=None)["temperature"]
     assert manifest["variables"]["temperature"]["max"] == float(stored.max())
-    assert manifest["variables"]["temperature"]["mean"] == pytest.approx(
-        float(stored.mean("time").mean()), rel=1e-5
-    )
+    assert manifest["variables"]["temperature"]["mean"] == pytest.approx(float(stored.mean("time").mean()), rel=1e-5)
 
 
 @pytest.mark.slow

@@ -15,7 +15,9 @@ from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
 
 CHANNELS = ChannelSet(
-    ("temperature",), ("mean_sea_level_pressure", "sea_surface_temperature", "total_precipitation_6hr"), (500, 850)
+    ("temperature",),
+    ("mean_sea_level_pressure", "sea_surface_temperature", "total_precipitation_6hr"),
+    (500, 850),
 )
 GRID = Grid.parse("16x9-south")
 

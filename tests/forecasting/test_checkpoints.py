@@ -11,7 +11,11 @@ from ladcast.forecasting.forecaster import Forecaster
 def test_a_saved_forecaster_needs_nothing_else(forecaster: Forecaster, analysis: Analysis, tmp_path: Path):
     save_forecaster(forecaster, tmp_path / "model", {"note": "test"})
     first = load_forecaster(tmp_path / "model", "cpu")
-    assert (first.config, first.channels, first.grid) == (forecaster.config, forecaster.channels, forecaster.grid)
+    assert (first.config, first.channels, first.grid) == (
+        forecaster.config,
+        forecaster.channels,
+        forecaster.grid,
+    )
     save_forecaster(first, tmp_path / "again", {})
     second = load_forecaster(tmp_path / "again", "cpu")
     latents = [f.codec.encode(analysis.state[None]) for f in (first, second)]

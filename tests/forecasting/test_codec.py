@@ -7,9 +7,7 @@ from ladcast.forecasting.forecaster import Forecaster
 
 def test_scale_is_invertible_and_has_the_target_spread(generator: torch.Generator):
     raw = torch.randn(500, 2, 4, 4, generator=generator) * torch.tensor([3.0, 0.1])[:, None, None] + 5
-    scale = LatentScale(
-        tuple(raw.mean(dim=(0, 2, 3)).tolist()), tuple(raw.std(dim=(0, 2, 3)).tolist()), target=0.5
-    )
+    scale = LatentScale(tuple(raw.mean(dim=(0, 2, 3)).tolist()), tuple(raw.std(dim=(0, 2, 3)).tolist()), target=0.5)
     scaled = scale.apply(raw)
     torch.testing.assert_close(scaled.std(dim=(0, 2, 3)), torch.tensor([0.5, 0.5]))
     torch.testing.assert_close(scale.invert(scaled), raw)

@@ -23,7 +23,13 @@ def test_noise_depends_on_its_key_alone():
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 4}, {"seed": -3}, {"init_time": np.datetime64("2001-01-01T12", "ns")}, {"member": 8}, {"block": 3}],
+    [
+        {"seed": 4},
+        {"seed": -3},
+        {"init_time": np.datetime64("2001-01-01T12", "ns")},
+        {"member": 8},
+        {"block": 3},
+    ],
 )
 def test_noise_is_independent_for_every_other_key(change: dict[str, object]):
     one, other = member_noise(SHAPE, **KEY).flatten(), member_noise(SHAPE, **(KEY | change)).flatten()

@@ -17,7 +17,11 @@ def options(forecaster: Forecaster) -> EnsembleOptions:
 
 
 def write(
-    path: Path, forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, stop_after: int | None = None
+    path: Path,
+    forecaster: Forecaster,
+    analysis: Analysis,
+    options: EnsembleOptions,
+    stop_after: int | None = None,
 ) -> None:
     """Makes a forecast, or only its first blocks, as a kill would leave it."""
     writer = ForecastWriter(path, forecaster, analysis, options)

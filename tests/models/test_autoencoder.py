@@ -31,9 +31,7 @@ DEEP = dataclasses.replace(
     kernels=((), (), (), (), ()),
     pole_rows=(False, True),
 )
-TWO = dataclasses.replace(
-    SMALL, widths=(8, 16), blocks=(1, 1), kinds=("efficientvit",) * 2, kernels=((), (3, 5))
-)
+TWO = dataclasses.replace(SMALL, widths=(8, 16), blocks=(1, 1), kinds=("efficientvit",) * 2, kernels=((), (3, 5)))
 
 
 @pytest.mark.parametrize(("config", "factor"), [(TWO, 2), (SMALL, 4), (DEEP, 16)])
@@ -57,9 +55,7 @@ def test_turns_with_the_globe_by_whole_latent_cells(generator: torch.Generator) 
 def test_static_fields_may_be_shared_or_batched(generator: torch.Generator) -> None:
     model, scaled = Autoencoder(SMALL), torch.randn(2, 5, 16, 32, generator=generator)
     static = torch.randn(2, 16, 32, generator=generator)
-    torch.testing.assert_close(
-        model.encode(scaled, static), model.encode(scaled, static.expand(2, -1, -1, -1))
-    )
+    torch.testing.assert_close(model.encode(scaled, static), model.encode(scaled, static.expand(2, -1, -1, -1)))
     assert not torch.allclose(model.encode(scaled, static), model.encode(scaled, static + 1))
 
 

@@ -34,9 +34,7 @@ def awake(config: TransformerConfig) -> LatentTransformer:
     return model
 
 
-def inputs(
-    time: int = 4, past: int = 1, size: tuple[int, int] = (4, 6), seconds: int = NEW_YEAR
-) -> tuple[Any, ...]:
+def inputs(time: int = 4, past: int = 1, size: tuple[int, int] = (4, 6), seconds: int = NEW_YEAR) -> tuple[Any, ...]:
     generator = torch.Generator().manual_seed(1)
     noisy = torch.randn(2, 3, time, *size, generator=generator)
     conditioning = torch.randn(2, 3, past, *size, generator=generator)
@@ -113,9 +111,7 @@ def test_datetime64_and_seconds_are_the_same_time() -> None:
     model = awake(SMALL)
     noisy, c_noise, conditioning, seconds = inputs()
     times = seconds.numpy().astype("datetime64[s]")
-    assert torch.equal(
-        model(noisy, c_noise, conditioning, times), model(noisy, c_noise, conditioning, seconds)
-    )
+    assert torch.equal(model(noisy, c_noise, conditioning, times), model(noisy, c_noise, conditioning, seconds))
 
 
 @pytest.mark.parametrize(

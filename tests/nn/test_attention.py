@@ -16,17 +16,13 @@ def test_linear_attention_is_kernel_attention(generator: torch.Generator) -> Non
 
 def test_linear_attention_of_silent_queries_is_zero() -> None:
     query = -torch.ones(1, 1, 4, 6)
-    assert torch.equal(
-        linear_attention(query, torch.ones_like(query), torch.ones_like(query)), torch.zeros_like(query)
-    )
+    assert torch.equal(linear_attention(query, torch.ones_like(query), torch.ones_like(query)), torch.zeros_like(query))
 
 
 def test_attention_averages_values_of_equal_keys(generator: torch.Generator) -> None:
     query, value = torch.randn(2, 1, 2, 5, 8, generator=generator)
     mixed = attend(query, torch.ones_like(query), value, Positions())
-    torch.testing.assert_close(
-        mixed, value.mean(dim=2, keepdim=True).expand_as(value).transpose(1, 2).flatten(2)
-    )
+    torch.testing.assert_close(mixed, value.mean(dim=2, keepdim=True).expand_as(value).transpose(1, 2).flatten(2))
 
 
 def test_a_bias_selects_tokens(generator: torch.Generator) -> None:
@@ -49,6 +45,4 @@ def test_field_attention_turns_with_the_field(kernels: tuple[int, ...]) -> None:
     attention = MultiscaleLinearAttention(18, 8, kernels=kernels)
     field = torch.randn(2, 18, 6, 8)
     assert attention(field).shape == field.shape
-    torch.testing.assert_close(
-        attention(field.roll(3, -1)), attention(field).roll(3, -1), atol=1e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(attention(field.roll(3, -1)), attention(field).roll(3, -1), atol=1e-5, rtol=1e-4)

@@ -34,9 +34,7 @@ def logits(encoding: PositionEncoding, coordinates: torch.Tensor) -> torch.Tenso
 def test_logits_depend_on_differences_alone(name: str) -> None:
     coordinates = torch.rand(5, 3, generator=torch.Generator().manual_seed(0))
     moved = coordinates + torch.tensor([2.0, 0.3, -0.7])
-    torch.testing.assert_close(
-        logits(build(name), moved), logits(build(name), coordinates), atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(logits(build(name), moved), logits(build(name), coordinates), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", sorted(POSITION_ENCODINGS))

@@ -57,9 +57,7 @@ def test_refine_meets_itself_at_the_seam_and_keeps_the_range(grid: str) -> None:
 
 def test_refine_passes_through_the_points() -> None:
     noise = noise_on("72x37")
-    at_points = refine(noise, 180.0).sel(
-        latitude=noise.latitude, longitude=noise.longitude[1:], method="nearest"
-    )
+    at_points = refine(noise, 180.0).sel(latitude=noise.latitude, longitude=noise.longitude[1:], method="nearest")
     np.testing.assert_allclose(at_points, noise[:, 1:], atol=1e-5)
 
 

@@ -24,9 +24,7 @@ def sampled() -> Climatology:
         shape = np.ones((1, 2, 2))
         return xr.DataArray(np.array(values)[:, None, None] * shape, coords, tuple(coords))
 
-    return Climatology(
-        xr.Dataset({"2m_temperature": field([0, 10, 30]), "2m_temperature_std": field([1, 2, 3])})
-    )
+    return Climatology(xr.Dataset({"2m_temperature": field([0, 10, 30]), "2m_temperature_std": field([1, 2, 3])}))
 
 
 def test_fit_equals_selecting_the_window(states: xr.Dataset) -> None:
@@ -42,9 +40,7 @@ def test_fit_equals_selecting_the_window(states: xr.Dataset) -> None:
 
 
 @pytest.mark.parametrize("chunk_bytes", [5_000, 50_000, 10**9])
-def test_chunks_do_not_change_a_bit(
-    states: xr.Dataset, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
-) -> None:
+def test_chunks_do_not_change_a_bit(states: xr.Dataset, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int) -> None:
     expected = fit_climatology(states, days=31, step=60)
     monkeypatch.setattr(climatology_module, "CHUNK_BYTES", chunk_bytes)
     xr.testing.assert_identical(fit_climatology(states.chunk(time=7), days=31, step=60), expected)

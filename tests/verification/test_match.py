@@ -69,9 +69,7 @@ def test_blocks_cover_all_lead_times_once(
     assert all(block.stop - block.start <= max(leads_that_fit, 1) for block in blocks)
 
 
-def test_blocks_hold_whole_chunks(
-    forecast: xr.Dataset, truth: xr.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_hold_whole_chunks(forecast: xr.Dataset, truth: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     one_lead = forecast["temperature"].isel(time=0, prediction_timedelta=0).nbytes
     monkeypatch.setattr(match, "BLOCK_BYTES", 3 * one_lead)
     chunked = forecast.chunk(prediction_timedelta=2)

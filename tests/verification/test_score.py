@@ -94,9 +94,7 @@ def test_persistence_repeats_the_start(forecast: xr.Dataset, truth: xr.Dataset) 
     kept = persistence(truth, forecast)
     assert kept["temperature"].dims == ("time", "prediction_timedelta", "level", "latitude", "longitude")
     for lead in range(4):
-        xr.testing.assert_equal(
-            kept.isel(prediction_timedelta=lead, drop=True), truth.sel(time=forecast["time"])
-        )
+        xr.testing.assert_equal(kept.isel(prediction_timedelta=lead, drop=True), truth.sel(time=forecast["time"]))
     with pytest.raises(ValueError, match="start state lacks 2020-12-30T00"):
         persistence(truth.isel(time=slice(1, None)), forecast)
 
@@ -134,12 +132,8 @@ def test_acc_is_one_for_the_truth_and_nan_without_climatology(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_unexpected_value_in_a_forecast_is_located(
-    forecast: xr.Dataset, truth: xr.Dataset, value: float
-) -> None:
-    forecast["temperature"][
-        {"time": 1, "prediction_timedelta": 2, "number": 3, "level": 1, "latitude": 4}
-    ] = value
+def test_unexpected_value_in_a_forecast_is_located(forecast: xr.Dataset, truth: xr.Dataset, value: float) -> None:
+    forecast["temperature"][{"time": 1, "prediction_timedelta": 2, "number": 3, "level": 1, "latitude": 4}] = value
     with pytest.raises(ValueError, match=r"'temperature' at 850 hPa .*2020-12-30T12, lead 18 h, member 3"):
         score(forecast, truth)
 

@@ -24,9 +24,7 @@ def truth(generator: torch.Generator) -> torch.Tensor:
 def test_fair_crps_equals_golden_numbers(shared: Path) -> None:
     golden = load_file(shared / "golden" / "components.safetensors")
     value = statistics.fair_crps(golden["crps_forecast"], golden["crps_truth"])
-    torch.testing.assert_close(
-        value, golden["crps_fair"], rtol=0, atol=1e-5 * float(golden["crps_fair"].max())
-    )
+    torch.testing.assert_close(value, golden["crps_fair"], rtol=0, atol=1e-5 * float(golden["crps_fair"].max()))
 
 
 def test_member_difference_equals_sum_over_pairs(members: torch.Tensor, truth: torch.Tensor) -> None:
@@ -35,9 +33,7 @@ def test_member_difference_equals_sum_over_pairs(members: torch.Tensor, truth: t
 
 
 @pytest.mark.parametrize(("function", "estimator"), [("fair_crps", "fair"), ("crps", "nrg")])
-def test_crps_equals_scoringrules(
-    members: torch.Tensor, truth: torch.Tensor, function: str, estimator: str
-) -> None:
+def test_crps_equals_scoringrules(members: torch.Tensor, truth: torch.Tensor, function: str, estimator: str) -> None:
     expected = scoringrules.crps_ensemble(truth.numpy(), members.numpy(), m_axis=0, estimator=estimator)
     value = getattr(statistics, function)(members, truth)
     torch.testing.assert_close(value, torch.from_numpy(expected))
@@ -74,18 +70,14 @@ def test_fair_crps_is_the_mean_over_sub_ensembles(members: torch.Tensor, truth: 
     torch.testing.assert_close(torch.stack(halves).mean(0), statistics.fair_crps(members, truth))
 
 
-def test_ordinary_crps_of_one_member_is_its_absolute_error(
-    members: torch.Tensor, truth: torch.Tensor
-) -> None:
+def test_ordinary_crps_of_one_member_is_its_absolute_error(members: torch.Tensor, truth: torch.Tensor) -> None:
     torch.testing.assert_close(statistics.crps(members[:1], truth), (members[0] - truth).abs())
 
 
 def test_single_precision_survives_a_large_offset(members: torch.Tensor, truth: torch.Tensor) -> None:
     shifted, shifted_truth = (members + 5e4).float(), (truth + 5e4).float()
     exact = statistics.fair_crps(shifted.double(), shifted_truth.double())
-    torch.testing.assert_close(
-        statistics.fair_crps(shifted, shifted_truth).double(), exact, rtol=1e-5, atol=1e-6
-    )
+    torch.testing.assert_close(statistics.fair_crps(shifted, shifted_truth).double(), exact, rtol=1e-5, atol=1e-6)
 
 
 def test_gradient_of_fair_crps(members: torch.Tensor, truth: torch.Tensor) -> None:

@@ -67,11 +67,7 @@ def test_difference_is_linear_and_keeps_mass_and_arguments() -> None:
     before = state.log_surface_pressure.copy()
     there = add_difference(state, first, second, scale=0.1)
     np.testing.assert_array_equal(there.log_surface_pressure[0, 0, 0], before[0, 0, 0])
-    np.testing.assert_allclose(
-        there.vorticity - state.vorticity, 0.1 * (first.vorticity - second.vorticity), atol=1e-6
-    )
+    np.testing.assert_allclose(there.vorticity - state.vorticity, 0.1 * (first.vorticity - second.vorticity), atol=1e-6)
     back = add_difference(there, second, first, scale=0.1)
-    np.testing.assert_allclose(
-        back.tracers["specific_humidity"], state.tracers["specific_humidity"], atol=1e-6
-    )
+    np.testing.assert_allclose(back.tracers["specific_humidity"], state.tracers["specific_humidity"], atol=1e-6)
     np.testing.assert_array_equal(state.log_surface_pressure, before)

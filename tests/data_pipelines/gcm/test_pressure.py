@@ -96,9 +96,7 @@ def test_scalar_poles_have_one_value_and_other_rows_stay() -> None:
     field = np.random.default_rng(0).standard_normal((3, 16, 9)).astype(np.float32)
     filled = np.asarray(pressure.fill_scalar_poles(jnp.asarray(field)))
     for row in (0, -1):
-        np.testing.assert_allclose(
-            filled[..., row], np.repeat(field[..., row].mean(-1)[:, None], 16, 1), rtol=1e-5
-        )
+        np.testing.assert_allclose(filled[..., row], np.repeat(field[..., row].mean(-1)[:, None], 16, 1), rtol=1e-5)
     np.testing.assert_array_equal(filled[..., 1:-1], field[..., 1:-1])
 
 

@@ -34,9 +34,7 @@ def frames(land: np.ndarray, members: int = 2) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     names = {name: about.on_levels for name, about in VARIABLES.items()} | {"surface_pressure": False}
     made = {
-        name: rng.standard_normal((BLOCK, members, *((len(LEVELS),) if levels else ()), 8, 5)).astype(
-            np.float32
-        )
+        name: rng.standard_normal((BLOCK, members, *((len(LEVELS),) if levels else ()), 8, 5)).astype(np.float32)
         for name, levels in names.items()
     }
     made[SST][..., land > 0.5] = np.nan
@@ -79,9 +77,7 @@ def test_ranges_of_parts_add_up_to_that_of_the_whole() -> None:
         assert parts.describe()[name] == pytest.approx(number, abs=1e-7)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("temperature", np.nan), ("2m_temperature", np.inf), (SST, np.nan)]
-)
+@pytest.mark.parametrize(("name", "value"), [("temperature", np.nan), ("2m_temperature", np.inf), (SST, np.nan)])
 def test_a_value_that_is_not_finite_is_named_and_nothing_is_written(
     store: Path, land: np.ndarray, name: str, value: float
 ) -> None:

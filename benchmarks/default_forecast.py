@@ -1,0 +1,45 @@
+"""The default forecast (8 members, 10 days, embedded model) beside what its arithmetic costs at best here."""
+
+import time
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import ladcast
+
+
+def best_rate() -> float:
+    """Measures the rate of a large float32 matrix product, in FLOP/s."""
+    side = 2048
+    left, right = torch.randn(side, side), torch.randn(side, side)
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        left @ right
+        times.append(time.perf_counter() - started)
+    return 2 * side**3 / min(times)
+
+
+def main() -> None:
+    model = ladcast.find_model("nature-t31")
+    forecaster = ladcast.load_forecaster(model.path, "cpu")
+    start = ladcast.open_store(model.starts, regular=False)["time"].values[0]
+    analysis = ladcast.read_analysis(model.starts, start, forecaster.channels, forecaster.grid)
+    blocks = 10
+    one = ladcast.EnsembleOptions(members=8, blocks=1, seed=0, sampling=forecaster.config.sampling)
+    with FlopCounterMode(display=False) as counter:
+        list(ladcast.forecast_ensemble(forecaster, analysis, one))
+    options = ladcast.EnsembleOptions(members=8, blocks=blocks, seed=0, sampling=forecaster.config.sampling)
+    started = time.perf_counter()
+    for _, frames in ladcast.forecast_ensemble(forecaster, analysis, options):
+        assert np.isfinite(frames["temperature"].values).all()
+    seconds = time.perf_counter() - started
+    ideal = blocks * counter.get_total_flops() / best_rate()
+    print(f"8 members, 10 days: {seconds:.1f} s with {torch.get_num_threads()} threads, without writing and drawing")
+    print(f"its {blocks * counter.get_total_flops() / 1e12:.2f} TFLOP at this machine's best rate: {ideal:.1f} s")
+    print(f"share of the best rate: {ideal / seconds:.0%}")
+
+
+if __name__ == "__main__":
+    main()
