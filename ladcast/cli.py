@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import App, Parameter
+
+from ladcast.tasks.embedded import DEFAULT_MODEL, find_model
+from ladcast.tasks.request import ForecastRequest
 
 app = App(
     name="ladcast",
@@ -17,64 +20,34 @@ app = App(
 train_app = App(name="train", help="Train a model that a YAML configuration describes.")
 app.command(train_app)
 
+DEFAULT_REQUEST = ForecastRequest()
+DEFAULT_PLACE = "Paris,48.9,2.3"
 Overrides = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)]
 
 
 @app.command
 def forecast(
-    time: str | None = None,
+    request: Annotated[ForecastRequest, Parameter(name="*")] = DEFAULT_REQUEST,
     *,
-    source: Path | None = None,
-    model: str = "nature-t31",
-    output: Path = Path("forecast.zarr"),
-    members: int = 8,
-    days: int = 10,
-    seed: int = 0,
-    steps: int | None = None,
-    fill: Literal["refuse", "mean", "nearest-level"] = "refuse",
-    device: str | None = None,
-    overwrite: bool = False,
-    place: str = "Paris,48.9,2.3",
+    model: str = DEFAULT_MODEL,
+    place: str = DEFAULT_PLACE,
 ) -> None:
-    """Make an ensemble forecast; with the embedded model also score and draw it.
+    """Make an ensemble forecast and draw it; one from the model's own start states is also scored.
 
     Args:
-        time: initial time in UTC such as 2011-10-11T00; by default the first that the source holds.
-        source: analysis to start from (Zarr or netCDF, any regular grid); by default the model's own start states.
+        request: what to forecast, from what, and where to write it.
         model: name of an embedded model, or a checkpoint folder.
-        output: Zarr store to write.
-        members: ensemble members.
-        days: longest lead time.
-        seed: seed of the noise; a member depends on it, the initial time and its number alone.
-        steps: sampler steps; by default the model's own.
-        fill: what to do with channels that the source lacks: refuse, or take their mean or the nearest level.
-        device: cpu or cuda; a GPU where there is one.
-        overwrite: replace an existing output.
         place: place of the plume, as Name,latitude,longitude.
     """
-    from ladcast.tasks.embedded import find_model
-    from ladcast.tasks.forecast import ForecastRequest
     from ladcast.tasks.forecast import forecast as make_forecast
 
-    request = ForecastRequest(
-        output=output,
-        time=time,
-        source=source,
-        members=members,
-        days=days,
-        seed=seed,
-        steps=steps,
-        fill=fill,
-        device=device,
-        overwrite=overwrite,
-    )
     folder = find_model(model)
     print(f"forecast {make_forecast(request, folder)}")
-    truth = folder.truth if source is None else None
+    truth = folder.truth if request.source is None else None
     if truth is not None:
-        score(output, truth=truth, climatology=folder.climatology)
-    if members > 1:
-        plot(output, truth=truth, place=place, lead_days=min(5, days))
+        score(request.output, truth=truth, climatology=folder.climatology)
+    if request.members > 1:
+        plot(request.output, truth=truth, place=place, lead_days=min(5, request.days))
 
 
 @app.command
@@ -100,7 +73,7 @@ def plot(
     *,
     truth: Path | None = None,
     output: Path | None = None,
-    place: str = "Paris,48.9,2.3",
+    place: str = DEFAULT_PLACE,
     lead_days: int = 5,
 ) -> None:
     """Draw one page: ensemble mean and spread on maps, and the plume of one place.
@@ -119,7 +92,7 @@ def plot(
 
 
 @app.command
-def show(path: str = "nature-t31") -> None:
+def show(path: str = DEFAULT_MODEL) -> None:
     """Describe a model or a forecast store.
 
     Args:

@@ -95,6 +95,12 @@ def test_other_orders_of_the_same_analysis_give_the_same_forecast(change, source
     xr.testing.assert_equal(one, other)
 
 
+def test_overwriting_with_a_wrong_request_loses_nothing(tmp_path: Path):
+    (tmp_path / "fc.zarr").mkdir()
+    fail("forecast", "1812-01-01T00", "--overwrite", "--output", str(tmp_path / "fc.zarr"))
+    assert (tmp_path / "fc.zarr").is_dir()
+
+
 def test_an_unknown_time_lists_those_there_are(tmp_path: Path):
     message = fail("forecast", "1812-01-01T00", "--output", str(tmp_path / "fc.zarr"))
     assert "1812-01-01T00" in message

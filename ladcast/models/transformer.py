@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from ladcast.nn.block import DualStreamBlock, Modulation, RefinerBlock, SingleStreamBlock, modulated_norm
@@ -26,7 +27,7 @@ from ladcast.nn.position import (
     evenly_spaced_radians,
     token_coordinates,
 )
-from ladcast.times import Times, day_progress, to_epoch_seconds, year_progress
+from ladcast.times import day_progress, to_epoch_seconds, year_progress
 from ladcast.types import LatentSequence
 
 
@@ -109,7 +110,7 @@ class LatentTransformer(nn.Module):
         noisy: LatentSequence,
         c_noise: Float[Tensor, " batch"],
         conditioning: Float[Tensor, "batch latent past y x"],
-        init_time: Int[Tensor, " batch"] | Times,
+        init_time: Int[Tensor, " batch"] | Shaped[np.ndarray, " batch"],
     ) -> LatentSequence:
         """Computes the raw output for noisy frames at lead 1, 2, ... steps.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +11,10 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
+from ladcast.data.reading import select_period
 from ladcast.data.store import open_store
 from ladcast.fields import ChannelSet, read_channels
 from ladcast.grid import Grid
-from ladcast.times import parse_time
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,7 @@ class Period:
 
     def select(self, ds: xr.Dataset) -> xr.Dataset:
         """Returns the frames within the period; raises ValueError where there are none."""
-        times = ds["time"].values
-        kept = np.flatnonzero((times >= parse_time(self.start)) & (times <= parse_time(self.end)))
-        if kept.size == 0:
-            raise ValueError(f"No frames from {self.start} to {self.end}: the store has {times[0]} to {times[-1]}.")
-        return ds.isel(time=kept)
+        return select_period(ds, self.start, self.end)
 
 
 @dataclass(frozen=True)
@@ -40,12 +35,13 @@ class StoreOptions:
 
     path: Path
     grid: str
-    channels: str = "era5"
+    channels: Path | None = None
+    """YAML file of a channel set; by default the standard one."""
     static: tuple[str, ...] = ("land_sea_mask", "geopotential_at_surface")
 
     def channel_set(self) -> ChannelSet:
         """Returns the channels."""
-        return read_channels(self.channels)
+        return read_channels(self.channels or "era5")
 
     def open(self) -> xr.Dataset:
         """Opens and checks the store."""
@@ -103,8 +99,3 @@ class Frames:
 
     past: int = 1
     future: int = 4
-
-
-def first_and_last(values: Sequence[float]) -> tuple[float, float]:
-    """Returns both ends of a coordinate."""
-    return values[0], values[-1]

@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
-
-import xarray as xr
 
 from ladcast.data.analysis import Analysis, read_analysis
 from ladcast.data.store import read_times
 from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.forecasting.ensemble import EnsembleOptions, Position, forecast_ensemble
+from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.writer import ForecastWriter, remove_forecast
 from ladcast.tasks.embedded import ModelFolder
 from ladcast.tasks.report import track
+from ladcast.tasks.request import ForecastRequest
 from ladcast.times import DAY, STEP, parse_time
-
-
-@dataclass(frozen=True)
-class ForecastRequest:
-    """Says what to forecast, from what, and where to write it."""
-
-    output: Path
-    time: str | None = None
-    source: Path | None = None
-    members: int = 8
-    days: int = 10
-    seed: int = 0
-    steps: int | None = None
-    fill: Literal["refuse", "mean", "nearest-level"] = "refuse"
-    device: str | None = None
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        if self.members < 1 or self.days < 1:
-            raise ValueError(f"Expected at least 1 member and 1 day, got {self.members} and {self.days}.")
 
 
 def forecast(request: ForecastRequest, model: ModelFolder) -> Path:
@@ -47,16 +24,16 @@ def forecast(request: ForecastRequest, model: ModelFolder) -> Path:
         ValueError: the analysis does not serve the model.
         FileExistsError: the output exists, or an unfinished other forecast does.
     """
-    if request.overwrite:
-        remove_forecast(request.output)
     forecaster = load_forecaster(model.path, request.device)
     analysis = find_analysis(request, model, forecaster)
     options = ensemble_options(request, forecaster)
+    if request.overwrite:  # only now, when nothing in the request can fail any more
+        remove_forecast(request.output)
     writer = ForecastWriter(request.output, forecaster, analysis, options)
     position = writer.start()
     remaining = options.batches * options.blocks - position.batch * options.blocks - position.block
     frames = forecast_ensemble(forecaster, analysis, options, position)
-    for following, block in _shown(frames, remaining, options):
+    for following, block in track(frames, remaining, f"{options.members} members, {options.blocks} blocks"):
         writer.append(block, following)
     return writer.finish()
 
@@ -84,10 +61,3 @@ def ensemble_options(request: ForecastRequest, forecaster: Forecaster) -> Ensemb
         sampling = replace(sampling, steps=request.steps)
     blocks = -(-request.days * DAY // (forecaster.config.future_frames * STEP))
     return EnsembleOptions(request.members, int(blocks), request.seed, sampling)
-
-
-def _shown(
-    frames: Iterator[tuple[Position, xr.Dataset]], remaining: int, options: EnsembleOptions
-) -> Iterator[tuple[Position, xr.Dataset]]:
-    label = f"{options.members} members, {options.blocks} blocks of a day"
-    return track(frames, remaining, label)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from ladcast.data.reading import prefetch
 SampleBatch = tuple[Tensor, ...]
 
 
+@runtime_checkable
 class BatchSource(Protocol):
     """A dataset that gathers whole batches."""
 

@@ -79,16 +79,11 @@ def fit(
         norm = descend(value, model, optimizer, options, step=step)
         average.update(model.state_dict())
         done = step + 1
-        last = done == options.steps
-        logs, saves = last or done % options.log_every == 0, last or done % options.checkpoint_every == 0
-        if logs or saves:  # a look at the numbers makes a GPU wait, so not at every step
-            numbers = {
-                "loss": _finite("loss", value, done),
-                "gradient_norm": _finite("gradient norm", norm, done),
-            }
-        if logs:
-            log(done, {**numbers, "steps_per_s": (done - first) / (time.monotonic() - started)})
-        if saves:
+        if _due(done, options.log_every, options.steps):
+            speed = (done - first) / (time.monotonic() - started)
+            log(done, {**_finite(done, loss=value, gradient_norm=norm), "steps_per_s": speed})
+        if _due(done, options.checkpoint_every, options.steps):
+            _finite(done, loss=value, gradient_norm=norm)
             save(folder, model, optimizer, average, step=done)
             if validate is not None:
                 with averaged(model, average):
@@ -149,11 +144,16 @@ def averaged(model: nn.Module, average: WeightAverage) -> Iterator[None]:
         model.train(training)
 
 
-def _finite(name: str, value: Tensor, step: int) -> float:
-    number = value.item()
-    if not math.isfinite(number):
-        raise FloatingPointError(
-            f"The {name} is {number} at step {step}. The last checkpoint is whole: resume from it with "
-            f"a lower 'learning_rate' or 'max_gradient_norm'."
-        )
-    return number
+def _due(done: int, every: int, steps: int) -> bool:
+    return done % every == 0 or done == steps
+
+
+def _finite(step: int, **values: Tensor) -> dict[str, float]:
+    numbers = {name: value.item() for name, value in values.items()}
+    for name, number in numbers.items():
+        if not math.isfinite(number):
+            raise FloatingPointError(
+                f"The {name.replace('_', ' ')} is {number} at step {step}. The last checkpoint is whole: resume from "
+                f"it with a lower 'learning_rate' or 'max_gradient_norm'."
+            )
+    return numbers

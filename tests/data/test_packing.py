@@ -41,8 +41,8 @@ def test_unpack_writes_units_and_standard_names(state, channels, grid, world):
 
 
 def test_unpack_refuses_another_shape(state, channels, grid, world):
-    with pytest.raises(ValueError, match=r"\(time, channel, lat, lon\) = \(2, 12, 9, 16\), got \(5, 12, 9, 16\)"):
-        unpack(state, channels, grid, world["time"].values[:2])
+    with pytest.raises(ValueError, match=r"\(time, channel, lat, lon\) = \(5, 12, 9, 16\), got \(5, 3, 9, 16\)"):
+        unpack(state[:, :3], channels, grid, world["time"].values)
 
 
 def test_real_fields_survive(shared):

@@ -66,7 +66,7 @@ def test_layout_is_that_of_weatherbench(store: Path) -> None:
         assert found[name].attrs["units"] == about.units
     array = zarr.open_group(store)["temperature"]
     assert isinstance(array, zarr.Array)
-    assert array.chunks == (1, 2, 8, 5)
+    assert array.chunks == (4, 2, 8, 5)
     assert array.shards == (BLOCK, 2, 8, 5)
 
 

@@ -1,0 +1,40 @@
+"""What a forecast is asked for; imported by the command line, so it imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ForecastRequest:
+    """Says what to forecast, from what, and where to write it.
+
+    Attributes:
+        time: initial time in UTC such as 2011-10-11T00; by default the first that the source holds.
+        source: analysis to start from (Zarr or netCDF, any regular grid); by default the model's own start states.
+        output: Zarr store to write.
+        members: ensemble members.
+        days: longest lead time.
+        seed: seed of the noise; a member depends on it, the initial time and its number alone.
+        steps: sampler steps; by default the model's own.
+        fill: what to do with channels that the source lacks: refuse, or take their mean or the nearest level.
+        device: cpu or cuda; a GPU where there is one.
+        overwrite: replace an existing output.
+    """
+
+    time: str | None = None
+    source: Path | None = None
+    output: Path = Path("forecast.zarr")
+    members: int = 8
+    days: int = 10
+    seed: int = 0
+    steps: int | None = None
+    fill: Literal["refuse", "mean", "nearest-level"] = "refuse"
+    device: str | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.members < 1 or self.days < 1:
+            raise ValueError(f"Expected at least 1 member and 1 day, got {self.members} and {self.days}.")

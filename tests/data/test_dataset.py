@@ -1,0 +1,98 @@
+"""The training data: normalised in half precision, and windows that no gap breaks."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from ladcast.data.dataset import LatentDataset, StateDataset, load_scaled
+from ladcast.data.normalization import Normalizer
+from ladcast.data.packing import pack
+from ladcast.data.reading import FRAMES_PER_BLOCK
+from ladcast.fields import ChannelSet
+from ladcast.grid import Grid
+from ladcast.times import STEP
+
+
+@pytest.fixture
+def long_world(make, grid: Grid) -> xr.Dataset:
+    """More frames than two blocks hold."""
+    return make(grid, 2 * FRAMES_PER_BLOCK + 3)
+
+
+@pytest.fixture
+def normalizer(long_world: xr.Dataset, channels: ChannelSet) -> Normalizer:
+    state = pack(long_world, channels).numpy()
+    mean, std = (torch.from_numpy(f(state, axis=(0, 2, 3))) for f in (np.nanmean, np.nanstd))
+    return Normalizer(channels, mean, std)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 5, 1000])
+@pytest.mark.parametrize("threads", [1, 4])
+def test_loaded_frames_are_the_normalised_ones_in_half_precision(
+    long_world, channels, normalizer, stride: int, threads: int
+):
+    loaded = load_scaled(long_world, channels, normalizer, stride=stride, threads=threads)
+    assert loaded.dtype == torch.float16
+    assert torch.equal(loaded, normalizer(pack(long_world, channels)[::stride]).half())
+
+
+def test_progress_counts_to_the_end(long_world, channels, normalizer):
+    counts = []
+    load_scaled(long_world, channels, normalizer, progress=lambda *count: counts.append(count))
+    assert counts == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_frame_that_cannot_be_read_stops_the_loading(long_world, channels, normalizer):
+    holed = long_world.assign(temperature=long_world["temperature"].where(long_world["time"] != long_world["time"][50]))
+    with pytest.raises(ValueError, match="no NaN in the state, which fails in the channels: t300, t500, t850"):
+        load_scaled(holed, channels, normalizer)
+
+
+def test_states_are_served_as_they_are_kept(generator: torch.Generator):
+    scaled = torch.randn(7, 3, 4, 5, generator=generator).half()
+    data = StateDataset(scaled)
+    assert len(data) == 7
+    (batch,) = data.batch(np.array([4, 0, 4]))
+    assert batch.dtype == torch.float16
+    assert torch.equal(batch, scaled[[4, 0, 4]])
+
+
+def latents_that_tell_their_time(kept: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+    """Returns latents whose value is their step since the first, and their times."""
+    numbers = torch.from_numpy(kept).double()
+    latents = numbers[:, None, None, None].expand(-1, 2, 3, 4) + torch.tensor([0.0, 0.5])[:, None, None]
+    return latents, np.datetime64("2020-02-27", "ns") + kept * STEP
+
+
+@pytest.mark.parametrize(("past", "future"), [(1, 1), (1, 4), (2, 3), (3, 1)])
+def test_windows_never_straddle_a_gap(past: int, future: int):
+    random = np.random.default_rng(past + future)
+    kept = np.sort(random.choice(200, size=170, replace=False))
+    latents, times = latents_that_tell_their_time(kept)
+    data = LatentDataset(latents, times, past=past, future=future)
+    before, after, init_time = data.batch(np.arange(len(data)))
+    assert before.shape == (len(data), 2, past, 3, 4)
+    assert after.shape == (len(data), 2, future, 3, 4)
+    steps = torch.cat([before, after], dim=2).diff(dim=2)
+    assert torch.equal(steps, torch.ones_like(steps))
+    possible = [n for n in kept if set(range(n, n + past + future)) <= set(kept)]
+    assert before[:, 0, 0, 0, 0].tolist() == possible
+    hours = np.datetime64("2020-02-27", "s").astype(int) + before[:, 0, -1, 0, 0].long() * 6 * 3600
+    assert torch.equal(init_time, hours)
+
+
+def test_channels_stay_apart_from_times():
+    latents, times = latents_that_tell_their_time(np.arange(9))
+    past, future, _ = LatentDataset(latents, times, past=2, future=3).batch(np.array([4]))
+    assert past[0, :, :, 0, 0].tolist() == [[4, 5], [4.5, 5.5]]
+    assert future[0, :, :, 0, 0].tolist() == [[6, 7, 8], [6.5, 7.5, 8.5]]
+
+
+@pytest.mark.parametrize("kept", [np.arange(4), np.arange(0, 40, 2)])
+def test_a_stretch_without_a_window_is_refused(kept: np.ndarray):
+    latents, times = latents_that_tell_their_time(kept)
+    with pytest.raises(
+        ValueError, match=rf"runs of 5 consecutive .* none among {len(kept)} times.*`ladcast-data encode`"
+    ):
+        LatentDataset(latents, times, past=1, future=4)

@@ -1,0 +1,34 @@
+"""The climatology stage: the fit of the training years, as a file that the scorer reads."""
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from data_pipelines.climatology import climatology
+from ladcast.verification.climatology import Climatology, fit_climatology
+
+
+def test_the_file_holds_the_fit_of_the_period(store: Path, channel_file: Path, world: xr.Dataset, tmp_path: Path):
+    path = climatology(
+        store,
+        tmp_path / "climatology.nc",
+        channels=str(channel_file),
+        grid="16x9-south",
+        end="2020-01-20",
+        window_days=365,
+        step_days=61,
+    )
+    written = xr.load_dataset(path)
+    kept = world.drop_vars("land_sea_mask").sel(time=slice(None, "2020-01-20T00")).isel(latitude=slice(1, None))
+    expected = fit_climatology(kept, days=365, step=61)
+    assert set(written.data_vars) == set(expected.data_vars)
+    for name in expected.data_vars:
+        np.testing.assert_allclose(written[name], expected[name].transpose(*written[name].dims), rtol=2**-8)
+    assert written.attrs["source"] == "random numbers"
+    assert set(Climatology(written).means) == {
+        "geopotential",
+        "temperature",
+        "2m_temperature",
+        "sea_surface_temperature",
+    }

@@ -1,0 +1,117 @@
+"""The preconditioned denoiser: its limits, its scales, and the loss of denoisers that are known."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ladcast.diffusion.denoiser import Condition, Denoiser, denoising_loss, training_noise_like
+
+SHAPE = (6, 3, 2, 4, 5)
+CONDITION = Condition(torch.zeros(6, 3, 1, 4, 5), torch.arange(6))
+
+
+class Constant(nn.Module):
+    """A network that returns one value and keeps what it is called with."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, noisy: Tensor, c_noise: Tensor, past: Tensor, init_time: Tensor) -> Tensor:
+        self.seen = noisy, c_noise, past, init_time
+        return torch.full_like(noisy, self.value)
+
+
+def gaussian(scale: float, generator: torch.Generator, shape: tuple[int, ...] = SHAPE) -> Tensor:
+    return scale * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.0])
+def test_without_noise_the_input_returns_whatever_the_network_says(value: float, generator):
+    noisy = gaussian(1, generator)
+    output = Denoiser(Constant(value))(noisy, torch.full((6,), 1e-6), CONDITION)
+    torch.testing.assert_close(output, noisy, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("sigma_data", [0.5, 2.0])
+def test_in_pure_noise_only_the_network_counts(sigma_data: float, generator):
+    sigma = 1e6
+    output = Denoiser(Constant(3.0), sigma_data)(gaussian(sigma, generator), torch.full((6,), sigma), CONDITION)
+    torch.testing.assert_close(output, torch.full_like(output, 3 * sigma_data), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.5, 40.0])
+def test_the_network_sees_unit_variance_and_a_quarter_of_ln_sigma(sigma: float, generator):
+    shape = (6, 30, 20, 4, 5)
+    network = Constant(0.0)
+    noisy = gaussian(0.5, generator, shape) + sigma * gaussian(1, generator, shape)
+    condition = Condition(gaussian(1, generator).float()[:, :, :1], torch.arange(6))
+    Denoiser(network)(noisy, torch.full((6,), sigma), condition)
+    seen, c_noise, past, init_time = network.seen
+    assert seen.std().item() == pytest.approx(1, abs=0.02)
+    torch.testing.assert_close(c_noise, torch.full((6,), sigma).log() / 4)
+    assert past is condition.past
+    assert init_time is condition.init_time
+
+
+def test_the_state_stays_in_double_precision_around_a_network_in_single(generator):
+    network = Constant(0.0)
+    output = Denoiser(network)(gaussian(1, generator), torch.ones(6, dtype=torch.float64), CONDITION)
+    assert output.dtype == torch.float64
+    assert {tensor.dtype for tensor in network.seen[:3]} == {torch.float32}
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.5, 30.0])
+@pytest.mark.parametrize("sigma_data", [0.5, 1.5])
+def test_a_network_of_zero_is_the_ideal_denoiser_of_gaussian_data_with_loss_one(sigma, sigma_data, generator):
+    """E[x | noisy] is then c_skip noisy, its error sigma^2 sigma_data^2 / (sigma^2 + sigma_data^2) = 1 / lambda."""
+    shape = (50, 200, 2, 4, 5)
+    clean, noise = gaussian(sigma_data, generator, shape).float(), gaussian(1, generator, shape).float()
+    condition = Condition(torch.zeros(50, 200, 1, 4, 5), torch.arange(50))
+
+    def loss_of(value: float) -> float:
+        denoiser = Denoiser(Constant(value), sigma_data)
+        sigmas = torch.full((50,), sigma)
+        loss = denoising_loss(denoiser, clean, condition, sigma=sigmas, noise=noise, row_weight=torch.ones(4))
+        return loss.item()
+
+    assert loss_of(0.0) == pytest.approx(1, abs=0.01)
+    assert loss_of(0.3) == pytest.approx(1 + 0.3**2, abs=0.01)
+
+
+def test_a_perfect_denoiser_has_no_loss(generator):
+    clean, noise = gaussian(0.5, generator), gaussian(1, generator)
+    sigma = torch.tensor([0.1, 0.2, 0.5, 1.0, 5.0, 20.0], dtype=torch.float64)
+
+    class Perfect(nn.Module):
+        """Returns the F that makes D the clean latents: (clean - c_skip noisy) / c_out."""
+
+        def forward(self, scaled: Tensor, *_: Tensor) -> Tensor:
+            total = (sigma**2 + 0.25).reshape(-1, 1, 1, 1, 1)
+            c_out = 0.5 * sigma.reshape(-1, 1, 1, 1, 1) / total.sqrt()
+            return (clean - 0.25 / total * scaled * total.sqrt()) / c_out
+
+    condition = Condition(torch.zeros(6, 3, 1, 4, 5, dtype=torch.float64), torch.arange(6))
+    weight = torch.ones(4, dtype=torch.float64)
+    loss = denoising_loss(Denoiser(Perfect()), clean, condition, sigma=sigma, noise=noise, row_weight=weight)
+    assert loss.item() < 1e-12
+
+
+def test_the_loss_is_linear_in_the_row_weights(generator):
+    clean, noise = gaussian(0.5, generator).float(), gaussian(1, generator).float()
+    sigma, rows = torch.rand(6, generator=generator) + 0.1, torch.tensor([0.4, 1.6, 1.4, 0.6])
+
+    def loss(row_weight: Tensor) -> Tensor:
+        denoiser = Denoiser(Constant(0.2))
+        return denoising_loss(denoiser, clean, CONDITION, sigma=sigma, noise=noise, row_weight=row_weight)
+
+    by_row = torch.stack([loss(row) for row in torch.eye(4)])
+    torch.testing.assert_close(loss(rows), (rows * by_row).sum())
+
+
+def test_training_noise_is_a_function_of_the_generator():
+    clean = torch.zeros(SHAPE, dtype=torch.float64)
+    first, second = (training_noise_like(clean, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert (first.shape, first.dtype) == (clean.shape, clean.dtype)
+    assert torch.equal(first, second)
+    assert first.std().item() == pytest.approx(1, abs=0.1)

@@ -1,0 +1,99 @@
+"""Every configuration in the repository fits its schema and builds its networks."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from ladcast.config import ConfigError, load_config
+from ladcast.data.normalization import Normalizer
+from ladcast.fields import ERA5_CHANNELS, read_channels
+from ladcast.forecasting.codec import LatentCodec
+from ladcast.grid import Grid
+from ladcast.models.autoencoder import Autoencoder
+from ladcast.tasks.train_autoencoder import AutoencoderRun, autoencoder_config
+from ladcast.tasks.train_forecaster import ForecasterRun, new_forecaster
+from ladcast.times import parse_time
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+AUTOENCODERS = sorted(CONFIGS.glob("train/*_autoencoder.yaml"))
+FORECASTERS = sorted(CONFIGS.glob("train/*_forecaster.yaml"))
+
+
+def build_codec(run: AutoencoderRun) -> LatentCodec:
+    """Builds the codec of a run with weights that take no memory."""
+    channels, grid = run.data.channel_set(), Grid.parse(run.data.grid)
+    static = torch.zeros(len(run.data.static), *grid.shape)
+    with torch.device("meta"):
+        autoencoder = Autoencoder(autoencoder_config(run.model, channels, grid, len(static)))
+    normalizer = Normalizer(channels, torch.zeros(len(channels)), torch.ones(len(channels)))
+    return LatentCodec(autoencoder, normalizer, grid, static=static.to("meta"))
+
+
+def test_every_training_configuration_is_tested():
+    assert sorted([*AUTOENCODERS, *FORECASTERS]) == sorted(CONFIGS.glob("train/*.yaml"))
+    assert AUTOENCODERS
+    assert FORECASTERS
+
+
+@pytest.mark.parametrize("path", AUTOENCODERS, ids=lambda path: path.stem)
+def test_an_autoencoder_maps_its_grid_to_latents_and_back(path: Path):
+    codec = build_codec(load_config(path, AutoencoderRun))
+    config, grid = codec.autoencoder.config, codec.grid
+    scaled = torch.empty(1, len(codec.normalizer.channels), *grid.shape, device="meta")
+    latent = codec.autoencoder.encode(scaled, codec.static)
+    assert latent.shape == (1, config.latent_channels, *grid.coarsen(config.downsampling).shape)
+    assert codec.autoencoder.decode(latent).shape == scaled.shape
+
+
+@pytest.mark.parametrize("path", FORECASTERS, ids=lambda path: path.stem)
+def test_a_forecaster_fits_the_latents_of_its_autoencoder(path: Path):
+    run = load_config(path, ForecasterRun)
+    autoencoder = load_config(path.with_name(f"{run.autoencoder.parent.name}.yaml"), AutoencoderRun)
+    assert (autoencoder.output / "autoencoder").resolve() == run.autoencoder.resolve()
+    codec = build_codec(autoencoder)
+    with torch.device("meta"):
+        forecaster = new_forecaster(run, codec)
+    rows, columns = codec.grid.coarsen(codec.autoencoder.config.downsampling).shape
+    latents = codec.autoencoder.config.latent_channels
+    past, future = (
+        torch.empty(2, latents, frames, rows, columns, device="meta") for frames in (run.frames.past, run.frames.future)
+    )
+    c_noise, seconds = torch.empty(2, device="meta"), torch.empty(2, dtype=torch.int64, device="meta")
+    with torch.device("meta"):
+        assert forecaster.denoiser.network(future, c_noise, past, seconds).shape == future.shape
+
+
+@pytest.mark.parametrize("path", [*AUTOENCODERS, *FORECASTERS], ids=lambda path: path.stem)
+def test_training_ends_before_validation_begins(path: Path):
+    if path in AUTOENCODERS:
+        run = load_config(path, AutoencoderRun)
+        held_out = parse_time(run.validation.start)
+    else:
+        run = load_config(path, ForecasterRun)
+        assert run.validation is not None
+        held_out = min(parse_time(start) for start in run.validation.starts)
+    assert parse_time(run.train.start) < parse_time(run.train.end) < held_out
+
+
+@pytest.mark.parametrize("path", [*AUTOENCODERS, *FORECASTERS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("key", ["steps", "batch_size", "ema_decay"])
+def test_a_misspelt_key_is_refused_with_the_nearest(path: Path, key: str, tmp_path: Path):
+    misspelt = re.sub(rf"^  {key}:", f"  {key[:-1]}:", path.read_text(), flags=re.MULTILINE)
+    (tmp_path / "run.yaml").write_text(misspelt)
+    schema = AutoencoderRun if path in AUTOENCODERS else ForecasterRun
+    with pytest.raises(ConfigError, match=rf"'training\.{key[:-1]}'\. Did you mean '{key}'\?"):
+        load_config(tmp_path / "run.yaml", schema)
+
+
+@pytest.mark.parametrize("path", FORECASTERS, ids=lambda path: path.stem)
+def test_a_misspelt_key_of_the_validation_is_refused_too(path: Path):
+    with pytest.raises(ConfigError, match=r"'validation\.member'\. Did you mean 'members'\?"):
+        load_config(path, ForecasterRun, ["validation.member=3"])
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("channels/*.yaml")), ids=lambda path: path.stem)
+def test_channel_sets_are_part_of_the_standard_set(path: Path):
+    channels = read_channels(path)
+    assert set(channels.names) < set(ERA5_CHANNELS.names)

@@ -1,0 +1,91 @@
+"""Times: parsing, progress of the year, and windows that a gap breaks."""
+
+import datetime
+
+import numpy as np
+import pytest
+import torch
+
+from ladcast.times import (
+    STEP,
+    day_of_year,
+    day_progress,
+    describe,
+    lead_times,
+    parse_time,
+    to_epoch_seconds,
+    windows,
+    year_progress,
+)
+
+
+def times(*texts: str) -> np.ndarray:
+    return np.array(texts, dtype="datetime64[ns]")
+
+
+@pytest.mark.parametrize("text", ["2011-10-11", "2011-10-11T00", "2011-10-11T00:00", "2011-10-11 00:00:00"])
+def test_every_spelling_is_the_same_time(text: str):
+    assert parse_time(text) == np.datetime64("2011-10-11T00:00:00", "ns")
+
+
+@pytest.mark.parametrize("text", ["", "NaT", "now", "20111011", "2011101100", "2011-13-01", "11.10.2011"])
+def test_other_text_is_refused_with_the_expected_form(text: str):
+    """Among it 20111011, which numpy takes for a year."""
+    with pytest.raises(ValueError, match=f"such as 2011-10-11T00, got '{text}'"):
+        parse_time(text)
+
+
+def test_lead_times_count_from_one_step():
+    assert lead_times(3).tolist() == [np.timedelta64(h, "h").astype("timedelta64[ns]").item() for h in (6, 12, 18)]
+    assert lead_times(0).size == 0
+
+
+@pytest.mark.parametrize("text", ["1959-01-01T00", "1969-12-31T18", "2000-02-29T12", "2023-07-01T06"])
+def test_epoch_seconds_agree_with_the_standard_library(text: str):
+    expected = datetime.datetime.fromisoformat(f"{text}:00+00:00").timestamp()
+    assert to_epoch_seconds(np.datetime64(text, "ns")).tolist() == [expected]
+
+
+@pytest.mark.parametrize("year", [1900, 1959, 2000, 2023, 2024])
+def test_the_year_runs_from_zero_to_one_in_equal_days(year: int):
+    first, following = np.datetime64(str(year), "D"), np.datetime64(str(year + 1), "D")
+    days = np.arange(first, following)
+    progress = year_progress(to_epoch_seconds(days.astype("datetime64[ns]")))
+    expected = torch.arange(len(days), dtype=torch.float64) / len(days)
+    torch.testing.assert_close(progress, expected, rtol=0, atol=1e-15)
+    assert day_of_year(days.astype("datetime64[ns]")).tolist() == list(range(1, len(days) + 1))
+
+
+def test_the_last_second_of_a_year_belongs_to_it():
+    last = year_progress(to_epoch_seconds(times("2023-12-31T23:59:59")))
+    assert 1 - 1e-7 < last.item() < 1
+
+
+def test_the_day_runs_from_zero_to_one_also_before_1970():
+    seconds = to_epoch_seconds(times("1969-12-31T00", "1969-12-31T18", "2020-01-01T06"))
+    assert day_progress(seconds).tolist() == [0, 0.75, 0.25]
+
+
+def brute_force_windows(axis: np.ndarray, length: int) -> list[int]:
+    return [
+        first
+        for first in range(len(axis) - length + 1)
+        if all(axis[i + 1] - axis[i] == STEP for i in range(first, first + length - 1))
+    ]
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 12])
+def test_windows_are_those_that_no_gap_breaks(length: int):
+    """Compares with a check of every step of every window, on axes with random gaps."""
+    random = np.random.default_rng(length)
+    for _ in range(20):
+        kept = np.sort(random.choice(40, size=random.integers(0, 40), replace=False))
+        axis = np.datetime64("2020-01-01", "ns") + kept * STEP
+        assert windows(axis, length).tolist() == brute_force_windows(axis, length)
+
+
+def test_many_times_are_described_in_short():
+    axis = np.datetime64("2020-01-01", "ns") + np.arange(10) * STEP
+    assert describe(axis[0]) == "2020-01-01T00"
+    assert describe(axis[:2]) == "2020-01-01T00, 2020-01-01T06"
+    assert describe(axis, limit=1) == "2020-01-01T00 ... 2020-01-03T06 (10 times)"

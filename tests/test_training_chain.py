@@ -1,0 +1,93 @@
+"""From a store to a forecaster by the commands of docs/training.md, with networks of a few thousand weights."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from data_pipelines.cli import app as data_app
+from ladcast.cli import app, run
+from ladcast.forecasting.checkpoints import load_forecaster
+from ladcast.tasks.embedded import find_model
+
+CONFIGS = Path(__file__).parents[1] / "configs/train"
+FRAMES = 14
+PERIODS = ["train.start=2001-01-01", "train.end=2001-01-31"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of 6-hourly states on the way from one start state of the embedded model to the other."""
+    starts = find_model("nature-t31").starts
+    assert starts is not None
+    first, last = (xr.load_dataset(starts).isel(time=index, drop=True) for index in (0, 1))
+    share = xr.DataArray(np.linspace(0, 0.3, FRAMES), dims="time")
+    static = "geopotential_at_surface"
+    between = first.drop_vars(static) * (1 - share) + last.drop_vars(static) * share
+    land = first["sea_surface_temperature"].isnull().astype(np.float32).drop_attrs()
+    times = np.datetime64("2001-01-01", "ns") + np.arange(FRAMES) * np.timedelta64(6, "h")
+    ds = between.assign_coords(time=times).assign(
+        geopotential_at_surface=first["geopotential_at_surface"], land_sea_mask=land
+    )
+    path = tmp_path_factory.mktemp("data") / "nature.zarr"
+    ds.astype(np.float32).to_zarr(path, consolidated=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(store: Path) -> Path:
+    """The forecaster that the whole chain leaves."""
+    folder = store.parent
+    statistics, latents = folder / "statistics.json", folder / "latents.zarr"
+    run(data_app, ["statistics", str(store), str(statistics), "--grid", "64x33-south"])
+    size = ["model.latent_channels=4", "model.widths=[8,8,8]", "model.blocks=[1,1,1]"]
+    short = ["training.steps=3", "training.batch_size=2", "training.checkpoint_every=2", "data_on_gpu=false"]
+    settings = [*PERIODS, *short, "validation.start=2001-01-01", "validation.end=2001-01-02", *size]
+    train("autoencoder", folder, [f"data.path={store}", f"statistics={statistics}", *settings])
+    run(data_app, ["encode", str(store), str(folder / "runs_autoencoder/autoencoder"), str(latents)])
+    size = ["model.heads=1", "model.single_blocks=1", "name=tiny"]
+    validation = [
+        f"validation.store.path={store}",
+        "validation.starts=[2001-01-02T00]",
+        "validation.members=2",
+        "validation.days=1",
+        "sampling.steps=2",
+    ]
+    source = [f"latents={latents}", f"autoencoder={folder / 'runs_autoencoder/autoencoder'}"]
+    train("forecaster", folder, [*source, *PERIODS, *short, *size, *validation])
+    return folder / "runs_forecaster/tiny"
+
+
+def train(which: str, folder: Path, settings: list[str]) -> None:
+    overrides = [text for setting in (*settings, f"output={folder / f'runs_{which}'}") for text in ("--set", setting)]
+    run(app, ["train", which, str(CONFIGS / f"nature_{which}.yaml"), *overrides, "--device", "cpu"])
+
+
+def test_the_chain_leaves_a_forecaster(model: Path, store: Path, tmp_path: Path):
+    output = tmp_path / "fc.zarr"
+    request = ["--days", "1", "--members", "2", "--steps", "2", "--source", str(store), "--output", str(output)]
+    run(app, ["forecast", "2001-01-02T06", "--model", str(model), *request])
+    assert np.isfinite(xr.open_zarr(output, decode_timedelta=True)["temperature"].values).all()
+
+
+def test_latents_of_the_forecaster_have_the_spread_it_was_trained_for(model: Path, store: Path):
+    codec = load_forecaster(model, "cpu").codec
+    raw = xr.open_zarr(store.parent / "latents.zarr")["latent"].values
+    scaled = codec.latent_scale.apply(torch.from_numpy(raw))
+    torch.testing.assert_close(scaled.mean(dim=(0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(scaled.std(dim=(0, 2, 3)), torch.full((4,), 0.5), atol=1e-3, rtol=0)
+
+
+def test_the_log_has_the_loss_and_the_scores_of_real_forecasts(model: Path):
+    rows = [json.loads(line) for line in (model.parent / "log.jsonl").read_text().splitlines()]
+    assert any("loss" in row for row in rows)
+    assert any("z500_crps_1d" in row for row in rows)
+
+
+def test_latents_of_another_autoencoder_are_refused(model: Path, store: Path, tmp_path: Path):
+    other = find_model("nature-t31").path
+    with pytest.raises(SystemExit, match="another autoencoder"):
+        train("forecaster", tmp_path, [f"latents={store.parent / 'latents.zarr'}", f"autoencoder={other}", *PERIODS])
