@@ -11,7 +11,6 @@ import xarray as xr
 from ladcast.data.layout import grid_of
 from ladcast.data.store import open_store
 from ladcast.verification import (
-    Accumulator,
     Climatology,
     format_table,
     persistence,
@@ -37,11 +36,6 @@ def score_forecast(forecast_path: Path, truth_path: Path, climatology_path: Path
         systems["persistence"] = score(persistence(start_states, forecast), truth)
     if climatology is not None:
         systems["climatology"] = score_climatology(climatology, forecast, truth)
-    return metrics_of(systems)
-
-
-def metrics_of(systems: Mapping[str, Accumulator]) -> dict[str, xr.Dataset]:
-    """Returns the metrics of each system."""
     return {name: accumulator.metrics() for name, accumulator in systems.items()}
 
 
