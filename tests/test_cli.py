@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from ladcast.cli import app, run
-from ladcast.tasks.embedded import find_model
+from ladcast.tasks.installed import find_model
 from ladcast.tasks.plot import parse_place
 
 MODEL = find_model("nature-t31")

@@ -11,7 +11,7 @@ import xarray as xr
 from data_pipelines.cli import app as data_app
 from ladcast.cli import app, run
 from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.tasks.embedded import find_model
+from ladcast.tasks.installed import find_model
 
 CONFIGS = Path(__file__).parents[1] / "configs/train"
 FRAMES = 14

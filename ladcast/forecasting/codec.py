@@ -42,8 +42,8 @@ class LatentScale:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> LatentScale:
-        """Builds the scale from `to_dict`'s layout."""
-        return cls(tuple(content["mean"]), tuple(content["std"]), float(content["target"]))
+        """Builds the scale from `to_dict`'s layout, which is that of released models but for the target."""
+        return cls(tuple(content["mean"]), tuple(content["std"]), float(content.get("target", cls.target)))
 
 
 class LatentCodec(nn.Module):

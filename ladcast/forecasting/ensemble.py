@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from ladcast.data.packing import unpack
 from ladcast.forecasting.forecaster import Forecaster, SamplingOptions
 from ladcast.forecasting.rollout import LatentChunk, rollout
 from ladcast.times import STEP
-from ladcast.types import LatentSequence, PastSequence
+from ladcast.types import LatentSequence, OceanMask, PastSequence
 
 FORECAST_DIMS = ("time", "prediction_timedelta", "number", "level", "latitude", "longitude")
 
@@ -42,7 +42,10 @@ class EnsembleOptions:
 
 @dataclass(frozen=True)
 class Position:
-    """Says where in an ensemble a forecast stands: the next block of one member batch, and the frames before it."""
+    """Says where an ensemble forecast stands: the next block of one member batch, and the frames before it.
+
+    Batches count on over the starts of a forecast with several.
+    """
 
     batch: int
     block: int
@@ -61,14 +64,22 @@ def member_noise(shape: tuple[int, ...], *, seed: int, init_time: np.datetime64,
 
 
 def forecast_latents(
-    forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, position: Position
+    forecaster: Forecaster,
+    analysis: Analysis,
+    options: EnsembleOptions,
+    position: Position,
+    init_time: np.datetime64 | None = None,
 ) -> Iterator[LatentChunk]:
-    """Yields the remaining blocks of one member batch, `options.batch_size` members at once."""
+    """Yields the remaining blocks of one member batch, `options.batch_size` members at once.
+
+    The noise is that of `init_time`, by default the time of the analysis.
+    """
     members = range(position.batch * options.batch_size, (position.batch + 1) * options.batch_size)
+    key_time = analysis.time if init_time is None else init_time
 
     def step(past: PastSequence, start: np.datetime64, block: int) -> LatentSequence:
         noise = [
-            member_noise(forecaster.block_shape, seed=options.seed, init_time=analysis.time, member=member, block=block)
+            member_noise(forecaster.block_shape, seed=options.seed, init_time=key_time, member=member, block=block)
             for member in members
         ]
         return forecaster.advance(past, start, torch.stack(noise), options.sampling)
@@ -82,29 +93,39 @@ def forecast_latents(
 
 
 def forecast_ensemble(
-    forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, position: Position | None = None
+    forecaster: Forecaster,
+    analyses: Analysis | Sequence[Analysis],
+    options: EnsembleOptions,
+    position: Position | None = None,
 ) -> Iterator[tuple[Position, xr.Dataset]]:
     """Yields decoded frames of one member batch and block at a time, each with the position that follows it.
 
-    Datasets are in SI units with the WeatherBench 2 dims `FORECAST_DIMS`, where `time` is the initial time.
+    Datasets are in SI units with the WeatherBench 2 dims `FORECAST_DIMS`, where `time` is the initial time: that of the
+    first of `analyses`. Further ones, of the hours before it, are staggered starts: their frames fall between those of
+    the first, so that six analyses an hour apart give a lead time each hour (arXiv 2506.09193). A member has the same
+    noise in all of them, so that its hours belong together.
     """
+    starts = [analyses] if isinstance(analyses, Analysis) else list(analyses)
+    init_time, ocean = starts[0].time, starts[0].ocean
     position = position or Position(0, 0)
-    for batch in range(position.batch, options.batches):
-        current = position if batch == position.batch else Position(batch, 0)
-        first = batch * options.batch_size
-        last = min(first + options.batch_size, options.members)
-        for chunk in forecast_latents(forecaster, analysis, options, current):
-            past = chunk.latents[:, :, -forecaster.config.past_frames :]
-            following = Position(batch, chunk.block + 1, past.cpu())
-            yield following, decode_chunk(forecaster, analysis, chunk, range(first, last))
+    for number in range(position.batch, len(starts) * options.batches):
+        start, batch = divmod(number, options.batches)
+        current = Position(batch, position.block, position.past) if number == position.batch else Position(batch, 0)
+        members = range(batch * options.batch_size, min((batch + 1) * options.batch_size, options.members))
+        for chunk in forecast_latents(forecaster, starts[start], options, current, init_time):
+            past = chunk.latents[:, :, -forecaster.config.past_frames :].cpu()
+            frames = decode_chunk(forecaster, chunk, members, init_time=init_time, ocean=ocean)
+            yield Position(number, chunk.block + 1, past), frames
 
 
-def decode_chunk(forecaster: Forecaster, analysis: Analysis, chunk: LatentChunk, members: range) -> xr.Dataset:
+def decode_chunk(
+    forecaster: Forecaster, chunk: LatentChunk, members: range, *, init_time: np.datetime64, ocean: OceanMask
+) -> xr.Dataset:
     """Decodes the given members of a chunk to the layout of `forecast_ensemble`."""
     latents = chunk.latents[: len(members)].transpose(1, 2)
-    states = forecaster.codec.decode(latents.flatten(0, 1), analysis.ocean).unflatten(0, latents.shape[:2])
+    states = forecaster.codec.decode(latents.flatten(0, 1), ocean).unflatten(0, latents.shape[:2])
     per_member = [unpack(state, forecaster.channels, forecaster.grid, chunk.valid_times) for state in states]
     frames = xr.concat(per_member, xr.DataArray(list(members), dims="number", name="number"))
-    leads = (frames["time"].values - analysis.time).astype("timedelta64[ns]")
+    leads = (frames["time"].values - init_time).astype("timedelta64[ns]")
     by_lead = frames.assign_coords(time=leads).rename(time="prediction_timedelta")
-    return by_lead.expand_dims(time=[analysis.time]).transpose(*FORECAST_DIMS, missing_dims="ignore")
+    return by_lead.expand_dims(time=[init_time]).transpose(*FORECAST_DIMS, missing_dims="ignore")

@@ -18,6 +18,8 @@ class ForecastRequest:
         members: ensemble members.
         days: longest lead time.
         seed: seed of the noise; a member depends on it, the initial time and its number alone.
+        lead_step: hours between lead times: 6, or 3, 2 or 1 from staggered starts, which need the analyses of that many
+            hours apart in the 6 hours up to the initial time.
         steps: sampler steps; by default the model's own.
         fill: what to do with channels that the source lacks: refuse, or take their mean or the nearest level.
         device: cpu or cuda; a GPU where there is one.
@@ -30,6 +32,7 @@ class ForecastRequest:
     members: int = 8
     days: int = 10
     seed: int = 0
+    lead_step: Literal[1, 2, 3, 6] = 6
     steps: int | None = None
     fill: Literal["refuse", "mean", "nearest-level"] = "refuse"
     device: str | None = None
