@@ -34,6 +34,7 @@ def forecast(
     *,
     model: str = DEFAULT_MODEL,
     place: str = DEFAULT_PLACE,
+    draw: bool = True,
 ) -> None:
     """Make an ensemble forecast and draw it; one from the model's own start states is also scored.
 
@@ -41,6 +42,7 @@ def forecast(
         request: what to forecast, from what, and where to write it.
         model: name of an embedded model, or a checkpoint folder.
         place: place of the plume, as Name,latitude,longitude.
+        draw: draw the page beside the forecast.
     """
     from ladcast.tasks.forecast import forecast as make_forecast
 
@@ -49,7 +51,7 @@ def forecast(
     truth = folder.truth if request.source is None else None
     if truth is not None:
         score(request.output, truth=truth, climatology=folder.climatology)
-    if request.members > 1:
+    if draw and request.members > 1:
         plot(request.output, truth=truth, place=place, lead_days=min(5, request.days))
 
 

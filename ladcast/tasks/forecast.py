@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.writer import ForecastWriter, remove_forecast
 from ladcast.tasks.installed import ModelFolder
-from ladcast.tasks.report import track
+from ladcast.tasks.report import peak_memory, track
 from ladcast.tasks.request import ForecastRequest
 from ladcast.times import DAY, HOUR, STEP, describe, parse_time
 
@@ -37,6 +38,7 @@ def forecast(request: ForecastRequest, model: ModelFolder) -> Path:
     frames = forecast_ensemble(forecaster, analyses, options, position)
     for following, block in track(frames, remaining, f"{options.members} members, {options.blocks} blocks"):
         writer.append(block, following)
+    print(peak_memory(), file=sys.stderr)
     return writer.finish()
 
 
@@ -76,4 +78,4 @@ def ensemble_options(request: ForecastRequest, forecaster: Forecaster) -> Ensemb
     if request.steps is not None:
         sampling = replace(sampling, steps=request.steps)
     blocks = -(-request.days * DAY // (forecaster.config.future_frames * STEP))
-    return EnsembleOptions(request.members, int(blocks), request.seed, sampling)
+    return EnsembleOptions(request.members, int(blocks), request.seed, sampling, request.batch_size)

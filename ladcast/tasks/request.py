@@ -20,6 +20,7 @@ class ForecastRequest:
         seed: seed of the noise; a member depends on it, the initial time and its number alone.
         lead_step: hours between lead times: 6, or 3, 2 or 1 from staggered starts, which need the analyses of that many
             hours apart in the 6 hours up to the initial time.
+        batch_size: members computed at once; results on a CPU do not depend on the number of members, only on this.
         steps: sampler steps; by default the model's own.
         fill: what to do with channels that the source lacks: refuse, or take their mean or the nearest level.
         device: cpu or cuda; a GPU where there is one.
@@ -33,11 +34,13 @@ class ForecastRequest:
     days: int = 10
     seed: int = 0
     lead_step: Literal[1, 2, 3, 6] = 6
+    batch_size: int = 8
     steps: int | None = None
     fill: Literal["refuse", "mean", "nearest-level"] = "refuse"
     device: str | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if self.members < 1 or self.days < 1:
-            raise ValueError(f"Expected at least 1 member and 1 day, got {self.members} and {self.days}.")
+        for name in ("members", "days", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Expected {name} of at least 1, got {getattr(self, name)}.")
