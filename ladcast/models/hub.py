@@ -84,10 +84,8 @@ def fetch_folder(repository: Repository, folder: str, *, endpoint: str | None = 
         ConnectionError: the hub cannot be reached; what has arrived is kept, and the next call goes on.
         ValueError: a file differs from its hash, or the folder holds no network.
     """
-    files = repository.network_files(folder)
-    snapshot = _fetch(repository, files, endpoint)
-    for file in files:
-        path = snapshot / file.path
+    paths = {file: _fetch(repository, file, endpoint) for file in repository.network_files(folder)}
+    for file, path in paths.items():
         found = sha256(path) if file.sha256 else None
         if found != file.sha256:
             path.resolve().unlink()
@@ -95,13 +93,14 @@ def fetch_folder(repository: Repository, folder: str, *, endpoint: str | None = 
                 f"{file.path} of {repository.name}: expected SHA-256 {file.sha256}, got {found}. "
                 "The copy is deleted: fetch it again."
             )
-    return snapshot / folder
+    (fetched,) = {path.parent for path in paths.values()}
+    return fetched
 
 
 def fetch_config(repository: Repository, folder: str, *, endpoint: str | None = None) -> Path:
     """Fetches the configuration of one network alone, and returns its path; raises as `fetch_folder` does."""
     config = next(file for file in repository.network_files(folder) if file.path.endswith(CONFIG_FILE))
-    return _fetch(repository, (config,), endpoint) / config.path
+    return _fetch(repository, config, endpoint)
 
 
 def find_folder(source: str | Path, subfolder: str = "", revision: str | None = None) -> Path:
@@ -113,14 +112,11 @@ def find_folder(source: str | Path, subfolder: str = "", revision: str | None = 
     return fetch_folder(list_repository(str(source), revision), subfolder or ".")
 
 
-def _fetch(repository: Repository, files: tuple[HubFile, ...], endpoint: str | None) -> Path:
+def _fetch(repository: Repository, file: HubFile, endpoint: str | None) -> Path:
     from huggingface_hub import HfApi
 
     with _clear_errors(repository.name, repository.commit):
-        snapshot = HfApi(endpoint=endpoint).snapshot_download(
-            repository.name, revision=repository.commit, allow_patterns=[file.path for file in files]
-        )
-    return Path(str(snapshot))
+        return Path(HfApi(endpoint=endpoint).hf_hub_download(repository.name, file.path, revision=repository.commit))
 
 
 @contextmanager

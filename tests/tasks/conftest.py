@@ -1,13 +1,11 @@
-"""Small networks in the public layout, made from the golden files, and what belongs to them."""
+"""What belongs to the small released networks, and where they are installed."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
-from ladcast.models.published import CONFIG_FILE, WEIGHTS_FILE
 from ladcast.tasks.release import Assets
 
 CHANNELS = {
@@ -29,17 +27,6 @@ CHANNELS = {
         "total_precipitation_6hr",
     ],
 }
-
-
-@pytest.fixture
-def released(shared: Path, tmp_path: Path) -> Path:
-    """A folder as a repository of the hub holds it: two networks in folders of their own."""
-    for kind in ("transformer", "autoencoder"):
-        folder = tmp_path / "repository" / "V9" / kind
-        folder.mkdir(parents=True)
-        shutil.copyfile(shared / "golden" / f"{kind}_config.json", folder / CONFIG_FILE)
-        shutil.copyfile(shared / "golden" / f"{kind}.safetensors", folder / WEIGHTS_FILE)
-    return tmp_path / "repository"
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 from ladcast.checkpoint import MANIFEST, read_document
 from ladcast.cli import app, run
 from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.models.published import CONFIG_FILE, WEIGHTS_FILE, load_autoencoder, load_transformer
+from ladcast.models.published import CONFIG_FILE, WEIGHTS_FILE, describe_config, load_autoencoder, load_transformer
+from ladcast.tasks import release
 from ladcast.tasks.installed import find_model
-from ladcast.tasks.release import Assets
-from ladcast.tasks.weights import import_weights, show_weights, verify_weights
+from ladcast.tasks.release import Assets, Location
+from ladcast.tasks.weights import fetch_weights, import_weights, show_weights, verify_weights
 
 
 @pytest.fixture
@@ -74,6 +75,40 @@ def test_verification_finds_damage_and_says_what_is_whole(model: Path, released:
     (model / "grid.yaml").write_text("latitude: []")
     with pytest.raises(ValueError, match=r"grid\.yaml is incomplete or changed"):
         verify_weights("tiny")
+
+
+def test_a_model_is_fetched_by_name_and_remembers_its_commit(hub, assets: Assets, home: Path):
+    location = Location(repository=hub.name, transformer="V9/transformer", autoencoder="V9/autoencoder")
+    folder = fetch_weights("tiny", location, assets, endpoint=hub.endpoint)
+    assert read_document(folder, MANIFEST)["origin"] == {
+        "repository": hub.name,
+        "commit": hub.commit,
+        "folders": {"transformer": "V9/transformer", "autoencoder": "V9/autoencoder"},
+    }
+    assert not any(name.endswith(".bin") for name in hub.fetched)
+
+
+def test_the_folder_of_a_network_is_found_by_its_size(hub, assets: Assets, home: Path, monkeypatch):
+    sizes = {kind: describe_config(hub.root / "V9" / kind / CONFIG_FILE)[1] for kind in ("transformer", "autoencoder")}
+    known = {"repository": hub.name, **{f"{kind}_parameters": size for kind, size in sizes.items()}}
+    monkeypatch.setattr(release, "read_registry", lambda: {"tiny": known})
+    assert fetch_weights("tiny", Location(), assets, endpoint=hub.endpoint) == home / "tiny"
+    known["transformer_parameters"] = 7
+    with pytest.raises(ValueError, match=r"expected one transformer of 7 parameters, got none.*--transformer"):
+        fetch_weights("tiny", Location(), assets, endpoint=hub.endpoint)
+
+
+def test_a_repository_is_described(hub):
+    shown = show_weights(hub.name, "main", endpoint=hub.endpoint)
+    assert hub.commit in shown
+    assert "V9/transformer" in shown
+    assert "transformer " in shown
+    assert not any(name.endswith(".safetensors") for name in hub.fetched)
+
+
+def test_an_unknown_model_is_not_fetched(home: Path):
+    with pytest.raises(ValueError, match=r"Unknown model 'ladcast-7b'.*ladcast-375m.*--repository"):
+        fetch_weights("ladcast-7b", Location(), Assets())
 
 
 def truncate(folder: Path) -> None:
