@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +23,8 @@ from ladcast.forecasting.forecaster import Forecaster
 from ladcast.times import STEP, describe, lead_times
 
 STORE, PROGRESS = "store", "progress"
+WRITERS = 8
+"""Threads that compress and write chunks at once."""
 COORDINATE_ATTRIBUTES = {
     "time": {"standard_name": "forecast_reference_time", "long_name": "initial time"},
     "prediction_timedelta": {"standard_name": "forecast_period", "long_name": "lead time"},
@@ -89,10 +92,15 @@ class ForecastWriter:
         leads = np.searchsorted(self.lead_times, frames["prediction_timedelta"].values)
         members = slice(int(frames["number"].values[0]), int(frames["number"].values[-1]) + 1)
         store = zarr.open_group(self.partial / STORE, mode="r+")
-        for name, field in frames.data_vars.items():
-            array = cast("zarr.Array[Any]", store[str(name)])
-            for index, lead in enumerate(leads.tolist()):  # leads of staggered starts do not follow each other
-                array[0, lead, members] = field.values[0, index]
+
+        def write(name: str, index: int) -> None:  # one chunk; leads of staggered starts do not follow each other
+            array = cast("zarr.Array[Any]", store[name])
+            array[0, int(leads[index]), members] = frames[name].values[0, index]
+
+        with ThreadPoolExecutor(WRITERS) as pool:
+            pieces = [pool.submit(write, str(name), index) for name in frames for index in range(len(leads))]
+        for piece in pieces:
+            piece.result()
         self._save(following)
 
     def finish(self) -> Path:

@@ -104,8 +104,9 @@ class SingleStreamBlock(nn.Module):
         hidden = F.gelu(self.mlp_in(normed), approximate="tanh")
         # Two products in place of one of the concatenation, which would be a copy of five times the tokens.
         to_out_message, to_out_hidden = self.to_out.weight.split([message.shape[-1], hidden.shape[-1]], dim=1)
-        change = F.linear(message, to_out_message) + F.linear(hidden, to_out_hidden, self.to_out.bias)
-        return tokens + gate * change
+        joint = F.linear(message, to_out_message) + F.linear(hidden, to_out_hidden, self.to_out.bias)
+        change: Tensor = gate * joint
+        return tokens + change
 
 
 class RefinerBlock(nn.Module):

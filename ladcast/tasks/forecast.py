@@ -32,6 +32,8 @@ def forecast(request: ForecastRequest, model: ModelFolder) -> Path:
     options = ensemble_options(request, forecaster)
     if request.overwrite:  # only now, when nothing in the request can fail any more
         remove_forecast(request.output)
+    if request.compile:
+        forecaster.compile()
     writer = ForecastWriter(request.output, forecaster, analyses, options)
     position = writer.start()
     remaining = (len(analyses) * options.batches - position.batch) * options.blocks - position.block
@@ -74,8 +76,8 @@ def find_analyses(request: ForecastRequest, model: ModelFolder, forecaster: Fore
 
 def ensemble_options(request: ForecastRequest, forecaster: Forecaster) -> EnsembleOptions:
     """Completes the request with the model's own sampling."""
-    sampling = forecaster.config.sampling
-    if request.steps is not None:
-        sampling = replace(sampling, steps=request.steps)
+    asked = {"steps": request.steps, "precision": request.precision}
+    given = {name: value for name, value in asked.items() if value is not None}
+    sampling = replace(forecaster.config.sampling, **given)  # type: ignore[arg-type]
     blocks = -(-request.days * DAY // (forecaster.config.future_frames * STEP))
     return EnsembleOptions(request.members, int(blocks), request.seed, sampling, request.batch_size)

@@ -22,6 +22,8 @@ class ForecastRequest:
             hours apart in the 6 hours up to the initial time.
         batch_size: members computed at once; results on a CPU do not depend on the number of members, only on this.
         steps: sampler steps; by default the model's own.
+        precision: of the network on a GPU; a CPU computes in float32. By default the model's own.
+        compile: fuse the network's kernels first, which takes half a minute; for large ensembles on a GPU.
         fill: what to do with channels that the source lacks: refuse, or take their mean or the nearest level.
         device: cpu or cuda; a GPU where there is one.
         overwrite: replace an existing output.
@@ -36,6 +38,8 @@ class ForecastRequest:
     lead_step: Literal[1, 2, 3, 6] = 6
     batch_size: int = 8
     steps: int | None = None
+    precision: Literal["bfloat16", "float32"] | None = None
+    compile: bool = False
     fill: Literal["refuse", "mean", "nearest-level"] = "refuse"
     device: str | None = None
     overwrite: bool = False
