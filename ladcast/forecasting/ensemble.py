@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import xarray as xr
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ladcast.data.analysis import Analysis
 from ladcast.data.packing import unpack
 from ladcast.forecasting.forecaster import Forecaster, SamplingOptions
 from ladcast.forecasting.rollout import LatentChunk, rollout
-from ladcast.times import STEP
+from ladcast.times import STEP, describe
 from ladcast.types import LatentSequence, OceanMask, PastSequence
 
+FIRST_LATENT = 2**32
+"""Stands for a block in the key of the noise on the first latent."""
+LARGEST_LATENT = 100.0
+"""Standard deviations of latents that no weather reaches."""
 FORECAST_DIMS = ("time", "prediction_timedelta", "number", "level", "latitude", "longitude")
 
 
@@ -33,6 +39,12 @@ class EnsembleOptions:
     seed: int
     sampling: SamplingOptions
     batch_size: int = 8
+    noise_scale: float = 1.0
+    """Factor on the noise that a block starts from: above 1 for more spread."""
+    perturbation: float = 0.0
+    """Standard deviation of noise on the first latent, whose own is that of the latent scale (0.5)."""
+    redraws: int = 0
+    """How often a member that is not finite, or far outside all weather, is drawn again before the forecast stops."""
 
     @property
     def batches(self) -> int:
@@ -52,15 +64,72 @@ class Position:
     past: PastSequence | None = None
 
 
-def member_noise(shape: tuple[int, ...], *, seed: int, init_time: np.datetime64, member: int, block: int) -> Tensor:
+def member_noise(
+    shape: tuple[int, ...], *, seed: int, init_time: np.datetime64, member: int, block: int, attempt: int = 0
+) -> Tensor:
     """Draws unit Gaussian noise that depends on nothing but its arguments (Philox counter-based generator).
 
-    The key is (seed, initial time), the counter (block, member): no batch size, device, order or restart matters.
+    The key is (seed, initial time), the counter (attempt, block, member): no batch size, device, order or restart
+    matters.
     """
     seconds = int(init_time.astype("datetime64[s]").astype(np.int64))
     key = np.array([seed, seconds], dtype=np.int64).view(np.uint64)
-    bits = np.random.Philox(key=key, counter=np.array([0, 0, block, member], dtype=np.uint64))
+    bits = np.random.Philox(key=key, counter=np.array([0, attempt, block, member], dtype=np.uint64))
     return torch.from_numpy(np.random.Generator(bits).standard_normal(shape, dtype=np.float32))
+
+
+@dataclass(frozen=True)
+class MemberBatch:
+    """Makes the noise and the blocks of one batch of members; `init_time` is that of the noise."""
+
+    forecaster: Forecaster
+    options: EnsembleOptions
+    number: int
+    init_time: np.datetime64
+
+    @property
+    def members(self) -> range:
+        """Returns the numbers of its members, those that only fill up the last batch included."""
+        first = self.number * self.options.batch_size
+        return range(first, first + self.options.batch_size)
+
+    def draw(self, shape: tuple[int, ...], block: int, attempt: int = 0) -> Float[Tensor, "batch ..."]:
+        """Draws unit noise for every member."""
+        seed, time = self.options.seed, self.init_time
+        draws = [
+            member_noise(shape, seed=seed, init_time=time, member=member, block=block, attempt=attempt)
+            for member in self.members
+        ]
+        return torch.stack(draws)
+
+    def first_latents(self, analysis: Analysis) -> PastSequence:
+        """Encodes the analysis, perturbed for each member where that is asked for."""
+        latent = self.forecaster.codec.encode(analysis.state[None]).cpu()
+        perturbed: Tensor = latent + self.options.perturbation * self.draw(tuple(latent.shape[1:]), FIRST_LATENT)
+        return perturbed[:, :, None]
+
+    def step(self, past: PastSequence, start: np.datetime64, block: int) -> LatentSequence:
+        """Advances all members by one block; a member that fails is drawn again as often as the options allow."""
+        noise = self.draw(self.forecaster.block_shape, block)
+        for attempt in range(1, self.options.redraws + 2):
+            latents = self.forecaster.advance(past, start, self.options.noise_scale * noise, self.options.sampling)
+            failed = self._failed(latents)
+            if not failed.any():
+                return latents
+            names = ", ".join(str(self.members[index]) for index in failed.nonzero().flatten().tolist())
+            warnings.warn(f"Members {names} failed in the block from {describe(start)}, draw {attempt}.", stacklevel=2)
+            redrawn = self.draw(self.forecaster.block_shape, block, attempt)
+            noise = torch.where(failed.reshape(-1, 1, 1, 1, 1), redrawn, noise)
+        raise FloatingPointError(
+            f"Expected latents of weather, got other or infinite ones for the members {names} in the block from "
+            f"{describe(start)}, in {self.options.redraws + 1} draws. Check the analysis, or allow more redraws."
+        )
+
+    def _failed(self, latents: LatentSequence) -> Bool[Tensor, " batch"]:
+        """Says which members are not finite or beyond any weather, leaving out those that only fill up the batch."""
+        extent = latents.flatten(1).abs().amax(dim=1).cpu()
+        asked = torch.tensor([member < self.options.members for member in self.members])
+        return asked & ~(extent < LARGEST_LATENT * self.forecaster.config.sigma_data)
 
 
 def forecast_latents(
@@ -73,23 +142,14 @@ def forecast_latents(
     """Yields the remaining blocks of one member batch, `options.batch_size` members at once.
 
     The noise is that of `init_time`, by default the time of the analysis.
+
+    Raises:
+        FloatingPointError: a member is not finite or has left all weather behind, also after `options.redraws`.
     """
-    members = range(position.batch * options.batch_size, (position.batch + 1) * options.batch_size)
-    key_time = analysis.time if init_time is None else init_time
-
-    def step(past: PastSequence, start: np.datetime64, block: int) -> LatentSequence:
-        noise = [
-            member_noise(forecaster.block_shape, seed=options.seed, init_time=key_time, member=member, block=block)
-            for member in members
-        ]
-        return forecaster.advance(past, start, torch.stack(noise), options.sampling)
-
-    past = position.past
-    if past is None:
-        latent = forecaster.codec.encode(analysis.state[None])
-        past = latent[:, :, None].expand(options.batch_size, -1, -1, -1, -1)
+    batch = MemberBatch(forecaster, options, position.batch, analysis.time if init_time is None else init_time)
+    past = batch.first_latents(analysis) if position.past is None else position.past
     start = analysis.time + position.block * forecaster.config.future_frames * STEP
-    return rollout(step, past, start, range(position.block, options.blocks))
+    return rollout(batch.step, past, start, range(position.block, options.blocks))
 
 
 def forecast_ensemble(

@@ -80,4 +80,13 @@ def ensemble_options(request: ForecastRequest, forecaster: Forecaster) -> Ensemb
     given = {name: value for name, value in asked.items() if value is not None}
     sampling = replace(forecaster.config.sampling, **given)  # type: ignore[arg-type]
     blocks = -(-request.days * DAY // (forecaster.config.future_frames * STEP))
-    return EnsembleOptions(request.members, int(blocks), request.seed, sampling, request.batch_size)
+    return EnsembleOptions(
+        request.members,
+        int(blocks),
+        request.seed,
+        sampling,
+        batch_size=request.batch_size,
+        noise_scale=request.noise_scale,
+        perturbation=request.perturbation,
+        redraws=request.redraws,
+    )

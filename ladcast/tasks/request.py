@@ -22,6 +22,9 @@ class ForecastRequest:
             hours apart in the 6 hours up to the initial time.
         batch_size: members computed at once; results on a CPU do not depend on the number of members, only on this.
         steps: sampler steps; by default the model's own.
+        noise_scale: factor on the sampler's noise; above 1 for more spread.
+        perturbation: standard deviation of noise on the first latent, whose own is 0.5.
+        redraws: how often a member that fails (not finite, or beyond any weather) is drawn again; 0 stops at once.
         precision: of the network on a GPU; a CPU computes in float32. By default the model's own.
         compile: fuse the network's kernels first, which takes half a minute; for large ensembles on a GPU.
         fill: what to do with channels that the source lacks: refuse, or take their mean or the nearest level.
@@ -38,6 +41,9 @@ class ForecastRequest:
     lead_step: Literal[1, 2, 3, 6] = 6
     batch_size: int = 8
     steps: int | None = None
+    noise_scale: float = 1.0
+    perturbation: float = 0.0
+    redraws: int = 0
     precision: Literal["bfloat16", "float32"] | None = None
     compile: bool = False
     fill: Literal["refuse", "mean", "nearest-level"] = "refuse"

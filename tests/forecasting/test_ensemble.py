@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from torch import Tensor
 
 from ladcast.data.analysis import Analysis
-from ladcast.forecasting.ensemble import EnsembleOptions, Position, forecast_ensemble, member_noise
+from ladcast.forecasting.ensemble import EnsembleOptions, MemberBatch, Position, forecast_ensemble, member_noise
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.times import STEP
 
 SHAPE = (4, 4, 4, 8)
+NOISE = {"seed": 0, "init_time": np.datetime64("2001-02-28T12", "ns")}
 KEY = {"seed": 3, "init_time": np.datetime64("2001-01-01T06", "ns"), "member": 7, "block": 2}
 
 
@@ -26,6 +28,7 @@ def test_noise_depends_on_its_key_alone():
         {"init_time": np.datetime64("2001-01-01T12", "ns")},
         {"member": 8},
         {"block": 3},
+        {"attempt": 1},
     ],
 )
 def test_noise_is_independent_for_every_other_key(change: dict[str, object]):
@@ -128,3 +131,55 @@ def test_fields_are_physical(run, forecaster: Forecaster, analysis: Analysis):
 
 def test_position_starts_at_the_beginning():
     assert Position(0, 0).past is None
+
+
+@pytest.fixture
+def fragile(forecaster: Forecaster, monkeypatch: pytest.MonkeyPatch) -> Forecaster:
+    """A forecaster whose member 1 turns to NaN in its second block, unless it is drawn again."""
+    advance, unlucky = Forecaster.advance, member_noise((4, 4, 4, 8), **NOISE, member=1, block=1)
+
+    def sometimes(self: Forecaster, past: Tensor, start: np.datetime64, noise: Tensor, sampling: object) -> Tensor:
+        latents = advance(self, past, start, noise, sampling)
+        hit = (noise == unlucky).flatten(1).all(dim=1)
+        return latents.masked_fill(hit.reshape(-1, 1, 1, 1, 1), torch.nan)
+
+    monkeypatch.setattr(Forecaster, "advance", sometimes)
+    return forecaster
+
+
+def test_a_member_that_fails_stops_the_forecast_and_is_named(run, fragile: Forecaster, analysis: Analysis):
+    options = EnsembleOptions(3, 2, 0, fragile.config.sampling, batch_size=2)
+    with (
+        pytest.warns(UserWarning, match="Members 1 failed in the block from 2001-03-01T12, draw 1"),
+        pytest.raises(FloatingPointError, match=r"members 1 in the block from 2001-03-01T12, in 1 draws"),
+    ):
+        run(analysis, options)
+
+
+def test_a_member_that_fails_can_be_drawn_again_without_touching_others(run, fragile: Forecaster, analysis: Analysis):
+    options = EnsembleOptions(3, 2, 0, fragile.config.sampling, batch_size=2, redraws=1)
+    with pytest.warns(UserWarning, match="Members 1 failed"):
+        redrawn = run(analysis, options)
+    assert redrawn["temperature"].notnull().all()
+    few = run(analysis, replace(options, members=1))
+    xr.testing.assert_identical(few, redrawn.sel(number=[0]))
+
+
+def test_members_that_only_fill_up_a_batch_cannot_fail_it(run, fragile: Forecaster, analysis: Analysis):
+    assert run(analysis, EnsembleOptions(1, 2, 0, fragile.config.sampling, batch_size=2)).sizes["number"] == 1
+
+
+def test_spread_controls_are_off_by_default_and_widen_the_ensemble(run, forecaster: Forecaster, analysis: Analysis):
+    plain = EnsembleOptions(8, 1, 0, forecaster.config.sampling)
+    assert (plain.noise_scale, plain.perturbation) == (1.0, 0.0)
+
+    def spread(options: EnsembleOptions) -> float:
+        return float(run(analysis, options)["temperature"].std("number").mean())
+
+    assert spread(replace(plain, noise_scale=1.2)) > spread(plain)
+    first = {
+        size: MemberBatch(forecaster, replace(plain, perturbation=size), 0, analysis.time).first_latents(analysis)
+        for size in (0.0, 0.3)
+    }
+    assert (first[0.0] == first[0.0][:1]).all()
+    assert float((first[0.3] - first[0.0]).std()) == pytest.approx(0.3, rel=0.1)
