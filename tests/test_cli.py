@@ -12,7 +12,7 @@ from ladcast.tasks.installed import find_model
 from ladcast.tasks.plot import parse_place
 
 MODEL = find_model("nature-t31")
-QUICK = ["--members", "2", "--days", "1", "--steps", "2"]
+QUICK = ["--members", "2", "--days", "1", "--steps", "5"]
 
 
 def fail(*tokens: str) -> str:

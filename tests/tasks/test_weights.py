@@ -61,7 +61,7 @@ def test_an_installed_model_is_found_shown_and_forecasts(
     assert "tiny" in show_weights()
     source = shared / "kit/gfs/gfs_240x121_wb2names_2times.nc"
     output = str(tmp_path / "fc.zarr")
-    options = ["--members", "1", "--days", "1", "--steps", "2", "--batch-size", "1"]
+    options = ["--members", "1", "--days", "1", "--steps", "5", "--batch-size", "1"]
     run(app, ["forecast", "2011-10-11T00", "--source", str(source), "--model", "tiny", "--output", output, *options])
     forecast = xr.open_zarr(output, chunks=None, decode_timedelta=True)
     assert forecast["temperature"].notnull().all()
