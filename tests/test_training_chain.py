@@ -81,6 +81,28 @@ def test_latents_of_the_forecaster_have_the_spread_it_was_trained_for(model: Pat
     torch.testing.assert_close(scaled.std(dim=(0, 2, 3)), torch.full((4,), 0.5), atol=1e-3, rtol=0)
 
 
+def test_states_may_stay_on_disk(model: Path, store: Path, tmp_path: Path):
+    settings = [
+        *PERIODS,
+        f"data.path={store}",
+        f"statistics={store.parent / 'statistics.json'}",
+        "validation.start=2001-01-01",
+        "validation.end=2001-01-02",
+        "model.latent_channels=4",
+        "model.widths=[8,8,8]",
+        "model.blocks=[1,1,1]",
+        "training.steps=3",
+        "training.batch_size=2",
+        "data_on_disk=true",
+        "data_on_gpu=false",
+    ]
+    train("autoencoder", tmp_path, settings)
+    rows = [json.loads(line) for line in (tmp_path / "runs_autoencoder/log.jsonl").read_text().splitlines()]
+    held = (store.parent / "runs_autoencoder/log.jsonl").read_text().splitlines()
+    losses = [[row["loss"] for row in log if "loss" in row] for log in (rows, map(json.loads, held))]
+    np.testing.assert_allclose(*losses, rtol=1e-3)  # memory holds half precision
+
+
 def test_the_log_has_the_loss_and_the_scores_of_real_forecasts(model: Path):
     rows = [json.loads(line) for line in (model.parent / "log.jsonl").read_text().splitlines()]
     assert any("loss" in row for row in rows)

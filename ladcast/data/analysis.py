@@ -28,13 +28,19 @@ SHOWN_TIMES = 4
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """Holds a start state in SI units, where its ocean is, and the channels that were `filled`."""
+    """Holds a start state in SI units, where its ocean is, and what had to be made up.
+
+    Attributes:
+        filled: the channels with gaps that were filled.
+        derived: the variables that the source does not have as such, each with how they were computed.
+    """
 
     state: Float[Tensor, "channel lat lon"]
     ocean: OceanMask
     time: np.datetime64
     source: str
     filled: tuple[str, ...] = ()
+    derived: tuple[str, ...] = ()
 
 
 def read_analysis(
@@ -63,7 +69,10 @@ def read_analysis(
         state = _fill(state, gaps, channels, fill=fill, normalizer=normalizer, where=where)
     regridded = torch.from_numpy(regrid(state.numpy(), grid_of(ds), grid))
     filled = tuple(channels.names[gap] for gap in gaps)
-    return Analysis(regridded, ocean_mask(regridded, channels), ds["time"].values[index], where, filled)
+    derived = tuple(
+        f"{name}: {ds[name].attrs['derived']}" for name in channels.variables if "derived" in ds[name].attrs
+    )
+    return Analysis(regridded, ocean_mask(regridded, channels), ds["time"].values[index], where, filled, derived)
 
 
 def _find_time(times: Times, time: np.datetime64, where: str) -> int:

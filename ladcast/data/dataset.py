@@ -1,44 +1,44 @@
-"""Datasets for training: states for the autoencoder, windows of latents for the forecaster."""
+"""Datasets for training, in memory or on disk: single states, windows of states, and windows of latents."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import xarray as xr
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from ladcast.data.normalization import Normalizer
-from ladcast.data.packing import pack
-from ladcast.data.reading import FRAMES_PER_BLOCK, map_blocks
-from ladcast.fields import ChannelSet
+from ladcast.data.frames import FrameReader
+from ladcast.data.reading import FRAMES_PER_BLOCK, prefetch
 from ladcast.times import Times, to_epoch_seconds, windows
 from ladcast.types import Latent, LatentSequence, PastSequence, Scaled
 
 
 def load_scaled(
-    ds: xr.Dataset,
-    channels: ChannelSet,
-    normalizer: Normalizer,
-    *,
-    stride: int = 1,
-    threads: int = 12,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    reader: FrameReader, *, threads: int = 12, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Scaled:
-    """Reads every `stride`-th frame, normalised, as float16 `time channel lat lon` held in memory.
+    """Reads all frames, normalised, as float16 `time channel lat lon` held in memory.
 
     Half precision resolves normalised fields to 1e-3; it halves memory and doubles the loader's rate.
     """
-    frames = len(range(0, ds.sizes["time"], stride))
-    scaled = torch.empty(frames, len(channels), ds.sizes["latitude"], ds.sizes["longitude"], dtype=torch.float16)
+    scaled = torch.empty(len(reader.times), *reader.shape, dtype=torch.float16)
     parts = scaled.split(FRAMES_PER_BLOCK)
-    blocks = map_blocks(ds, lambda block: normalizer(pack(block, channels)).half(), stride=stride, threads=threads)
-    for done, (part, block) in enumerate(zip(parts, blocks, strict=True), start=1):
+    blocks = [frames.numpy() for frames in torch.arange(len(scaled)).split(FRAMES_PER_BLOCK)]
+    read = prefetch(lambda block: read_frames(reader, block).half(), blocks, threads=threads, ahead=2 * threads)
+    for done, (part, block) in enumerate(zip(parts, read, strict=True), start=1):
         part.copy_(block)
         progress(done, len(parts))
+    return scaled
+
+
+def read_frames(reader: FrameReader, frames: npt.NDArray[np.int64]) -> Scaled:
+    """Returns the normalised frames `time channel lat lon`, as float32."""
+    scaled = _empty((len(frames), *reader.shape))
+    reader.read(frames, scaled.numpy())
     return scaled
 
 
@@ -56,6 +56,50 @@ class StateDataset:
         return (self.scaled[torch.from_numpy(indices).to(self.scaled.device)],)
 
 
+class StoredWindows:
+    """Serves windows of consecutive normalised frames straight from a store, as batches `(scaled, time)`.
+
+    Each batch is read by `threads` threads of its own, sample by sample, into memory that is pinned for a GPU's sake
+    with `pin_memory`. Windows never straddle a gap of the time axis.
+
+    Raises:
+        ValueError: no window of `length` consecutive frames exists.
+    """
+
+    def __init__(self, reader: FrameReader, *, length: int = 1, threads: int = 8, pin_memory: bool = False) -> None:
+        self.reader, self.length, self.threads, self.pin_memory = reader, length, threads, pin_memory
+        self.seconds = to_epoch_seconds(reader.times)
+        self.first = _first_frames(reader.times, length, "Download a longer stretch with `ladcast-data download`.")
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def batch(
+        self, indices: npt.NDArray[np.int64]
+    ) -> tuple[Float[Tensor, "batch time channel lat lon"], Int[Tensor, "batch time"]]:
+        """Returns the windows that start at `indices`, and the time of every frame in seconds since 1970."""
+        frames = self.first[indices][:, None] + np.arange(self.length)
+        scaled = _empty((*frames.shape, *self.reader.shape), pin_memory=self.pin_memory)
+        with ThreadPoolExecutor(self.threads) as pool:
+            deque(pool.map(self.reader.read, frames, scaled.numpy()), maxlen=0)  # raises the first error
+        return scaled, self.seconds[frames]
+
+
+class StoredStates:
+    """Serves single normalised states straight from a store, as batches `(scaled,)` like those of `StateDataset`."""
+
+    def __init__(self, reader: FrameReader, *, threads: int = 8, pin_memory: bool = False) -> None:
+        self.frames = StoredWindows(reader, threads=threads, pin_memory=pin_memory)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def batch(self, indices: npt.NDArray[np.int64]) -> tuple[Scaled]:
+        """Returns the states at `indices`, as float32."""
+        scaled, _ = self.frames.batch(indices)
+        return (scaled[:, 0],)
+
+
 class LatentDataset:
     """Serves windows of consecutive latents, as batches `(past, future, init_time)`.
 
@@ -69,12 +113,7 @@ class LatentDataset:
         self.latents = latents
         self.seconds = to_epoch_seconds(times).to(latents.device)
         self.past, self.future = past, future
-        self.first = windows(times, past + future)
-        if self.first.size == 0:
-            raise ValueError(
-                f"Expected runs of {past + future} consecutive 6-hourly frames, found none among "
-                f"{len(times)} times. Encode a longer stretch with `ladcast-data encode`."
-            )
+        self.first = _first_frames(times, past + future, "Encode a longer stretch with `ladcast-data encode`.")
 
     def __len__(self) -> int:
         return len(self.first)
@@ -86,3 +125,20 @@ class LatentDataset:
         sequence = self.latents[frames].transpose(1, 2)
         init_time = self.seconds[frames[:, self.past - 1]]
         return sequence[:, :, : self.past], sequence[:, :, self.past :], init_time
+
+
+def _empty(shape: tuple[int, ...], *, pin_memory: bool = False) -> Tensor:
+    """Returns float32 memory of its own for each batch; torch keeps pinned memory and hands it out again."""
+    if pin_memory:
+        return torch.empty(shape, pin_memory=True)
+    # numpy asks for huge pages: with 4 KB pages, first touching them takes half as long as reading into them.
+    return torch.from_numpy(np.empty(shape, np.float32))
+
+
+def _first_frames(times: Times, length: int, advice: str) -> npt.NDArray[np.int64]:
+    first = windows(times, length)
+    if first.size == 0:
+        raise ValueError(
+            f"Expected runs of {length} consecutive 6-hourly frames, found none among {len(times)} times. {advice}"
+        )
+    return first

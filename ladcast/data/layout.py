@@ -26,8 +26,10 @@ def grid_of(ds: xr.Dataset) -> Grid:
     return Grid(tuple(ds["latitude"].values.tolist()), tuple(ds["longitude"].values.tolist()))
 
 
-def canonical_layout(ds: xr.Dataset, channels: ChannelSet, where: str) -> xr.Dataset:
+def canonical_layout(ds: xr.Dataset, channels: ChannelSet | None, where: str) -> xr.Dataset:
     """Selects the variables of `channels` and the static fields, lazily reordered to the canonical layout.
+
+    Without channels the static fields alone, which need no time.
 
     Raises:
         ValueError: a variable has other dimensions, or the coordinates do not cover the globe once.
@@ -35,17 +37,38 @@ def canonical_layout(ds: xr.Dataset, channels: ChannelSet, where: str) -> xr.Dat
     ds = ds.expand_dims("time") if "time" in ds.coords and "time" not in ds.dims else ds
     rows, columns = _south_to_north(ds, where), _eastward(ds, where)
     order = {"latitude": rows, "longitude": columns}
-    if channels.upper_air:
+    coordinates: dict[str, npt.NDArray[Any]] = {}
+    if channels is not None:
+        coordinates["time"] = ds["time"].values.astype("datetime64[ns]")
+    if channels is not None and channels.upper_air:
+        ds = ds.expand_dims("level") if "level" not in ds.dims else ds
         order["level"] = _level_order(ds["level"].values, channels)
-    names = [*channels.variables, *(name for name in STATIC_UNITS if name in ds)]
+        coordinates["level"] = np.asarray(channels.levels)
+    coordinates["latitude"] = ds["latitude"].values[rows].astype(np.float64)
+    coordinates["longitude"] = ds["longitude"].values[columns].astype(np.float64) % 360
+    names = [*(channels.variables if channels else ()), *(name for name in STATIC_UNITS if name in ds)]
     variables = {name: _reordered(ds[name], order, _expected_dims(name, channels), where) for name in names}
-    coordinates = {
-        "time": ds["time"].values.astype("datetime64[ns]"),
-        "latitude": ds["latitude"].values[rows].astype(np.float64),
-        "longitude": ds["longitude"].values[columns].astype(np.float64) % 360,
-    }
-    levels = {"level": np.asarray(channels.levels)} if channels.upper_air else {}
-    return xr.Dataset(variables, coords=coordinates | levels, attrs=ds.attrs)
+    return xr.Dataset(variables, coords=coordinates, attrs=ds.attrs)
+
+
+def on_grid(ds: xr.Dataset, grid: Grid | None, where: str) -> xr.Dataset:
+    """Returns a dataset in canonical layout on exactly `grid`, if given; drops the south pole row for it.
+
+    Raises:
+        ValueError: the dataset is on another grid.
+    """
+    if grid is None:
+        return ds
+    present = grid_of(ds)
+    if present.pole_rows[0] and present.without_south_pole().matches(grid):
+        ds = ds.isel(latitude=slice(1, None))
+    elif not present.matches(grid):
+        raise ValueError(
+            f"{where}: expected the grid {grid}, got {present}. Regrid the store with "
+            "`ladcast-data regrid`, or start a forecast from it with `--source`, which regrids."
+        )
+    # Coordinates of other sources may be rounded (float32): take the exact ones.
+    return ds.assign_coords(latitude=np.asarray(grid.latitude), longitude=np.asarray(grid.longitude))
 
 
 class _Reordered(BackendArray):
@@ -83,8 +106,8 @@ def _reordered(field: xr.DataArray, order: dict[str, Order], dims: tuple[str, ..
     return xr.Variable(dims, indexing.LazilyIndexedArray(_Reordered(field.variable, dims, own)), field.attrs)
 
 
-def _expected_dims(name: str, channels: ChannelSet) -> tuple[str, ...]:
-    if name in STATIC_UNITS:
+def _expected_dims(name: str, channels: ChannelSet | None) -> tuple[str, ...]:
+    if channels is None or name in STATIC_UNITS:
         return DIMENSIONS[2:]
     return DIMENSIONS if name in channels.upper_air else ("time", *DIMENSIONS[2:])
 

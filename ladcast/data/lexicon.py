@@ -13,7 +13,14 @@ from ladcast.fields import PRECIPITATION, SST, VARIABLES
 
 SURFACE_GEOPOTENTIAL = "geopotential_at_surface"
 LAND_SEA_MASK = "land_sea_mask"
-STATIC_UNITS = {SURFACE_GEOPOTENTIAL: "m2 s-2", LAND_SEA_MASK: "1"}
+STATIC_UNITS = {
+    SURFACE_GEOPOTENTIAL: "m2 s-2",
+    LAND_SEA_MASK: "1",
+    "standard_deviation_of_orography": "m",
+    "angle_of_sub_gridscale_orography": "rad",
+    "anisotropy_of_sub_gridscale_orography": "1",
+    "slope_of_sub_gridscale_orography": "1",
+}
 """The fields without time that a store may carry, and their units."""
 
 _COORDINATES = {
@@ -39,12 +46,24 @@ _VARIABLES = {
     "t2m": "2m_temperature",
     "msl": "mean_sea_level_pressure",
     "prmsl": "mean_sea_level_pressure",
+    # ERA-40 as `mars2netcdf` wrote it: a name may not begin with a digit there.
+    "p10u": "10m_u_component_of_wind",
+    "p10v": "10m_v_component_of_wind",
+    "p2t": "2m_temperature",
     "sst": SST,
     "tp6h": PRECIPITATION,
     "tp06": PRECIPITATION,
     "gh": "geopotential",
     "orog": SURFACE_GEOPOTENTIAL,
     "lsm": LAND_SEA_MASK,
+    "sdor": "standard_deviation_of_orography",
+    "orostd": "standard_deviation_of_orography",
+    "anor": "angle_of_sub_gridscale_orography",
+    "orothe": "angle_of_sub_gridscale_orography",
+    "isor": "anisotropy_of_sub_gridscale_orography",
+    "orogam": "anisotropy_of_sub_gridscale_orography",
+    "slor": "slope_of_sub_gridscale_orography",
+    "orosig": "slope_of_sub_gridscale_orography",
 }
 
 NEAR_MISSES = {
@@ -93,6 +112,13 @@ _SPELLINGS = {
     "(0-1)": "1",
     "0-1": "1",
     "fraction": "1",
+    "fractional": "1",
+    "proportion": "1",
+    "numeric": "1",
+    "~": "1",
+    "degree": "deg",
+    "degrees": "deg",
+    "radians": "rad",
     "percent": "%",
 }
 
@@ -123,6 +149,7 @@ CONVERSIONS = {
     "kg kg-1": (Conversion("g kg-1", factor=0.001),),
     "m s-1": (Conversion("kt", factor=0.514444),),
     "1": (Conversion("%", factor=0.01),),
+    "rad": (Conversion("deg", factor=0.01745329),),
 }
 """For each of our units, the other units that sources use."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -18,7 +18,9 @@ Result = TypeVar("Result")
 FRAMES_PER_BLOCK = 40
 
 
-def prefetch(read: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int) -> Iterator[Result]:
+def prefetch(
+    read: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int
+) -> Generator[Result, None, None]:
     """Yields `read(item)` in order, with at most `ahead` results read or being read before their turn.
 
     An error in `read` is raised when its item's turn comes.

@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from ladcast.data.derive import GRAVITY
 from ladcast.data.layout import grid_of
 from ladcast.data.lexicon import CONVERSIONS, LAND_SEA_MASK, NEAR_MISSES
 from ladcast.fields import SST, VARIABLES, Channel, ChannelSet
 from ladcast.times import Times, describe
 
-GRAVITY = 9.80665
 LAND_SHARE_THAT_SST_MUST_SHOW = 0.1
 CHANGE_OF_SST_MASK = 0.01
 SHOWN_GAPS = 5
@@ -77,7 +77,7 @@ def check_values(ds: xr.Dataset, channels: ChannelSet, where: str, *, complete: 
     ends = sorted({0, ds.sizes["time"] - 1})
     for name in channels.variables:
         frames = ds[name].isel(time=ends).load()
-        shares, means = _gap_shares(frames), _area_means(frames, weight)
+        shares, means = gap_shares(frames), area_means(frames, weight)
         for channel in (channel for channel in channels if channel.variable == name):
             area = f"{where}: '{name}'" + (f" at {channel.level} hPa" if channel.level else "")
             here = {"level": channel.level} if channel.level else {}
@@ -102,12 +102,12 @@ def _check_levels(ds: xr.Dataset, channels: ChannelSet, where: str) -> None:
     raise ValueError(f"{where}: 'level' lacks {missing} hPa, there are {got}. {advice}")
 
 
-def _gap_shares(frames: xr.DataArray) -> xr.DataArray:
+def gap_shares(frames: xr.DataArray) -> xr.DataArray:
     """Returns the share of NaN among the points, by time and level."""
     return frames.isnull().mean(("latitude", "longitude"))
 
 
-def _area_means(frames: xr.DataArray, weight: npt.NDArray[np.float64]) -> xr.DataArray:
+def area_means(frames: xr.DataArray, weight: npt.NDArray[np.float64]) -> xr.DataArray:
     """Returns the mean over the sphere, by time and level, NaN left out; NaN where there is nothing else."""
     values, gaps = frames.values, np.isnan(frames.values)
     total = np.where(gaps, 0.0, values).sum(-1, dtype=np.float64) @ weight
@@ -124,7 +124,7 @@ def _check_complete(shares: xr.DataArray, area: str) -> None:
 
 
 def _check_plausible(means: xr.DataArray, channel: Channel, area: str) -> None:
-    low, high = _plausible_range(channel)
+    low, high = plausible_range(channel)
     for mean in means.values.tolist():
         if np.isnan(mean) or low <= mean <= high:
             continue
@@ -135,7 +135,7 @@ def _check_plausible(means: xr.DataArray, channel: Channel, area: str) -> None:
         )
 
 
-def _plausible_range(channel: Channel) -> tuple[float, float]:
+def plausible_range(channel: Channel) -> tuple[float, float]:
     """Returns bounds of the area mean; for geopotential above 900 hPa of the ICAO standard atmosphere."""
     if channel.variable != "geopotential" or channel.level is None or channel.level > 900:
         return VARIABLES[channel.variable].plausible

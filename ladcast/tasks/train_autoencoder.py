@@ -7,10 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import xarray as xr
 from torch import Tensor, nn
 
 from ladcast.config import load_config, to_plain
-from ladcast.data.dataset import StateDataset, load_scaled
+from ladcast.data.dataset import StateDataset, StoredStates, load_scaled
+from ladcast.data.frames import FrameReader, open_frames
+from ladcast.data.loader import BatchSource, SampleBatch
 from ladcast.data.normalization import Normalizer, ocean_mask
 from ladcast.data.packing import pack
 from ladcast.fields import ChannelSet
@@ -20,7 +23,6 @@ from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.tasks.build import AutoencoderSize, Period, StoreOptions
 from ladcast.tasks.report import TrainingLog
-from ladcast.training.batches import SampleBatch
 from ladcast.training.loop import Loss, TrainingOptions, fit
 from ladcast.training.losses import relative_l2
 
@@ -41,6 +43,13 @@ class AutoencoderRun:
     """Checkpoint folder whose weights training starts from, to adapt a model to other data."""
     data_on_gpu: bool = False
     """Keeps all training states in GPU memory: 2 bytes a number."""
+    data_on_disk: bool = False
+    """Reads training states from the store when they are needed, where memory does not hold them all."""
+    reading_threads: int = 8
+
+    def __post_init__(self) -> None:
+        if self.data_on_gpu and self.data_on_disk:
+            raise ValueError("'data_on_gpu' and 'data_on_disk' exclude each other: choose one, or neither for memory.")
 
 
 def train_autoencoder(config: Path, overrides: Sequence[str] = (), device: str | None = None) -> Path:
@@ -51,10 +60,8 @@ def train_autoencoder(config: Path, overrides: Sequence[str] = (), device: str |
     normalizer = Normalizer.load(run.statistics, channels)
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     log = TrainingLog(run.output / "log.jsonl", run.training.steps)
-    scaled = load_scaled(run.train.select(store), channels, normalizer, stride=run.stride, progress=log.reading)
-    held_out = load_scaled(run.validation.select(store), channels, normalizer, stride=4 * run.stride).float()
-
-    data = StateDataset(scaled.to(target) if run.data_on_gpu else scaled)
+    held_out = load_scaled(frames_of(run, run.validation.select(store), 4 * run.stride, normalizer)).float()
+    data = training_states(run, frames_of(run, run.train.select(store), run.stride, normalizer), target, log)
     torch.manual_seed(run.training.seed)
     autoencoder = Autoencoder(autoencoder_config(run.model, channels, grid, len(run.data.static))).to(target)
     if run.initial is not None:
@@ -76,6 +83,19 @@ def train_autoencoder(config: Path, overrides: Sequence[str] = (), device: str |
     codec = LatentCodec(autoencoder, normalizer, grid, static=static)
     save_codec(codec, run.output / "autoencoder", {"run": to_plain(run), "steps": run.training.steps})
     return run.output / "autoencoder"
+
+
+def frames_of(run: AutoencoderRun, ds: xr.Dataset, stride: int, normalizer: Normalizer) -> FrameReader:
+    """Returns a reader of every `stride`-th frame of a selection from the run's store."""
+    return open_frames(ds.isel(time=slice(None, None, stride)), normalizer, run.data.path)
+
+
+def training_states(run: AutoencoderRun, reader: FrameReader, device: torch.device, log: TrainingLog) -> BatchSource:
+    """Returns the training states on disk, in memory or on the GPU, as the run asks."""
+    if run.data_on_disk:
+        return StoredStates(reader, threads=run.reading_threads, pin_memory=device.type == "cuda")
+    scaled = load_scaled(reader, threads=run.reading_threads, progress=log.reading)
+    return StateDataset(scaled.to(device) if run.data_on_gpu else scaled)
 
 
 def autoencoder_config(size: AutoencoderSize, channels: ChannelSet, grid: Grid, num_static: int) -> AutoencoderConfig:

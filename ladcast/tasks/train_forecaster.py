@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ladcast.checkpoint import weights_hash
 from ladcast.config import ConfigError, load_config, to_plain
 from ladcast.data.dataset import LatentDataset
+from ladcast.data.loader import SampleBatch
 from ladcast.diffusion.denoiser import Condition, Denoiser, denoising_loss, training_noise_like
 from ladcast.diffusion.noise import TrainingNoise
 from ladcast.forecasting.checkpoints import load_codec, load_forecaster, save_forecaster
@@ -25,7 +26,6 @@ from ladcast.models.transformer import LatentTransformer, TransformerConfig
 from ladcast.tasks.build import ForecastValidation, Frames, Period, TransformerSize
 from ladcast.tasks.report import TrainingLog
 from ladcast.tasks.validate import forecast_scores
-from ladcast.training.batches import SampleBatch
 from ladcast.training.loop import Loss, TrainingOptions, fit
 
 

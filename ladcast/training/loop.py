@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ladcast.checkpoint import MANIFEST, read_document, read_tensors, write_checkpoint
-from ladcast.training.batches import BatchSource, SampleBatch, load_batches
+from ladcast.data.loader import BatchSource, SampleBatch, load_batches
+from ladcast.data.sampling import SampleOrder
 from ladcast.training.ema import WeightAverage
 from ladcast.training.optimizer import (
     OptimizerOptions,
@@ -62,16 +63,18 @@ def fit(
 
     Raises:
         FloatingPointError: the loss or its gradient is not finite at a step that is logged or saved.
+        ValueError: the data do not fill a batch, or `folder` is of a run with other data or another seed.
     """
     device = next(model.parameters()).device
+    order = SampleOrder(len(data), options.batch_size, options.seed)
     optimizer = build_optimizer(model, options.optimizer)
     average = WeightAverage(model.state_dict(), options.ema_decay)
-    first = resume(folder, model, optimizer, average)
+    first = resume(folder, model, optimizer, average, order)
     network = cast(nn.Module, torch.compile(model)) if options.compile else model
     generator = torch.Generator(device=device)
     steps = range(first, options.steps)
     started = time.monotonic()
-    batches = load_batches(data, options.batch_size, seed=options.seed, steps=steps, device=device)
+    batches = load_batches(data, order, steps=steps, device=device)
     for step, batch in zip(steps, batches, strict=True):
         generator.manual_seed(options.seed * 1_000_003 + step)
         with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16 and device.type == "cuda"):
@@ -84,7 +87,7 @@ def fit(
             log(done, {**_finite(done, loss=value, gradient_norm=norm), "steps_per_s": speed})
         if _due(done, options.checkpoint_every, options.steps):
             _finite(done, loss=value, gradient_norm=norm)
-            save(folder, model, optimizer, average, step=done)
+            save(folder, model, optimizer, average, position=order.state(done))
             if validate is not None:
                 with averaged(model, average):
                     log(done, validate(model))
@@ -105,18 +108,27 @@ def descend(
 
 
 def save(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage, *, step: int
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage,
+    *,
+    position: dict[str, int],
 ) -> None:
-    """Writes everything the next step depends on."""
+    """Writes everything the next step depends on; `position` is that in the order of samples."""
     parts = {"model": model.state_dict(), "ema": average.weights, "optimizer": optimizer_tensors(optimizer)}
     tensors = {f"{part}/{name}": tensor for part, content in parts.items() for name, tensor in content.items()}
-    write_checkpoint(folder, tensors, {MANIFEST: {"step": step, "ema_updates": average.updates}})
+    write_checkpoint(folder, tensors, {MANIFEST: {"position": position, "ema_updates": average.updates}})
 
 
-def resume(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage) -> int:
+def resume(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage, order: SampleOrder
+) -> int:
     """Restores the state that `save` wrote, if there is one, and returns the next step."""
     if not folder.is_dir():
         return 0
+    manifest = read_document(folder, MANIFEST)
+    step = order.resume(manifest["position"])
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
     for key, tensor in read_tensors(folder).items():
         part, _, name = key.partition("/")
@@ -125,9 +137,8 @@ def resume(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ave
     restore_optimizer(optimizer, parts["optimizer"])
     for name, tensor in average.weights.items():
         tensor.copy_(parts["ema"][name])
-    manifest = read_document(folder, MANIFEST)
     average.updates = manifest["ema_updates"]
-    return int(manifest["step"])
+    return step
 
 
 @contextmanager

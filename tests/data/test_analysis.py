@@ -119,3 +119,13 @@ class TestGfs:
                 for state, grid in ((coarse, target), (fine, source))
             ]
             assert means[0] == pytest.approx(means[1], rel=1e-6)
+
+    def test_the_grib_file_starts_a_forecast_as_it_is(self, shared):
+        pytest.importorskip("cfgrib")
+        path, time = shared / "kit/gfs/gfs.t12z.pgrbf120.2p5deg.grib2", parse_time("2011-01-15T12")
+        analysis = read_analysis(path, time, ERA5_CHANNELS, Grid.parse("240x121-south"), fill="nearest-level")
+        assert analysis.filled == ("w50",)
+        made = {text.partition(":")[0] for text in analysis.derived}
+        assert made >= {"geopotential", "specific_humidity", "sea_surface_temperature"}
+        nan = analysis.state.isnan().any(dim=(-2, -1))
+        assert nan.nonzero().tolist() == [[ERA5_CHANNELS.sst_index]]

@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from ladcast.data.store import open_store, read_manifest
+from ladcast.data.store import open_static, open_store, present_channels, read_manifest, read_times
 from ladcast.fields import ERA5_CHANNELS, SST, ChannelSet
 from ladcast.grid import Grid
 
@@ -223,3 +223,40 @@ def test_era5_of_the_new_climate_data_store(shared):
     plain = xr.open_dataset(path)["msl"]
     point = ds["mean_sea_level_pressure"].sel(latitude=-10, longitude=200).isel(time=7)
     assert float(point) == float(plain.sel(latitude=-10, longitude=200).isel(valid_time=7))
+
+
+def test_a_level_of_10_hpa_beside_the_wind_at_10_m(world):
+    """Both would be `u10`: by default the standard levels are taken."""
+    world = world.assign_coords(level=[10, 500, 850]).rename({"2m_temperature": "10m_u_component_of_wind"})
+    assert present_channels(world, "x").levels == (500, 850)
+    assert present_channels(world.drop_vars("10m_u_component_of_wind"), "x").levels == (10, 500, 850)
+
+
+def test_levels_are_whole_numbers_of_hpa(world, channels):
+    assert present_channels(world.assign_coords(level=[300.0, 500.0, 850.0]), "x").levels == channels.levels
+    with pytest.raises(ValueError, match=r"x: expected levels of whole hPa, got 0.5"):
+        present_channels(world.assign_coords(level=[0.5, 500.0, 850.0]), "x")
+
+
+class TestStatic:
+    def test_fields_without_time(self, world, grid):
+        turned = world[["land_sea_mask"]].isel(latitude=slice(None, None, -1))
+        ds = open_static(turned, Grid.parse("16x9-south"))
+        np.testing.assert_array_equal(ds["land_sea_mask"].values, world["land_sea_mask"].values[1:])
+
+    def test_none_is_refused(self, world):
+        with pytest.raises(ValueError, match=r"expected any of geopotential_at_surface, land_sea_mask"):
+            open_static(world[["temperature"]])
+
+
+def test_a_manifest_beside_a_file(tmp_path, world, channels):
+    world.to_netcdf(tmp_path / "a.nc")
+    (tmp_path / "a.nc.manifest.json").write_text(json.dumps({"status": "running"}))
+    with pytest.raises(ValueError, match=r"a\.nc is unfinished"):
+        open_store(tmp_path / "a.nc", channels)
+
+
+def test_times_of_a_file_without_any(tmp_path, world):
+    world[["land_sea_mask"]].to_netcdf(tmp_path / "a.nc")
+    with pytest.raises(ValueError, match=r"a\.nc: expected a coordinate 'time'"):
+        read_times(tmp_path / "a.nc")

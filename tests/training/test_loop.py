@@ -100,6 +100,14 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path, uninterrupted):
     assert_same(again_weights, weights)
 
 
+def test_a_run_is_not_resumed_with_another_order_of_samples(tmp_path: Path):
+    train(tmp_path / "resume", steps=2)
+    with pytest.raises(ValueError, match=r"order of samples is that of .*'seed': 3\}, this run's .*'seed': 4"):
+        train(tmp_path / "resume", seed=4)
+    with pytest.raises(ValueError, match=r"after 8 samples, no multiple of 'batch_size' 3"):
+        train(tmp_path / "resume", batch_size=3)
+
+
 def test_training_learns(tmp_path: Path):
     _, _, lines = train(tmp_path / "resume", steps=400, checkpoint_every=400, log_every=1)
     losses = [numbers["loss"] for _, numbers in lines]

@@ -1,0 +1,223 @@
+"""Reads whole chunks of a local Zarr array: one read and one decompression each, in any thread.
+
+zarr-python serves every layout on every storage through an event loop, at about a millisecond a chunk. Training reads
+millions of chunks of one layout: an array on a local disk whose chunks hold whole frames.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numcodecs import LZ4, Blosc, GZip, Zlib, Zstd
+from numcodecs.checksum32 import CRC32C
+
+Decoder = Callable[[bytes], bytes]
+NO_CHUNK = 2**64 - 1
+"""Offset and size that a shard's index has where a chunk was never written (Zarr v3, `sharding_indexed`)."""
+BLOSC, BLOSC_HEADER_BYTES = Blosc(), 16
+
+
+class UnsupportedLayoutError(ValueError):
+    """Says why an array cannot be read by whole chunks of frames: zarr-python reads it."""
+
+
+class ChunkError(ValueError):
+    """Reports a chunk that is missing, truncated or corrupt, with its file."""
+
+
+@dataclass(frozen=True)
+class ChunkedArray:
+    """Describes an array whose chunks divide the leading axis alone, and where its chunks lie.
+
+    A shard is a file of `chunks_per_file` chunks with an index; without shards a file is a chunk.
+    """
+
+    folder: Path
+    shape: tuple[int, ...]
+    chunk_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    decoders: tuple[Decoder, ...]
+    file_name: str
+    """Name of a file within `folder`, with `{}` for its number along the leading axis."""
+    chunks_per_file: int = 1
+    index: ShardIndex | None = None
+
+    @property
+    def frames_per_chunk(self) -> int:
+        """Returns the length of a chunk along the leading axis."""
+        return self.chunk_shape[0]
+
+    def read_chunk(self, number: int) -> npt.NDArray[Any]:
+        """Returns chunk `number` of the leading axis, in `chunk_shape`; raises ChunkError that names the file."""
+        file_number, place = divmod(number, self.chunks_per_file)
+        path = f"{self.folder}/{self.file_name.format(file_number)}"
+        try:
+            stored = _read(path) if self.index is None else self.index.read_chunk(path, place)
+            for decode in self.decoders:
+                stored = decode(stored)
+            return np.frombuffer(stored, self.dtype).reshape(self.chunk_shape)
+        except (OSError, RuntimeError, ValueError, zlib.error) as error:
+            part = f"chunk {place} of {path}" if self.index else path
+            size = math.prod(self.chunk_shape) * self.dtype.itemsize
+            raise ChunkError(f"Expected {size} bytes of values in {part}, got an error: {error}.") from error
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Finds the chunks within shards; what it has read of each file it keeps (16 bytes a chunk)."""
+
+    chunks: int
+    decoders: tuple[Decoder, ...]
+    checksum_bytes: int
+    at_end: bool
+    known: dict[str, npt.NDArray[np.uint64]] = field(default_factory=dict, compare=False)
+
+    def read_chunk(self, path: str, place: int) -> bytes:
+        """Returns the stored bytes of one chunk; raises ValueError where the shard does not hold it."""
+        extents = self.known.get(path)
+        if extents is None:
+            extents = self.known[path] = self._read_extents(path)
+        offset, size = extents[place].tolist()
+        if offset == NO_CHUNK:
+            raise ValueError("the chunk was never written")
+        return _read(path, offset, size)
+
+    def _read_extents(self, path: str) -> npt.NDArray[np.uint64]:
+        size = 16 * self.chunks + self.checksum_bytes
+        stored = _read(path, max(Path(path).stat().st_size - size, 0) if self.at_end else 0, size)
+        for decode in self.decoders:
+            stored = decode(stored)
+        return np.frombuffer(stored, "<u8").reshape(self.chunks, 2)
+
+
+def open_array(folder: Path) -> ChunkedArray:
+    """Reads the metadata of a Zarr array, v2 or v3.
+
+    Raises:
+        UnsupportedLayoutError: chunks divide a frame, or a codec is not among those read here.
+    """
+    if (folder / "zarr.json").is_file():
+        return _open_v3(folder, json.loads((folder / "zarr.json").read_text()))
+    if (folder / ".zarray").is_file():
+        return _open_v2(folder, json.loads((folder / ".zarray").read_text()))
+    raise UnsupportedLayoutError(f"{folder} has no zarr.json and no .zarray: it is no Zarr array on a local disk")
+
+
+def _open_v2(folder: Path, about: dict[str, Any]) -> ChunkedArray:
+    if about["filters"] or about["order"] != "C":
+        raise UnsupportedLayoutError(f"{folder} has filters or Fortran order")
+    compressor = about["compressor"]
+    separator = about.get("dimension_separator", ".")
+    return ChunkedArray(
+        folder,
+        shape=tuple(about["shape"]),
+        chunk_shape=_whole_frames(about["chunks"], about["shape"], folder),
+        dtype=np.dtype(about["dtype"]),
+        decoders=_decoders([] if compressor is None else [compressor["id"]], folder),
+        file_name=separator.join(["{}", *("0" for _ in about["shape"][1:])]),
+    )
+
+
+def _open_v3(folder: Path, about: dict[str, Any]) -> ChunkedArray:
+    shape, codecs = tuple(about["shape"]), about["codecs"]
+    if about["chunk_grid"]["name"] != "regular" or about.get("storage_transformers"):
+        raise UnsupportedLayoutError(f"{folder} has irregular chunks or storage transformers")
+    file_shape = _whole_frames(about["chunk_grid"]["configuration"]["chunk_shape"], shape, folder)
+    chunk_shape, index = file_shape, None
+    if codecs[0]["name"] == "sharding_indexed":
+        sharding = codecs[0]["configuration"]
+        chunk_shape = _whole_frames(sharding["chunk_shape"], shape, folder)
+        index = _open_index(sharding, file_shape[0] // chunk_shape[0], folder)
+        codecs = [*sharding["codecs"], *codecs[1:]] if len(codecs) == 1 else [{"name": "a codec around shards"}]
+    order = _byte_order(codecs[0], folder)
+    return ChunkedArray(
+        folder,
+        shape=shape,
+        chunk_shape=chunk_shape,
+        dtype=np.dtype(about["data_type"]).newbyteorder(order),
+        decoders=_decoders([codec["name"] for codec in codecs[1:]], folder),
+        file_name=_file_name(about["chunk_key_encoding"], len(shape)),
+        chunks_per_file=file_shape[0] // chunk_shape[0],
+        index=index,
+    )
+
+
+def _open_index(sharding: dict[str, Any], chunks: int, folder: Path) -> ShardIndex:
+    names = [codec["name"] for codec in sharding["index_codecs"]]
+    if names not in (["bytes"], ["bytes", "crc32c"]) or _byte_order(sharding["index_codecs"][0], folder) != "<":
+        raise UnsupportedLayoutError(f"{folder} has a shard index with the codecs {names}")
+    checksum_bytes = 4 * (len(names) - 1)
+    at_end = sharding.get("index_location", "end") == "end"
+    return ShardIndex(chunks, _decoders(names[1:], folder), checksum_bytes, at_end)
+
+
+def _whole_frames(chunks: Sequence[int], shape: Sequence[int], folder: Path) -> tuple[int, ...]:
+    if tuple(chunks[1:]) != tuple(shape[1:]):
+        raise UnsupportedLayoutError(f"{folder} has chunks of {tuple(chunks)}, which divide a frame of {shape[1:]}")
+    return tuple(chunks)
+
+
+def _byte_order(codec: dict[str, Any], folder: Path) -> str:
+    if codec["name"] != "bytes":
+        raise UnsupportedLayoutError(f"{folder} is stored with the codec '{codec['name']}'")
+    return ">" if codec.get("configuration", {}).get("endian") == "big" else "<"
+
+
+def _file_name(encoding: dict[str, Any], axes: int) -> str:
+    is_default = encoding["name"] == "default"
+    separator = encoding.get("configuration", {}).get("separator", "/" if is_default else ".")
+    return str(separator).join([*(["c"] if is_default else []), "{}", *("0" for _ in range(axes - 1))])
+
+
+def _read(path: str, offset: int = 0, size: int | None = None) -> bytes:
+    """Returns `size` bytes from `offset`, by default all; raises ValueError where the file ends before."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        size = os.fstat(file).st_size if size is None else size
+        stored = os.pread(file, size, offset)
+    finally:
+        os.close(file)
+    if len(stored) != size:
+        raise ValueError(f"the file ends after {len(stored)} of {size} bytes at offset {offset}")
+    return stored
+
+
+def _decode_blosc(stored: bytes) -> bytes:
+    # Blosc itself trusts the header, and would read beyond the end of a truncated chunk.
+    size = int.from_bytes(stored[12:16], "little")
+    if len(stored) < BLOSC_HEADER_BYTES or len(stored) != size:
+        raise ValueError(f"its Blosc header tells of {size} bytes, there are {len(stored)}")
+    decoded: bytes = BLOSC.decode(stored)
+    return decoded
+
+
+def _check_sum(stored: bytes) -> bytes:
+    return bytes(CRC32C().decode(stored))
+
+
+def _decoders(names: Sequence[str], folder: Path) -> tuple[Decoder, ...]:
+    """Returns the functions that undo codecs, the last codec first."""
+    unknown = [name for name in names if name not in DECODERS]
+    if unknown:
+        raise UnsupportedLayoutError(f"{folder} is stored with the codec '{unknown[0]}'")
+    return tuple(DECODERS[name] for name in reversed(names))
+
+
+DECODERS: dict[str, Decoder] = {
+    "blosc": _decode_blosc,
+    "zstd": Zstd().decode,
+    "gzip": GZip().decode,
+    "zlib": Zlib().decode,
+    "lz4": LZ4().decode,
+    "crc32c": _check_sum,
+}
+"""What undoes each codec; the parameters of all of them lie in the bytes."""

@@ -1,0 +1,283 @@
+"""Reads normalised frames of a store into memory that the caller owns: straight from chunks where that is possible."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from jaxtyping import Float32
+
+from ladcast.data.chunks import ChunkedArray, ChunkError, UnsupportedLayoutError, open_array
+from ladcast.data.lexicon import canonical_names
+from ladcast.data.normalization import Normalizer
+from ladcast.data.packing import pack
+from ladcast.fields import SST, ChannelSet
+from ladcast.grid import TOLERANCE_DEG
+from ladcast.times import Times, describe
+
+Frames = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float32]
+Index = slice | npt.NDArray[np.int64]
+
+
+@runtime_checkable
+class FrameReader(Protocol):
+    """Reads frames by number, normalised."""
+
+    @property
+    def times(self) -> Times:
+        """Returns the time of every frame."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Returns the size of a frame: (channel, lat, lon)."""
+        ...
+
+    def read(self, frames: Frames, out: Float32[np.ndarray, "time channel lat lon"]) -> None:
+        """Writes the normalised `frames` into `out`, in any number of threads at once.
+
+        Raises:
+            ValueError: a chunk is missing or broken, or a field has NaN that is not land in the SST.
+        """
+        ...
+
+
+def open_frames(ds: xr.Dataset, normalizer: Normalizer, store: Path | None = None) -> FrameReader:
+    """Returns a reader of the frames of `ds`, a dataset as `open_store` gives it, or a selection of its times.
+
+    `store` is the Zarr store that `ds` was opened from. Where its chunks hold whole frames on a local disk, they are
+    read without xarray; else a warning says why not. Both give the same numbers, bit for bit, as
+    `normalizer(pack(ds, channels))`.
+
+    Raises:
+        ValueError: `ds` is not from `store`.
+    """
+    plain = PlainFrames(ds, normalizer)
+    if store is None:
+        return plain
+    try:
+        direct = DirectFrames.open(store, ds, normalizer)
+    except UnsupportedLayoutError as reason:
+        warnings.warn(f"Reads {store} through xarray, which is slower: {reason}.", stacklevel=2)
+        return plain
+    _check_same(direct, plain, store)
+    return direct
+
+
+@dataclass(frozen=True, eq=False)
+class PlainFrames:
+    """Reads any dataset through xarray."""
+
+    ds: xr.Dataset
+    normalizer: Normalizer
+
+    @property
+    def times(self) -> Times:
+        """Returns the time of every frame."""
+        return self.ds["time"].values.astype("datetime64[ns]")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Returns (channel, lat, lon)."""
+        return len(self.normalizer.channels), self.ds.sizes["latitude"], self.ds.sizes["longitude"]
+
+    def read(self, frames: Frames, out: Float32[np.ndarray, "time channel lat lon"]) -> None:
+        """Writes the normalised `frames` into `out`; raises ValueError where a field has NaN."""
+        state = pack(self.ds.isel(time=frames), self.normalizer.channels)
+        try:
+            out[...] = self.normalizer(state).numpy()
+        except ValueError as error:
+            raise ValueError(f"{describe(self.times[frames])}: {error}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class DirectFrames:
+    """Reads a local Zarr store by whole chunks: decompresses, reorders and normalises each frame in one pass."""
+
+    times: Times
+    shape: tuple[int, int, int]
+    positions: Frames
+    """Place of every frame along the time axis of the store."""
+    fields: tuple[DirectField, ...]
+    std: Values
+    land: np.float32
+    """Scaled value of the SST on land."""
+
+    @classmethod
+    def open(cls, store: Path, ds: xr.Dataset, normalizer: Normalizer) -> DirectFrames:
+        """Finds the frames of `ds` in the store; raises UnsupportedLayoutError where xarray must read it."""
+        raw = _open_raw(store)
+        channels = normalizer.channels
+        times = ds["time"].values.astype("datetime64[ns]")
+        fields = tuple(DirectField.open(store, raw, ds, name, normalizer) for name in channels.variables)
+        shape = (len(channels), ds.sizes["latitude"], ds.sizes["longitude"])
+        positions = _places(_coordinate(raw, "time"), _coordinate(ds, "time"))
+        std = normalizer.std.numpy().reshape(-1, 1, 1)
+        return cls(times, shape, positions, fields, std, np.float32(normalizer.sst_fill))
+
+    def read(self, frames: Frames, out: Float32[np.ndarray, "time channel lat lon"]) -> None:
+        """Writes the normalised `frames` into `out`; raises ValueError that names the file and the time."""
+        positions = self.positions[frames].tolist()
+        for field in self.fields:
+            for chunk, places in _by_chunk(positions, field.array.frames_per_chunk).items():
+                try:
+                    values = field.read_chunk(chunk)
+                except ChunkError as error:
+                    raise ValueError(f"'{field.name}' at {describe(self.times[frames[places]])}: {error}") from error
+                for place in places:
+                    state = values[positions[place] % field.array.frames_per_chunk]
+                    np.subtract(state, field.mean, out=out[place, field.channels])
+        for frame, centred in zip(frames.tolist(), out, strict=True):
+            self._finish(centred, frame)
+
+    def _finish(self, centred: Values, frame: int) -> None:
+        """Divides a frame by the standard deviation, in place, and fills land.
+
+        All channels at once: a call of numpy hands the interpreter to another thread, which takes longer than the sum.
+        """
+        np.divide(centred, self.std, out=centred)
+        self._fill_land(centred, frame)
+        # The largest and smallest are NaN where any is: two fast passes for a check of all values.
+        if not (np.isfinite(centred.max()) and np.isfinite(centred.min())):
+            raise ValueError(self._describe_gaps(centred, frame))
+
+    def _fill_land(self, scaled: Values, frame: int) -> None:
+        """Puts `land` where the SST is NaN; raises ValueError where that is everywhere."""
+        for field in self.fields:
+            if field.name == SST:
+                gaps = np.isnan(scaled[field.channels])
+                if gaps.all():
+                    raise ValueError(self._describe_gaps(scaled, frame))
+                np.copyto(scaled[field.channels], self.land, where=gaps)
+
+    def _describe_gaps(self, scaled: Values, frame: int) -> str:
+        shares = {field: (~np.isfinite(scaled[field.channels])).mean() for field in self.fields}
+        field, share = max(shares.items(), key=lambda item: item[1])
+        return (
+            f"'{field.name}' at {describe(self.times[frame])}: expected finite values in {field.array.folder}, got "
+            f"{share:.1%} NaN or infinite. `ladcast-data validate` lists all such frames."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class DirectField:
+    """Reads one variable: its chunks, the order of their axes and points, and its mean."""
+
+    name: str
+    array: ChunkedArray
+    axes: tuple[int, ...]
+    """Axes of a stored chunk in the order (time, level, latitude, longitude)."""
+    views: tuple[slice, ...]
+    """What to take along each of these axes, where it is evenly spaced."""
+    picks: dict[int, Frames]
+    """What to take along the others: a copy."""
+    channels: slice
+    mean: Values
+
+    @classmethod
+    def open(cls, store: Path, raw: xr.Dataset, ds: xr.Dataset, name: str, normalizer: Normalizer) -> DirectField:
+        """Finds a canonical variable in the store; `raw` has canonical names and the order of the store."""
+        variable = raw[name].variable
+        array = open_array(store / str(variable.attrs[STORED_NAME]))
+        _check_encoding(variable, array.folder)
+        dims = ("time", *(("level",) if "level" in variable.dims else ()), "latitude", "longitude")
+        points = [_as_slice(_places(_coordinate(raw, dim), _coordinate(ds, dim))) for dim in dims[1:]]
+        channels = _channel_slice(normalizer.channels, name)
+        return cls(
+            name,
+            array,
+            axes=tuple(map(variable.dims.index, dims)),
+            views=(slice(None), *(index if isinstance(index, slice) else slice(None) for index in points)),
+            picks={axis: index for axis, index in enumerate(points, start=1) if not isinstance(index, slice)},
+            channels=channels,
+            mean=normalizer.mean[channels].numpy().reshape(-1, 1, 1),
+        )
+
+    def read_chunk(self, number: int) -> Values:
+        """Returns the frames of one chunk in canonical order, `time [level] lat lon`, as float32."""
+        values = self.array.read_chunk(number).transpose(self.axes)[self.views]
+        for axis, index in self.picks.items():
+            values = values.take(index, axis)
+        return values.astype(np.float32, copy=False)
+
+
+STORED_NAME = "name_in_store"
+
+
+def _open_raw(store: Path) -> xr.Dataset:
+    if not (store / "zarr.json").is_file() and not (store / ".zgroup").is_file():
+        raise UnsupportedLayoutError("it is no Zarr store on a local disk")
+    raw = xr.open_dataset(store, engine="zarr", chunks=None, consolidated=False)
+    for name, variable in raw.variables.items():
+        variable.attrs[STORED_NAME] = name
+    return canonical_names(raw)
+
+
+def _check_encoding(variable: xr.Variable, folder: Path) -> None:
+    """Raises UnsupportedLayoutError where stored numbers are not the values, or time is not the first axis."""
+    encoding = variable.encoding
+    packed = [key for key in ("scale_factor", "add_offset") if key in encoding]
+    marks = [encoding[key] for key in ("_FillValue", "missing_value") if key in encoding]
+    if packed or not all(np.isnan(mark) for mark in marks):
+        raise UnsupportedLayoutError(f"{folder} has packed or masked values ({packed or marks})")
+    if variable.dims[0] != "time" or np.dtype(variable.dtype).kind != "f":
+        raise UnsupportedLayoutError(f"{folder} has the dimensions {variable.dims} of {variable.dtype}")
+
+
+def _check_same(direct: DirectFrames, plain: PlainFrames, store: Path) -> None:
+    first = np.zeros(1, np.int64)
+    got, expected = (np.empty((1, *reader.shape), np.float32) for reader in (direct, plain))
+    direct.read(first, got)
+    plain.read(first, expected)
+    if not np.array_equal(got, expected):
+        raise ValueError(f"Expected the dataset that `open_store` gives for {store}, got another. Give its own store.")
+
+
+def _channel_slice(channels: ChannelSet, name: str) -> slice:
+    numbers = [number for number, channel in enumerate(channels) if channel.variable == name]
+    return slice(numbers[0], numbers[-1] + 1)
+
+
+def _by_chunk(positions: list[int], length: int) -> dict[int, list[int]]:
+    """Returns, for each chunk of `length` frames, the places of its frames in `positions`."""
+    chunks: dict[int, list[int]] = {}
+    for place, position in enumerate(positions):
+        chunks.setdefault(position // length, []).append(place)
+    return chunks
+
+
+def _coordinate(ds: xr.Dataset, name: str) -> npt.NDArray[np.float64]:
+    """Returns a coordinate as float64: times in seconds, longitudes eastward from 0 degrees."""
+    values = ds[name].values
+    if name == "time":
+        values = values.astype("datetime64[s]").astype(np.int64)
+    return values.astype(np.float64) % 360 if name == "longitude" else values.astype(np.float64)
+
+
+def _places(stored: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> Frames:
+    """Returns where each wanted coordinate lies among the stored ones."""
+    order = np.argsort(stored)
+    edges = (stored[order][1:] + stored[order][:-1]) / 2
+    places = order[np.searchsorted(edges, wanted)]
+    apart = abs(stored[places] - wanted)
+    if apart.max() > TOLERANCE_DEG:
+        raise ValueError(
+            f"Expected the coordinates of the dataset in its store, {wanted[apart.argmax()]} is not there."
+        )
+    return places.astype(np.int64)
+
+
+def _as_slice(index: Frames) -> Index:
+    """Turns an even run of places into a slice, which makes a view; others are copied."""
+    steps = np.unique(np.diff(index))
+    if len(steps) > 1:
+        return index
+    step = int(steps[0]) if len(steps) else 1
+    stop = int(index[-1]) + (1 if step > 0 else -1)
+    return slice(int(index[0]), None if stop < 0 else stop, step)

@@ -1,0 +1,158 @@
+"""What every source of weather states can do, and what it says it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Shaped
+
+from ladcast.data.lexicon import LAND_SEA_MASK, STATIC_UNITS, SURFACE_GEOPOTENTIAL
+from ladcast.data.sources.rules import Rule
+from ladcast.fields import LEVELS_HPA, PRECIPITATION, VARIABLES, Channel, ChannelSet
+from ladcast.times import STEP, Times, describe
+
+ALL_LEVELS = frozenset(float(level) for level in LEVELS_HPA)
+SURFACE: frozenset[float] = frozenset()
+NO_DELAY = np.timedelta64(0, "h")
+
+
+@dataclass(frozen=True)
+class Supply:
+    """Says how a source makes one channel: of which of its fields, and what is done to them."""
+
+    source: str
+    fields: tuple[str, ...]
+    how: str = ""
+    approximate: bool = False
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Holds what a source has at one time.
+
+    Attributes:
+        fields: the source's own fields, with their levels (hPa); no levels for a field of the surface.
+        rules: how they become ours.
+        gaps: fields that are listed and cannot be used at a level (None: the surface), and why.
+        refusal: why nothing can be had at that time; empty where something can.
+    """
+
+    source: str
+    fields: Mapping[str, frozenset[float]]
+    rules: tuple[Rule, ...]
+    gaps: Mapping[tuple[str, float | None], str] = field(default_factory=dict)
+    refusal: str = ""
+
+    def supply(self, channel: Channel) -> Supply | str:
+        """Returns how the channel is had, by the first rule that fits, or the reason why it is not."""
+        if self.refusal:
+            return self.refusal
+        reasons = []
+        for rule in (rule for rule in self.rules if rule.target == channel.variable):
+            obstacles = [self._obstacle(name, channel.level) for name in rule.needs]
+            if not any(obstacles):
+                return Supply(self.source, rule.needs, rule.how, rule.approximate)
+            reasons.append(" and ".join(obstacle for obstacle in obstacles if obstacle))
+        return "; ".join(dict.fromkeys(reasons)) or f"no rule makes '{channel.variable}'"
+
+    def _obstacle(self, name: str, level: int | None) -> str:
+        if name not in self.fields:
+            return f"has no '{name}'"
+        levels = self.fields[name]
+        if level is not None and levels and float(level) not in levels:
+            return f"'{name}' not at {level} hPa"
+        return self.gaps.get((name, level if levels else None), "")
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Opens weather states of one archive."""
+
+    @property
+    def name(self) -> str:
+        """Returns the name in `SOURCES`."""
+
+    def offer(self, time: np.datetime64) -> Offer:
+        """Says what can be had for one time, without the network."""
+
+    def open(self, times: Times, channels: ChannelSet) -> xr.Dataset:
+        """Opens the variables of `channels` that can be had, lazily, in our names and units; see `open_store`."""
+
+
+@dataclass(frozen=True)
+class Period:
+    """Says for which times an archive has states: from `first` on, to `last` or `delay` before now."""
+
+    first: str
+    last: str | None = None
+    delay: np.timedelta64 = NO_DELAY
+    step: np.timedelta64 = STEP
+
+    def refusal(self, time: np.datetime64, now: np.datetime64 | None = None) -> str:
+        """Returns why there is nothing at `time`, or an empty text."""
+        present = np.datetime64("now") if now is None else now
+        end = np.datetime64(self.last) if self.last else present - self.delay
+        if not np.datetime64(self.first) <= time <= end:
+            return f"covers {self.first} to {describe(end)}, not {describe(time)}"
+        if (time - np.datetime64(self.first)) % self.step != np.timedelta64(0):
+            return f"has states every {self.step / np.timedelta64(1, 'h'):g} h, not at {describe(time)}"
+        return ""
+
+
+def at_times(ds: xr.Dataset, times: Times, where: str) -> xr.Dataset:
+    """Returns the frames at `times`; raises ValueError that lists those that are not there."""
+    require_times(ds, times, where)
+    return ds.sel(time=times)
+
+
+def require_times(ds: xr.Dataset, times: Times, where: str) -> None:
+    """Raises ValueError that lists those of `times` that are not there."""
+    missing = np.setdiff1d(times, ds["time"].values)
+    if missing.size:
+        held = f"{describe(ds['time'].values[0])} to {describe(ds['time'].values[-1])}" if ds.sizes["time"] else "none"
+        raise ValueError(f"{where}: expected {describe(times)}, lacks {describe(missing)}; it holds {held}.")
+
+
+def needed_times(raw: xr.Dataset, times: Times, channels: ChannelSet, where: str) -> xr.Dataset:
+    """Returns the frames at `times`, with the hours that six-hour precipitation is summed from where it must be.
+
+    Raises:
+        ValueError: some of `times` are not there.
+    """
+    require_times(raw, times, where)
+    wanted = np.asarray(times)
+    if PRECIPITATION in channels.surface and PRECIPITATION not in raw:
+        wanted = np.union1d(wanted, precipitation_times(times))
+    return raw.isel(time=np.flatnonzero(np.isin(raw["time"].values, wanted)))
+
+
+def precipitation_times(times: Times) -> Shaped[np.ndarray, " hour"]:
+    """Returns every hour that ends within the six hours before one of `times`."""
+    hours = np.arange(6) * np.timedelta64(1, "h")
+    return np.unique(np.asarray(times)[:, None] - hours).astype("datetime64[ns]")
+
+
+def with_how(rules: Sequence[Rule], target: str, how: str) -> tuple[Rule, ...]:
+    """Returns the rules with what is said of how `target` comes about, for the table of a plan."""
+    return tuple(replace(rule, how=how) if rule.target == target else rule for rule in rules)
+
+
+def variables_of(channels: ChannelSet) -> list[str]:
+    """Returns the variables of a channel set and the static fields, which come along where a source has them."""
+    return [*channels.variables, *STATIC_UNITS]
+
+
+def era5_fields(precipitation: str) -> dict[str, frozenset[float]]:
+    """Returns the fields of an archive of ERA5 under our names, with its name of precipitation."""
+    fields = {name: ALL_LEVELS if about.on_levels else SURFACE for name, about in VARIABLES.items()}
+    del fields[PRECIPITATION]
+    return fields | dict.fromkeys((precipitation, SURFACE_GEOPOTENTIAL, LAND_SEA_MASK), SURFACE)
+
+
+def date_and_hour(time: np.datetime64) -> tuple[str, str]:
+    """Returns the date and the hour of a cycle as file names have them, such as ("20200101", "06")."""
+    return str(time.astype("datetime64[D]")).replace("-", ""), str(time.astype("datetime64[h]"))[-2:]

@@ -1,0 +1,120 @@
+"""The Copernicus Climate Data Store: ERA5 on request, as GRIB or netCDF (Hersbach et al. 2020, 10.1002/qj.3803).
+
+One request per day and kind of field. It needs an account and its key in `~/.cdsapirc`; the licence must be accepted
+once on the web page of the data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from ladcast.data.sources.base import Offer, Period, at_times, era5_fields, precipitation_times, variables_of
+from ladcast.data.sources.delivered import Delivery, Download, check_delivered, fetch_missing
+from ladcast.data.sources.extras import need
+from ladcast.data.sources.files import merged, open_all
+from ladcast.data.sources.rules import WEATHERBENCH_NAMES, Rule, from_hourly, translate
+from ladcast.fields import PRECIPITATION, ChannelSet
+from ladcast.times import Times
+
+PRESSURE_LEVELS, SINGLE_LEVELS = "reanalysis-era5-pressure-levels", "reanalysis-era5-single-levels"
+RULES: tuple[Rule, ...] = (*WEATHERBENCH_NAMES, from_hourly)
+STATIC_NAMES = ("land_sea_mask", "geopotential")
+"""What the store calls our static fields: among single levels, the geopotential is the surface's."""
+_PERIOD = Period("1940-01-01", delay=np.timedelta64(6, "D"), step=np.timedelta64(1, "h"))
+
+
+@dataclass(frozen=True)
+class ClimateDataStore:
+    """Downloads and opens ERA5.
+
+    Attributes:
+        folder: where delivered files lie, named as `deliveries` says.
+        data_format: `grib`, or `netcdf` as the store converts it.
+    """
+
+    folder: Path = Path("era5-cds")
+    data_format: Literal["grib", "netcdf"] = "grib"
+    name: str = "cds"
+
+    def offer(self, time: np.datetime64) -> Offer:
+        """Says what ERA5 and, for the last three months, its preliminary version have at one time."""
+        return Offer(self.name, era5_fields("total_precipitation"), RULES, refusal=_PERIOD.refusal(time))
+
+    def deliveries(self, times: Times, channels: ChannelSet) -> tuple[Delivery, ...]:
+        """Returns the requests, each with the file that answers it: by day, levels, surface and precipitation.
+
+        Precipitation is asked for apart from the rest: the store answers a request for both, in netCDF, with a zip.
+        """
+        return tuple(self._by_day(np.asarray(times), channels))
+
+    def fetch(self, times: Times, channels: ChannelSet) -> list[Path]:
+        """Requests what is not in `folder` yet, each file under its name only when it is whole.
+
+        Raises:
+            ConnectionError: a request failed; requests may wait in the store's queue for hours before they run.
+        """
+        return fetch_missing(self.folder, self.deliveries(times, channels), self.name, self._connect)
+
+    def open(self, times: Times, channels: ChannelSet) -> xr.Dataset:
+        """Opens delivered files; raises FileNotFoundError that lists those that are not there."""
+        files = check_delivered(self.folder, self.deliveries(times, channels), self.name)
+        rain = [path for path in files if "_tp_" in path.name]
+        states = [path for path in files if path not in rain]
+        where = str(self.folder)
+        parts = []
+        if states:
+            wanted = variables_of(channels)
+            parts.append(at_times(translate(open_all(states, where), RULES, wanted), times, where))
+        if rain:
+            parts.append(at_times(_six_hourly(open_all(rain, where)), times, where))
+        return merged(parts, where)
+
+    def _connect(self) -> Download:
+        client = need("cdsapi", "The Climate Data Store").Client()
+
+        def download(delivery: Delivery, path: Path) -> None:
+            request = dict(delivery.request)
+            client.retrieve(request.pop("dataset"), request, str(path))
+
+        return download
+
+    def _by_day(self, times: Times, channels: ChannelSet) -> Iterator[Delivery]:
+        surface = [name for name in channels.surface if name != PRECIPITATION]
+        for day, hours in _days(times):
+            if channels.upper_air:
+                levels = {"pressure_level": [str(level) for level in channels.levels]}
+                yield self._delivery(
+                    "pl", day, hours, {"dataset": PRESSURE_LEVELS, "variable": list(channels.upper_air)} | levels
+                )
+            if surface:
+                names = [*surface, *STATIC_NAMES]
+                yield self._delivery("sfc", day, hours, {"dataset": SINGLE_LEVELS, "variable": names})
+        if PRECIPITATION in channels.surface:
+            for day, hours in _days(precipitation_times(times)):
+                yield self._delivery("tp", day, hours, {"dataset": SINGLE_LEVELS, "variable": ["total_precipitation"]})
+
+    def _delivery(self, kind: str, day: str, hours: list[str], fields: dict[str, Any]) -> Delivery:
+        year, month, date = day.split("-")
+        request = {"product_type": ["reanalysis"], "year": [year], "month": [month], "day": [date], "time": hours}
+        request |= {"data_format": self.data_format, "download_format": "unarchived"} | fields
+        which = hours[0][:2] if len(hours) == 1 else f"{hours[0][:2]}-{hours[-1][:2]}x{len(hours)}"
+        suffix = "grib" if self.data_format == "grib" else "nc"
+        return Delivery(f"era5_{kind}_{day}_{which}.{suffix}", request)
+
+
+def _six_hourly(rain: xr.Dataset) -> xr.Dataset:
+    """Sums netCDF's hourly `tp`; GRIB, which says over which hours it is accumulated, is summed already."""
+    hourly = rain.rename(tp="total_precipitation") if "tp" in rain else rain
+    return translate(hourly, RULES, [PRECIPITATION])
+
+
+def _days(times: Times) -> Iterator[tuple[str, list[str]]]:
+    hours = np.unique(times.astype("datetime64[h]"))
+    for day in np.unique(hours.astype("datetime64[D]")):
+        yield str(day), [f"{str(hour)[-2:]}:00" for hour in hours[hours.astype("datetime64[D]") == day]]

@@ -1,0 +1,197 @@
+"""Opens Zarr stores, netCDF and GRIB files, folders and patterns of them, as one dataset in our names."""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from ladcast.data.lexicon import NEAR_MISSES, STATIC_UNITS, canonical_names
+from ladcast.data.sources import cloud
+from ladcast.data.sources.frames import elementwise, joined
+from ladcast.data.sources.grib import is_grib, open_grib
+from ladcast.data.sources.rules import Rule, translate
+from ladcast.fields import VARIABLES
+from ladcast.grid import TOLERANCE_DEG
+
+SUFFIXES = (".nc", ".cdf", ".grib", ".grb")
+"""How names of files end that belong to a folder of data; anything may follow, as in `.grib2` or `.Grb_G212`."""
+ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
+MEMBER_DIMENSIONS = ("number", "member", "realization")
+
+
+def open_files(path: str | Path, member: int | None = None) -> xr.Dataset:
+    """Opens what `path` names, lazily: a Zarr store, a file, a folder or pattern of them, or `gs://bucket/store`.
+
+    Several files are put together by variable, level and time. GRIB becomes ours by the rules of the centre that
+    wrote it; other files are only renamed, never converted. `member` chooses one of an ensemble.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: something is there that cannot be read, or files that do not fit together.
+    """
+    url = re.sub(r"^(gs|https):/+", r"\1://", str(path))  # `Path` folds the two slashes into one
+    if "://" in url:
+        root, _, name = url.rstrip("/").rpartition("/")
+        return _chosen(canonical_names(cloud.open_zarr(root, name)), member, url)
+    return open_all(_expanded(Path(path)), str(path), member)
+
+
+def open_all(paths: Sequence[Path], where: str, member: int | None = None) -> xr.Dataset:
+    """Opens these stores and files as one dataset; see `open_files`."""
+    gribs = [path for path in paths if path.is_file() and is_grib(path)]
+    parts = [_open_one(path, member) for path in paths if path not in gribs]
+    if gribs:
+        raw = open_grib(gribs, where, member)
+        parts.append(translate(raw, rules_of(raw)))
+    return parts[0] if len(parts) == 1 else merged(parts, where)
+
+
+def rules_of(raw: xr.Dataset) -> tuple[Rule, ...]:
+    """Returns the rules for GRIB of the centre that wrote it; NCEP and ECMWF saturate differently."""
+    from ladcast.data.sources import ecmwf, gfs
+
+    return gfs.RULES if raw.attrs.get("centre") == "kwbc" else ecmwf.RULES
+
+
+def is_zarr(path: Path) -> bool:
+    """Says whether a folder is a Zarr group."""
+    return any((path / name).is_file() for name in ZARR_MARKS)
+
+
+def _expanded(path: Path) -> list[Path]:
+    if glob.has_magic(str(path)) and not path.exists():
+        found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+        if not found:
+            raise FileNotFoundError(f"{path}: no file fits this pattern. Check it.")
+        return found
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist: expected a Zarr store, a netCDF or GRIB file, or a folder of them. Check the path."
+        )
+    if path.is_file() or is_zarr(path):
+        return [path]
+    inside = sorted(p for p in path.rglob("*") if _is_data(p))
+    if not inside:
+        raise ValueError(
+            f"{path} is a folder but no Zarr group: it has none of {', '.join(ZARR_MARKS)}, and no files "
+            f"whose names end in {', '.join(SUFFIXES)}. Give the folder of the store itself."
+        )
+    return inside
+
+
+def _is_data(path: Path) -> bool:
+    return path.suffix == ".zarr" and is_zarr(path) if path.is_dir() else path.suffix.lower().startswith(SUFFIXES)
+
+
+def _open_one(path: Path, member: int | None) -> xr.Dataset:
+    if path.is_dir():
+        return _chosen(canonical_names(_open_zarr(path)), member, str(path))
+    try:
+        # Named, because xarray would otherwise try every engine, and cfgrib leaves an index beside the file.
+        ds = xr.open_dataset(path, chunks=None, engine="netcdf4")
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"{path}: expected a Zarr store or a netCDF file or a GRIB file, which this is not ({error})."
+        ) from error
+    return _chosen(canonical_names(ds), member, str(path))
+
+
+def _open_zarr(path: Path) -> xr.Dataset:
+    root = path / "zarr.json"
+    version_3 = json.loads(root.read_text()) if root.is_file() else {}
+    consolidated = bool(version_3.get("consolidated_metadata")) or (path / ".zmetadata").is_file()
+    ds: xr.Dataset = xr.open_zarr(path, chunks=None, consolidated=consolidated)
+    return ds
+
+
+def _chosen(ds: xr.Dataset, member: int | None, where: str) -> xr.Dataset:
+    """Selects one member, and joins the two versions of ERA5 that the CDS once delivered along `expver`."""
+    if "expver" in ds.dims:
+        final, preliminary = ds.isel(expver=0, drop=True), ds.isel(expver=-1, drop=True)
+        ds = final.assign({n: elementwise(xr.DataArray.fillna, final[n], preliminary[n]) for n in final.data_vars})
+    members = [dim for dim in MEMBER_DIMENSIONS if dim in ds.dims]
+    alone = [int(ds[dim]) for dim in MEMBER_DIMENSIONS if dim in ds.coords and ds[dim].ndim == 0]
+    if member is not None and not members and member not in alone:
+        raise ValueError(f"{where}: expected member {member}, got a single state without members. Leave `member` out.")
+    for dim in members:
+        numbers = ds[dim].values.tolist()
+        if member is None or member not in numbers:
+            raise ValueError(
+                f"{where}: expected one state, got an ensemble of {len(numbers)} members along '{dim}'. "
+                f"Choose one with member={numbers[0]}."
+            )
+        ds = ds.isel({dim: numbers.index(member)}, drop=True)
+    return ds
+
+
+def merged(parts: Sequence[xr.Dataset], where: str) -> xr.Dataset:
+    """Puts datasets in our names together, lazily, by variable, level and time.
+
+    Raises:
+        ValueError: they lie on different grids, have no time, or have the same frame.
+    """
+    parts = [_oriented(_with_time(part, where)) for part in parts]
+    _check_one_grid(parts, where)
+    axes = {dim: _union(dim, parts) for dim in ("time", "level") if any(dim in part.coords for part in parts)}
+    known = (*VARIABLES, *STATIC_UNITS, *NEAR_MISSES)
+    fields: dict[str, xr.DataArray] = {}
+    for name in (name for name in known if any(name in part for part in parts)):
+        pieces = [part[name] for part in parts if name in part]
+        static = name in STATIC_UNITS
+        fields[name] = _still(pieces[0]) if static else joined([_leveled(p) for p in pieces], axes, where)
+    return xr.Dataset(fields)
+
+
+def _with_time(part: xr.Dataset, where: str) -> xr.Dataset:
+    static_only = all(name in STATIC_UNITS for name in part.data_vars)
+    if "time" not in part.coords and not static_only:
+        raise ValueError(
+            f"{where}: a file with {', '.join(map(str, part.data_vars))} has no 'time'. Add it before you merge files."
+        )
+    return part.expand_dims("time") if "time" in part.coords and "time" not in part.dims else part
+
+
+def _oriented(part: xr.Dataset) -> xr.Dataset:
+    """Returns the views of the fields from south to north, eastward from 0 degrees, so that files fit together."""
+    if not {"latitude", "longitude"} <= set(part.dims):
+        return part
+    eastward = part["longitude"].values % 360
+    ordered = part.assign_coords(longitude=eastward)
+    return ordered.isel(latitude=np.argsort(part["latitude"].values), longitude=np.argsort(eastward))
+
+
+def _leveled(piece: xr.DataArray) -> xr.DataArray:
+    on_levels = piece.name in VARIABLES and VARIABLES[str(piece.name)].on_levels
+    return piece.expand_dims("level") if on_levels and "level" not in piece.dims else piece
+
+
+def _still(piece: xr.DataArray) -> xr.DataArray:
+    return piece.isel(time=0, drop=True) if "time" in piece.dims else piece
+
+
+def _union(dim: str, parts: Sequence[xr.Dataset]) -> npt.NDArray[np.generic]:
+    values = [np.atleast_1d(part[dim].values) for part in parts if dim in part.coords]
+    same = [v.astype("datetime64[ns]" if dim == "time" else np.float64) for v in values]
+    return np.unique(np.concatenate(same))
+
+
+def _check_one_grid(parts: Sequence[xr.Dataset], where: str) -> None:
+    for dim in ("latitude", "longitude"):
+        first = parts[0][dim].values
+        for part in parts[1:]:
+            if (
+                dim not in part.dims
+                or part[dim].size != first.size
+                or abs(part[dim].values - first).max() > TOLERANCE_DEG
+            ):
+                raise ValueError(
+                    f"{where}: expected files on one grid, got {first.size} and {part[dim].size} values of '{dim}'. "
+                    "Open them apart, and regrid."
+                )

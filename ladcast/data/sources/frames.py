@@ -1,0 +1,131 @@
+"""Fields that are computed or put together when they are read, frame by frame, and not before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from ladcast.data.derive import SIX_HOURS, six_hour_precipitation
+
+LEADING = ("time", "level")
+HORIZONTAL = ("latitude", "longitude")
+Read = Callable[..., npt.NDArray[Any]]
+"""Takes an array of positions for each leading dimension, and returns whole horizontal fields there."""
+
+
+class Frames(BackendArray):
+    """Presents `read` as an array with the leading dimensions first and the two horizontal ones last."""
+
+    def __init__(self, shape: tuple[int, ...], read: Read) -> None:
+        self.shape, self.dtype, self.read = shape, np.dtype(np.float32), read
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        support = indexing.IndexingSupport.OUTER
+        return indexing.explicit_indexing_adapter(key, self.shape, support, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
+        points = [np.arange(size)[part] for part, size in zip(key, self.shape, strict=True)]
+        leading, (rows, columns) = points[:-2], points[-2:]
+        block = self.read(*map(np.atleast_1d, leading))
+        block = block.squeeze(axis=tuple(axis for axis, point in enumerate(leading) if np.ndim(point) == 0))
+        return block[..., rows, :][..., columns]
+
+
+def lazy_field(
+    dims: Sequence[str], sizes: Sequence[int], read: Read, attrs: dict[str, Any] | None = None
+) -> xr.Variable:
+    """Returns a float32 variable that calls `read` when values are needed; `dims` end in the horizontal ones."""
+    return xr.Variable(dims, indexing.LazilyIndexedArray(Frames(tuple(sizes), read)), attrs)
+
+
+def elementwise(function: Callable[..., xr.DataArray], *fields: xr.DataArray) -> xr.DataArray:
+    """Applies a pointwise function to fields when the result is read; fields broadcast by name of dimension.
+
+    The first field has all dimensions of the result.
+    """
+    first = fields[0]
+    leading = [dim for dim in LEADING if dim in first.dims]
+    dims = [*leading, *HORIZONTAL]
+
+    def read(*points: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        at = dict(zip(leading, points, strict=True))
+        blocks = [field.isel({dim: at[dim] for dim in leading if dim in field.dims}).load() for field in fields]
+        computed: npt.NDArray[Any] = function(*blocks).transpose(*dims).values
+        return computed.astype(np.float32)
+
+    variable = lazy_field(dims, [first.sizes[dim] for dim in dims], read)
+    return xr.DataArray(variable, coords={dim: first[dim] for dim in dims})
+
+
+def six_hour_sums(hourly: xr.DataArray) -> xr.DataArray:
+    """Sums hourly precipitation (m) over the six hours before each time, when the sum is read."""
+    times = hourly["time"].values
+    hourly = hourly.transpose("time", *HORIZONTAL)
+
+    def read(points: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        wanted = times[points]
+        needed = np.flatnonzero(_within_six_hours(times, wanted))
+        sums = six_hour_precipitation(hourly.isel(time=needed).values, times[needed])
+        return sums[np.searchsorted(needed, points)].astype(np.float32)
+
+    return xr.DataArray(lazy_field(hourly.dims, hourly.shape, read), coords=hourly.coords)  # type: ignore[arg-type]
+
+
+def joined(parts: Sequence[xr.DataArray], axes: dict[str, npt.NDArray[Any]], where: str) -> xr.DataArray:
+    """Puts pieces of one variable together along time and level; what no piece has is NaN.
+
+    Raises:
+        ValueError: two pieces have the same frame.
+    """
+    dims = [*(dim for dim in LEADING if dim in parts[0].dims), *HORIZONTAL]
+    leading = dims[:-2]
+    places = [{dim: _positions(axes[dim], part[dim].values) for dim in leading} for part in parts]
+    _check_single(places, axes, leading, f"{where}: '{parts[0].name}'")
+    shape = [len(axes[dim]) for dim in leading] + [parts[0].sizes[dim] for dim in HORIZONTAL]
+
+    def read(*points: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        block = np.full([len(p) for p in points] + shape[-2:], np.nan, dtype=np.float32)
+        for part, place in zip(parts, places, strict=True):
+            local = [place[dim][p] for dim, p in zip(leading, points, strict=True)]
+            there = [np.flatnonzero(index >= 0) for index in local]
+            if all(len(index) for index in there):
+                chosen = {dim: index[t] for dim, index, t in zip(leading, local, there, strict=True)}
+                block[np.ix_(*there)] = part.isel(chosen).load().transpose(*dims).values
+        return block
+
+    coords = {dim: axes[dim] for dim in leading} | {dim: parts[0][dim].values for dim in HORIZONTAL}
+    return xr.DataArray(lazy_field(dims, shape, read, parts[0].attrs), coords=coords, name=parts[0].name)
+
+
+def _within_six_hours(times: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    after = np.searchsorted(np.sort(wanted), times)
+    following = np.sort(wanted)[np.minimum(after, len(wanted) - 1)]
+    near: npt.NDArray[np.bool_] = (following >= times) & (following - times < SIX_HOURS)
+    return near
+
+
+def _positions(axis: npt.NDArray[Any], own: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Returns for each value of `axis` its position in `own`, or -1."""
+    number = {value: index for index, value in enumerate(own.astype(axis.dtype).tolist())}
+    return np.array([number.get(value, -1) for value in axis.tolist()])
+
+
+def _check_single(
+    places: Sequence[dict[str, npt.NDArray[np.int64]]],
+    axes: dict[str, npt.NDArray[Any]],
+    leading: Sequence[str],
+    what: str,
+) -> None:
+    count = np.zeros([len(axes[dim]) for dim in leading], dtype=np.int64)
+    for place in places:
+        count[np.ix_(*(np.flatnonzero(place[dim] >= 0) for dim in leading))] += 1
+    if (count > 1).any():
+        first = np.argwhere(count > 1)[0]
+        at = ", ".join(f"{dim} {axes[dim][index]}" for dim, index in zip(leading, first, strict=True))
+        raise ValueError(f"{what} is given more than once at {at}. Remove one of the files.")

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+from ladcast.data.sources.frames import elementwise, joined, lazy_field, six_hour_sums
+
+TIMES = np.datetime64("2020-01-01", "ns") + np.arange(12) * np.timedelta64(1, "h")
+INDEXES = [
+    {},
+    {"time": 3},
+    {"time": [5, 1, 1], "level": slice(None, None, -1)},
+    {"level": 1, "latitude": slice(2, 5), "longitude": [0, 3]},
+    {"time": slice(2, 9, 3), "latitude": 4},
+    {"longitude": -1},
+    {"time": 0, "level": 0, "latitude": 0, "longitude": 0},
+]
+
+
+@pytest.fixture
+def field() -> xr.DataArray:
+    values = np.random.default_rng(0).random((12, 3, 6, 8)).astype(np.float32)
+    coords = {"time": TIMES, "level": [300, 500, 850], "latitude": np.arange(6.0), "longitude": np.arange(8.0)}
+    return xr.DataArray(values, coords, name="temperature")
+
+
+@pytest.mark.parametrize("index", INDEXES, ids=str)
+def test_every_selection_of_a_lazy_field_is_the_selection(field, index):
+    variable = lazy_field(field.dims, field.shape, lambda t, level: field.values[np.ix_(t, level)])
+    np.testing.assert_array_equal(variable.isel(index).values, field.variable.isel(index).values)
+
+
+@pytest.mark.parametrize("index", INDEXES, ids=str)
+def test_an_elementwise_function_commutes_with_selection(field, index):
+    mask = field.isel(time=0, level=0, drop=True)
+    lazy = elementwise(lambda a, b: a * 2 + b, field, mask)
+    expected = (field * 2 + mask).isel(index)
+    np.testing.assert_allclose(lazy.isel(index).values, expected.values, rtol=1e-6)
+
+
+def test_nothing_is_read_before_it_is_wanted(field):
+    read = []
+
+    def count(times, levels):
+        read.append((times.tolist(), levels.tolist()))
+        return field.values[np.ix_(times, levels)]
+
+    lazy = field.copy(data=lazy_field(field.dims, field.shape, count).to_base_variable()._data)
+    doubled = elementwise(lambda a: 2 * a, lazy)
+    assert read == []
+    doubled.isel(time=4, level=[0, 2]).load()
+    assert read == [([4], [0, 2])]
+
+
+class TestJoined:
+    axes = {"time": TIMES, "level": np.array([300.0, 500.0, 850.0])}  # noqa: RUF012
+
+    @pytest.mark.parametrize("index", INDEXES, ids=str)
+    def test_pieces_in_any_order_are_the_whole(self, field, index):
+        pieces = [
+            field.isel(time=slice(8, 12)),
+            field.isel(time=slice(0, 8), level=[2]),
+            field.isel(time=slice(0, 8), level=[1, 0]).transpose("time", "longitude", "level", "latitude"),
+        ]
+        whole = joined(pieces, self.axes, "x")
+        np.testing.assert_array_equal(whole.isel(index).values, field.isel(index).values)
+
+    def test_what_no_piece_has_is_nan(self, field):
+        whole = joined([field.isel(time=slice(0, 3))], self.axes, "x")
+        assert np.isnan(whole.isel(time=slice(3, None))).all()
+        np.testing.assert_array_equal(whole.isel(time=slice(0, 3)).values, field.values[:3])
+
+    def test_a_frame_that_is_there_twice_is_refused(self, field):
+        with pytest.raises(ValueError, match=r"tree: 'temperature' is given more than once at time 2020-01-01T02"):
+            joined([field.isel(time=slice(0, 3)), field.isel(time=slice(2, 5))], self.axes, "tree")
+
+
+@pytest.mark.parametrize("times", [[5, 11], [11, 6, 7], slice(3, 8), 9])
+def test_six_hour_sums_read_what_they_need(field, times):
+    hourly = field.isel(level=0, drop=True)
+    sums = six_hour_sums(hourly).isel(time=times).values
+    whole = hourly.rolling(time=6).sum().isel(time=times).values
+    np.testing.assert_allclose(sums, whole, rtol=1e-5)
