@@ -56,6 +56,33 @@ def forecast(
 
 
 @app.command
+def analysis(
+    time: str,
+    *,
+    source: tuple[str, ...],
+    output: Path | None = None,
+    model: str = DEFAULT_MODEL,
+    downloads: Path = Path("downloads"),
+) -> None:
+    """Put a start state together from several sources; without an output, only say where each channel comes from.
+
+    Args:
+        time: initial time in UTC such as 2011-10-11T00.
+        source: names of sources (weatherbench2, arco-era5, cds, gfs, ecmwf-open-data) or paths, the preferred first.
+        output: Zarr store to write; what must be downloaded needs the network.
+        model: name or folder of the model whose channels and grid are wanted.
+        downloads: folder of downloaded files, which are kept.
+    """
+    from ladcast.tasks.plan_sources import fetch_start, model_needs, plan_start
+
+    channels, grid = model_needs(find_model(model).path)
+    plan, sources = plan_start(time, source, channels, downloads)
+    print(plan)
+    if output is not None:
+        print(f"analysis {fetch_start(plan, sources, output, grid)}")
+
+
+@app.command
 def score(forecast: Path, *, truth: Path, climatology: Path | None = None, output: Path | None = None) -> None:
     """Score a forecast against the truth, beside persistence and climatology.
 

@@ -115,6 +115,16 @@ def test_an_unknown_model_lists_the_embedded_ones():
     assert "nature-t31" in fail("forecast", "--model", "nature-t32")
 
 
+def test_a_start_state_is_planned_and_put_together(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    start = str(xr.load_dataset(source)["time"].values[0])[:13]
+    output = tmp_path / "start.zarr"
+    run(app, ["analysis", start, "--source", str(source), "--output", str(output)])
+    assert "z50..z1000 (13)" in capsys.readouterr().out
+    run(app, ["forecast", "--source", str(output), "--output", str(tmp_path / "fc.zarr"), *QUICK, "--no-draw"])
+    without = broken(source, lambda ds: ds.drop_vars("2m_temperature"))
+    assert "t2m" in fail("analysis", start, "--source", str(without))
+
+
 def test_leads_between_need_the_hours_before(source: Path, tmp_path: Path):
     output = str(tmp_path / "fc.zarr")
     message = fail("forecast", "--source", str(source), "--output", output, "--lead-step", "3", *QUICK)

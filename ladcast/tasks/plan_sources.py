@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from ladcast.checkpoint import read_document
 from ladcast.data.layout import grid_of
 from ladcast.data.regrid import regrid_dataset
 from ladcast.data.sources.base import Source
@@ -16,11 +17,17 @@ from ladcast.data.sources.planner import SourcePlan, plan_sources
 from ladcast.data.sources.registry import SOURCES, make_source
 from ladcast.data.store import open_store
 from ladcast.fields import ERA5_CHANNELS, ChannelSet
+from ladcast.forecasting.checkpoints import CHANNELS, GRID
 from ladcast.grid import Grid
 from ladcast.times import parse_time
 
 Sources = Mapping[str, Source]
 """Sources by the name that their offers have."""
+
+
+def model_needs(folder: Path) -> tuple[ChannelSet, Grid]:
+    """Returns the channels and the grid of a model."""
+    return ChannelSet.from_dict(read_document(folder, CHANNELS)), Grid.from_dict(read_document(folder, GRID))
 
 
 def plan_start(

@@ -13,7 +13,8 @@ class ForecastRequest:
 
     Attributes:
         time: initial time in UTC such as 2011-10-11T00; by default the first that the source holds.
-        source: analysis to start from (Zarr or netCDF, any regular grid); by default the model's own start states.
+        source: analysis to start from (Zarr, netCDF or GRIB; file, folder or pattern; any regular grid); by default the
+            model's own start states.
         output: Zarr store to write.
         members: ensemble members.
         days: longest lead time.
