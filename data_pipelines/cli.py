@@ -7,11 +7,19 @@ from cyclopts import App
 from ladcast.cli import run
 
 STAGES = {
-    "simulate": "Simulate years of weather, or ensembles, with an atmospheric model (extra [simulate]).",
+    "plan": "Say what a download would move and need, before anything moves.",
+    "download": "Copy states of an archive or of local files into a store.",
+    "regrid": "Regrid a store conservatively.",
+    "derive": "Add six-hour precipitation from hourly sums, and vorticity.",
+    "static-fields": "Write land, height and roughness of the ground on a model's grid.",
     "statistics": "Write the mean and standard deviation of every channel of a store.",
     "climatology": "Write the mean and standard deviation of a store by day of the year.",
     "encode": "Encode a store to latents with a trained autoencoder.",
     "excerpt": "Cut start states and the truth that follows them out of a store.",
+    "simulate": "Simulate years of weather, or ensembles, with an atmospheric model (extra [simulate]).",
+    "validate": "Check the files of a product against their checksums, and its fields.",
+    "status": "Show what is made, being made and missing in a folder.",
+    "run": "Run the stages that a YAML file lists; the same command goes on where it stopped.",
 }
 
 app = App(
@@ -20,7 +28,8 @@ app = App(
     result_action="return_value",
 )
 for stage, summary in STAGES.items():
-    app.command(f"data_pipelines.{stage}:{stage}", name=stage, help=summary)
+    function = stage.replace("-", "_")
+    app.command(f"data_pipelines.{function}:{function}", name=stage, help=summary)
 
 
 def main() -> None:

@@ -2,41 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import xarray as xr
+
+from data_pipelines.blocks import Block, item_blocks
 from data_pipelines.compact import write_compact
-from ladcast.data.reading import select_period
-from ladcast.data.store import open_store
-from ladcast.fields import read_channels
-from ladcast.grid import Grid
+from data_pipelines.manifest import Content, describe_times
+from data_pipelines.options import EVERYTHING, EXECUTION, ExecutionArgument, SelectionArgument
+from data_pipelines.product import produce
+from data_pipelines.view import View
 from ladcast.verification.climatology import fit_climatology
+
+
+@dataclass(frozen=True)
+class ClimatologyFit:
+    """Fits each variable by itself: a block is a variable, read once from the first year to the last."""
+
+    view: View
+    window_days: int
+    step_days: int
+
+    def about(self) -> Content:
+        """Describes the product."""
+        return {
+            "stage": "climatology",
+            "inputs": {"store": self.view.about},
+            "arguments": {
+                **self.view.arguments,
+                "window_days": self.window_days,
+                "step_days": self.step_days,
+            },
+            **describe_times(self.view.open()["time"].values),
+        }
+
+    def blocks(self) -> Sequence[Block]:
+        """Returns the variables."""
+        return item_blocks(self.view.channels.variables)
+
+    def create(self, folder: Path) -> None:
+        """Makes the place of the parts."""
+        (folder / "parts").mkdir()
+
+    def make(self, folder: Path, block: Block) -> Iterable[str]:
+        """Fits one variable."""
+        fitted = fit_climatology(self.view.open()[[block.label]], days=self.window_days, step=self.step_days)
+        part = f"parts/{block.label}.nc"
+        fitted.to_netcdf(folder / part, engine="netcdf4")
+        return [part]
+
+    def finish(self, folder: Path) -> Path:
+        """Puts the variables together and rounds them."""
+        parts = [xr.load_dataset(folder / f"parts/{block.label}.nc") for block in self.blocks()]
+        path = folder / "climatology.nc"
+        source = self.view.open().attrs.get("source", self.view.store.name)
+        write_compact(
+            xr.merge(parts, combine_attrs="override", compat="no_conflicts").assign_attrs(source=source), path
+        )
+        return path
 
 
 def climatology(
     store: Path,
     output: Path,
     *,
-    channels: str = "era5",
-    grid: str | None = None,
-    start: str | None = None,
-    end: str | None = None,
     window_days: int = 61,
     step_days: int = 5,
+    selection: SelectionArgument = EVERYTHING,
+    execution: ExecutionArgument = EXECUTION,
 ) -> Path:
     """Write the climatology of a store to a netCDF file.
 
     Args:
         store: Zarr store in the WeatherBench 2 layout.
         output: netCDF file to write: `<variable>` and `<variable>_std` by `dayofyear`.
-        channels: `era5`, or a YAML file that names another channel set.
-        grid: grid of the model, such as 240x121-south, where it leaves out the south pole of the store.
-        start: first time, such as 1990-01-01; use training years only.
-        end: last time, inclusive.
         window_days: width of the window around each day, odd.
         step_days: distance of the days that are stored.
+        selection: what to read; use training years only.
+        execution: where to do the work.
     """
-    opened = open_store(store, read_channels(channels), Grid.parse(grid) if grid else None)
-    ds = select_period(opened, start, end)
-    fitted = fit_climatology(ds[[*read_channels(channels).variables]], days=window_days, step=step_days)
-    write_compact(fitted.assign_attrs(source=ds.attrs.get("source", store.name)), output)
-    return output
+    recipe = ClimatologyFit(View.of(store, selection), window_days, step_days)
+    return produce(recipe, output, execution.by_default(0))

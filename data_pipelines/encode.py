@@ -2,19 +2,130 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
+import torch
 import xarray as xr
 
-from data_pipelines.statistics import Moments
+from data_pipelines.blocks import Block, time_blocks
+from data_pipelines.fingerprint import fingerprint
+from data_pipelines.manifest import Content, describe_times
+from data_pipelines.moments import Moments
+from data_pipelines.options import (
+    ALWAYS,
+    EXECUTION,
+    LAYOUT,
+    ExecutionArgument,
+    LayoutArgument,
+    PeriodArgument,
+    StoreOptions,
+)
+from data_pipelines.product import produce
+from data_pipelines.reading import read_frames
+from data_pipelines.view import View
+from data_pipelines.workers import worker_number
+from data_pipelines.zarr_store import Field, Template, write_block, write_small
 from ladcast.checkpoint import weights_hash
+from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
-from ladcast.data.reading import map_blocks, select_period
-from ladcast.data.store import open_store
+from ladcast.data.reading import prefetch
 from ladcast.forecasting.checkpoints import load_codec
+from ladcast.forecasting.codec import LatentCodec
+from ladcast.types import Scaled
+
+READERS = 2
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Makes a store of unscaled latents; a worker has one model, on a GPU of its own where there are several."""
+
+    view: View
+    autoencoder: Path
+    weights: str
+    device: str | None = None
+    options: StoreOptions = field(default_factory=StoreOptions)
+
+    def about(self) -> Content:
+        """Describes the product."""
+        weights = {"name": self.autoencoder.name, "fingerprint": self.weights}
+        return {
+            "stage": "encode",
+            "inputs": {"store": self.view.about, "autoencoder": weights},
+            "arguments": {**self.view.arguments, **asdict(self.options)},
+            "autoencoder": weights_hash(self.autoencoder),
+            **describe_times(self.view.open()["time"].values),
+        }
+
+    def blocks(self) -> Sequence[Block]:
+        """Returns the shards of the store."""
+        template = self.template()
+        return time_blocks(template.fixed["time"].values, template.shard_frames)
+
+    def create(self, folder: Path) -> None:
+        """Creates the store."""
+        self.template().create(folder)
+
+    def make(self, folder: Path, block: Block) -> Iterable[str]:
+        """Encodes the frames of a shard, a batch at a time, while the next ones are read."""
+        codec = self._codec()
+        frames = self.view.open().isel(time=block.items)
+        size = codec.frames_at_once
+        batches = [frames.isel(time=slice(k, k + size)) for k in range(0, frames.sizes["time"], size)]
+        read = partial(_read_scaled, codec.normalizer.to("cpu"))
+        scaled = prefetch(read, batches, threads=READERS, ahead=READERS)
+        raw = np.concatenate([codec.encode_scaled(batch).cpu().numpy() for batch in scaled])
+        if not np.isfinite(raw).all():
+            raise ValueError(f"{self.autoencoder} made latents that are not finite. Check how it was trained.")
+        Moments.of(raw).save(folder / block.part)
+        return [*write_block(folder, "latent", block, raw), block.part]
+
+    def finish(self, folder: Path) -> Path:
+        """Writes the statistics of the latents."""
+        moments = Moments.concatenate(Moments.load(folder / block.part) for block in self.blocks())
+        for name, values in zip(("latent_mean", "latent_std"), moments.mean_and_std(), strict=True):
+            write_small(folder, name, values)
+        return folder
+
+    def template(self) -> Template:
+        """Returns the layout of the store."""
+        codec = self._codec()
+        shape = self._latent_shape(codec)
+        unknown = ("latent", np.full(shape[0], np.nan))
+        fixed = xr.Dataset(
+            {"latent_mean": unknown, "latent_std": unknown},
+            {"time": self.view.open()["time"].values},
+            {"autoencoder": weights_hash(self.autoencoder), "store": self.view.store.name},
+        )
+        fields = {"latent": Field(("latent", "y", "x"), shape, {"long_name": "latent, not scaled"})}
+        return Template.of(fixed, fields, self.options)
+
+    def _codec(self) -> LatentCodec:
+        return _load(self.autoencoder, self.weights, _device(self.device))
+
+    def _latent_shape(self, codec: LatentCodec) -> tuple[int, int, int]:
+        scaled = torch.zeros(1, len(self.view.channels), *codec.grid.shape)
+        channels, rows, columns = codec.encode_scaled(scaled).shape[1:]
+        return channels, rows, columns
+
+
+def _read_scaled(normalizer: Normalizer, frames: xr.Dataset) -> Scaled:
+    return normalizer(pack(read_frames(frames), normalizer.channels))
+
+
+@lru_cache(maxsize=1)
+def _load(autoencoder: Path, weights: str, device: str) -> LatentCodec:
+    """Loads a model once a process; `weights` tells a new one of the same name apart."""
+    return load_codec(autoencoder, device)
+
+
+def _device(name: str | None) -> str:
+    chosen = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    return f"cuda:{worker_number() % torch.cuda.device_count()}" if chosen == "cuda" else chosen
 
 
 def encode(
@@ -22,9 +133,10 @@ def encode(
     autoencoder: Path,
     output: Path,
     *,
-    start: str | None = None,
-    end: str | None = None,
+    period: PeriodArgument = ALWAYS,
     device: str | None = None,
+    layout: LayoutArgument = LAYOUT,
+    execution: ExecutionArgument = EXECUTION,
 ) -> Path:
     """Encode every frame of a store to unscaled latents in a Zarr store.
 
@@ -32,33 +144,14 @@ def encode(
         store: Zarr store in the WeatherBench 2 layout.
         autoencoder: checkpoint folder that `ladcast train autoencoder` wrote.
         output: Zarr store to write: `latent(time, latent, y, x)`, and its mean and std per channel.
-        start: first time, such as 1979-01-01.
-        end: last time, inclusive.
-        device: cpu or cuda; a GPU where there is one.
+        period: what to encode.
+        device: cpu or cuda, by default a GPU where there is one; workers share the GPUs of a host.
+        layout: how to write it.
+        execution: where to do the work.
     """
-    if output.exists():
-        raise FileExistsError(f"{output} exists already. Delete it, or choose another output.")
-    codec = load_codec(autoencoder, device)
-    channels = codec.normalizer.channels
-    ds = select_period(open_store(store, channels, codec.grid), start, end)
-    parts, moments = [], None
-    for scaled in map_blocks(ds, lambda block: codec.normalizer(pack(block, channels))):
-        raw = codec.encode_scaled(scaled).cpu().numpy()
-        parts.append(raw)
-        moments = Moments.of(raw) if moments is None else moments + Moments.of(raw)
-    assert moments is not None, "select_period never returns an empty period"
-    latents = xr.Dataset(
-        {
-            "latent": (("time", "latent", "y", "x"), np.concatenate(parts)),
-            "latent_mean": ("latent", moments.mean),
-            "latent_std": ("latent", np.sqrt(moments.deviations / moments.count)),
-        },
-        coords={"time": ds["time"].values},
-        attrs={"autoencoder": weights_hash(autoencoder), "store": store.name},
-    )
-    temporary = output.with_name(f"{output.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    latents.to_zarr(temporary, mode="w", encoding={"latent": {"chunks": (400, *latents["latent"].shape[1:])}})
-    (temporary / "manifest.json").write_text(json.dumps({"status": "complete", **latents.attrs}, indent=1))
-    temporary.rename(output)
-    return output
+    weights = fingerprint(autoencoder)
+    codec = _load(autoencoder, weights, _device(device))
+    view = View(store.absolute(), fingerprint(store), codec.normalizer.channels, codec.grid, period.start, period.end)
+    gpus = torch.cuda.device_count() if _device(device).startswith("cuda") else 0
+    recipe = Encoding(view, autoencoder.absolute(), weights, device, layout)
+    return produce(recipe, output, execution.by_default(gpus if gpus > 1 else 0))

@@ -2,84 +2,92 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import xarray as xr
 
+from data_pipelines.blocks import Block, time_blocks
+from data_pipelines.manifest import Content, describe_times
+from data_pipelines.moments import Moments
+from data_pipelines.options import EVERYTHING, EXECUTION, ExecutionArgument, SelectionArgument
+from data_pipelines.product import produce
+from data_pipelines.reading import read_frames
+from data_pipelines.view import View
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
-from ladcast.data.reading import map_blocks, select_period
-from ladcast.data.store import open_store
-from ladcast.fields import ChannelSet, read_channels
-from ladcast.grid import Grid
+from ladcast.data.reading import prefetch
+
+FRAMES_PER_BLOCK = 120
+FRAMES_AT_ONCE = 8
+READERS = 2
 
 
 @dataclass(frozen=True)
-class Moments:
-    """Holds count, mean and sum of squared deviations per channel; `a + b` merges them (Chan et al. 1983)."""
+class Statistics:
+    """Makes the file of a `Normalizer` from every `stride`-th frame of a view."""
 
-    count: npt.NDArray[np.float64]
-    mean: npt.NDArray[np.float64]
-    deviations: npt.NDArray[np.float64]
+    view: View
+    stride: int = 1
 
-    @classmethod
-    def of(cls, state: npt.NDArray[np.floating]) -> Moments:
-        """Computes the moments of `time channel lat lon`, leaving out NaN."""
-        values = np.moveaxis(state, 1, 0).reshape(state.shape[1], -1).astype(np.float64)
-        count = np.isfinite(values).sum(1).astype(np.float64)
-        mean = np.nansum(values, 1) / np.maximum(count, 1)
-        return cls(count, mean, np.nansum((values - mean[:, None]) ** 2, 1))
+    def about(self) -> Content:
+        """Describes the product."""
+        return {
+            "stage": "statistics",
+            "inputs": {"store": self.view.about},
+            "arguments": {**self.view.arguments, "stride": self.stride},
+            **describe_times(self._frames()["time"].values),
+        }
 
-    def __add__(self, other: Moments) -> Moments:
-        count = self.count + other.count
-        share = other.count / np.maximum(count, 1)
-        shift = other.mean - self.mean
-        deviations = self.deviations + other.deviations + shift**2 * self.count * share
-        return Moments(count, self.mean + shift * share, deviations)
+    def blocks(self) -> Sequence[Block]:
+        """Cuts the frames that count."""
+        return time_blocks(self._frames()["time"].values, FRAMES_PER_BLOCK)
 
+    def create(self, folder: Path) -> None:
+        """Needs nothing."""
 
-def channel_moments(ds: xr.Dataset, channels: ChannelSet, *, stride: int = 1) -> Moments:
-    """Computes the moments of every `stride`-th frame of a dataset in canonical layout."""
-    blocks = map_blocks(ds, lambda block: Moments.of(pack(block, channels).numpy()), stride=stride)
-    total = next(blocks)
-    for block in blocks:
-        total = total + block
-    return total
+    def make(self, folder: Path, block: Block) -> Iterable[str]:
+        """Keeps the moments of each frame, a few kB."""
+        frames = self._frames().isel(time=block.items)
+        Moments.concatenate(self._moments(frames)).save(folder / block.part)
+        return [block.part]
+
+    def finish(self, folder: Path) -> Path:
+        """Merges the blocks."""
+        moments = Moments.concatenate(Moments.load(folder / block.part) for block in self.blocks())
+        mean, std = (torch.from_numpy(values).float() for values in moments.mean_and_std())
+        path = folder / "statistics.json"
+        Normalizer(self.view.channels, mean, std).save(path)
+        return path
+
+    def _frames(self) -> xr.Dataset:
+        return self.view.open().isel(time=slice(None, None, self.stride))
+
+    def _moments(self, frames: xr.Dataset) -> Iterable[Moments]:
+        """Yields the moments of a few frames at a time, while the next ones are read."""
+        starts = range(0, frames.sizes["time"], FRAMES_AT_ONCE)
+        pieces = [frames.isel(time=slice(first, first + FRAMES_AT_ONCE)) for first in starts]
+        for piece in prefetch(read_frames, pieces, threads=READERS, ahead=READERS):
+            yield Moments.of(pack(piece, self.view.channels).numpy())
 
 
 def statistics(
     store: Path,
     output: Path,
     *,
-    channels: str = "era5",
-    grid: str | None = None,
-    start: str | None = None,
-    end: str | None = None,
     stride: int = 1,
+    selection: SelectionArgument = EVERYTHING,
+    execution: ExecutionArgument = EXECUTION,
 ) -> Path:
     """Write the mean and standard deviation of every channel to a JSON file.
 
     Args:
         store: Zarr store in the WeatherBench 2 layout.
         output: JSON file to write.
-        channels: `era5`, or a YAML file that names another channel set.
-        grid: grid of the model, such as 240x121-south, where it leaves out the south pole of the store.
-        start: first time, such as 1979-01-01; use training years only.
-        end: last time, inclusive.
         stride: take every n-th frame.
+        selection: what to read; use training years only.
+        execution: where to do the work.
     """
-    channel_set = read_channels(channels)
-    ds = select_period(open_store(store, channel_set, Grid.parse(grid) if grid else None), start, end)
-    moments = channel_moments(ds, channel_set, stride=stride)
-    std = np.sqrt(moments.deviations / moments.count)
-    mean = torch.from_numpy(moments.mean).float()
-    normalizer = Normalizer(channel_set, mean, torch.from_numpy(std).float())
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_suffix(".partial")
-    normalizer.save(temporary)
-    temporary.rename(output)
-    return output
+    return produce(Statistics(View.of(store, selection), stride), output, execution)

@@ -4,11 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 import yaml
 
+from ladcast.data.normalization import Normalizer
+from ladcast.data.packing import pack
 from ladcast.fields import ERA5_CHANNELS, SST, VARIABLES, Channel, ChannelSet
+from ladcast.forecasting.checkpoints import save_codec
+from ladcast.forecasting.codec import LatentCodec
 from ladcast.grid import Grid
+from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 
 SMALL = ChannelSet(("geopotential", "temperature"), ("2m_temperature", SST), (500, 850))
 
@@ -82,3 +88,38 @@ def full_store(grid: Grid, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("full") / "full.zarr"
     make_world(ERA5_CHANNELS, grid, num_times=12).to_zarr(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def autoencoder(world: xr.Dataset, channels: ChannelSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder of a small autoencoder with random weights, on the grid without the south pole."""
+    torch.manual_seed(0)
+    grid = Grid.parse("16x9-south")
+    config = AutoencoderConfig(
+        channels=len(channels),
+        static_channels=1,
+        latent_channels=4,
+        widths=(8, 8),
+        blocks=(1, 1),
+        kinds=("residual", "residual"),
+        kernels=((), ()),
+        pole_rows=grid.pole_rows,
+    )
+    state = pack(world, channels).numpy()
+    mean, std = (torch.from_numpy(f(state, axis=(0, 2, 3))) for f in (np.nanmean, np.nanstd))
+    normalizer = Normalizer(channels, mean, std)
+    codec = LatentCodec(Autoencoder(config), normalizer, grid, static=torch.randn(1, *grid.shape))
+    folder = tmp_path_factory.mktemp("model") / "autoencoder"
+    save_codec(codec, folder, {})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hourly(grid: Grid) -> xr.Dataset:
+    """Two days of hourly states with WeatherBench 2 names and hourly precipitation, from north to south."""
+    channels = ChannelSet(("u_component_of_wind", "v_component_of_wind"), ("2m_temperature",), (500, 850))
+    world = make_world(channels, grid, num_times=48)
+    rain = np.random.default_rng(1).gamma(0.2, 1e-3, (48, *grid.shape)).astype(np.float32)
+    times = world["time"].values[0] + np.arange(48) * np.timedelta64(1, "h")
+    world = world.assign(total_precipitation=(("time", "latitude", "longitude"), rain, {"units": "m"}))
+    return world.assign_coords(time=times).isel(latitude=slice(None, None, -1))

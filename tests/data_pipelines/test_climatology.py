@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from data_pipelines.climatology import climatology
+from data_pipelines.options import Execution, Selection
 from ladcast.verification.climatology import Climatology, fit_climatology
 
 
@@ -13,11 +14,10 @@ def test_the_file_holds_the_fit_of_the_period(store: Path, channel_file: Path, w
     path = climatology(
         store,
         tmp_path / "climatology.nc",
-        channels=str(channel_file),
-        grid="16x9-south",
-        end="2020-01-20",
+        selection=Selection(channels=str(channel_file), grid="16x9-south", end="2020-01-20"),
         window_days=365,
         step_days=61,
+        execution=Execution(workers=0),
     )
     written = xr.load_dataset(path)
     kept = world.drop_vars("land_sea_mask").sel(time=slice(None, "2020-01-20T00")).isel(latitude=slice(1, None))

@@ -5,43 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 
 from data_pipelines.encode import encode
+from data_pipelines.options import Period, StoreOptions
 from ladcast.checkpoint import weights_hash
-from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
-from ladcast.fields import ChannelSet
-from ladcast.forecasting.checkpoints import load_codec, save_codec
-from ladcast.forecasting.codec import LatentCodec
-from ladcast.grid import Grid
-from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
-
-GRID = Grid.parse("16x9-south")
-
-
-@pytest.fixture(scope="module")
-def autoencoder(world: xr.Dataset, channels: ChannelSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint folder of a small autoencoder with random weights."""
-    torch.manual_seed(0)
-    config = AutoencoderConfig(
-        channels=len(channels),
-        static_channels=1,
-        latent_channels=4,
-        widths=(8, 8),
-        blocks=(1, 1),
-        kinds=("residual", "residual"),
-        kernels=((), ()),
-        pole_rows=GRID.pole_rows,
-    )
-    state = pack(world, channels).numpy()
-    mean, std = (torch.from_numpy(f(state, axis=(0, 2, 3))) for f in (np.nanmean, np.nanstd))
-    normalizer = Normalizer(channels, mean, std)
-    codec = LatentCodec(Autoencoder(config), normalizer, GRID, static=torch.randn(1, *GRID.shape))
-    folder = tmp_path_factory.mktemp("model") / "autoencoder"
-    save_codec(codec, folder, {})
-    return folder
+from ladcast.forecasting.checkpoints import load_codec
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +41,7 @@ def test_the_latents_name_their_autoencoder_and_store(latents: xr.Dataset, autoe
 
 
 def test_only_the_period_that_is_asked_for_is_encoded(store, autoencoder, latents, tmp_path: Path):
-    path = encode(store, autoencoder, tmp_path / "a.zarr", start="2020-01-02", end="2020-01-03", device="cpu")
+    path = encode(store, autoencoder, tmp_path / "a.zarr", period=Period("2020-01-02", "2020-01-03"), device="cpu")
     part = xr.open_zarr(path, chunks=None)
     assert part.sizes["time"] == 5
     np.testing.assert_allclose(part["latent"], latents["latent"].sel(time=part["time"]), rtol=1e-4, atol=1e-5)
@@ -81,3 +51,16 @@ def test_an_existing_output_is_left_alone(store: Path, autoencoder: Path, tmp_pa
     (tmp_path / "a.zarr").mkdir()
     with pytest.raises(FileExistsError, match=r"a\.zarr exists already\. Delete it"):
         encode(store, autoencoder, tmp_path / "a.zarr", device="cpu")
+
+
+def test_latents_do_not_depend_on_blocks_beyond_rounding_and_their_statistics_are_exact(store, autoencoder, tmp_path):
+    """Blocks decide which frames are encoded together, and a matrix product rounds by its size."""
+    whole, cut = (
+        xr.load_dataset(
+            encode(store, autoencoder, tmp_path / f"{frames}.zarr", device="cpu", layout=StoreOptions(3, frames)),
+            engine="zarr",
+        )
+        for frames in (101, 7)
+    )
+    np.testing.assert_allclose(cut["latent"], whole["latent"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(cut["latent_std"], cut["latent"].std(("time", "y", "x"), dtype=np.float64), rtol=1e-6)

@@ -6,24 +6,24 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipelines.statistics import Moments, channel_moments, statistics
-from ladcast.data import reading
+from data_pipelines.moments import Moments
+from data_pipelines.options import Execution, Selection
+from data_pipelines.statistics import statistics
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
 from ladcast.fields import ChannelSet
 
-
-def std(moments: Moments) -> np.ndarray:
-    return np.sqrt(moments.deviations / moments.count)
+HERE = Execution(workers=0)
 
 
 def assert_close(moments: Moments, state: np.ndarray) -> None:
     """Compares with numpy over all axes but the channel's."""
     axes = (0, 2, 3)
     wide = state.astype(np.float64)
-    np.testing.assert_array_equal(moments.count, np.isfinite(wide).sum(axes))
-    np.testing.assert_allclose(moments.mean, np.nanmean(wide, axes), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(std(moments), np.nanstd(wide, axes), rtol=1e-10)
+    mean, std = moments.mean_and_std()
+    np.testing.assert_array_equal(moments.count.sum(0), np.isfinite(wide).sum(axes))
+    np.testing.assert_allclose(mean, np.nanmean(wide, axes), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(std, np.nanstd(wide, axes), rtol=1e-10)
 
 
 @pytest.fixture
@@ -40,10 +40,12 @@ def test_merged_parts_are_the_whole(state: np.ndarray, cuts: list[int]):
     assert_close(total, state)
 
 
-def test_merging_does_not_mind_the_order(state: np.ndarray):
-    a, b = Moments.of(state[:30]), Moments.of(state[30:])
-    np.testing.assert_allclose((a + b).mean, (b + a).mean, rtol=1e-13)
-    np.testing.assert_allclose((a + b).deviations, (b + a).deviations, rtol=1e-10)
+def test_neither_cuts_nor_order_change_a_bit(state: np.ndarray):
+    whole = Moments.of(state).mean_and_std()
+    parts = [Moments.of(part) for part in np.split(state, [1, 17, 18, 60])]
+    for order in ((0, 1, 2, 3, 4), (4, 2, 0, 3, 1)):
+        merged = Moments.concatenate(parts[k] for k in order).mean_and_std()
+        np.testing.assert_array_equal(merged, whole)
 
 
 def test_a_small_spread_about_a_large_mean_survives():
@@ -52,37 +54,77 @@ def test_a_small_spread_about_a_large_mean_survives():
     assert_close(Moments.of(state[:3]) + Moments.of(state[3:]), state)
 
 
-def test_nan_is_left_out_and_a_part_of_nothing_else_changes_nothing(state: np.ndarray):
-    whole = Moments.of(state)
-    merged = whole + Moments.of(np.full_like(state[:2], np.nan))
-    for name in ("count", "mean", "deviations"):
-        np.testing.assert_array_equal(getattr(merged, name), getattr(whole, name))
+def test_nan_is_left_out_and_frames_of_nothing_else_change_nothing(state: np.ndarray):
+    merged = Moments.of(state) + Moments.of(np.full_like(state[:2], np.nan))
+    np.testing.assert_array_equal(merged.mean_and_std(), Moments.of(state).mean_and_std())
 
 
-@pytest.mark.parametrize("frames", [1, 7, 40, 1000])
-@pytest.mark.parametrize("stride", [1, 3, 100])
-def test_the_moments_of_a_store_do_not_depend_on_its_blocks(
-    world: xr.Dataset, channels: ChannelSet, monkeypatch: pytest.MonkeyPatch, frames: int, stride: int
+def test_a_channel_without_values_has_no_mean():
+    mean, std = Moments.of(np.full((2, 1, 3, 4), np.nan)).mean_and_std()
+    assert np.isnan(mean).all()
+    assert np.isnan(std).all()
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 50])
+def test_neither_chunks_nor_blocks_nor_workers_change_a_bit(
+    world: xr.Dataset, store: Path, channel_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ):
-    monkeypatch.setattr(reading, "FRAMES_PER_BLOCK", frames)
-    expected = pack(world.isel(time=slice(None, None, stride)), channels).numpy()
-    assert_close(channel_moments(world, channels, stride=stride), expected)
+    selection = Selection(channels=str(channel_file))
+    expected = statistics(store, tmp_path / "a.json", selection=selection, execution=HERE).read_bytes()
+    copy = tmp_path / "copy.zarr"
+    world.chunk(time=chunk).to_zarr(copy)
+    monkeypatch.setattr("data_pipelines.statistics.FRAMES_PER_BLOCK", 3 * chunk)
+    assert statistics(copy, tmp_path / "b.json", selection=selection, execution=HERE).read_bytes() == expected
+
+
+def test_workers_do_not_change_a_bit(store: Path, channel_file: Path, tmp_path: Path):
+    files = [
+        statistics(
+            store,
+            tmp_path / f"{workers}.json",
+            selection=Selection(channels=str(channel_file)),
+            execution=Execution(workers=workers),
+        ).read_bytes()
+        for workers in (0, 1)
+    ]
+    assert files[0] == files[1]
+
+
+def test_a_hole_in_a_field_stops_the_stage(world: xr.Dataset, channel_file: Path, tmp_path: Path):
+    hole = world.copy(deep=True)
+    hole["temperature"][50, 0, 0, 0] = np.nan
+    hole.to_zarr(tmp_path / "hole.zarr")
+    selection = Selection(channels=str(channel_file))
+    with pytest.raises(ValueError, match=r"'temperature' is missing \(NaN at 0% of the points\) at 2020-01-13T12"):
+        statistics(tmp_path / "hole.zarr", tmp_path / "a.json", selection=selection, execution=HERE)
+
+
+@pytest.mark.parametrize("stride", [3, 100])
+def test_every_nth_frame_counts(store: Path, channel_file: Path, tmp_path: Path, state, channels, stride: int):
+    selection = Selection(channels=str(channel_file))
+    path = statistics(store, tmp_path / "a.json", stride=stride, selection=selection, execution=HERE)
+    expected = np.nanmean(state[::stride], (0, 2, 3), dtype=np.float64)
+    np.testing.assert_allclose(Normalizer.load(path, channels).mean, expected, rtol=1e-6)
 
 
 def test_the_stage_writes_what_a_normalizer_reads(
     store: Path, channel_file: Path, tmp_path: Path, state: np.ndarray, channels: ChannelSet
 ):
-    path = statistics(store, tmp_path / "new" / "statistics.json", channels=str(channel_file))
+    path = statistics(
+        store, tmp_path / "new" / "statistics.json", selection=Selection(channels=str(channel_file)), execution=HERE
+    )
     normalizer = Normalizer.load(path, channels)
     np.testing.assert_allclose(normalizer.mean, np.nanmean(state, (0, 2, 3), dtype=np.float64), rtol=1e-6)
     np.testing.assert_allclose(normalizer.std, np.nanstd(state, (0, 2, 3), dtype=np.float64), rtol=1e-6)
-    assert [file.name for file in path.parent.iterdir()] == ["statistics.json"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["statistics.json", "statistics.json.manifest.json"]
 
 
 def test_scaled_states_have_mean_0_and_spread_1(
     store: Path, channel_file: Path, tmp_path: Path, world: xr.Dataset, channels: ChannelSet
 ):
-    path = statistics(store, tmp_path / "statistics.json", channels=str(channel_file))
+    path = statistics(
+        store, tmp_path / "statistics.json", selection=Selection(channels=str(channel_file)), execution=HERE
+    )
     state = pack(world, channels)
     scaled = Normalizer.load(path, channels)(state).masked_fill(state.isnan(), float("nan")).numpy()
     np.testing.assert_allclose(np.nanmean(scaled, (0, 2, 3)), 0, atol=1e-3)
@@ -95,10 +137,8 @@ def test_only_the_period_and_the_grid_that_are_asked_for_count(
     path = statistics(
         store,
         tmp_path / "statistics.json",
-        channels=str(channel_file),
-        grid="16x9-south",
-        start="2020-01-03",
-        end="2020-01-04T12",
+        selection=Selection("2020-01-03", "2020-01-04T12", channels=str(channel_file), grid="16x9-south"),
+        execution=HERE,
     )
     kept = world.sel(time=slice("2020-01-03T00", "2020-01-04T12")).isel(latitude=slice(1, None))
     assert kept.sizes["time"] == 7

@@ -1,0 +1,128 @@
+"""What a product is made from and how far it is: `manifest.json`, and while it is made, a journal of its blocks."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.blocks import Block
+from data_pipelines.fingerprint import MANIFEST
+from ladcast.times import Times, describe
+
+JOURNAL = "blocks.jsonl"
+Content = dict[str, Any]
+Checksums = dict[str, str]
+
+
+def manifest_path(product: Path) -> Path:
+    """Returns where the manifest of a product lies: inside a folder, beside a file."""
+    beside = product.with_name(f"{product.name}.{MANIFEST}")
+    return product / MANIFEST if product.is_dir() else beside
+
+
+def read_manifest(product: Path) -> Content:
+    """Reads the manifest of a product; returns an empty dict where there is none."""
+    path = manifest_path(product)
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def write_manifest(path: Path, content: Mapping[str, Any]) -> None:
+    """Replaces a manifest, whole or not at all, and on the disk before this returns."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w") as file:
+        file.write(json.dumps(content, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def code_version() -> str:
+    """Returns the version of the installed package."""
+    try:
+        return metadata.version("ladcast")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def describe_times(times: Times) -> Content:
+    """Returns the time range and the gaps of a time axis as a manifest keeps them.
+
+    A gap is a pair (last time before, first time after), as `ladcast.data.store.open_store` expects it.
+    """
+    steps = np.diff(times)
+    usual = np.sort(steps)[len(steps) // 2] if len(steps) else np.timedelta64(0, "h")
+    gaps = [(describe(times[k]), describe(times[k + 1])) for k in np.flatnonzero(steps != usual)]
+    return {
+        "time": {
+            "first": describe(times[0]),
+            "last": describe(times[-1]),
+            "frames": len(times),
+            "step_hours": float(usual / np.timedelta64(1, "h")),
+        },
+        "gaps": gaps,
+    }
+
+
+def check_unchanged(product: Path, found: Content, asked: Content) -> None:
+    """Compares what a product was made from with what is asked for now.
+
+    Raises:
+        ValueError: an input or an argument differs; the message names each, before and now.
+    """
+    compared = ["stage", "inputs", "arguments", "grid"]
+    if found.get("status") == "running":
+        compared += ["code_version", "planned"]  # blocks of two versions, or of two lengths, must not mix
+    changes = [text for key in compared for text in _differences(key, found.get(key), asked.get(key))]
+    if changes:
+        raise ValueError(
+            f"{product} was made from something else than is asked for now: {'; '.join(changes)}. "
+            "Delete it to make it anew, or give another output."
+        )
+
+
+def read_journal(folder: Path) -> dict[int, Checksums]:
+    """Returns the checksums of the files of each finished block; a line that a kill cut short does not count."""
+    entries = map(json.loads, _whole_lines(folder / JOURNAL))
+    return {entry["block"]: entry["sha256"] for entry in entries}
+
+
+class Journal:
+    """Records finished blocks and the checksums of their files, a line each, on the disk before it returns."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / JOURNAL
+        if self.path.exists():
+            os.truncate(self.path, sum(map(len, _whole_lines(self.path))))
+        self.checksums = read_journal(folder)
+
+    def append(self, block: Block, checksums: Checksums) -> None:
+        """Adds a block whose files are written."""
+        line = json.dumps({"block": block.number, "sha256": checksums}) + "\n"
+        with self.path.open("a") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        self.checksums[block.number] = checksums
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    return [line for line in lines if line.endswith(b"\n")]
+
+
+def _differences(key: str, before: Any, now: Any) -> list[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = sorted(before.keys() | now.keys())
+        return [text for name in names for text in _differences(f"{key}.{name}", before.get(name), now.get(name))]
+    return [] if before == now else [f"{key} was {_brief(before)}, is now {_brief(now)}"]
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."

@@ -1,0 +1,226 @@
+"""How every stage makes its product: block by block, whole or absent, once.
+
+A product grows in a folder beside it, `<product>.partial`, with a manifest that says `running` and a journal of the
+blocks that are finished. When all are, the manifest says `complete` and the product gets its name by a rename. So a
+name that exists is whole; a kill costs the blocks in flight; and as a block depends on nothing but the inputs, what is
+resumed is bit for bit what would have been.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from data_pipelines.blocks import Block
+from data_pipelines.fingerprint import MANIFEST, file_digest
+from data_pipelines.lock import sole_writer
+from data_pipelines.manifest import (
+    Checksums,
+    Content,
+    Journal,
+    check_unchanged,
+    code_version,
+    manifest_path,
+    read_manifest,
+    write_manifest,
+)
+from data_pipelines.options import Execution
+from data_pipelines.progress import report
+from data_pipelines.workers import make_all
+
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+SHOWN_FAILURES = 10
+MOST_UNANSWERED = 10
+"""Blocks for which a source may fail to answer before it counts as down: each costs all its patience."""
+
+
+class Recipe(Protocol):
+    """Says how a product is made. A frozen dataclass: workers get a copy of it."""
+
+    def about(self) -> Content:
+        """Returns what the manifest says: at least the stage, its inputs with fingerprints, its arguments."""
+        ...
+
+    def blocks(self) -> Sequence[Block]:
+        """Returns the work, cut into pieces that are independent of each other."""
+        ...
+
+    def create(self, folder: Path) -> None:
+        """Writes everything that needs no block into a new folder."""
+        ...
+
+    def make(self, folder: Path, block: Block) -> Iterable[str]:
+        """Writes the files that belong to a block alone, whole, and returns their names relative to the folder."""
+        ...
+
+    def finish(self, folder: Path) -> Path:
+        """Writes what needs all blocks and returns the product: the folder, or a file in it. May run twice."""
+        ...
+
+
+class BlocksFailedError(ValueError):
+    """Some blocks of a product could not be made; the message lists them."""
+
+
+def partial_folder(product: Path) -> Path:
+    """Returns where a product grows."""
+    return product.with_name(f"{product.name}.partial")
+
+
+def produce(recipe: Recipe, product: Path, execution: Execution | None = None) -> Path:
+    """Makes a product, goes on with one that was begun, or returns one that is complete.
+
+    Raises:
+        FileExistsError: something else is at `product`, or another process is writing it.
+        ValueError: the product was made, or begun, from other inputs or arguments.
+        OSError: the disk is full.
+        BlocksFailedError: the message lists the blocks that failed. Those that succeeded are kept.
+    """
+    folder = partial_folder(product.absolute())  # workers may have another working directory
+    asked = _request(recipe)
+    with sole_writer(product), _full_disk_explained(folder):
+        shutil.rmtree(_scratch(folder), ignore_errors=True)
+        if folder.exists():
+            check_unchanged(folder, read_manifest(folder), asked)
+        elif product.exists():
+            _check_finished(product, asked)
+            print(f"{product} is complete already.")
+            return product
+        else:
+            _begin(recipe, folder, asked)
+        if read_manifest(folder)["status"] == "running":
+            _make_blocks(recipe, folder, execution or Execution())
+        _complete(recipe, folder, product)
+    return product
+
+
+def _request(recipe: Recipe) -> Content:
+    planned = [block.label for block in recipe.blocks()]
+    content = {"status": "running", "code_version": code_version(), **recipe.about(), "planned": planned}
+    # As it will be read again: tuples become lists.
+    request: Content = json.loads(json.dumps(content))
+    return request
+
+
+def _begin(recipe: Recipe, folder: Path, asked: Content) -> None:
+    new = _scratch(folder)
+    new.mkdir(parents=True)
+    recipe.create(new)
+    write_manifest(new / MANIFEST, asked)
+    new.rename(folder)
+
+
+def _make_blocks(recipe: Recipe, folder: Path, execution: Execution) -> None:
+    journal, blocks = Journal(folder), recipe.blocks()
+    waiting = [block for block in blocks if not _is_made(folder, journal.checksums.get(block.number))]
+    failed: dict[str, Exception] = {}
+    done = len(blocks) - len(waiting)
+    show = report(f"{read_manifest(folder)['stage']} {folder.stem}", len(blocks))
+    for block, outcome in make_all(partial(_make, recipe, folder), waiting, execution):
+        if isinstance(outcome, Exception):
+            if _is_full(outcome):
+                raise outcome
+            failed[block.label] = outcome
+            if sum(isinstance(error, ConnectionError) for error in failed.values()) == MOST_UNANSWERED:
+                break
+        else:
+            journal.append(block, outcome)
+            done += 1
+            show(done)
+    if failed:
+        first = next(iter(failed.values()))
+        raise BlocksFailedError(_describe_failures(failed, folder, len(blocks))) from first
+
+
+def _is_made(folder: Path, checksums: Checksums | None) -> bool:
+    return checksums is not None and all((folder / name).exists() for name in checksums)
+
+
+def _make(recipe: Recipe, folder: Path, block: Block) -> Checksums:
+    return {name: file_digest(folder / name, durable=True) for name in sorted(recipe.make(folder, block))}
+
+
+def _complete(recipe: Recipe, folder: Path, product: Path) -> None:
+    made = recipe.finish(folder) if read_manifest(folder)["status"] == "running" else folder
+    if made == folder:
+        _seal(folder)
+        folder.rename(product)
+        return
+    content = {**read_manifest(folder), "status": "complete", "sha256": {product.name: file_digest(made, durable=True)}}
+    del content["planned"]
+    made.replace(product)
+    write_manifest(manifest_path(product), content)
+    # Renamed first: a folder that was removed in part must not look like one to go on with.
+    folder.rename(_scratch(folder))
+    shutil.rmtree(_scratch(folder))
+
+
+def _seal(folder: Path) -> None:
+    """Removes what a killed writer left, and writes the manifest with the checksum of every file."""
+    content, journal = read_manifest(folder), Journal(folder)
+    if content["status"] == "complete":
+        journal.path.unlink(missing_ok=True)
+        return
+    for path in folder.rglob("*.partial"):
+        path.unlink()
+    shutil.rmtree(folder / "parts", ignore_errors=True)
+    labels = content.pop("planned")
+    blocks = [
+        {"label": label, "sha256": _without_parts(journal.checksums[number])} for number, label in enumerate(labels)
+    ]
+    known = {name for block in blocks for name in block["sha256"]} | {MANIFEST, journal.path.name}
+    others = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    files = {name: file_digest(folder / name, durable=True) for name in others if name not in known}
+    sealed = {**content, "status": "complete", "sha256": files, "blocks": blocks}
+    write_manifest(folder / MANIFEST, sealed)
+    journal.path.unlink()
+
+
+def _scratch(folder: Path) -> Path:
+    """Returns the name of what may be thrown away: a folder that is not complete yet, or no longer."""
+    return folder.with_name(f"{folder.name}.new")
+
+
+def _without_parts(checksums: Checksums) -> Checksums:
+    return {name: digest for name, digest in checksums.items() if not name.startswith("parts/")}
+
+
+def _check_finished(product: Path, asked: Content) -> None:
+    found = read_manifest(product)
+    if not found:
+        raise FileExistsError(f"{product} exists already. Delete it, or choose another output.")
+    check_unchanged(product, found, asked)
+
+
+@contextmanager
+def _full_disk_explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if not _is_full(error):
+            raise
+        advice = f"No space left to write {folder}. Free some and run the same command again: it goes on"
+        raise OSError(error.errno, advice) from error
+
+
+def _is_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in NO_SPACE
+
+
+def _describe_failures(failed: dict[str, Exception], folder: Path, total: int) -> str:
+    lines = [f"  {label}: {error}" for label, error in list(failed.items())[:SHOWN_FAILURES]]
+    more = [f"  and {len(failed) - SHOWN_FAILURES} more"] if len(failed) > SHOWN_FAILURES else []
+    return "\n".join(
+        [
+            f"{len(failed)} of {total} blocks of {folder} could not be made:",
+            *lines,
+            *more,
+            "The others are kept. Run the same command again when the cause is gone.",
+        ]
+    )

@@ -1,0 +1,123 @@
+"""Stage `static-fields`: land, height and roughness of the ground on the grid of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from data_pipelines.blocks import Block, item_blocks
+from data_pipelines.fingerprint import fingerprint
+from data_pipelines.manifest import Content
+from data_pipelines.options import EXECUTION, ExecutionArgument
+from data_pipelines.orography import subgrid_orography
+from data_pipelines.product import produce
+from ladcast.data.derive import GRAVITY
+from ladcast.data.layout import canonical_layout, grid_of
+from ladcast.data.lexicon import LAND_SEA_MASK, SURFACE_GEOPOTENTIAL, spell_units
+from ladcast.data.packing import LATITUDE_ATTRIBUTES, LONGITUDE_ATTRIBUTES
+from ladcast.data.regrid import regrid
+from ladcast.data.sources.files import open_files
+from ladcast.fields import ChannelSet
+from ladcast.grid import Grid
+
+UNITS = {
+    LAND_SEA_MASK: "1",
+    SURFACE_GEOPOTENTIAL: "m2 s-2",
+    "standard_deviation_of_orography": "m",
+    "slope_of_sub_gridscale_orography": "1",
+    "angle_of_sub_gridscale_orography": "rad",
+    "anisotropy_of_sub_gridscale_orography": "1",
+}
+HORIZONTAL = ("latitude", "longitude")
+
+
+@dataclass(frozen=True)
+class StaticFields:
+    """Averages land share and surface geopotential over the cells of `onto`, and describes the ground within them."""
+
+    source: Path
+    digest: str
+    onto: Grid
+    subgrid: bool = True
+
+    def about(self) -> Content:
+        """Describes the product."""
+        return {
+            "stage": "static-fields",
+            "inputs": {"source": {"name": self.source.name, "fingerprint": self.digest}},
+            "arguments": {"onto": str(self.onto), "subgrid": self.subgrid},
+            "grid": self.onto.to_dict(),
+        }
+
+    def blocks(self) -> Sequence[Block]:
+        """Returns the one block: the fields are small."""
+        return item_blocks(["all fields"])
+
+    def create(self, folder: Path) -> None:
+        """Makes the place of the part."""
+        (folder / "parts").mkdir()
+
+    def make(self, folder: Path, block: Block) -> Iterable[str]:
+        """Computes the fields."""
+        ds = open_static(self.source)
+        source = grid_of(ds)
+        fields = {str(name): regrid(ds[name].values, source, self.onto) for name in ds.data_vars}
+        if self.subgrid:
+            fields |= subgrid_orography(ds[SURFACE_GEOPOTENTIAL].values / GRAVITY, source, self.onto)
+        variables = {
+            name: xr.Variable(HORIZONTAL, values.astype(np.float32), {"units": UNITS[name]})
+            for name, values in fields.items()
+        }
+        coordinates = {
+            "latitude": ("latitude", np.asarray(self.onto.latitude), LATITUDE_ATTRIBUTES),
+            "longitude": ("longitude", np.asarray(self.onto.longitude), LONGITUDE_ATTRIBUTES),
+        }
+        attrs = {"source": ds.attrs.get("source", self.source.name)}
+        xr.Dataset(variables, coordinates, attrs).to_netcdf(folder / "parts/static.nc", engine="netcdf4")
+        return ["parts/static.nc"]
+
+    def finish(self, folder: Path) -> Path:
+        """Returns the file."""
+        return folder / "parts/static.nc"
+
+
+def open_static(path: Path) -> xr.Dataset:
+    """Opens land share and surface geopotential, from south to north and eastward from 0 degrees.
+
+    A height (`orog` in m) is turned into the geopotential by 9.80665 m s-2.
+
+    Raises:
+        ValueError: a field is missing, is in other units, or has holes.
+    """
+    raw = open_files(path)
+    missing = [name for name in (LAND_SEA_MASK, SURFACE_GEOPOTENTIAL) if name not in raw]
+    if missing:
+        there = ", ".join(map(str, raw.data_vars))
+        raise ValueError(f"{path} lacks {', '.join(missing)}; it has {there}. Give a file that has both.")
+    timed = raw if "time" in raw.coords else raw.assign_coords(time=np.zeros(1, "datetime64[ns]"))
+    ds = canonical_layout(timed, ChannelSet((), ()), str(path)).drop_vars("time").load()
+    if spell_units(str(raw[SURFACE_GEOPOTENTIAL].attrs.get("units", ""))) == "m":
+        ds[SURFACE_GEOPOTENTIAL] = ds[SURFACE_GEOPOTENTIAL] * GRAVITY
+    share = ds[LAND_SEA_MASK]
+    if bool(ds.isnull().any().to_array().any()) or not 0 <= float(share.min()) <= float(share.max()) <= 1:
+        raise ValueError(f"{path}: expected complete fields and land shares within 0..1. Repair them.")
+    return ds
+
+
+def static_fields(
+    source: Path, output: Path, *, onto: str, subgrid: bool = True, execution: ExecutionArgument = EXECUTION
+) -> Path:
+    """Write land-sea mask, surface geopotential and sub-grid orography on the grid of a model.
+
+    Args:
+        source: Zarr store or netCDF file with land_sea_mask and geopotential_at_surface (or orog), finer than `onto`.
+        output: netCDF file to write.
+        onto: grid of the model, such as 240x121-south.
+        subgrid: also write standard deviation, slope, angle and anisotropy of the orography within cells.
+        execution: where to do the work.
+    """
+    return produce(StaticFields(source.absolute(), fingerprint(source), Grid.parse(onto), subgrid), output, execution)

@@ -1,0 +1,87 @@
+"""Stage `validate`: is a product what it was when it was finished, and is its content what it claims to be?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from data_pipelines.fingerprint import MANIFEST, file_digest
+from data_pipelines.manifest import Content, manifest_path, read_manifest
+from ladcast.data.audit import validate_store
+from ladcast.fields import read_channels
+from ladcast.grid import Grid
+
+READERS = 8
+SHOWN = 20
+
+
+def validate(product: Path, *, channels: str | None = None, grid: str | None = None, content: bool = True) -> None:
+    """Check a product: every file against its checksum, and the fields of a store against what weather can be.
+
+    Args:
+        product: what a stage made, or any other Zarr store or netCDF file of weather states.
+        channels: `era5` or a YAML file, the channels that must be there; by default those known that are there.
+        grid: grid that it must be on.
+        content: also look into the fields, where it is a store of weather states.
+    """
+    manifest = read_manifest(product)
+    damaged = list(damages(product, manifest))
+    if damaged:
+        more = [f"  and {len(damaged) - SHOWN} more"] if len(damaged) > SHOWN else []
+        lines = "\n".join([*(f"  {line}" for line in damaged[:SHOWN]), *more])
+        raise ValueError(f"{product} is damaged:\n{lines}\nDelete it and run its stage again, or copy it again.")
+    print(f"{product}: {len(checksums(manifest))} files have their checksums.")
+    if content and holds_states(product, manifest):
+        report = validate_store(
+            product, read_channels(channels) if channels else None, Grid.parse(grid) if grid else None
+        )
+        report.require()
+        print(report)
+
+
+def checksums(manifest: Content) -> dict[str, str]:
+    """Returns the checksum of every file of a product, by name relative to it."""
+    blocks = (block["sha256"] for block in manifest.get("blocks", ()))
+    return {name: digest for part in (manifest.get("sha256", {}), *blocks) for name, digest in part.items()}
+
+
+def damages(product: Path, manifest: Content) -> Iterator[str]:
+    """Yields a sentence for each file that is missing, changed, or should not be there.
+
+    Raises:
+        FileNotFoundError: there is no such product.
+        ValueError: it is not finished.
+    """
+    if not product.exists():
+        raise FileNotFoundError(f"{product} does not exist: expected a product of a stage. Check the path.")
+    if manifest.get("status") == "running":
+        raise ValueError(f"{manifest_path(product)} says 'running'. Finish it first: run its stage again.")
+    expected, labels = checksums(manifest), _labels(manifest)
+    folder = product if product.is_dir() else product.parent
+    with ThreadPoolExecutor(READERS) as pool:
+        found = pool.map(lambda name: _digest(folder / name), expected)
+        for (name, digest), actual in zip(expected.items(), found, strict=True):
+            if actual != digest:
+                when = f" ({labels[name]})" if name in labels else ""
+                yield f"{folder / name}{when}: expected SHA-256 {digest[:12]}..., got {actual[:12]}"
+    if product.is_dir() and expected:
+        present = {str(path.relative_to(product)) for path in product.rglob("*") if path.is_file()}
+        yield from (
+            f"{product / name}: is not in the manifest" for name in sorted(present - set(expected) - {MANIFEST})
+        )
+
+
+def holds_states(product: Path, manifest: Content) -> bool:
+    """Says whether a product is a store of weather states, which the gate can open."""
+    if not manifest:
+        return True
+    return manifest.get("stage") in ("download", "regrid", "derive", "simulate")
+
+
+def _labels(manifest: Content) -> dict[str, str]:
+    return {name: block["label"] for block in manifest.get("blocks", ()) for name in block["sha256"]}
+
+
+def _digest(path: Path) -> str:
+    return file_digest(path) if path.is_file() else "no file"

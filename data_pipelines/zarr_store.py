@@ -1,0 +1,145 @@
+"""Zarr stores in canonical layout, written in whole shards: what a block writes, no other block touches.
+
+Two writers within one shard would lose each other's frames without a word.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product as combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from data_pipelines.blocks import Block
+from data_pipelines.options import StoreOptions
+from ladcast.times import DAY, Times
+
+SHARD_DAYS = 30
+SHARD_BYTES = 2**30
+CHUNK_BYTES = 2**17
+"""Smaller chunks cost a reader more to find than to decode (`benchmarks/pipeline.py`)."""
+TIME_ENCODING = {"units": "seconds since 1970-01-01", "dtype": "int64"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """Describes a variable along time: the dimensions and sizes of one frame, and its attributes."""
+
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    attrs: Mapping[str, Any]
+
+    @property
+    def frame_bytes(self) -> int:
+        """Returns the size of a frame in float32."""
+        return 4 * math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Template:
+    """Describes a store: `fixed` has the coordinates and what has no time, `fields` what blocks will write."""
+
+    fixed: xr.Dataset
+    fields: Mapping[str, Field]
+    shard_frames: int
+    zarr_format: Literal[2, 3] = 3
+
+    @classmethod
+    def of(cls, fixed: xr.Dataset, fields: Mapping[str, Field], options: StoreOptions) -> Template:
+        """Chooses the length of shards where the options leave it open."""
+        frames = options.shard_frames or default_shard_frames(fixed["time"].values, fields)
+        return cls(fixed, fields, min(frames, fixed.sizes["time"]), options.zarr_format)
+
+    def create(self, folder: Path) -> None:
+        """Creates the store in an existing folder, with empty variables."""
+        fixed = self.fixed.copy()
+        fixed["time"].encoding = dict(TIME_ENCODING)
+        with _quiet():
+            fixed.to_zarr(folder, mode="a", zarr_format=self.zarr_format, consolidated=False)
+            group = zarr.open_group(folder, mode="r+")
+            for name, field in self.fields.items():
+                self._create_array(group, name, field)
+            zarr.consolidate_metadata(folder)
+
+    def _create_array(self, group: zarr.Group, name: str, field: Field) -> None:
+        dims = ("time", *field.dims)
+        chunk = frames_per_chunk(self.shard_frames, field.frame_bytes)
+        sharded = self.zarr_format == 3
+        group.create_array(
+            name,
+            shape=(self.fixed.sizes["time"], *field.shape),
+            dtype="float32",
+            chunks=(chunk, *field.shape),
+            shards=(self.shard_frames, *field.shape) if sharded else None,
+            compressors=compressors(self.zarr_format),
+            fill_value=float("nan"),
+            dimension_names=dims if sharded else None,
+            attributes=dict(field.attrs) | ({} if sharded else {"_ARRAY_DIMENSIONS": list(dims)}),
+        )
+
+
+def default_shard_frames(times: Times, fields: Mapping[str, Field]) -> int:
+    """Returns the frames of about a month, fewer where the largest variable would exceed a GiB."""
+    step = np.sort(np.diff(times))[len(times) // 2 - 1] if len(times) > 1 else DAY
+    most = max(SHARD_BYTES // max(field.frame_bytes for field in fields.values()), 1)
+    return min(max(int(SHARD_DAYS * DAY / step), 1), most)
+
+
+def frames_per_chunk(shard_frames: int, frame_bytes: int) -> int:
+    """Returns how many frames make a chunk: one, or of tiny frames as many as divide a shard and fit `CHUNK_BYTES`."""
+    most = max(CHUNK_BYTES // frame_bytes, 1)
+    divisors = [n for n in range(1, min(most, shard_frames) + 1) if shard_frames % n == 0]
+    return divisors[-1]
+
+
+def write_block(folder: Path, name: str, block: Block, values: npt.NDArray[np.float32]) -> list[str]:
+    """Writes all frames of a block into one variable; returns the files, relative to the store."""
+    with _quiet(), zarr.config.set({"array.write_empty_chunks": True}):  # a file that is absent must mean a loss
+        array = zarr.open_array(folder / name, mode="r+")
+        array[block.items] = values
+    return [f"{name}/{key}" for key in _keys(array, block)]
+
+
+def write_small(folder: Path, name: str, values: npt.NDArray[Any]) -> None:
+    """Replaces the values of a variable that has no time."""
+    with _quiet():
+        zarr.open_array(folder / name, mode="r+")[:] = values
+
+
+def _keys(array: zarr.Array[Any], block: Block) -> Iterator[str]:
+    pieces = array.shards or array.chunks
+    along_time = range(block.first // pieces[0], (block.stop - 1) // pieces[0] + 1)
+    others = (range(math.ceil(size / piece)) for size, piece in zip(array.shape[1:], pieces[1:], strict=True))
+    for index in combinations(along_time, *others):
+        yield array.metadata.encode_chunk_key(index)
+
+
+def compressors(zarr_format: int) -> Any:
+    """Returns blosc zstd 3 with byte shuffle, measured best for fields in float32, and a checksum of each chunk.
+
+    Every reader checks it: without, a bit that flipped in a chunk is decompressed to other weather without a word.
+    Zarr 2 has no place for it.
+    """
+    if zarr_format == 3:
+        return BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"), Crc32cCodec()
+    import numcodecs  # type: ignore[import-untyped]
+
+    return numcodecs.Blosc(cname="zstd", clevel=3, shuffle=numcodecs.Blosc.SHUFFLE)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences zarr's warning that consolidated metadata is no part of the version 3 specification."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
+        yield

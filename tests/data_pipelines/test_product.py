@@ -1,0 +1,202 @@
+"""The mechanism that all stages share: whole or absent, once, and never from something else than it says."""
+
+import errno
+import json
+import os
+import resource
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from data_pipelines.blocks import Block, item_blocks
+from data_pipelines.manifest import Content, Journal, read_journal, read_manifest
+from data_pipelines.options import Execution, StoreOptions
+from data_pipelines.product import BlocksFailedError, partial_folder, produce
+from data_pipelines.regrid import regrid
+from data_pipelines.validate import damages
+from ladcast.data.store import open_store
+
+HERE = Execution(workers=0)
+
+
+@dataclass(frozen=True)
+class Letters:
+    """Writes a file for each letter; one of them may fail, or its worker die the first time."""
+
+    letters: str = "abcd"
+    refuse: str = ""
+    no_space: str = ""
+    deadly: Path | None = None
+    seen: str = "first"
+
+    def about(self) -> Content:
+        return {"stage": "letters", "inputs": {"alphabet": self.seen}, "arguments": {"letters": self.letters}}
+
+    def blocks(self) -> Sequence[Block]:
+        return item_blocks(list(self.letters))
+
+    def create(self, folder: Path) -> None:
+        (folder / "title").write_text("letters")
+
+    def make(self, folder: Path, block: Block) -> Iterable[str]:
+        if self.deadly and not self.deadly.exists():
+            self.deadly.touch()
+            os.kill(os.getpid(), 9)
+        if block.label in self.refuse:
+            raise ValueError(f"no letter {block.label}")
+        if block.label in self.no_space:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        (folder / block.label).write_text(block.label)
+        return [block.label]
+
+    def finish(self, folder: Path) -> Path:
+        return folder
+
+
+@pytest.fixture
+def product(tmp_path: Path) -> Path:
+    return tmp_path / "letters"
+
+
+def test_a_product_has_every_block_and_a_manifest_that_says_so(product: Path):
+    assert produce(Letters(), product, HERE) == product
+    manifest = read_manifest(product)
+    assert manifest["status"] == "complete"
+    assert [block["label"] for block in manifest["blocks"]] == list("abcd")
+    assert [list(block["sha256"]) for block in manifest["blocks"]] == [["a"], ["b"], ["c"], ["d"]]
+    assert list(manifest["sha256"]) == ["title"]
+    assert [path.name for path in product.parent.iterdir()] == ["letters"]
+    assert not list(damages(product, manifest))
+
+
+def test_what_is_complete_is_not_made_again(product: Path, capsys: pytest.CaptureFixture[str]):
+    produce(Letters(), product, HERE)
+    produce(Letters(refuse="abcd"), product, HERE)
+    assert "complete already" in capsys.readouterr().out
+
+
+def test_a_failed_block_keeps_the_others_and_is_named(product: Path):
+    with pytest.raises(BlocksFailedError, match=r"2 of 4 blocks (.|\n)*b: no letter b\n *d: no letter d\n"):
+        produce(Letters(refuse="bd"), product, HERE)
+    assert not product.exists()
+    assert sorted(read_journal(partial_folder(product))) == [0, 2]
+    written = (partial_folder(product) / "a").stat().st_mtime_ns
+    produce(Letters(), product, HERE)
+    assert (product / "a").stat().st_mtime_ns == written
+
+
+def test_an_unfinished_store_is_refused_as_input(product: Path):
+    with pytest.raises(BlocksFailedError):
+        produce(Letters(refuse="b"), product, HERE)
+    with pytest.raises(ValueError, match=r"unfinished.*'running'"):
+        open_store(partial_folder(product))
+
+
+def test_a_block_whose_file_is_lost_is_made_again(product: Path):
+    with pytest.raises(BlocksFailedError):
+        produce(Letters(refuse="b"), product, HERE)
+    (partial_folder(product) / "a").unlink()
+    produce(Letters(), product, HERE)
+    assert (product / "a").read_text() == "a"
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (Letters(seen="second"), r'inputs.alphabet was "first", is now "second"'),
+        (Letters(letters="abcde"), r'arguments.letters was "abcd", is now "abcde"'),
+    ],
+)
+def test_another_input_or_argument_is_refused(product: Path, finished: bool, changed: Letters, message: str):
+    if finished:
+        produce(Letters(), product, HERE)
+    else:
+        with pytest.raises(BlocksFailedError):
+            produce(Letters(refuse="b"), product, HERE)
+    with pytest.raises(ValueError, match=rf"{message}.*\. Delete it to make it anew, or give another output"):
+        produce(changed, product, HERE)
+
+
+def test_blocks_of_two_versions_do_not_mix(product: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(BlocksFailedError):
+        produce(Letters(refuse="b"), product, HERE)
+    monkeypatch.setattr("data_pipelines.product.code_version", lambda: "99")
+    with pytest.raises(ValueError, match=r'code_version was .* is now "99"'):
+        produce(Letters(), product, HERE)
+
+
+def test_blocks_of_two_lengths_do_not_mix(product: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(BlocksFailedError):
+        produce(Letters(refuse="b"), product, HERE)
+    monkeypatch.setattr(Letters, "blocks", lambda self: item_blocks(["ab", "cd"]))
+    with pytest.raises(ValueError, match=r'planned was \["a", "b", "c", "d"\], is now \["ab", "cd"\]'):
+        produce(Letters(), product, HERE)
+
+
+def test_a_line_that_a_kill_cut_short_does_not_count(product: Path):
+    with pytest.raises(BlocksFailedError):
+        produce(Letters(refuse="d"), product, HERE)
+    journal = partial_folder(product) / "blocks.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-10])
+    assert sorted(read_journal(journal.parent)) == [0, 1]
+    assert journal.read_bytes().count(b"\n") == 2
+    Journal(journal.parent).append(Block(2, "c", 2, 3), {"c": "0"})
+    assert [json.loads(line)["block"] for line in journal.read_text().splitlines()] == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_the_block_of_a_dead_worker_is_made_by_another(product: Path, tmp_path: Path):
+    deadly = tmp_path / "one worker died here"
+    produce(Letters(deadly=deadly), product, Execution(workers=2))
+    assert deadly.exists()
+    assert [(product / letter).read_text() for letter in "abcd"] == list("abcd")
+
+
+def test_a_full_disk_ends_the_stage_at_once(product: Path):
+    with pytest.raises(OSError, match=r"No space left to write .*letters\.partial\. Free some and run") as caught:
+        produce(Letters(no_space="b", refuse="c"), product, HERE)
+    assert caught.value.errno == errno.ENOSPC
+    produce(Letters(), product, HERE)
+    assert not list(damages(product, read_manifest(product)))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 400 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_store_that_fills_the_disk_goes_on_when_there_is_space(full_store: Path, small_disk: Path, tmp_path: Path):
+    layout = StoreOptions(shard_frames=2)
+    expected = regrid(full_store, tmp_path / "whole.zarr", onto="16x9", layout=layout, execution=HERE)
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(150_000))
+    with pytest.raises(OSError, match="No space left to write"):
+        regrid(full_store, small_disk / "a.zarr", onto="16x9", layout=layout, execution=HERE)
+    filler.unlink()
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    made = regrid(full_store, small_disk / "a.zarr", onto="16x9", layout=layout, execution=HERE)
+    assert read_manifest(made) == read_manifest(expected)
+    assert not list(damages(made, read_manifest(made)))
+
+
+def test_a_file_that_may_not_grow_is_a_full_disk_too(full_store: Path, tmp_path: Path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OSError, match="No space left to write"):
+            regrid(full_store, tmp_path / "a.zarr", onto="16x9", execution=HERE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    made = regrid(full_store, tmp_path / "a.zarr", onto="16x9", execution=HERE)
+    assert not list(damages(made, read_manifest(made)))

@@ -1,0 +1,82 @@
+"""Stores in whole shards: what a block writes, no other block touches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from data_pipelines.blocks import time_blocks
+from data_pipelines.options import StoreOptions
+from data_pipelines.zarr_store import Field, Template, default_shard_frames, frames_per_chunk, write_block
+from ladcast.data.chunks import open_array
+
+FRAMES = 23
+TIMES = np.datetime64("2001-01-01", "ns") + np.arange(FRAMES) * np.timedelta64(6, "h")
+FIELDS = {
+    "temperature": Field(("level", "latitude", "longitude"), (3, 9, 16), {"units": "K"}),
+    "2m_temperature": Field(("latitude", "longitude"), (9, 16), {"units": "K"}),
+}
+
+
+@pytest.fixture
+def values() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    return {name: random.standard_normal((FRAMES, *field.shape)).astype(np.float32) for name, field in FIELDS.items()}
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("shard", [1, 5, 23, 40])
+def test_blocks_in_any_order_make_the_whole(zarr_format, shard: int, values: dict[str, np.ndarray], tmp_path: Path):
+    template = Template.of(xr.Dataset(coords={"time": TIMES}), FIELDS, StoreOptions(zarr_format, shard))
+    template.create(tmp_path)
+    written: list[str] = []
+    for block in reversed(time_blocks(TIMES, template.shard_frames)):
+        for name, frames in values.items():
+            written += write_block(tmp_path, name, block, frames[block.items])
+    ds = xr.open_zarr(tmp_path, chunks=None)
+    for name, frames in values.items():
+        np.testing.assert_array_equal(ds[name].values, frames)
+        assert ds[name].dims == ("time", *FIELDS[name].dims)
+    np.testing.assert_array_equal(ds["time"].values, TIMES)
+    assert len(set(written)) == len(written), "two blocks own one file"
+    chunks = {p.relative_to(tmp_path) for n in FIELDS for p in (tmp_path / n).rglob("*") if p.is_file()}
+    assert {Path(name) for name in written} == {p for p in chunks if p.name not in ("zarr.json", ".zarray", ".zattrs")}
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_frames_without_values_are_written_too(zarr_format, tmp_path: Path):
+    """So that a file that is not there is a loss, and not land or a gap."""
+    template = Template.of(xr.Dataset(coords={"time": TIMES}), FIELDS, StoreOptions(zarr_format, 5))
+    template.create(tmp_path)
+    block = time_blocks(TIMES, 5)[1]
+    files = write_block(tmp_path, "temperature", block, np.full((5, 3, 9, 16), np.nan, np.float32))
+    assert all((tmp_path / name).is_file() for name in files)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_the_training_reader_reads_it_chunk_by_chunk(zarr_format, values, tmp_path: Path):
+    template = Template.of(xr.Dataset(coords={"time": TIMES}), FIELDS, StoreOptions(zarr_format, 5))
+    template.create(tmp_path)
+    for block in time_blocks(TIMES, 5):
+        write_block(tmp_path, "temperature", block, values["temperature"][block.items])
+    array = open_array(tmp_path / "temperature")
+    np.testing.assert_array_equal(array.read_chunk(0), values["temperature"][: array.frames_per_chunk])
+
+
+def test_a_shard_is_a_month_unless_that_is_too_much():
+    six_hourly = {"t": Field(("level", "latitude", "longitude"), (13, 121, 240), {})}
+    assert default_shard_frames(TIMES, six_hourly) == 120
+    hourly = TIMES[0] + np.arange(9) * np.timedelta64(1, "h")
+    assert default_shard_frames(hourly, {"t": Field((), (121, 240), {})}) == 720
+    fine = {"t": Field((), (13, 721, 1440), {})}
+    assert default_shard_frames(hourly, fine) * fine["t"].frame_bytes <= 2**30 < 21 * fine["t"].frame_bytes
+    assert default_shard_frames(TIMES[:1], six_hourly) == 30
+
+
+@pytest.mark.parametrize(
+    ("shard", "frame_bytes", "expected"),
+    [(120, 1_500_000, 1), (120, 116_160, 1), (120, 10_000, 12), (7, 10_000, 7), (120, 4, 120)],
+)
+def test_a_chunk_holds_one_frame_or_several_tiny_ones(shard: int, frame_bytes: int, expected: int):
+    assert frames_per_chunk(shard, frame_bytes) == expected
