@@ -132,7 +132,7 @@ def compressors(zarr_format: int) -> Any:
     """
     if zarr_format == 3:
         return BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"), Crc32cCodec()
-    import numcodecs  # type: ignore[import-untyped]
+    import numcodecs
 
     return numcodecs.Blosc(cname="zstd", clevel=3, shuffle=numcodecs.Blosc.SHUFFLE)
 
