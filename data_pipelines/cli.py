@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
-from ladcast.cli import run
+from ladcast.tasks.outcome import run
 
 STAGES = {
     "simulate": "Simulate years of weather, or ensembles, with an atmospheric model (extra [simulate]).",
@@ -18,6 +18,7 @@ app = App(
     name="ladcast-data",
     help="Make the data sets that ladcast is trained and judged on.",
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 for stage, summary in STAGES.items():
     app.command(f"data_pipelines.{stage}:{stage}", name=stage, help=summary)

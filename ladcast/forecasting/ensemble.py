@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from ladcast.data.analysis import Analysis
 from ladcast.data.packing import unpack
 from ladcast.forecasting.forecaster import Forecaster, SamplingOptions
 from ladcast.forecasting.rollout import LatentChunk, rollout
-from ladcast.times import STEP
+from ladcast.times import STEP, Times
 from ladcast.types import LatentSequence, OceanMask, PastSequence
 
 FORECAST_DIMS = ("time", "prediction_timedelta", "number", "level", "latitude", "longitude")
@@ -50,6 +50,20 @@ class Position:
     batch: int
     block: int
     past: PastSequence | None = None
+
+
+@dataclass(frozen=True)
+class LatentBlock:
+    """Holds what one call of the forecaster made for the members of one batch: `member latent time y x`."""
+
+    init_time: np.datetime64
+    members: range
+    chunk: LatentChunk
+
+    @property
+    def lead_times(self) -> Times:
+        """Returns the time from the initial time to each frame, as timedelta64[ns]."""
+        return (self.chunk.valid_times - self.init_time).astype("timedelta64[ns]")
 
 
 def member_noise(shape: tuple[int, ...], *, seed: int, init_time: np.datetime64, member: int, block: int) -> Tensor:
@@ -100,13 +114,27 @@ def forecast_ensemble(
 ) -> Iterator[tuple[Position, xr.Dataset]]:
     """Yields decoded frames of one member batch and block at a time, each with the position that follows it.
 
-    Datasets are in SI units with the WeatherBench 2 dims `FORECAST_DIMS`, where `time` is the initial time: that of the
-    first of `analyses`. Further ones, of the hours before it, are staggered starts: their frames fall between those of
-    the first, so that six analyses an hour apart give a lead time each hour (arXiv 2506.09193). A member has the same
-    noise in all of them, so that its hours belong together.
+    Datasets are in SI units with the WeatherBench 2 dims `FORECAST_DIMS`; the blocks are those of `forecast_blocks`.
+    """
+    ocean = (analyses if isinstance(analyses, Analysis) else analyses[0]).ocean
+    for following, block in forecast_blocks(forecaster, analyses, options, position):
+        yield following, decode_chunk(forecaster, block.chunk, block.members, init_time=block.init_time, ocean=ocean)
+
+
+def forecast_blocks(
+    forecaster: Forecaster,
+    analyses: Analysis | Sequence[Analysis],
+    options: EnsembleOptions,
+    position: Position | None = None,
+) -> Iterator[tuple[Position, LatentBlock]]:
+    """Yields latents of one member batch and block at a time, each with the position that follows it.
+
+    The initial time is that of the first of `analyses`. Further ones, of the hours before it, are staggered starts:
+    their frames fall between those of the first, so that six analyses an hour apart give a lead time each hour
+    (arXiv 2506.09193). A member has the same noise in all of them, so that its hours belong together.
     """
     starts = [analyses] if isinstance(analyses, Analysis) else list(analyses)
-    init_time, ocean = starts[0].time, starts[0].ocean
+    init_time = starts[0].time
     position = position or Position(0, 0)
     for number in range(position.batch, len(starts) * options.batches):
         start, batch = divmod(number, options.batches)
@@ -114,8 +142,8 @@ def forecast_ensemble(
         members = range(batch * options.batch_size, min((batch + 1) * options.batch_size, options.members))
         for chunk in forecast_latents(forecaster, starts[start], options, current, init_time):
             past = chunk.latents[:, :, -forecaster.config.past_frames :].cpu()
-            frames = decode_chunk(forecaster, chunk, members, init_time=init_time, ocean=ocean)
-            yield Position(number, chunk.block + 1, past), frames
+            kept = replace(chunk, latents=chunk.latents[: len(members)])
+            yield Position(number, chunk.block + 1, past), LatentBlock(init_time, members, kept)
 
 
 def decode_chunk(
