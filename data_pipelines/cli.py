@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
-from ladcast.cli import run
+from ladcast.tasks.outcome import run
 
 STAGES = {
     "plan": "Say what a download would move and need, before anything moves.",
@@ -26,6 +26,7 @@ app = App(
     name="ladcast-data",
     help="Make the data sets that ladcast is trained and judged on.",
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 for stage, summary in STAGES.items():
     function = stage.replace("-", "_")

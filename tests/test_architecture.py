@@ -11,7 +11,7 @@ import pytest
 FLOORS = (
     "fields grid times types",
     "nn diffusion data verification config checkpoint",
-    "models plots cyclones",
+    "models plots cyclones export",
     "forecasting training",
     "tasks",
     "cli",

@@ -1,6 +1,9 @@
 """The command line: each wrong input ends in one message that says what to do."""
 
+import io
+import json
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +12,19 @@ import xarray as xr
 
 from ladcast.cli import app, run
 from ladcast.tasks.installed import find_model
+from ladcast.tasks.outcome import ExitCode
 from ladcast.tasks.plot import parse_place
 
 MODEL = find_model("nature-t31")
 QUICK = ["--members", "2", "--days", "1", "--steps", "5"]
 
 
-def fail(*tokens: str) -> str:
-    """Runs a command that must fail and returns its message."""
-    with pytest.raises(SystemExit) as stopped:
+def fail(*tokens: str, code: ExitCode = ExitCode.INPUT) -> str:
+    """Runs a command that must fail with this code and returns its message."""
+    with redirect_stderr(io.StringIO()) as messages, pytest.raises(SystemExit) as stopped:
         run(app, [*tokens])
-    return str(stopped.value)
+    assert stopped.value.code == code
+    return messages.getvalue()
 
 
 @pytest.fixture
@@ -166,3 +171,54 @@ def test_show_describes_the_embedded_model(capsys: pytest.CaptureFixture[str]):
     shown = capsys.readouterr().out
     assert "84: geopotential" in shown
     assert "64 x 32" in shown
+
+
+def test_each_kind_of_failure_has_its_exit_code(tmp_path: Path):
+    (tmp_path / "fc.zarr").mkdir()
+    exists = fail("forecast", "--output", str(tmp_path / "fc.zarr"), *QUICK, code=ExitCode.OUTPUT)
+    assert "--overwrite" in exists
+    assert "--membrs" in fail("forecast", "--membrs", "3", code=ExitCode.USAGE)
+    assert "three" in fail("forecast", "--members", "three", code=ExitCode.USAGE)
+    assert "at least 1" in fail("forecast", "--members", "0")
+
+
+def test_json_is_all_that_stands_on_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    output = tmp_path / "fc.zarr"
+    run(app, ["forecast", "--output", str(output), *QUICK, "--no-draw", "--json"])
+    shown = capsys.readouterr()
+    results = json.loads(shown.out)
+    assert results["forecast"] == str(output)
+    assert len(results["scores"]["ladcast"]["z500"]["fair_crps"]) == len(results["scores"]["lead_hours"]) == 4
+    assert "persistence" in shown.err
+    run(app, ["export", str(output), str(tmp_path / "fc.nc"), "--variables", "z", "--levels", "500", "--json"])
+    assert json.loads(capsys.readouterr().out) == {"export": str(tmp_path / "fc.nc")}
+
+
+def test_a_failure_is_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        run(app, ["plot", str(tmp_path / "fc.zarr"), "--json"])
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {"error": f"No forecast at {tmp_path / 'fc.zarr'}.", "exit_code": 3}
+    assert "No forecast" in shown.err
+
+
+def test_a_dry_run_writes_nothing_and_shows_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    output = tmp_path / "fc.zarr"
+    run(app, ["forecast", "--output", str(output), "--device", "cpu", *QUICK, "--dry-run"])
+    assert "2 members x 4 lead times" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ladcast.tasks.plot.plot_forecast", interrupt)
+    assert "run the same command again" in fail("plot", "fc.zarr", code=ExitCode.INTERRUPTED)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_complete_commands_and_options(shell: str):
+    script = app.generate_completion(shell=shell)
+    for word in ("forecast", "export", "plan", "lead-step"):
+        assert word in script

@@ -40,7 +40,9 @@ def test_the_default_forecast_is_written_scored_and_drawn(tmp_path: Path, capsys
     assert output.with_suffix(".png").stat().st_size > 50_000
 
 
-def test_a_real_gfs_state_is_refused_for_its_gap_and_forecast_when_told_how_to_fill(shared: Path, tmp_path: Path):
+def test_a_real_gfs_state_is_refused_for_its_gap_and_forecast_when_told_how_to_fill(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     start = [
         "forecast",
         "2011-10-11T00",
@@ -49,8 +51,9 @@ def test_a_real_gfs_state_is_refused_for_its_gap_and_forecast_when_told_how_to_f
         "--output",
         str(tmp_path / "gfs.zarr"),
     ]
-    with pytest.raises(SystemExit, match="w50"):
+    with pytest.raises(SystemExit):
         run(app, [*start, "--members", "2", "--days", "1", "--steps", "4"])
+    assert "w50" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     run(app, [*start, "--members", "2", "--days", "1", "--steps", "4", "--fill", "nearest-level"])
     forecast = open_forecast(tmp_path / "gfs.zarr")

@@ -109,7 +109,10 @@ def test_the_log_has_the_loss_and_the_scores_of_real_forecasts(model: Path):
     assert any("z500_crps_1d" in row for row in rows)
 
 
-def test_latents_of_another_autoencoder_are_refused(model: Path, store: Path, tmp_path: Path):
+def test_latents_of_another_autoencoder_are_refused(
+    model: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     other = find_model("nature-t31").path
-    with pytest.raises(SystemExit, match="another autoencoder"):
+    with pytest.raises(SystemExit):
         train("forecaster", tmp_path, [f"latents={store.parent / 'latents.zarr'}", f"autoencoder={other}", *PERIODS])
+    assert "another autoencoder" in capsys.readouterr().err

@@ -14,6 +14,9 @@ from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder
 from ladcast.types import Latent, OceanMask, Scaled, State
 
+DECODED_AT_ONCE = {"cpu": 1, "cuda": 8}
+"""Frames in one call of the decoder by kind of device: more do not pay on a CPU; a GPU is idle with fewer."""
+
 
 @dataclass(frozen=True)
 class LatentScale:
@@ -50,8 +53,8 @@ class LatentCodec(nn.Module):
     """Encodes SI states to scaled latents and decodes scaled latents to SI states.
 
     `static` holds the constant fields that the encoder sees, normalised. Without a `latent_scale` latents stay as the
-    autoencoder makes them. `frames_at_once` bounds memory. The networks run in float32, on a GPU with PyTorch's TF32
-    convolutions: bfloat16 would add noise that a forecaster sees (docs/decisions/006).
+    autoencoder makes them. `frames_at_once` bounds the memory of encoding. The networks run in float32, on a GPU with
+    PyTorch's TF32 convolutions: bfloat16 would add noise that a forecaster sees (docs/decisions/006).
     """
 
     static: Tensor
@@ -85,10 +88,21 @@ class LatentCodec(nn.Module):
         raw = self.autoencoder.encode(scaled.to(self.static.device), self.static)
         return self.latent_scale.apply(raw)
 
+    @property
+    def decoded_at_once(self) -> int:
+        """Returns how many frames every call of the decoder has, whatever is asked for."""
+        return DECODED_AT_ONCE.get(self.static.device.type, 1)
+
     @torch.no_grad()
     def decode(self, latent: Latent, ocean: OceanMask | None = None) -> State:
-        """Decodes latents `frame latent y x` to SI units on the CPU; outside `ocean` the SST is NaN."""
-        return torch.cat([self._decode(part, ocean) for part in latent.split(self.frames_at_once)])
+        """Decodes latents `frame latent y x` to SI units on the CPU; outside `ocean` the SST is NaN.
+
+        A frame's last bits depend on the shape of the batch it is decoded in, so that shape is always the same, the
+        last batch filled up and cut: a frame decoded alone equals the frame of a whole forecast.
+        """
+        size = self.decoded_at_once
+        filled = torch.cat([latent, latent[-1:].expand(-len(latent) % size, *latent.shape[1:])])
+        return torch.cat([self._decode(part, ocean) for part in filled.split(size)])[: len(latent)]
 
     def _decode(self, latent: Latent, ocean: OceanMask | None) -> State:
         scaled = self.autoencoder.decode(self.latent_scale.invert(latent.to(self.static.device)))

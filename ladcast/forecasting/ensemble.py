@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,13 +16,15 @@ from ladcast.data.analysis import Analysis
 from ladcast.data.packing import unpack
 from ladcast.forecasting.forecaster import Forecaster, SamplingOptions
 from ladcast.forecasting.rollout import LatentChunk, rollout
-from ladcast.times import STEP, describe
+from ladcast.times import STEP, Times, describe
 from ladcast.types import LatentSequence, OceanMask, PastSequence
 
+Starts = Analysis | Sequence[Analysis] | Sequence[Sequence[Analysis]]
+"""One start, its staggered starts (see `forecast_blocks`), or those of each of several initial times."""
 FIRST_LATENT = 2**32
 """Stands for a block in the key of the noise on the first latent."""
-LARGEST_LATENT = 100.0
-"""Standard deviations of latents that no weather reaches."""
+LARGEST_LATENT = 1000.0
+"""Standard deviations of latents beyond which a member has failed: more than the noise that it is drawn from has."""
 FORECAST_DIMS = ("time", "prediction_timedelta", "number", "level", "latitude", "longitude")
 
 
@@ -54,7 +56,7 @@ class EnsembleOptions:
 
 @dataclass(frozen=True)
 class Position:
-    """Says where an ensemble forecast stands: the next block of one member batch, and the frames before it.
+    """Says where one member batch stands: its next block, and the frames before it.
 
     Batches count on over the starts of a forecast with several.
     """
@@ -62,6 +64,20 @@ class Position:
     batch: int
     block: int
     past: PastSequence | None = None
+
+
+@dataclass(frozen=True)
+class LatentBlock:
+    """Holds what one call of the forecaster made for the members of one batch: `member latent time y x`."""
+
+    init_time: np.datetime64
+    members: range
+    chunk: LatentChunk
+
+    @property
+    def lead_times(self) -> Times:
+        """Returns the time from the initial time to each frame, as timedelta64[ns]."""
+        return (self.chunk.valid_times - self.init_time).astype("timedelta64[ns]")
 
 
 def member_noise(
@@ -152,30 +168,51 @@ def forecast_latents(
     return rollout(batch.step, past, start, range(position.block, options.blocks))
 
 
+def start_groups(starts: Starts) -> list[list[Analysis]]:
+    """Returns the analyses of each initial time; the first of each is that of the initial time itself."""
+    if isinstance(starts, Analysis):
+        return [[starts]]
+    together = [start for start in starts if isinstance(start, Analysis)]
+    return [together] if together else [list(group) for group in starts if not isinstance(group, Analysis)]
+
+
+def first_positions(starts: Starts, options: EnsembleOptions) -> list[Position]:
+    """Returns where each member batch of each start begins: work that several processes can share."""
+    return [Position(number, 0) for number in range(sum(map(len, start_groups(starts))) * options.batches)]
+
+
 def forecast_ensemble(
-    forecaster: Forecaster,
-    analyses: Analysis | Sequence[Analysis],
-    options: EnsembleOptions,
-    position: Position | None = None,
+    forecaster: Forecaster, starts: Starts, options: EnsembleOptions, positions: Iterable[Position] | None = None
 ) -> Iterator[tuple[Position, xr.Dataset]]:
     """Yields decoded frames of one member batch and block at a time, each with the position that follows it.
 
-    Datasets are in SI units with the WeatherBench 2 dims `FORECAST_DIMS`, where `time` is the initial time: that of the
-    first of `analyses`. Further ones, of the hours before it, are staggered starts: their frames fall between those of
-    the first, so that six analyses an hour apart give a lead time each hour (arXiv 2506.09193). A member has the same
-    noise in all of them, so that its hours belong together.
+    Datasets are in SI units with the WeatherBench 2 dims `FORECAST_DIMS`; the blocks are those of `forecast_blocks`.
     """
-    starts = [analyses] if isinstance(analyses, Analysis) else list(analyses)
-    init_time, ocean = starts[0].time, starts[0].ocean
-    position = position or Position(0, 0)
-    for number in range(position.batch, len(starts) * options.batches):
-        start, batch = divmod(number, options.batches)
-        current = Position(batch, position.block, position.past) if number == position.batch else Position(batch, 0)
+    oceans = {group[0].time: group[0].ocean for group in start_groups(starts)}
+    for following, block in forecast_blocks(forecaster, starts, options, positions):
+        time = block.init_time
+        yield following, decode_chunk(forecaster, block.chunk, block.members, init_time=time, ocean=oceans[time])
+
+
+def forecast_blocks(
+    forecaster: Forecaster, starts: Starts, options: EnsembleOptions, positions: Iterable[Position] | None = None
+) -> Iterator[tuple[Position, LatentBlock]]:
+    """Yields latents of one member batch and block at a time, each with the position that follows it.
+
+    `positions` says where member batches go on, by default all from their beginning. The initial time is that of the
+    first analysis of a group. Further ones, of the hours before it, are staggered starts: their frames fall between
+    those of the first, so that six analyses an hour apart give a lead time each hour (arXiv 2506.09193). A member has
+    the same noise in all of them, so that its hours belong together.
+    """
+    streams = [(group[0].time, analysis) for group in start_groups(starts) for analysis in group]
+    for position in first_positions(starts, options) if positions is None else positions:
+        stream, batch = divmod(position.batch, options.batches)
+        init_time, analysis = streams[stream]
         members = range(batch * options.batch_size, min((batch + 1) * options.batch_size, options.members))
-        for chunk in forecast_latents(forecaster, starts[start], options, current, init_time):
+        for chunk in forecast_latents(forecaster, analysis, options, replace(position, batch=batch), init_time):
             past = chunk.latents[:, :, -forecaster.config.past_frames :].cpu()
-            frames = decode_chunk(forecaster, chunk, members, init_time=init_time, ocean=ocean)
-            yield Position(number, chunk.block + 1, past), frames
+            kept = replace(chunk, latents=chunk.latents[: len(members)])
+            yield Position(position.batch, chunk.block + 1, past), LatentBlock(init_time, members, kept)
 
 
 def decode_chunk(

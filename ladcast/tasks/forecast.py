@@ -3,49 +3,86 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from ladcast.data.analysis import Analysis, read_analysis
 from ladcast.data.store import read_times
 from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
-from ladcast.forecasting.forecaster import Forecaster
-from ladcast.forecasting.writer import ForecastWriter, remove_forecast
+from ladcast.forecasting.ensemble import EnsembleOptions, Position, forecast_blocks, forecast_ensemble
+from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig
+from ladcast.forecasting.latent_store import LatentWriter
+from ladcast.forecasting.writer import ForecastWriter, StoreWriter, remove_forecast
 from ladcast.tasks.installed import ModelFolder
+from ladcast.tasks.ranks import Ranks, ranks
 from ladcast.tasks.report import peak_memory, track
 from ladcast.tasks.request import ForecastRequest
 from ladcast.times import DAY, HOUR, STEP, describe, parse_time
+
+Block = TypeVar("Block")
+Stream = Callable[..., Iterator[tuple[Position, Block]]]
+FRAMES_A_BLOCK = 4
+MANY_FRAMES = 1000
 
 
 def forecast(request: ForecastRequest, model: ModelFolder) -> Path:
     """Makes the forecast and returns the path of its store; a killed forecast goes on where it stopped.
 
+    The processes of a job that `torchrun` started share the member batches of all initial times.
+
     Raises:
         ValueError: the analysis does not serve the model.
         FileExistsError: the output exists, or an unfinished other forecast does.
+        FloatingPointError: a member has left all weather behind.
     """
-    forecaster = load_forecaster(model.path, request.device)
-    analyses = find_analyses(request, model, forecaster)
-    options = ensemble_options(request, forecaster)
-    if request.overwrite:  # only now, when nothing in the request can fail any more
-        remove_forecast(request.output)
-    if request.compile:
-        forecaster.compile()
-    writer = ForecastWriter(request.output, forecaster, analyses, options)
-    position = writer.start()
-    remaining = (len(analyses) * options.batches - position.batch) * options.blocks - position.block
-    frames = forecast_ensemble(forecaster, analyses, options, position)
-    for following, block in track(frames, remaining, f"{options.members} members, {options.blocks} blocks"):
+    with ranks() as job:
+        forecaster = load_forecaster(model.path, job.device(request.device))
+        starts = find_analyses(request, model, forecaster)
+        options = ensemble_options(request, forecaster.config)
+        if job.is_first and request.overwrite:  # only now, when nothing in the request can fail any more
+            remove_forecast(request.output)
+        job.wait()
+        if request.compile:
+            forecaster.compile()
+        if keeps_latents(request, options, len(starts) * len(starts[0])):
+            fill(LatentWriter(request.output, forecaster, starts, options, folder=model.path), forecast_blocks, job)
+        else:
+            fill(ForecastWriter(request.output, forecaster, starts, options), forecast_ensemble, job)
+    return request.output
+
+
+def fill(writer: StoreWriter[Block], stream: Stream[Block], job: Ranks) -> None:
+    """Writes this process's share of a forecast; the first one makes the store, and completes it when all are done."""
+    if job.is_first:
+        writer.start()
+    job.wait()
+    mine = job.share(writer.start())
+    job.wait()  # nobody writes before everybody has read where the batches stand
+    options = writer.options
+    remaining = sum(options.blocks - position.block for position in mine)
+    blocks = stream(writer.forecaster, writer.starts, options, mine)
+    for following, block in track(blocks, remaining, f"{options.members} members, {options.blocks} blocks"):
         writer.append(block, following)
     print(peak_memory(), file=sys.stderr)
-    return writer.finish()
+    job.wait()
+    if job.is_first:
+        writer.finish()
+    job.wait()
 
 
-def find_analyses(request: ForecastRequest, model: ModelFolder, forecaster: Forecaster) -> list[Analysis]:
-    """Reads the state to start from, and those of the hours before it where leads between 6 hours are wanted.
+def keeps_latents(request: ForecastRequest, options: EnsembleOptions, starts: int) -> bool:
+    """Says whether latents are kept: as asked for, else where fields would be many."""
+    if request.keep is not None:
+        return request.keep == "latents"
+    return options.members * options.blocks * FRAMES_A_BLOCK * starts >= MANY_FRAMES
+
+
+def find_analyses(request: ForecastRequest, model: ModelFolder, forecaster: Forecaster) -> list[list[Analysis]]:
+    """Reads the state of each initial time, and those of the hours before where leads between 6 hours are wanted.
 
     The source is that of the request, or the model's own start states; the time by default its first.
     """
@@ -53,33 +90,28 @@ def find_analyses(request: ForecastRequest, model: ModelFolder, forecaster: Fore
     if source is None:
         raise ValueError(f"{model.path} has no start states of its own. Name an analysis with --source.")
     there = read_times(source)
-    time = parse_time(request.time) if request.time else there[0]
-    times = time - np.arange(0, STEP // HOUR, request.lead_step) * HOUR
-    missing = np.setdiff1d(times[1:], there)
+    asked = np.unique([parse_time(time) for time in request.times]) if request.times else there[:1]
+    groups = asked[:, None] - np.arange(0, STEP // HOUR, request.lead_step) * HOUR
+    missing = np.setdiff1d(groups[:, 1:], there)
     if missing.size:
         raise ValueError(
-            f"{source}: lead times {request.lead_step} h apart start from the analyses of {describe(times, limit=6)}; "
+            f"{source}: lead times {request.lead_step} h apart start from analyses of {describe(groups[0], limit=6)}; "
             f"missing: {describe(missing)}. Add them, or use --lead-step 6."
         )
-    return [
-        read_analysis(
-            source,
-            start,
-            forecaster.channels,
-            forecaster.grid,
-            fill=request.fill,
-            normalizer=forecaster.codec.normalizer,
-        )
-        for start in times
-    ]
+
+    def read(time: np.datetime64) -> Analysis:
+        needs = (forecaster.channels, forecaster.grid)
+        return read_analysis(source, time, *needs, fill=request.fill, normalizer=forecaster.codec.normalizer)
+
+    return [[read(time) for time in group] for group in groups]
 
 
-def ensemble_options(request: ForecastRequest, forecaster: Forecaster) -> EnsembleOptions:
+def ensemble_options(request: ForecastRequest, config: ForecasterConfig) -> EnsembleOptions:
     """Completes the request with the model's own sampling."""
     asked = {"steps": request.steps, "precision": request.precision}
     given = {name: value for name, value in asked.items() if value is not None}
-    sampling = replace(forecaster.config.sampling, **given)  # type: ignore[arg-type]
-    blocks = -(-request.days * DAY // (forecaster.config.future_frames * STEP))
+    sampling = replace(config.sampling, **given)  # type: ignore[arg-type]
+    blocks = -(-request.days * DAY // (config.future_frames * STEP))
     return EnsembleOptions(
         request.members,
         int(blocks),

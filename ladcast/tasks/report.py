@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,19 +34,51 @@ class TrainingLog:
             print(f"read {done}/{total} blocks, {time.monotonic() - self.started:.0f} s", flush=True)
 
 
-def track(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
-    """Yields the items, showing a progress bar on a terminal and about ten lines elsewhere."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import track as bar
+def track(
+    items: Iterable[Item],
+    total: int,
+    label: str,
+    *,
+    weight: Callable[[Item], int] = lambda item: 1,
+    unit: str = "",
+) -> Iterator[Item]:
+    """Yields the items, showing what is done and the time left: a bar on a terminal, about ten lines elsewhere.
 
-        yield from bar(items, description=label, total=total, console=Console(stderr=True))
-        return
-    started = time.monotonic()
-    for done, item in enumerate(items, start=1):
+    `total` is the sum of the items' weights, such as the members times lead times in each.
+    """
+    show = _bar if sys.stderr.isatty() else _lines
+    yield from show(((item, weight(item)) for item in items), total, f"{label}:", unit)
+
+
+def _bar(weighted: Iterable[tuple[Item, int]], total: int, label: str, unit: str) -> Iterator[Item]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task(label, total=total)
+        for item, weight in weighted:
+            yield item
+            progress.advance(task, weight)
+
+
+def _lines(weighted: Iterable[tuple[Item, int]], total: int, label: str, unit: str) -> Iterator[Item]:
+    started, done, told = time.monotonic(), 0, 0
+    for item, weight in weighted:
         yield item
-        if done == total or done % max(total // 10, 1) == 0:
-            print(f"{label}: {done}/{total}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+        done += weight
+        if done >= total or (done - told) * 10 >= total:
+            told, elapsed = done, time.monotonic() - started
+            counted = f"{label} {done}/{total} {unit}".rstrip()
+            left = elapsed * (total - done) / done
+            print(f"{counted}, {elapsed:.0f} s, {left:.0f} s left", file=sys.stderr, flush=True)
 
 
 def peak_memory() -> str:

@@ -12,7 +12,7 @@ class ForecastRequest:
     """Says what to forecast, from what, and where to write it.
 
     Attributes:
-        time: initial time in UTC such as 2011-10-11T00; by default the first that the source holds.
+        times: initial times in UTC such as 2011-10-11T00; by default the first that the source holds.
         source: analysis to start from (Zarr, netCDF or GRIB; file, folder or pattern; any regular grid); by default the
             model's own start states.
         output: Zarr store to write.
@@ -21,6 +21,8 @@ class ForecastRequest:
         seed: seed of the noise; a member depends on it, the initial time and its number alone.
         lead_step: hours between lead times: 6, or 3, 2 or 1 from staggered starts, which need the analyses of that many
             hours apart in the 6 hours up to the initial time.
+        keep: write fields, or latents, which take 64 times less and are decoded when they are read; by default latents
+            from 1,000 frames on.
         batch_size: members computed at once; results on a CPU do not depend on the number of members, only on this.
         steps: sampler steps; by default the model's own.
         noise_scale: factor on the sampler's noise; above 1 for more spread.
@@ -33,13 +35,14 @@ class ForecastRequest:
         overwrite: replace an existing output.
     """
 
-    time: str | None = None
+    times: tuple[str, ...] = ()
     source: Path | None = None
     output: Path = Path("forecast.zarr")
     members: int = 8
     days: int = 10
     seed: int = 0
     lead_step: Literal[1, 2, 3, 6] = 6
+    keep: Literal["fields", "latents"] | None = None
     batch_size: int = 8
     steps: int | None = None
     noise_scale: float = 1.0

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from ladcast.data.layout import grid_of
 from ladcast.data.store import open_store
+from ladcast.forecasting.latent_manifest import is_latent_store
+from ladcast.tasks.engine import LatentEngine
 from ladcast.verification import (
     Climatology,
     format_table,
@@ -61,12 +64,14 @@ def write_scores(metrics: Mapping[str, xr.Dataset], forecast: Path, output: Path
     return output
 
 
-def open_forecast(path: Path) -> xr.Dataset:
-    """Opens a forecast store lazily.
+def open_forecast(path: Path, **decoding: Any) -> xr.Dataset:
+    """Opens a forecast store lazily: of fields, or of latents, to which `decoding` applies (see `LatentEngine`).
 
     Raises:
         FileNotFoundError: there is none; where an unfinished one lies beside it, the message says how to go on.
     """
+    if is_latent_store(path):
+        return xr.open_dataset(path, engine=LatentEngine, **decoding)
     if path.is_dir():
         forecast: xr.Dataset = xr.open_zarr(path, chunks=None, decode_timedelta=True)
         return forecast

@@ -1,6 +1,8 @@
 """A forecaster with random weights, small enough to run in milliseconds."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +13,12 @@ from ladcast.data.analysis import Analysis
 from ladcast.data.normalization import Normalizer
 from ladcast.diffusion.denoiser import Denoiser
 from ladcast.fields import ChannelSet
+from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
 from ladcast.forecasting.codec import LatentCodec, LatentScale
-from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
+from ladcast.forecasting.ensemble import EnsembleOptions, decode_chunk, forecast_blocks, forecast_ensemble
 from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig, SamplingOptions
+from ladcast.forecasting.latent_store import LatentWriter
+from ladcast.forecasting.writer import ForecastWriter
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
@@ -91,3 +96,31 @@ def run(forecaster: Forecaster) -> Run:
         return xr.concat(leads, "number")
 
     return make
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The same forecast kept as latents and as fields, and the folder of its model."""
+
+    latents: Path
+    fields: Path
+    model: Path
+    forecaster: Forecaster
+
+
+@pytest.fixture
+def kept(forecaster: Forecaster, analysis: Analysis, tmp_path: Path) -> Kept:
+    """3 members in batches of 2, 8 lead times, made by a model that lies in a folder."""
+    model = tmp_path / "models" / "tiny"
+    save_forecaster(forecaster, model, {}, dtype=None)
+    loaded = load_forecaster(model, "cpu")
+    options = EnsembleOptions(3, 2, 0, loaded.config.sampling, batch_size=2)
+    latents = LatentWriter(tmp_path / "fc.latents.zarr", loaded, analysis, options, folder=model)
+    fields = ForecastWriter(tmp_path / "fc.zarr", loaded, analysis, options)
+    latents.start(), fields.start()
+    for following, block in forecast_blocks(loaded, analysis, options):
+        latents.append(block, following)
+        ocean = analysis.ocean
+        frames = decode_chunk(loaded, block.chunk, block.members, init_time=block.init_time, ocean=ocean)
+        fields.append(frames, following)
+    return Kept(latents.finish(), fields.finish(), model, loaded)

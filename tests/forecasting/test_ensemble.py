@@ -7,7 +7,14 @@ import xarray as xr
 from torch import Tensor
 
 from ladcast.data.analysis import Analysis
-from ladcast.forecasting.ensemble import EnsembleOptions, MemberBatch, Position, forecast_ensemble, member_noise
+from ladcast.forecasting.ensemble import (
+    EnsembleOptions,
+    MemberBatch,
+    Position,
+    first_positions,
+    forecast_ensemble,
+    member_noise,
+)
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.times import STEP
 
@@ -61,9 +68,9 @@ def test_members_differ_and_the_seed_matters(run, forecaster: Forecaster, analys
 def test_a_forecast_goes_on_where_it_stopped(forecaster: Forecaster, analysis: Analysis):
     options = EnsembleOptions(3, 3, 0, forecaster.config.sampling, batch_size=2)
     whole = list(forecast_ensemble(forecaster, analysis, options))
-    position = whole[1][0]
+    position, *others = whole[1][0], *first_positions(analysis, options)[1:]
     assert (position.batch, position.block) == (0, 2)
-    resumed = list(forecast_ensemble(forecaster, analysis, options, position))
+    resumed = list(forecast_ensemble(forecaster, analysis, options, [position, *others]))
     assert len(resumed) == len(whole) - 2
     for (_, expected), (_, found) in zip(whole[2:], resumed, strict=True):
         xr.testing.assert_identical(expected, found)
@@ -116,8 +123,9 @@ def test_a_staggered_forecast_goes_on_where_it_stopped(forecaster: Forecaster, s
     whole = list(forecast_ensemble(forecaster, staggered, options))
     assert len(whole) == 3 * 2 * 2
     for done in (3, 4, 9):
-        resumed = list(forecast_ensemble(forecaster, staggered, options, whole[done - 1][0]))
-        # after the last block of a batch its position has no blocks left
+        position = whole[done - 1][0]
+        others = first_positions(staggered, options)[position.batch + 1 :]
+        resumed = list(forecast_ensemble(forecaster, staggered, options, [position, *others]))
         for (_, expected), (_, found) in zip(whole[done:], resumed, strict=True):
             xr.testing.assert_identical(expected, found)
 

@@ -99,7 +99,7 @@ def test_a_damaged_progress_says_what_to_do(
     forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):
     write(tmp_path / "fc.zarr", forecaster, analysis, options, stop_after=1)
-    (tmp_path / "fc.zarr.partial" / "progress" / "weights.safetensors").write_bytes(b"")
+    (tmp_path / "fc.zarr.partial" / "progress" / "begun" / "weights.safetensors").write_bytes(b"")
     with pytest.raises(FileExistsError, match=r"cannot go on.*Delete"):
         write(tmp_path / "fc.zarr", forecaster, analysis, options)
 

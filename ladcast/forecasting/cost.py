@@ -1,0 +1,201 @@
+"""What a forecast costs, from its configuration alone: calls, floating-point operations, memory and bytes."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from ladcast.diffusion.denoiser import Condition, Denoiser
+from ladcast.diffusion.samplers import find_sampler
+from ladcast.forecasting.forecaster import ForecasterConfig, SamplingOptions
+from ladcast.grid import Grid
+from ladcast.models.autoencoder import Autoencoder
+from ladcast.models.transformer import LatentTransformer
+from ladcast.times import year_progress
+
+ATTENTION_ON_CPU = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
+        lambda query, key, value, *_, out_shape=None, **__: sdpa_flop_count(query, key, value)
+    )
+}
+"""The fused attention that torch's own counter leaves out."""
+
+
+@dataclass(frozen=True)
+class CallCost:
+    """Holds the floating-point operations of one call of a network, and the peak of the tensors it makes on the way."""
+
+    flops: int
+    activation_bytes: int
+
+
+@dataclass(frozen=True)
+class NetworkCosts:
+    """Holds the costs of the networks of a forecaster on one device, with random weights of the same shapes.
+
+    Operations grow with the number of rows; the memory of a call is `call.activation_bytes` of one row plus
+    `bytes_per_row` for each further one.
+    """
+
+    config: ForecasterConfig
+    grid: Grid
+    denoise: CallCost
+    denoise_bytes_per_row: int
+    encode: CallCost
+    decode: CallCost
+    decode_bytes_per_row: int
+    denoiser_bytes: int
+    autoencoder_bytes: int
+
+    def working_bytes(self, rows: int, decoded_rows: int = 1) -> int:
+        """Returns the memory of weights and activations with `rows` members in a call of the denoiser."""
+        denoise = self.denoise.activation_bytes + (rows - 1) * self.denoise_bytes_per_row
+        decode = self.decode.activation_bytes + (decoded_rows - 1) * self.decode_bytes_per_row
+        return self.denoiser_bytes + self.autoencoder_bytes + max(denoise, decode, self.encode.activation_bytes)
+
+
+def network_costs(config: ForecasterConfig, grid: Grid, device: str = "cpu") -> NetworkCosts:
+    """Finds the costs on fake tensors, which have shapes and no values: no memory, no weights, few seconds.
+
+    Without a GPU the memory on `cuda` is that of float32, which is more than its bfloat16 will need.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    year_progress(torch.zeros(1, dtype=torch.int64))  # its table is cached: it must not be made of fake tensors
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
+        networks = random_networks(config)
+        one, two = (call_cost(denoise_call(networks.denoiser, config, grid, rows), device) for rows in (1, 2))
+        decode_one, decode_two = (call_cost(decode_call(networks.autoencoder, grid, rows), device) for rows in (1, 2))
+        return NetworkCosts(
+            config=config,
+            grid=grid,
+            denoise=one,
+            denoise_bytes_per_row=two.activation_bytes - one.activation_bytes,
+            encode=call_cost(encode_call(networks.autoencoder, grid), device),
+            decode=decode_one,
+            decode_bytes_per_row=decode_two.activation_bytes - decode_one.activation_bytes,
+            denoiser_bytes=_weight_bytes(networks.denoiser),
+            autoencoder_bytes=_weight_bytes(networks.autoencoder),
+        )
+
+
+def denoiser_calls(sampling: SamplingOptions) -> int:
+    """Counts how often the sampler calls the denoiser for one block, by letting it."""
+    calls = 0
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return x
+
+    find_sampler(sampling.sampler)(denoise, torch.zeros(1, 1, 1, 1, 1), sampling.sigmas())
+    return calls
+
+
+def largest_batch(costs: NetworkCosts, free_bytes: int, members: int, *, decoded_rows: int = 1) -> int:
+    """Returns the largest number of members in a call whose memory stays within `free_bytes`, at most `members`.
+
+    Raises:
+        ValueError: not even one member fits.
+    """
+    fixed = costs.working_bytes(1, decoded_rows)
+    if fixed > free_bytes:
+        raise ValueError(
+            f"Expected {fixed / 2**30:.1f} GiB of free memory for one member, got {free_bytes / 2**30:.1f} GiB. "
+            "Use another device, or a smaller model."
+        )
+    fits = [rows for rows in range(1, members + 1) if costs.working_bytes(rows, decoded_rows) <= free_bytes]
+    return fits[-1]
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Holds both networks of a forecaster."""
+
+    denoiser: Denoiser
+    autoencoder: Autoencoder
+
+
+def random_networks(config: ForecasterConfig) -> Networks:
+    """Builds the networks of a configuration with random weights, on torch's default device."""
+    denoiser = Denoiser(LatentTransformer(config.transformer), config.sigma_data)
+    return Networks(denoiser.eval(), Autoencoder(config.autoencoder).eval())
+
+
+def denoise_call(denoiser: Denoiser, config: ForecasterConfig, grid: Grid, rows: int) -> Callable[[], Tensor]:
+    """Returns a call of the denoiser with `rows` members, on torch's default device."""
+    latent, (y, x) = config.autoencoder.latent_channels, grid.coarsen(config.autoencoder.downsampling).shape
+    noisy = torch.zeros(rows, latent, config.future_frames, y, x)
+    past = torch.zeros(rows, latent, config.past_frames, y, x)
+    condition = Condition(past, torch.zeros(rows, dtype=torch.int64))
+    sigma = torch.ones(rows)
+    return lambda: denoiser(noisy, sigma, condition)
+
+
+def encode_call(autoencoder: Autoencoder, grid: Grid) -> Callable[[], Tensor]:
+    """Returns a call of the encoder with one state."""
+    config = autoencoder.config
+    state, static = torch.zeros(1, config.channels, *grid.shape), torch.zeros(config.static_channels, *grid.shape)
+    return lambda: autoencoder.encode(state, static)
+
+
+def decode_call(autoencoder: Autoencoder, grid: Grid, rows: int) -> Callable[[], Tensor]:
+    """Returns a call of the decoder with `rows` latents."""
+    config = autoencoder.config
+    latent = torch.zeros(rows, config.latent_channels, *grid.coarsen(config.downsampling).shape)
+    return lambda: autoencoder.decode(latent)
+
+
+def call_cost(call: Callable[[], Any], device: str) -> CallCost:
+    """Counts operations and peak memory of a call, as a forecast makes it: bfloat16 on a GPU, without gradients."""
+    with torch.no_grad(), forecast_precision(device), PeakMemory() as memory, count_flops() as operations:
+        call()
+    return CallCost(int(operations.get_total_flops()), memory.peak_bytes)
+
+
+def count_flops() -> FlopCounterMode:
+    """Returns torch's counter, completed for attention on a CPU."""
+    return FlopCounterMode(display=False, custom_mapping=dict(ATTENTION_ON_CPU))
+
+
+class PeakMemory(TorchDispatchMode):
+    """Follows the bytes of the tensors made within, real or fake, that are alive at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak_bytes = 0
+        self._alive: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs an operation and follows the storages it made; those it was given, such as weights, count nothing."""
+        self._follow((args, kwargs), made=False)
+        output = func(*args, **(kwargs or {}))
+        self._follow(output, made=True)
+        return output
+
+    def _follow(self, tree: Any, *, made: bool) -> None:
+        for storage in (leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)):
+            key = storage._cdata
+            if key in self._alive:
+                continue
+            self._alive[key] = storage.nbytes() if made else 0
+            self.peak_bytes = max(self.peak_bytes, sum(self._alive.values()))
+            weakref.finalize(storage, self._alive.pop, key)
+
+
+def forecast_precision(device: str) -> torch.autocast:
+    """Returns the precision in which `Forecaster.advance` and `LatentCodec` call networks on a device."""
+    enabled = device.startswith("cuda") and torch.cuda.is_available()
+    return torch.autocast(device.split(":")[0] if enabled else "cpu", torch.bfloat16, enabled=enabled)
+
+
+def _weight_bytes(network: nn.Module) -> int:
+    return sum(weight.nbytes for weight in network.parameters())

@@ -1,0 +1,102 @@
+"""A store that a long run fills: atomic, and resumable after a kill."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ladcast.checkpoint import MANIFEST, read_document, read_tensors, write_checkpoint
+from ladcast.forecasting.ensemble import Position
+
+STORE, PROGRESS, BEGUN = "store", "progress", "begun"
+
+
+class PartialStore:
+    """Keeps a store in `<path>.partial` until it is complete, and beside it how far the run has come.
+
+    A run has an `identity` of plain data: another run does not go on with its work. Whoever fills the store writes a
+    part of it and then saves the position that follows, so that after a kill at any moment the part is written again.
+    Each batch of the work has a position of its own, so that processes share the batches.
+
+    Raises:
+        FileExistsError: `path` exists.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        if path.exists():
+            raise FileExistsError(f"{path} exists already. Choose another --output, or add --overwrite.")
+        self.path, self.identity = path, dict(identity)
+        self.folder = path.with_name(f"{path.name}.partial")
+
+    @property
+    def store(self) -> Path:
+        """Returns where the store is until it is complete."""
+        return self.folder / STORE
+
+    def start(self, create: Callable[[Path], None]) -> dict[int, Position]:
+        """Lets `create` make an empty store, or finds that of a killed run; returns the saved position of each batch.
+
+        Raises:
+            FileExistsError: the partial store is damaged, or that of another run.
+            OSError: the folder cannot be written.
+        """
+        if self.folder.exists() and not self._untouched():
+            return self._resume()
+        try:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+            create(self.store)
+            write_checkpoint(self.folder / PROGRESS / BEGUN, {}, {MANIFEST: self.identity})
+        except OSError as error:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise OSError(f"Cannot write {self.folder}: {error.strerror or error}. Choose another --output.") from error
+        return {}
+
+    def save(self, position: Position) -> None:
+        """Records that everything of its batch before `position` is written."""
+        tensors = {} if position.past is None else {"past": position.past}
+        manifest = {**self.identity, "batch": position.batch, "block": position.block}
+        write_checkpoint(self.folder / PROGRESS / f"{position.batch:06d}", tensors, {MANIFEST: manifest})
+
+    def finish(self) -> Path:
+        """Gives the store its name and removes what belongs to the run."""
+        self.store.rename(self.path)
+        shutil.rmtree(self.folder)
+        return self.path
+
+    def _untouched(self) -> bool:
+        """Says whether the run was killed before its first position was saved, so that nothing is lost."""
+        return {path.name for path in self.folder.iterdir() if not path.name.startswith(".")} <= {STORE}
+
+    def _resume(self) -> dict[int, Position]:
+        self._read(self.folder / PROGRESS / BEGUN)
+        positions = [self._read(batch) for batch in sorted(self.folder.glob(f"{PROGRESS}/[0-9]*"))]
+        return {position.batch: position for position in positions}
+
+    def _read(self, folder: Path) -> Position:
+        try:
+            tensors, manifest = read_tensors(folder), read_document(folder, MANIFEST)
+        except (FileNotFoundError, ValueError) as error:
+            raise FileExistsError(f"{self.folder} holds a forecast that cannot go on: {error} {self._hint}") from error
+        differing = [key for key, value in self.identity.items() if manifest.get(key) != value]
+        if differing:
+            raise FileExistsError(
+                f"{self.folder} holds an unfinished forecast with another {differing[0]}: expected "
+                f"{self.identity[differing[0]]}, got {manifest.get(differing[0])}. {self._hint}"
+            )
+        return Position(manifest.get("batch", 0), manifest.get("block", 0), tensors.get("past"))
+
+    @property
+    def _hint(self) -> str:
+        return f"Delete {self.folder}, or add --overwrite, to start afresh."
+
+
+def remove_store(path: Path) -> None:
+    """Deletes a store or file and what a killed run left of it."""
+    for store in (path, path.with_name(f"{path.name}.partial")):
+        if store.is_dir():
+            shutil.rmtree(store)
+        else:
+            store.unlink(missing_ok=True)

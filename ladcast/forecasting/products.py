@@ -1,0 +1,205 @@
+"""What users make of an ensemble: mean and spread, quantiles, probabilities and series at points.
+
+Every function takes a forecast in the WeatherBench 2 layout, lazy or not, from fields or from latents, and returns a
+dataset; with dask arrays (`chunks={}`) nothing is computed before it is asked for.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from ladcast.data.lexicon import CONVERSIONS, spell_units
+from ladcast.fields import VARIABLES
+from ladcast.plots.page import Place
+
+MEMBERS = "number"
+Method = Literal["bilinear", "nearest"]
+COMPARISONS: dict[str, Callable[[xr.DataArray, float], xr.DataArray]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+NUMBER = r"[-+]?[\d.]+(?:e[-+]?\d+)?"
+EVENT = re.compile(rf"\s*(?P<name>\w+)\s*(?P<comparison>[<>]=?)\s*(?P<value>{NUMBER})\s*(?P<units>[A-Za-z%].*)")
+WIND_SPEED = "10m_wind_speed"
+WIND = ("10m_u_component_of_wind", "10m_v_component_of_wind")
+
+
+def mean_and_spread(forecast: xr.Dataset) -> xr.Dataset:
+    """Returns `<variable>_mean` and `<variable>_spread`, the standard deviation with divisor M - 1."""
+    wide = forecast.astype(np.float64)  # 32 bits lose digits of the geopotential over many members
+    mean = _described(wide.mean(MEMBERS, skipna=False), forecast, "mean")
+    spread = _described(wide.std(MEMBERS, ddof=1, skipna=False), forecast, "standard_deviation")
+    return mean.rename({name: f"{name}_mean" for name in mean}).merge(
+        spread.rename({name: f"{name}_spread" for name in spread})
+    )
+
+
+def quantiles(forecast: xr.Dataset, levels: Sequence[float]) -> xr.Dataset:
+    """Returns the quantiles of the members, interpolated linearly between them, along a last dimension `quantile`.
+
+    Raises:
+        ValueError: a level is outside [0, 1].
+    """
+    if not levels or min(levels) < 0 or max(levels) > 1:
+        raise ValueError(f"Expected quantile levels within [0, 1] such as 0.1 0.5 0.9, got {list(levels)}.")
+    found = _whole_members(forecast).quantile(list(levels), MEMBERS, skipna=False).transpose(..., "quantile")
+    return _described(found, forecast, "quantile")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Says when a field counts: `comparison` with `threshold` in our units; `text` is how it was asked for.
+
+    `name` is a variable without levels, a channel such as `t850`, or `10m_wind_speed`.
+    """
+
+    name: str
+    comparison: str
+    threshold: float
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> Event:
+        """Reads an event such as `t2m > 30 degC` or `tp6h >= 10 mm`.
+
+        Raises:
+            ValueError: it has another form, or units that do not serve the variable.
+        """
+        parts = EVENT.fullmatch(text)
+        if parts is None:
+            raise ValueError(f"Expected an event as NAME > VALUE UNITS such as 't2m > 30 degC', got '{text}'.")
+        name, written = parts["name"], spell_units(parts["units"])
+        ours = _units(name)
+        known = {rule.units: rule for rule in CONVERSIONS.get(ours, ())}
+        if written != ours and written not in known:
+            expected = ", ".join([ours, *known])
+            raise ValueError(f"The event '{text}' has units '{written}', expected one of: {expected}.")
+        value = float(parts["value"])
+        return cls(name, parts["comparison"], value if written == ours else known[written](value), text.strip())
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Returns the variables it is made of."""
+        return WIND if self.name == WIND_SPEED else (_split(self.name)[0],)
+
+    def of(self, forecast: xr.Dataset) -> xr.DataArray:
+        """Returns the field that it compares; raises ValueError where the forecast lacks it."""
+        if missing := [name for name in self.variables if name not in forecast]:
+            has = ", ".join(map(str, forecast))
+            raise ValueError(f"The event '{self.text}' needs {', '.join(missing)}; the forecast has {has}.")
+        if self.name == WIND_SPEED:
+            return xr.DataArray(np.hypot(forecast[WIND[0]], forecast[WIND[1]]))
+        variable, level = _split(self.name)
+        if level is None:
+            return forecast[variable]
+        levels = forecast["level"].values.tolist()
+        if level not in levels:
+            raise ValueError(f"The event '{self.text}' needs {level} hPa; the forecast has {levels}.")
+        return forecast[variable].sel(level=level, drop=True)
+
+
+def probabilities(forecast: xr.Dataset, events: Sequence[Event]) -> xr.Dataset:
+    """Returns the share of members in which each event happens, NaN where its field is NaN.
+
+    A variable is named after its event: `t2m > 30 degC` becomes `t2m_above_30_degC`.
+    """
+    return xr.Dataset({_event_name(event): _probability(event, forecast) for event in events}, attrs=forecast.attrs)
+
+
+def at_points(forecast: xr.Dataset, places: Sequence[Place], method: Method = "bilinear") -> xr.Dataset:
+    """Returns series at places along a dimension `point`, the coordinate `place` naming them.
+
+    `nearest` takes the nearest row and column; `bilinear` weights the four points around a place, across 0 deg too.
+    Beyond the outermost row a place takes the values of that row. Where one of the points is NaN, so is the result.
+    """
+    series = [_at(forecast, place, method) for place in places]
+    together = xr.concat(series, xr.DataArray(np.arange(len(places)), dims="point", name="point"))
+    return together.assign_coords(
+        place=("point", [place.name for place in places]),
+        latitude=("point", [place.latitude_deg for place in places], {"units": "degrees_north"}),
+        longitude=("point", [place.longitude_deg for place in places], {"units": "degrees_east"}),
+    )
+
+
+def _at(forecast: xr.Dataset, place: Place, method: Method) -> xr.Dataset:
+    if method == "nearest":
+        row, column = place.nearest(forecast)
+        return forecast.isel(latitude=row, longitude=column).drop_vars(["latitude", "longitude"])
+    rows, row_weights = _neighbours(forecast["latitude"].values, place.latitude_deg)
+    columns, column_weights = _neighbours(forecast["longitude"].values, place.longitude_deg, period=360.0)
+    around = forecast.isel(latitude=rows, longitude=columns).drop_vars(["latitude", "longitude"])
+    weights = xr.DataArray(np.outer(row_weights, column_weights), dims=("latitude", "longitude"))
+    summed = (around * weights).sum(("latitude", "longitude"), skipna=False)
+    return _described(summed, forecast, None)
+
+
+def _neighbours(
+    points: npt.NDArray[np.float64], wanted: float, period: float | None = None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Returns the points on both sides of a value and their weights; `points` increase."""
+    if period is not None:
+        wanted = points[0] + (wanted - points[0]) % period
+        after = int(np.searchsorted(points, wanted, side="right"))
+        step = period / len(points)
+        share = (wanted - points[after - 1]) / step
+        return np.array([after - 1, after % len(points)]), np.array([1 - share, share])
+    wanted = float(np.clip(wanted, points[0], points[-1]))
+    after = min(max(int(np.searchsorted(points, wanted, side="right")), 1), len(points) - 1)
+    share = (wanted - points[after - 1]) / (points[after] - points[after - 1])
+    return np.array([after - 1, after]), np.array([1 - share, share])
+
+
+def _probability(event: Event, forecast: xr.Dataset) -> xr.DataArray:
+    field = event.of(forecast)
+    happens = COMPARISONS[event.comparison](field, event.threshold).where(field.notnull())
+    return xr.DataArray(
+        happens.mean(MEMBERS, skipna=False).astype(np.float32),
+        attrs={"units": "1", "long_name": f"probability of {event.text}", "cell_methods": f"{MEMBERS}: mean"},
+    )
+
+
+def _event_name(event: Event) -> str:
+    words = (
+        event.text.replace(">", " above ").replace("<", " below ").replace("=", " or equal ").replace("-", " minus ")
+    )
+    return re.sub(r"[^\w.]+", "_", words).strip("_")
+
+
+def _described(result: xr.Dataset, source: xr.Dataset, method: str | None) -> xr.Dataset:
+    """Returns the result in float32 with the attributes of its source and the cell method."""
+    described = result.astype(np.float32).assign_attrs(source.attrs)
+    for name, field in described.data_vars.items():
+        methods = [source[name].attrs.get("cell_methods"), method and f"{MEMBERS}: {method}"]
+        joined = " ".join(filter(None, methods))
+        field.attrs = {**source[name].attrs, **({"cell_methods": joined} if joined else {})}
+    return described
+
+
+def _whole_members(forecast: xr.Dataset) -> xr.Dataset:
+    return forecast.chunk({MEMBERS: -1}) if forecast.chunks else forecast
+
+
+def _units(name: str) -> str:
+    return "m s-1" if name == WIND_SPEED else VARIABLES[_split(name)[0]].units
+
+
+def _split(name: str) -> tuple[str, int | None]:
+    """Splits a channel's name into its variable and level; raises ValueError for an unknown one."""
+    for variable, about in VARIABLES.items():
+        if not about.on_levels and name in (variable, about.short):
+            return variable, None
+        level = re.fullmatch(rf"(?:{variable}|{about.short})(\d+)", name) if about.on_levels else None
+        if level:
+            return variable, int(level[1])
+    shorts = ", ".join(about.short + ("500" if about.on_levels else "") for about in VARIABLES.values())
+    raise ValueError(f"Unknown field '{name}'. Expected {WIND_SPEED} or a channel such as {shorts}.")

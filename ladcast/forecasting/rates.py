@@ -1,0 +1,61 @@
+"""How fast this machine runs the networks of a forecast, from calls of a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ladcast.forecasting.cost import (
+    call_cost,
+    decode_call,
+    denoise_call,
+    forecast_precision,
+    random_networks,
+)
+from ladcast.forecasting.forecaster import ForecasterConfig
+from ladcast.grid import Grid
+
+TIMED_FLOPS = 1e11
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Holds floating-point operations a second of the two networks on one machine."""
+
+    denoiser: float
+    autoencoder: float
+
+
+def measure_rates(config: ForecasterConfig, grid: Grid, device: str, *, rows: int) -> Rates:
+    """Times both networks with random weights on the device; of the transformer one block of each kind.
+
+    At most about `TIMED_FLOPS` operations are timed for each, so that even large networks take seconds.
+    """
+    transformer = replace(config.transformer, dual_blocks=1, single_blocks=1, refiner_blocks=1)
+    short = replace(config, transformer=transformer)
+    with torch.device(device):
+        networks = random_networks(short)
+        one = call_cost(denoise_call(networks.denoiser, short, grid, 1), device).flops
+        timed = max(1, min(rows, int(TIMED_FLOPS // one)))
+        denoise = denoise_call(networks.denoiser, short, grid, timed)
+        decode = decode_call(networks.autoencoder, grid, 1)
+        decoded = call_cost(decode, device).flops
+        return Rates(timed * one / _seconds(denoise, device), decoded / _seconds(decode, device))
+
+
+def _seconds(call: Callable[[], Any], device: str) -> float:
+    """Returns how long a call takes, the better of two after one to warm up."""
+    finish = torch.cuda.synchronize if device.startswith("cuda") else int
+    durations = []
+    with torch.no_grad(), forecast_precision(device):
+        for _ in range(3):
+            finish()
+            started = time.perf_counter()
+            call()
+            finish()
+            durations.append(time.perf_counter() - started)
+    return min(durations[1:])

@@ -1,0 +1,69 @@
+"""`ladcast export`: a forecast, or a part of it, in the format of another program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import xarray as xr
+
+from ladcast.export.grib import GribWriter
+from ladcast.export.netcdf import NetcdfWriter
+from ladcast.export.partial import FrameWriter
+from ladcast.export.selection import select
+from ladcast.export.zarr_store import ZarrWriter
+from ladcast.tasks.export_request import ExportFormat
+from ladcast.tasks.report import track
+from ladcast.tasks.score import open_forecast
+from ladcast.tasks.selection import Selection
+
+
+def export(source: Path, output: Path, selection: Selection, form: ExportFormat) -> Path:
+    """Writes a forecast store as netCDF4, GRIB2 or Zarr, which its suffix says; returns the path of the output.
+
+    Raises:
+        FileExistsError: the output exists, or an unfinished other export does.
+        ValueError: the suffix is unknown, or the forecast has no such part.
+    """
+    forecast = open_forecast(source)
+    return write_part(selected(forecast, selection), output, form, ensemble_size=forecast.sizes["number"])
+
+
+def write_part(part: xr.Dataset, output: Path, form: ExportFormat, *, ensemble_size: int) -> Path:
+    """Writes a part of a forecast frame by frame, where a killed run stopped; raises as `export` does."""
+    writer = find_writer(part, output, form, ensemble_size=ensemble_size)
+    done = writer.start(overwrite=form.overwrite)
+    members = part.sizes["number"]
+    total = (writer.frames - done) * members
+    for _ in track(_append(writer, done), total, "export", weight=lambda _: members, unit="members x lead times"):
+        pass
+    return writer.finish()
+
+
+def selected(forecast: xr.Dataset, selection: Selection) -> xr.Dataset:
+    """Returns the part of a forecast that a selection names; raises ValueError where it is not there."""
+    return select(
+        forecast,
+        variables=selection.variables,
+        levels=selection.levels,
+        leads=selection.leads,
+        members=selection.members,
+        region=selection.bounds,
+    )
+
+
+def find_writer(forecast: xr.Dataset, output: Path, form: ExportFormat, *, ensemble_size: int) -> FrameWriter:
+    """Returns the writer for the suffix of the output; raises ValueError for an unknown one."""
+    match output.suffix:
+        case ".nc" | ".nc4":
+            return NetcdfWriter(forecast, output, names=form.names or "cf")
+        case ".grib2" | ".grib" | ".grb2":
+            return GribWriter(forecast, output, bits=form.bits, packing=form.packing, ensemble_size=ensemble_size)
+        case ".zarr":
+            return ZarrWriter(forecast, output, zarr_format=form.zarr_format, names=form.names or "weatherbench2")
+    raise ValueError(f"Expected an output that ends in .nc, .grib2 or .zarr, got '{output.name}'. Rename it.")
+
+
+def _append(writer: FrameWriter, done: int) -> Iterator[int]:
+    for _ in range(done, writer.frames):
+        yield writer.append()

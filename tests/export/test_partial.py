@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+from ladcast.export.partial import fingerprint
+from ladcast.export.zarr_store import ZarrWriter
+
+
+def test_a_fingerprint_follows_what_a_forecast_is(forecast: xr.Dataset):
+    assert fingerprint(forecast) == fingerprint(forecast.copy())
+    others = [
+        forecast.assign_attrs(source="another model"),
+        forecast.isel(number=[0, 1]),
+        forecast.assign_coords(number=[1, 2, 3]),
+        forecast.drop_vars("geopotential"),
+    ]
+    assert len({fingerprint(other) for other in [forecast, *others]}) == 5
+
+
+def test_an_existing_output_is_kept(forecast: xr.Dataset, tmp_path: Path):
+    (tmp_path / "fc.zarr").mkdir()
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        ZarrWriter(forecast, tmp_path / "fc.zarr").start()
+    assert ZarrWriter(forecast, tmp_path / "fc.zarr").start(overwrite=True) == 0
+    assert not (tmp_path / "fc.zarr").exists()
+
+
+def test_an_unfinished_export_of_something_else_is_kept(forecast: xr.Dataset, tmp_path: Path):
+    first = ZarrWriter(forecast, tmp_path / "fc.zarr")
+    first.start()
+    first.append()
+    with pytest.raises(FileExistsError, match="another forecast or with other options"):
+        ZarrWriter(forecast, tmp_path / "fc.zarr", zarr_format=2).start()
+    with pytest.raises(FileExistsError, match="another forecast"):
+        ZarrWriter(forecast.isel(number=[0]), tmp_path / "fc.zarr").start()
+
+
+def test_an_unwritable_output_is_named(forecast: xr.Dataset, tmp_path: Path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OSError, match="Choose another output"):
+        ZarrWriter(forecast, tmp_path / "file" / "fc.zarr").start()
+
+
+def test_what_is_no_forecast_is_refused(forecast: xr.Dataset, tmp_path: Path):
+    with pytest.raises(ValueError, match="prediction_timedelta and number"):
+        ZarrWriter(forecast.mean("number"), tmp_path / "fc.zarr")

@@ -1,0 +1,105 @@
+"""What is predicted from the configuration equals what is counted when the networks run."""
+
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+
+from ladcast.data.analysis import Analysis
+from ladcast.diffusion.samplers import SAMPLERS
+from ladcast.forecasting.cost import (
+    PeakMemory,
+    call_cost,
+    count_flops,
+    decode_call,
+    denoise_call,
+    denoiser_calls,
+    encode_call,
+    largest_batch,
+    network_costs,
+)
+from ladcast.forecasting.forecaster import Forecaster, SamplingOptions
+from ladcast.times import year_progress
+
+costs_of = lru_cache(network_costs)
+
+
+def test_operations_and_memory_of_fake_networks_are_those_of_real_ones(forecaster: Forecaster):
+    costs = costs_of(forecaster.config, forecaster.grid)
+    real = {
+        "denoise": denoise_call(forecaster.denoiser, forecaster.config, forecaster.grid, 1),
+        "encode": encode_call(forecaster.codec.autoencoder, forecaster.grid),
+        "decode": decode_call(forecaster.codec.autoencoder, forecaster.grid, 1),
+    }
+    for name, call in real.items():
+        predicted, counted = getattr(costs, name), call_cost(call, "cpu")
+        assert predicted.flops == counted.flops > 0
+        assert predicted.activation_bytes == pytest.approx(counted.activation_bytes, rel=0.1)
+
+
+@pytest.mark.parametrize("rows", [2, 3, 8])
+def test_each_further_row_takes_the_same(rows: int, forecaster: Forecaster):
+    costs = costs_of(forecaster.config, forecaster.grid)
+    counted = call_cost(denoise_call(forecaster.denoiser, forecaster.config, forecaster.grid, rows), "cpu")
+    predicted = costs.denoise.activation_bytes + (rows - 1) * costs.denoise_bytes_per_row
+    assert counted.flops == rows * costs.denoise.flops
+    assert predicted == pytest.approx(counted.activation_bytes, rel=0.1)
+
+
+def test_weights_take_their_bytes(forecaster: Forecaster):
+    costs = costs_of(forecaster.config, forecaster.grid)
+    assert costs.denoiser_bytes == sum(weight.nbytes for weight in forecaster.denoiser.parameters())
+    assert costs.autoencoder_bytes == sum(weight.nbytes for weight in forecaster.codec.autoencoder.parameters())
+
+
+def test_fake_tensors_leave_nothing_behind(forecaster: Forecaster):
+    network_costs(forecaster.config, forecaster.grid)
+    assert float(year_progress(torch.zeros(1, dtype=torch.int64))) == 0.0
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_denoiser_calls_are_those_of_a_forecast(sampler: str, forecaster: Forecaster, analysis: Analysis):
+    sampling, calls = SamplingOptions(sampler=sampler, steps=4), []
+    hook = forecaster.denoiser.register_forward_hook(lambda *_: calls.append(1))
+    past = forecaster.codec.encode(analysis.state[None])[:, :, None]
+    forecaster.advance(past, np.datetime64("2001-01-01"), torch.randn(1, *forecaster.block_shape), sampling)
+    hook.remove()
+    assert denoiser_calls(sampling) == len(calls)
+
+
+def test_heun_calls_twice_a_step_but_for_the_last():
+    assert denoiser_calls(SamplingOptions(sampler="heun", steps=20)) == 39
+
+
+def test_peak_memory_forgets_what_is_gone():
+    with PeakMemory() as memory:
+        for _ in range(5):
+            torch.zeros(1000)
+        kept = [torch.zeros(1000) for _ in range(3)]
+    assert memory.peak_bytes == len(kept) * 4000
+
+
+def test_weights_and_their_views_are_not_activations():
+    layer = torch.nn.Linear(100, 100)
+    with PeakMemory() as memory, torch.no_grad():
+        layer(torch.zeros(1, 100))
+        layer.weight.split(10)
+    assert memory.peak_bytes == 2 * 400
+
+
+def test_attention_is_counted():
+    query = torch.randn(1, 2, 10, 8)
+    with count_flops() as operations, torch.no_grad():
+        torch.nn.functional.scaled_dot_product_attention(query, query, query)
+    assert operations.get_total_flops() == 2 * 2 * 2 * 10 * 10 * 8  # two products, multiply and add, heads
+
+
+def test_the_largest_batch_fits_and_one_more_does_not(forecaster: Forecaster):
+    costs = costs_of(forecaster.config, forecaster.grid)
+    free = costs.working_bytes(17)
+    assert largest_batch(costs, free, 50) == 17
+    assert largest_batch(costs, free - 1, 50) == 16
+    assert largest_batch(costs, free, 5) == 5
+    with pytest.raises(ValueError, match="for one member"):
+        largest_batch(costs, costs.working_bytes(1) - 1, 50)
