@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 from ladcast.tasks.installed import DEFAULT_MODEL, find_model
 from ladcast.tasks.release import DEFAULT_ASSETS, DEFAULT_LOCATION, Assets, Location
 from ladcast.tasks.request import ForecastRequest
+from ladcast.tasks.track_request import TrackRequest
 
 app = App(
     name="ladcast",
@@ -24,6 +25,7 @@ app.command(train_app)
 app.command(weights_app)
 
 DEFAULT_REQUEST = ForecastRequest()
+DEFAULT_TRACK = TrackRequest()
 DEFAULT_PLACE = "Paris,48.9,2.3"
 Overrides = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)]
 
@@ -94,6 +96,19 @@ def plot(
 
     page = output or forecast.with_suffix(".png")
     print(f"page {plot_forecast(forecast, page, place=place, truth_path=truth, lead_days=lead_days)}")
+
+
+@app.command
+def track(forecast: Path, request: Annotated[TrackRequest, Parameter(name="*")] = DEFAULT_TRACK) -> None:
+    """Track cyclones in every member; one storm is also verified against its best track and drawn.
+
+    Args:
+        forecast: forecast store, or a series of analyses (Zarr or netCDF).
+        request: which storms, by which rules, and where to write them.
+    """
+    from ladcast.tasks.track import track as track_cyclones
+
+    print(track_cyclones(forecast, request))
 
 
 @app.command
