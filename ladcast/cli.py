@@ -13,6 +13,7 @@ from ladcast.tasks.outcome import JSON_FLAG, run
 from ladcast.tasks.release import DEFAULT_ASSETS, DEFAULT_LOCATION, Assets, Location
 from ladcast.tasks.request import ForecastRequest
 from ladcast.tasks.selection import Selection
+from ladcast.tasks.track_request import TrackRequest
 
 app = App(
     name="ladcast",
@@ -36,6 +37,7 @@ WHOLE = Selection()
 DEFAULT_FORMAT = ExportFormat()
 Results = dict[str, Any]
 """What a command hands to machines that ask for JSON; people read what it prints."""
+DEFAULT_TRACK = TrackRequest()
 DEFAULT_PLACE = "Paris,48.9,2.3"
 Several = Parameter(consume_multiple=True)
 Overrides = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)]
@@ -305,6 +307,21 @@ def plot(
 
     page = output or forecast.with_suffix(".png")
     return told(page=plot_forecast(forecast, page, place=place, truth_path=truth, lead_days=lead_days))
+
+
+@app.command
+def track(forecast: Path, request: Annotated[TrackRequest, Parameter(name="*")] = DEFAULT_TRACK) -> Results:
+    """Track cyclones in every member; one storm is also verified against its best track and drawn.
+
+    Args:
+        forecast: forecast store, or a series of analyses (Zarr or netCDF).
+        request: which storms, by which rules, and where to write them.
+    """
+    from ladcast.tasks.track import track as track_cyclones
+
+    report = track_cyclones(forecast, request)
+    print(report)
+    return {"tracks": str(report)}
 
 
 @app.command

@@ -1,0 +1,157 @@
+"""Reads what the tracker needs from a forecast or from analyses: a few fields, some lead times at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import xarray as xr
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from ladcast.cyclones.detection import Fields
+from ladcast.grid import Grid
+
+PRESSURE, HEIGHT = "mean_sea_level_pressure", "geopotential_at_surface"
+WIND = ("u_component_of_wind", "v_component_of_wind")
+WIND_LEVEL, STEERING_LEVELS, CORE_LEVELS = 850, (500, 700, 850), (300, 500)
+STANDARD_GRAVITY = 9.80665
+FRAMES_AT_ONCE = 64
+Values = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Reads one forecast (dims prediction_timedelta, number, latitude, longitude and level), block by block.
+
+    Nothing is read before its turn, and of a store that decodes latents only these frames: a storm that all members
+    have lost costs no more decoding.
+    """
+
+    forecast: xr.Dataset
+    grid: Grid
+    start: np.datetime64
+    device: str = "cpu"
+
+    @property
+    def members(self) -> Shaped[np.ndarray, " member"]:
+        """Returns the numbers of the members."""
+        return np.asarray(self.forecast["number"].values) if "number" in self.forecast.dims else np.zeros(1, dtype=int)
+
+    @property
+    def times(self) -> Shaped[np.ndarray, " lead"]:
+        """Returns the valid times, datetime64[ns]."""
+        leads = self.forecast["prediction_timedelta"].values.astype("timedelta64[ns]")
+        return np.asarray(self.start.astype("datetime64[ns]") + leads)
+
+    def read(self, leads: slice) -> Fields:
+        """Reads the frames of some lead times; frame = lead * members + member.
+
+        Raises:
+            ValueError: the pressure has NaN.
+        """
+        part = self.forecast.isel(prediction_timedelta=leads)
+        msl = self._read(part[PRESSURE])
+        if count := int(np.isnan(msl).sum()):
+            times = np.unique(self.times[leads])
+            raise ValueError(
+                f"{PRESSURE} has {count} NaN of {msl.size} values between {times[0]} and {times[-1]}. Leave them "
+                "out, or repair the source."
+            )
+        wind, steering = (self._on_device(field) for field in self._winds(part))
+        thickness, height = (self._on_device(field) for field in (self._thickness(part), self._height()))
+        return Fields(self.grid, torch.from_numpy(msl).to(self.device), wind, steering, thickness, height)
+
+    def blocks(self) -> Iterator[tuple[slice, Fields]]:
+        """Yields all lead times with their fields, several at once where there are few members."""
+        step = max(1, FRAMES_AT_ONCE // len(self.members))
+        for first in range(0, len(self.times), step):
+            leads = slice(first, min(first + step, len(self.times)))
+            yield leads, self.read(leads)
+
+    def _read(self, field: xr.DataArray) -> Float[np.ndarray, "frame lat lon"]:
+        loaded = field.load()  # before it is reordered: lazy arrays may be transposed point by point
+        loaded = loaded if "number" in loaded.dims else loaded.expand_dims("number")
+        ordered = loaded.transpose("prediction_timedelta", "number", "latitude", "longitude")
+        return np.ascontiguousarray(ordered.values, dtype=np.float32).reshape(-1, *self.grid.shape)
+
+    def _on_device(self, field: Values | None) -> Tensor | None:
+        return None if field is None else torch.from_numpy(field).to(self.device)
+
+    def _winds(self, part: xr.Dataset) -> tuple[Values | None, Values | None]:
+        levels = _levels(part, *WIND)
+        if WIND_LEVEL not in levels:
+            return None, None
+        steering = [level for level in STEERING_LEVELS if level in levels]
+        by_level = {
+            level: np.stack([self._read(part[name].sel(level=level)) for name in WIND], axis=1) for level in steering
+        }
+        mean: Values = np.mean(list(by_level.values()), axis=0)
+        return by_level[WIND_LEVEL], mean
+
+    def _thickness(self, part: xr.Dataset) -> Values | None:
+        if not set(CORE_LEVELS) <= _levels(part, "geopotential"):
+            return None
+        upper, lower = (self._read(part["geopotential"].sel(level=level)) for level in CORE_LEVELS)
+        thickness: Values = upper - lower
+        return thickness
+
+    def _height(self) -> Values | None:
+        if HEIGHT not in self.forecast:
+            return None
+        height = self.forecast[HEIGHT].transpose("latitude", "longitude").values / STANDARD_GRAVITY
+        return np.asarray(height, dtype=np.float32)
+
+
+def open_frames(source: xr.Dataset, device: str = "cpu") -> list[Frames]:
+    """Returns the frames of each start of a forecast, or of a series of analyses as one 'forecast' of one member.
+
+    Raises:
+        ValueError: there is no mean sea level pressure, a dimension is unknown, or the grid is not regular and global.
+    """
+    if PRESSURE not in source:
+        has = ", ".join(map(str, source.data_vars))
+        raise ValueError(f"Tracking needs {PRESSURE} in Pa, which the source lacks; it has {has}.")
+    forecast = source if "prediction_timedelta" in source.dims else _as_forecast(source)
+    dims = set(forecast[PRESSURE].dims)
+    known = {"prediction_timedelta", "latitude", "longitude"}
+    if not known <= dims <= known | {"time", "number"}:
+        raise ValueError(
+            f"{PRESSURE} is expected with the dimensions time, prediction_timedelta, number, latitude, longitude, or "
+            f"time, latitude, longitude, got {source[PRESSURE].dims}. Select or rename the others."
+        )
+    latitude, longitude = (tuple(forecast[name].values.astype(float).tolist()) for name in ("latitude", "longitude"))
+    grid = Grid(latitude, longitude)
+    starts = np.atleast_1d(forecast["time"].values).astype("datetime64[ns]")
+    if "time" not in dims:
+        return [Frames(forecast, grid, starts[0], device)]
+    return [Frames(forecast.isel(time=index), grid, start, device) for index, start in enumerate(starts)]
+
+
+def describe_rules(source: xr.Dataset) -> str:
+    """Says which rules the fields of a source allow, and which are left out for want of a field."""
+    winds = WIND_LEVEL in _levels(source, *WIND)
+    rules = {
+        "closed contour of mean sea level pressure": True,
+        "vorticity at 850 hPa and steering flow (u and v at 850 hPa)": winds,
+        "warm core (geopotential at 300 and 500 hPa)": set(CORE_LEVELS) <= _levels(source, "geopotential"),
+        "height of the ground (geopotential_at_surface)": HEIGHT in source,
+    }
+    used = "; ".join(name for name, there in rules.items() if there)
+    missing = "; ".join(name for name, there in rules.items() if not there)
+    return f"can judge by: {used}" + (f"\nfields missing for: {missing}" if missing else "")
+
+
+def _as_forecast(analyses: xr.Dataset) -> xr.Dataset:
+    times = np.atleast_1d(analyses["time"].values.astype("datetime64[ns]"))
+    renamed = analyses.rename(time="prediction_timedelta").assign_coords(prediction_timedelta=times - times[0])
+    return renamed.assign_coords(time=times[0])
+
+
+def _levels(source: xr.Dataset, *names: str) -> set[int]:
+    if any(name not in source or "level" not in source[name].dims for name in names):
+        return set()
+    return {int(level) for level in source["level"].values}
