@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 from ladcast.tasks.installed import DEFAULT_MODEL, find_model
 from ladcast.tasks.release import DEFAULT_ASSETS, DEFAULT_LOCATION, Assets, Location
 from ladcast.tasks.request import ForecastRequest
+from ladcast.tasks.score_request import EvaluationRequest, ScoreRequest, Scoring
 
 app = App(
     name="ladcast",
@@ -25,6 +26,7 @@ app.command(weights_app)
 
 DEFAULT_REQUEST = ForecastRequest()
 DEFAULT_PLACE = "Paris,48.9,2.3"
+DEFAULT_SCORING = Scoring()
 Overrides = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)]
 
 
@@ -50,26 +52,93 @@ def forecast(
     print(f"forecast {make_forecast(request, folder)}")
     truth = folder.truth if request.source is None else None
     if truth is not None:
-        score(request.output, truth=truth, climatology=folder.climatology)
+        score(request.output, request=ScoreRequest(truth, folder.climatology))
     if draw and request.members > 1:
         plot(request.output, truth=truth, place=place, lead_days=min(5, request.days))
 
 
 @app.command
-def score(forecast: Path, *, truth: Path, climatology: Path | None = None, output: Path | None = None) -> None:
-    """Score a forecast against the truth, beside persistence and climatology.
+def score(
+    *forecasts: Path,
+    request: Annotated[ScoreRequest, Parameter(name="*")],
+    scoring: Annotated[Scoring, Parameter(name="*")] = DEFAULT_SCORING,
+) -> None:
+    """Score forecasts against the truth, beside persistence, climatology and other systems on the same dates.
 
     Args:
-        forecast: forecast store.
-        truth: Zarr store or netCDF file that holds the valid times, on the grid of the forecast.
-        climatology: file that `ladcast-data climatology` wrote.
-        output: netCDF file for all scores; by default beside the forecast.
+        forecasts: forecast stores of one system, each with other starts.
+        request: what to compare with.
+        scoring: what to compute, where, and which share of it.
     """
-    from ladcast.tasks.score import score_forecast, table, write_scores
+    from ladcast.tasks.score import score_forecasts
+    from ladcast.tasks.score_report import report
+    from ladcast.tasks.sums import keep_sums
 
-    metrics = score_forecast(forecast, truth, climatology)
-    print(table(metrics))
-    print(f"scores {write_scores(metrics, forecast, output or forecast.with_suffix('.scores.nc'))}")
+    if not forecasts:
+        raise ValueError("There is nothing to score: name at least one forecast store.")
+    systems, notes = score_forecasts(forecasts, request, scoring)
+    print("\n".join(notes))
+    if scoring.sums is not None:
+        label = f"{request.name}-{(scoring.part or '1/1').replace('/', '-of-')}"
+        print(f"sums {keep_sums(systems, scoring.sums, label)}")
+    if scoring.part is not None:
+        return
+    output = request.output or forecasts[0].with_suffix(".scores.nc")
+    provenance = {"forecast": ", ".join(path.name for path in forecasts), "truth": request.truth.name}
+    report(systems, output, request.scorecard, block_days=scoring.block_days, about=provenance, notes=notes)
+
+
+@app.command
+def evaluate(
+    store: Path,
+    *,
+    request: Annotated[EvaluationRequest, Parameter(name="*")],
+    scoring: Annotated[Scoring, Parameter(name="*")] = DEFAULT_SCORING,
+    model: str = DEFAULT_MODEL,
+) -> None:
+    """Make forecasts from many starts and score them at once; no fields are stored, and a stopped run goes on.
+
+    Args:
+        store: states to start from, which are also the truth.
+        request: which forecasts to make.
+        scoring: what to compute, where, and which share of it.
+        model: name of an embedded model, or a checkpoint folder.
+    """
+    from ladcast.tasks.evaluate import evaluate as make_and_score
+    from ladcast.tasks.score_report import report
+
+    systems = make_and_score(store, find_model(model), request, scoring)
+    if scoring.part is not None:
+        print(f"sums {scoring.sums}")
+        return
+    about = {"model": model, "truth": store.name, "members": str(request.members), "seed": str(request.seed)}
+    report(systems, request.output, request.scorecard, block_days=scoring.block_days, about=about)
+
+
+@app.command
+def merge(
+    sums: Path,
+    *,
+    first: str | None = None,
+    output: Path = Path("scores.nc"),
+    scorecard: Path | None = None,
+    block_days: float = 10.0,
+) -> None:
+    """Merge the sums that several processes wrote to one folder: to the bit what one process would have found.
+
+    Args:
+        sums: folder that `ladcast score --sums` or `ladcast evaluate --sums` wrote.
+        first: system that the others are compared with.
+        output: netCDF file for all scores.
+        scorecard: .png, .pdf or .svg file for a scorecard; curves by lead time are drawn beside it.
+        block_days: length of the blocks of the bootstrap.
+    """
+    from ladcast.tasks.score_report import report
+    from ladcast.tasks.sums import merge_sums
+
+    systems, notes = merge_sums(sums, first)
+    print("\n".join(notes))
+    report(systems, output, scorecard, block_days=block_days, about={"sums": sums.name}, notes=notes)
 
 
 @app.command
