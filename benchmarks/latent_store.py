@@ -21,7 +21,7 @@ from ladcast.forecasting.ensemble import EnsembleOptions, decode_chunk, forecast
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.latent_store import LatentStore, LatentWriter, all_frames
 from ladcast.forecasting.writer import ForecastWriter
-from ladcast.tasks.score import open_forecast
+from ladcast.tasks.forecast_stores import open_forecast
 
 RELEASED = {"fields": 84 * 120 * 240 * 4, "latents": 84 * 15 * 30 * 4}
 """Bytes of one frame of the released models (1.5 degrees, 84 channels, arXiv 2506.09193)."""

@@ -16,8 +16,8 @@ from ladcast.forecasting.partial import remove_store
 from ladcast.tasks.engine import CACHE_BYTES
 from ladcast.tasks.export import find_writer, selected
 from ladcast.tasks.export_request import ExportFormat
+from ladcast.tasks.forecast_stores import open_forecast
 from ladcast.tasks.report import track
-from ladcast.tasks.score import open_forecast
 from ladcast.tasks.selection import Selection
 from ladcast.times import describe, parse_time
 

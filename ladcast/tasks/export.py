@@ -13,8 +13,8 @@ from ladcast.export.partial import FrameWriter
 from ladcast.export.selection import select
 from ladcast.export.zarr_store import ZarrWriter
 from ladcast.tasks.export_request import ExportFormat
+from ladcast.tasks.forecast_stores import open_forecast
 from ladcast.tasks.report import track
-from ladcast.tasks.score import open_forecast
 from ladcast.tasks.selection import Selection
 
 

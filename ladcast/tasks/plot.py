@@ -9,7 +9,7 @@ import numpy as np
 from ladcast.data.layout import grid_of
 from ladcast.data.store import open_store
 from ladcast.plots.page import Place, draw_page, save_page
-from ladcast.tasks.score import open_forecast
+from ladcast.tasks.forecast_stores import open_forecast
 
 
 def plot_forecast(forecast_path: Path, output: Path, *, place: str, truth_path: Path | None, lead_days: int) -> Path:

@@ -1,80 +1,106 @@
-"""`ladcast score`: one table of how a forecast compares with the truth, with persistence and with climatology."""
+"""`ladcast score`: forecasts, other systems and baselines on the same starts, levels, lead times and grid."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import xarray as xr
 
-from ladcast.data.layout import grid_of
-from ladcast.data.store import open_store
-from ladcast.forecasting.latent_manifest import is_latent_store
-from ladcast.tasks.engine import LatentEngine
+from ladcast.tasks.forecast_stores import open_forecast
+from ladcast.tasks.score_request import ScoreRequest, Scoring
+from ladcast.tasks.systems import Systems, open_systems
 from ladcast.verification import (
-    Climatology,
-    format_table,
+    Accumulator,
+    ScoreOptions,
+    climatological_ensemble,
+    merge,
     persistence,
     score,
     score_climatology,
 )
 
-SHOWN_DAYS = (1, 2, 3, 4, 5, 7, 10, 15)
+__all__ = ["open_forecast", "score_forecasts", "score_shared", "score_some", "scoring_options"]
 
 
-def score_forecast(forecast_path: Path, truth_path: Path, climatology_path: Path | None) -> dict[str, xr.Dataset]:
-    """Scores a forecast store and its baselines on the same starts; returns the metrics of each system.
+def score_forecasts(
+    forecasts: Sequence[Path], request: ScoreRequest, scoring: Scoring
+) -> tuple[dict[str, Accumulator], list[str]]:
+    """Scores every system and baseline on its share of the common starts; returns sums, and what to tell people.
+
+    With several workers each opens the stores and scores some starts; the result has the same bits as with one.
 
     Raises:
-        ValueError: the truth does not cover the forecast; the message lists the valid times that are missing.
+        ValueError: the truth does not cover the forecasts; the message lists the valid times that are missing.
     """
-    forecast = open_forecast(forecast_path)
-    truth = open_store(truth_path, grid=grid_of(forecast), regular=False)
-    climatology = None if climatology_path is None else Climatology(xr.load_dataset(climatology_path))
-    systems = {"ladcast": score(forecast, truth, climatology=climatology)}
-    if np.isin(forecast["time"].values, truth["time"].values).all():
-        start_states = truth.sel(time=forecast["time"].values)
-        systems["persistence"] = score(persistence(start_states, forecast), truth)
+    systems = open_systems(forecasts, request)
+    part, count = scoring.share
+    starts = np.array_split(systems.report.starts, count)[part]
+    if not len(starts):
+        raise ValueError(f"Part {scoring.part} has no starts: there are {len(systems.report.starts)}.")
+    return score_shared(forecasts, request, scoring, list(starts)), systems.notes
+
+
+def score_shared(
+    forecasts: Sequence[Path], request: ScoreRequest, scoring: Scoring, starts: Sequence[np.datetime64]
+) -> dict[str, Accumulator]:
+    """Scores starts in `request.workers` processes, or on the cluster of an active Dask client."""
+    if request.workers == 1:
+        return score_some(forecasts, request, scoring, starts)
+    from dask.base import compute
+    from dask.delayed import delayed
+
+    shares = [list(some) for some in np.array_split(np.asarray(starts), request.workers) if len(some)]
+    tasks = [delayed(score_some)(list(forecasts), request, scoring, some) for some in shares]
+    parts = compute(*tasks, scheduler=_scheduler(), num_workers=request.workers)  # type: ignore[no-untyped-call]
+    return {name: merge(part[name] for part in parts) for name in parts[0]}
+
+
+def _scheduler() -> Callable[..., object] | str:
+    """Returns the active Dask client, if there is one, else local processes."""
+    from dask.base import get_scheduler
+
+    active: Callable[..., object] | None = get_scheduler()  # type: ignore[no-untyped-call]
+    return active or "processes"
+
+
+def score_some(
+    forecasts: Sequence[Path], request: ScoreRequest, scoring: Scoring, starts: Sequence[np.datetime64]
+) -> dict[str, Accumulator]:
+    """Opens the stores and scores these starts, one by one."""
+    systems = open_systems(forecasts, request)
+    options = scoring_options(scoring)
+    parts: dict[str, list[Accumulator]] = {}
+    for start in starts:
+        for name, scores in _score_start(systems, start, options, baselines=request.baselines):
+            parts.setdefault(name, []).append(scores)
+    return {name: merge(some) for name, some in parts.items()}
+
+
+def _score_start(
+    systems: Systems, start: np.datetime64, options: ScoreOptions, *, baselines: bool
+) -> Iterator[tuple[str, Accumulator]]:
+    """Yields the score of each system and baseline from one start; baselines only with what is always computed."""
+    truth, climatology = systems.truth, systems.climatology
+    cut = {name: ds.sel(time=[start]) for name, ds in systems.forecasts.items()}
+    first = next(iter(cut.values()))
+    for name, forecast in cut.items():
+        yield name, score(forecast, truth, climatology=climatology, options=options)
+    if systems.years is not None:
+        others = climatological_ensemble(systems.years, first)
+        yield "other years", score(others, truth, climatology=climatology, options=options)
+    if not baselines:
+        return
+    plain = replace(options, statistics=None)
+    if systems.can_persist:
+        kept = persistence(truth.sel(time=[start]), first)
+        yield "persistence", score(kept, truth, climatology=climatology, options=plain)
     if climatology is not None:
-        systems["climatology"] = score_climatology(climatology, forecast, truth)
-    return {name: accumulator.metrics() for name, accumulator in systems.items()}
+        yield "climatology", score_climatology(climatology, first, truth, options=plain)
 
 
-def table(metrics: Mapping[str, xr.Dataset]) -> str:
-    """Formats the metrics for people: the channels that were scored, at whole days."""
-    scored = next(iter(metrics.values()))
-    leads = scored["prediction_timedelta"].values / np.timedelta64(1, "D")
-    return format_table(
-        metrics,
-        headline=tuple(map(str, scored["channel"].values)),
-        leads_days=[days for days in SHOWN_DAYS if days in leads],
-    )
-
-
-def write_scores(metrics: Mapping[str, xr.Dataset], forecast: Path, output: Path) -> Path:
-    """Writes all metrics of all systems to one netCDF file, replacing an older one when it is whole."""
-    systems = xr.DataArray(list(metrics), dims="system", name="system")
-    together = xr.concat([ds.drop_vars("start") for ds in metrics.values()], systems, combine_attrs="drop")
-    together.attrs = {"Conventions": "CF-1.11", "title": "forecast scores", "forecast": forecast.name}
-    temporary = output.with_name(f"{output.name}.partial")
-    together.to_netcdf(temporary, engine="netcdf4")
-    temporary.rename(output)
-    return output
-
-
-def open_forecast(path: Path, **decoding: Any) -> xr.Dataset:
-    """Opens a forecast store lazily: of fields, or of latents, to which `decoding` applies (see `LatentEngine`).
-
-    Raises:
-        FileNotFoundError: there is none; where an unfinished one lies beside it, the message says how to go on.
-    """
-    if is_latent_store(path):
-        return xr.open_dataset(path, engine=LatentEngine, **decoding)
-    if path.is_dir():
-        forecast: xr.Dataset = xr.open_zarr(path, chunks=None, decode_timedelta=True)
-        return forecast
-    partial = path.with_name(f"{path.name}.partial")
-    hint = " It is unfinished: run the same `ladcast forecast` again to go on." if partial.is_dir() else ""
-    raise FileNotFoundError(f"No forecast at {path}.{hint}")
+def scoring_options(scoring: Scoring) -> ScoreOptions:
+    """Returns the options of the scorer."""
+    statistics = tuple(dict.fromkeys(("default", *scoring.statistics)))
+    return ScoreOptions(statistics, scoring.regions, scoring.device)

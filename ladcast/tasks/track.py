@@ -20,7 +20,7 @@ from ladcast.cyclones import (
 )
 from ladcast.cyclones.tracker import DETECTION, STITCHING
 from ladcast.data.store import open_store
-from ladcast.tasks.score import open_forecast
+from ladcast.tasks.forecast_stores import open_forecast
 from ladcast.tasks.track_report import draw_page, summary
 from ladcast.tasks.track_request import TrackRequest
 from ladcast.times import describe, parse_time

@@ -1,16 +1,13 @@
-"""Validation during training: the same rollout and the same scorer as a real forecast."""
+"""Validation during training: the same rollout and the same scorer as a real forecast, block by block."""
 
 from __future__ import annotations
 
-import xarray as xr
-
-from ladcast.data.analysis import read_analysis
-from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
+from ladcast.forecasting.ensemble import EnsembleOptions
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.tasks.build import ForecastValidation
+from ladcast.tasks.frames import forecast_frames
 from ladcast.times import DAY, parse_time
-from ladcast.verification.accumulate import merge
-from ladcast.verification.score import score
+from ladcast.verification import merge, score
 
 
 def forecast_scores(forecaster: Forecaster, validation: ForecastValidation) -> dict[str, float]:
@@ -23,12 +20,11 @@ def forecast_scores(forecaster: Forecaster, validation: ForecastValidation) -> d
         sampling=forecaster.config.sampling,
         batch_size=validation.members,
     )
-    parts = []
-    for start in validation.starts:
-        time = parse_time(start)
-        analysis = read_analysis(validation.store.path, time, forecaster.channels, forecaster.grid)
-        blocks = [frames for _, frames in forecast_ensemble(forecaster, analysis, options)]
-        parts.append(score(xr.concat(blocks, dim="prediction_timedelta"), truth))
+    parts = [
+        score(frames, truth)
+        for start in validation.starts
+        for frames in forecast_frames(forecaster, truth, parse_time(start), options)
+    ]
     metrics = merge(parts).metrics().sel(channel=list(validation.variables))
     values = {}
     for days in range(1, validation.days + 1):

@@ -1,18 +1,33 @@
-"""Verification: statistics of forecasts against the truth, sums that merge, metrics and tables."""
+"""Verification: statistics of forecasts against the truth, sums that merge, metrics, intervals and tables."""
 
 from ladcast.verification.accumulate import Accumulator, merge
+from ladcast.verification.align import Intersection, intersect
+from ladcast.verification.baselines import climatological_ensemble, persistence
+from ladcast.verification.bootstrap import Blocks, compare, intervals
 from ladcast.verification.climatology import Climatology, fit_climatology
-from ladcast.verification.score import persistence, score, score_climatology, score_starts
+from ladcast.verification.results import read_sums, scores_dataset, write_scores, write_sums
+from ladcast.verification.score import ScoreOptions, score, score_climatology, score_starts
 from ladcast.verification.table import format_table
 
 __all__ = [
     "Accumulator",
+    "Blocks",
     "Climatology",
+    "Intersection",
+    "ScoreOptions",
+    "climatological_ensemble",
+    "compare",
     "fit_climatology",
     "format_table",
+    "intersect",
+    "intervals",
     "merge",
     "persistence",
+    "read_sums",
     "score",
     "score_climatology",
     "score_starts",
+    "scores_dataset",
+    "write_scores",
+    "write_sums",
 ]

@@ -1,37 +1,37 @@
-"""Sums of statistics that merge exactly: over chunks, ranks and years."""
+"""Sums of statistics that merge exactly: over starts, lead times, processes and years."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import reduce
-from operator import add
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Bool, Shaped
 
 from ladcast.fields import Channel
 from ladcast.times import describe
+from ladcast.verification.events import COST_LOSS
 from ladcast.verification.metrics import METRICS, compute_metrics
+from ladcast.verification.wind import wind_pairs, with_winds
 
 Sums = npt.NDArray[np.float64]
-
-
-def area_sum(
-    field: Float[Tensor, "*batch lat lon"], weight: Float[Tensor, "*batch lat lon"]
-) -> Float[Tensor, "*batch"]:
-    """Sums weight times field over each map in double precision."""
-    return (field.double() * weight).sum((-2, -1))
+SEASONS = {"DJF": (12, 1, 2), "MAM": (3, 4, 5), "JJA": (6, 7, 8), "SON": (9, 10, 11)}
+"""Months of the initial time."""
+ALIKE = ("channels", "members", "regions", "axes")
+START, CHANNEL, LEAD = 0, 2, 3
 
 
 @dataclass(frozen=True)
 class Accumulator:
-    """Holds area-weighted sums of statistics over starts, with the total weight: `a + b` adds other starts.
+    """Holds area-weighted sums of statistics for each start, with the total weight: `a + b` adds starts or lead times.
 
-    `sums[name]` and `weight` have shape [channel, lead]. `members` is infinite for a full distribution.
+    `weight` has shape [start, region, channel, lead], `sums[name]` the same and the axes of the statistic. Starts
+    increase. Merging only puts arrays side by side, so whatever the split, the bits are those of the whole; and the
+    sums of single starts are what a bootstrap, a season or a difference of two systems needs. `members` is infinite
+    for a full distribution. `axes` holds the coordinates of axes that do not follow from their length.
     """
 
     sums: Mapping[str, Sums]
@@ -40,62 +40,174 @@ class Accumulator:
     lead_times: tuple[np.timedelta64, ...]
     starts: tuple[np.datetime64, ...]
     members: int | float
+    regions: tuple[str, ...] = ("globe",)
+    axes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __add__(self, other: Accumulator) -> Accumulator:
-        """Merges two sets of starts.
+        """Merges two sets of starts, or two sets of lead times of the same starts.
 
         Raises:
-            ValueError: channels, lead times, members or statistics differ, or a start is in both.
+            ValueError: channels, members, regions or statistics differ, or something is in both and would count twice.
         """
-        for name in ("channels", "lead_times", "members"):
-            ours, theirs = getattr(self, name), getattr(other, name)
-            if ours != theirs:
-                raise ValueError(f"Scores with different {name} do not merge: {_differences(ours, theirs)}.")
-        if set(self.sums) != set(other.sums):
-            raise ValueError(
-                f"Scores with different statistics do not merge: {list(self.sums)} and {list(other.sums)}."
-            )
-        if twice := sorted(set(self.starts) & set(other.starts)):
-            raise ValueError(f"These starts are in both scores and would count twice: {describe(twice)}.")
-        return Accumulator(
-            sums={name: self.sums[name] + other.sums[name] for name in self.sums},
-            weight=self.weight + other.weight,
-            channels=self.channels,
-            lead_times=self.lead_times,
-            starts=tuple(sorted(self.starts + other.starts)),
-            members=self.members,
-        )
+        return merge((self, other))
 
-    def means(self) -> dict[str, Sums]:
-        """Returns the mean over starts and area of every statistic, [channel, lead]."""
-        return {name: total / self.weight for name, total in self.sums.items()}
+    def select(self, chosen: Bool[np.ndarray, " start"]) -> Accumulator:
+        """Keeps some of the starts; raises ValueError where none is left."""
+        if not chosen.any():
+            raise ValueError(f"None of the {len(self.starts)} starts is left: {describe(self.starts)}.")
+        starts = tuple(start for start, kept in zip(self.starts, chosen, strict=True) if kept)
+        sums = {name: total[chosen] for name, total in self.sums.items()}
+        return replace(self, sums=sums, weight=self.weight[chosen], starts=starts)
 
-    def metrics(self) -> xr.Dataset:
-        """Returns every metric as an array (channel, prediction_timedelta).
+    def season(self, name: str) -> Accumulator:
+        """Keeps the starts in a season, such as `DJF`; raises ValueError where there are none."""
+        if name not in SEASONS:
+            raise ValueError(f"Unknown season '{name}'. Known seasons: {', '.join(SEASONS)}.")
+        return self.select(np.isin(_month(self.starts), SEASONS[name]))
+
+    @property
+    def seasons(self) -> tuple[str, ...]:
+        """Returns the seasons that have starts."""
+        return tuple(name for name, months in SEASONS.items() if np.isin(_month(self.starts), months).any())
+
+    @property
+    def rows(self) -> dict[str, str]:
+        """Returns the names of channels and then of wind vectors, with their units."""
+        named = {channel.name: channel.about.units for channel in self.channels}
+        return named | dict.fromkeys(wind_pairs(self.channels), "m s-1")
+
+    def of_region(self, region: str | None = None) -> tuple[dict[str, Sums], Sums]:
+        """Returns sums [start, row, lead, ...] and weights [start, row, lead] of a region, by default the first."""
+        name = self.regions[0] if region is None else region
+        if name not in self.regions:
+            raise ValueError(f"The region '{name}' was not scored. There are: {', '.join(self.regions)}.")
+        index = self.regions.index(name)
+        sums = with_winds({name: total[:, index] for name, total in self.sums.items()}, self.channels, axis=1)
+        pairs = [first for first, _ in wind_pairs(self.channels).values()]
+        weight = self.weight[:, index]
+        return sums, np.concatenate([weight, weight[:, pairs]], axis=1)
+
+    def means(self, region: str | None = None) -> dict[str, Sums]:
+        """Returns the mean over starts and area of every statistic, [row, lead, ...]; see `rows`."""
+        sums, weight = self.of_region(region)
+        return {name: mean[0] for name, mean in draw_means(sums, weight, np.ones((1, len(self.starts)))).items()}
+
+    def metrics(self, region: str | None = None) -> xr.Dataset:
+        """Returns every metric of a region, by default the first, as an array (channel, prediction_timedelta, ...).
 
         Its attribute `units` is that of the field (the coordinate `channel_units`), the field squared, or 1.
         """
-        dims = ("channel", "prediction_timedelta")
+        values = self.resampled_metrics(np.ones((1, len(self.starts))), region)
+        return self._label({name: value[0] for name, value in values.items()})
+
+    def resampled_metrics(
+        self,
+        counts: Shaped[np.ndarray, "draw start"],
+        region: str | None = None,
+        names: Sequence[str] | None = None,
+    ) -> dict[str, Sums]:
+        """Returns metrics (by default all) of shape [draw, row, lead, ...] where each start counts so many times."""
+        sums, weight = self.of_region(region)
+        if names is not None:
+            needed = {need for name in names for need in METRICS[name].needs}
+            sums = {name: total for name, total in sums.items() if name in needed}
+        metrics = compute_metrics(draw_means(sums, weight, counts), self.members, per_start=False)
+        each = {name: divide(total, weight) for name, total in sums.items()}
+        for name, value in compute_metrics(each, self.members, per_start=True).items():
+            metrics[name] = weigh(counts, value) / counts.sum(1).reshape(-1, *[1] * (value.ndim - 1))
+        return {name: metrics[name] for name in METRICS if name in metrics and (names is None or name in names)}
+
+    def _label(self, metrics: Mapping[str, Sums]) -> xr.Dataset:
+        """Names the axes of metrics of shape [row, lead, ...]."""
         variables = {}
-        for name, values in compute_metrics(self.means(), self.members).items():
+        sizes: dict[str, int] = {}
+        for name, values in metrics.items():
             about = METRICS[name]
-            variables[name] = (dims, values, {"long_name": about.long_name, "units": about.units})
-        coordinates = {
-            "channel": [channel.name for channel in self.channels],
-            "channel_units": ("channel", [channel.about.units for channel in self.channels]),
+            sizes |= dict(zip(about.axes, values.shape[2:], strict=True))
+            attributes = {"long_name": about.long_name, "units": about.units}
+            variables[name] = (("channel", "prediction_timedelta", *about.axes), values, attributes)
+        coordinates: dict[str, Any] = {
+            "channel": list(self.rows),
+            "channel_units": ("channel", list(self.rows.values())),
             "prediction_timedelta": np.array(self.lead_times, dtype="timedelta64[ns]"),
             "start": np.array(self.starts, dtype="datetime64[ns]"),
         }
+        coordinates |= {axis: list(self.axes.get(axis, _positions(axis, size))) for axis, size in sizes.items()}
         return xr.Dataset(variables, coordinates, attrs={"members": self.members})
 
 
+def draw_means(sums: Mapping[str, Sums], weight: Sums, counts: Shaped[np.ndarray, "draw start"]) -> dict[str, Sums]:
+    """Returns the means [draw, ...] of sums [start, ...] where each start counts so many times."""
+    total = weigh(counts, weight)
+    return {name: divide(weigh(counts, values), total) for name, values in sums.items()}
+
+
+def weigh(counts: Shaped[np.ndarray, "draw start"], values: Sums) -> Sums:
+    """Adds [start, ...] where each start counts so many times: [draw, ...]."""
+    total: Sums = (counts @ values.reshape(len(values), -1)).reshape(len(counts), *values.shape[1:])
+    return total
+
+
+def divide(values: Sums, weight: Sums) -> Sums:
+    """Divides by a weight that lacks the last axes; NaN where there is no weight."""
+    weight = weight.reshape(*weight.shape, *[1] * (values.ndim - weight.ndim))
+    mean: Sums = np.divide(values, weight, out=np.full(values.shape, np.nan), where=weight > 0)
+    return mean
+
+
 def merge(parts: Iterable[Accumulator]) -> Accumulator:
-    """Adds accumulators one by one; raises ValueError where there are none."""
-    parts = iter(parts)
-    first = next(parts, None)
-    if first is None:
+    """Puts accumulators together: first the lead times of each set of starts, then the starts.
+
+    Raises:
+        ValueError: there are none, or they do not belong together (see `Accumulator.__add__`).
+    """
+    parts = list(parts)
+    if not parts:
         raise ValueError("There is nothing to merge: expected the scores of at least one start.")
-    return reduce(add, parts, first)
+    for part in parts[1:]:
+        _require_alike(parts[0], part)
+    by_starts: dict[tuple[np.datetime64, ...], list[Accumulator]] = {}
+    if any(part.lead_times != parts[0].lead_times for part in parts):
+        for part in parts:
+            by_starts.setdefault(part.starts, []).append(part)
+        parts = [_join(group, "lead_times", LEAD) for group in by_starts.values()]
+    if odd := [part for part in parts if part.lead_times != parts[0].lead_times]:
+        difference = _differences(parts[0].lead_times, odd[0].lead_times)
+        raise ValueError(f"Scores with different lead_times do not merge: {difference}.")
+    return _join(parts, "starts", START)
+
+
+def _join(parts: Sequence[Accumulator], name: str, axis: int) -> Accumulator:
+    """Puts parts side by side along starts or lead times, in increasing order."""
+    if len(parts) == 1:
+        return parts[0]
+    labels = np.array([label for part in parts for label in getattr(part, name)])
+    order = np.argsort(labels, kind="stable")
+    increasing = labels[order]
+    if (twice := increasing[1:][increasing[1:] == increasing[:-1]]).size:
+        raise ValueError(f"These {name} are in both scores and would count twice: {_texts(twice)}.")
+
+    def joined(arrays: list[Sums]) -> Sums:
+        return np.take(np.concatenate(arrays, axis), order, axis)
+
+    sums = {key: joined([part.sums[key] for part in parts]) for key in parts[0].sums}
+    weight = joined([part.weight for part in parts])
+    # typed for mypy: `replace` cannot know which field `name` is
+    changed: dict[str, Any] = {"sums": sums, "weight": weight, name: tuple(increasing)}
+    return replace(parts[0], **changed)
+
+
+def _require_alike(first: Accumulator, second: Accumulator) -> None:
+    for name in ALIKE:
+        ours, theirs = getattr(first, name), getattr(second, name)
+        if ours != theirs:
+            raise ValueError(f"Scores with different {name} do not merge: {_differences(ours, theirs)}.")
+    if set(first.sums) != set(second.sums):
+        raise ValueError(f"Scores with different statistics do not merge: {list(first.sums)} and {list(second.sums)}.")
+
+
+def _texts(labels: Shaped[np.ndarray, " label"]) -> str:
+    return describe(labels) if labels.dtype.kind == "M" else ", ".join(str(label) for label in labels)
 
 
 def _differences(ours: object, theirs: object) -> str:
@@ -103,3 +215,15 @@ def _differences(ours: object, theirs: object) -> str:
         return f"{ours} and {theirs}"
     only = [[str(getattr(x, "name", x)) for x in a if x not in b] for a, b in ((ours, theirs), (theirs, ours))]
     return f"only the first has {only[0]}, only the second has {only[1]}"
+
+
+def _month(starts: Sequence[np.datetime64]) -> npt.NDArray[np.int64]:
+    months: npt.NDArray[np.int64] = np.array(starts).astype("datetime64[M]").astype(np.int64) % 12 + 1
+    return months
+
+
+def _positions(axis: str, size: int) -> Sequence[int | float]:
+    """Returns the coordinate of an axis that follows from its length."""
+    if axis == "cost_loss":
+        return COST_LOSS
+    return [k / (size - 1) for k in range(size)] if axis == "count" else range(size)

@@ -1,4 +1,4 @@
-"""Climatology by day of the year: how it is fitted, stored and read at a valid time."""
+"""Climatology by day of the year, and where it has them by hour of the day: fitted, stored, read at a valid time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from jaxtyping import Float
 
 from ladcast.fields import SST
 from ladcast.times import Times, day_of_year, describe
+from ladcast.verification.cycles import DAYS, HOURS, corners, day_windows, hour_of_day
+from ladcast.verification.quantiles import DRY_FRACTION, QUANTILE, WET_THRESHOLD, fit_distribution
 
-DAYS = 366
-"""December 31 is day 365 or 366; the year closes after day 366."""
 STD = "_std"
+SUFFIXES = (STD, QUANTILE, DRY_FRACTION, WET_THRESHOLD)
 CHUNK_BYTES = 64 * 2**20
 
 Array = npt.NDArray[np.float64]
@@ -26,11 +27,14 @@ Array = npt.NDArray[np.float64]
 class Climatology:
     """Holds mean and standard deviation by day of the year, as `<variable>` and `<variable>_std`.
 
-    `dataset` has (dayofyear[, level], latitude, longitude); `dayofyear` may hold every k-th day. Load it
-    first if it is small: it is read at every look-up.
+    `dataset` has (dayofyear[, hour][, level], latitude, longitude); `dayofyear` and `hour` may hold every k-th day and
+    hour. It may also hold `<variable>_quantile` (with the dimension `quantile`), and of the precipitation
+    `_seeps_dry_fraction` and `_seeps_threshold`: WeatherBench 2 climatologies can be read. Load it first if it is
+    small: it is read at every look-up.
 
     Raises:
-        ValueError: `dayofyear` is missing or does not increase within 1..366, or a variable lacks its `_std`.
+        ValueError: `dayofyear` is missing or does not increase within 1..366, `hour` does not increase within 0..23, or
+            a variable lacks its `_std`.
     """
 
     dataset: xr.Dataset
@@ -38,55 +42,91 @@ class Climatology:
     def __post_init__(self) -> None:
         if "dayofyear" not in self.dataset.coords:
             raise ValueError(f"A climatology needs the coordinate 'dayofyear', got {list(self.dataset.coords)}.")
-        days = self.dataset["dayofyear"].values
-        if not days.size or days[0] < 1 or days[-1] > DAYS or (np.diff(days) <= 0).any():
-            raise ValueError(f"'dayofyear' must increase within 1..{DAYS}, got {days}.")
+        _require_increasing("dayofyear", self.dataset["dayofyear"].values, 1, DAYS)
+        if "hour" in self.dataset.dims:
+            _require_increasing("hour", self.dataset["hour"].values, 0, HOURS - 1)
         if missing := [f"{name}{STD}" for name in self.means if f"{name}{STD}" not in self.dataset]:
             raise ValueError(f"The climatology lacks {missing}. Fit it again with `ladcast-data climatology`.")
 
     @cached_property
     def means(self) -> xr.Dataset:
         """Returns the means by day of the year."""
-        return self.dataset[[name for name in self.dataset.data_vars if not str(name).endswith(STD)]]
+        return self.dataset[[name for name in self.dataset.data_vars if not str(name).endswith(SUFFIXES)]]
 
     @cached_property
     def stds(self) -> xr.Dataset:
         """Returns the standard deviations by day of the year, named as the means."""
-        return xr.Dataset({name: self.dataset[f"{name}{STD}"] for name in self.means})
+        return self._named(STD)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Says what there is: `mean`, and where it was fitted `quantiles` and `dry_fraction`."""
+        parts = {"quantiles": QUANTILE, "dry_fraction": DRY_FRACTION}
+        held = [part for part, suffix in parts.items() if any(str(name).endswith(suffix) for name in self.dataset)]
+        return ("mean", *held)
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        """Returns the probabilities of the quantiles, none where there are no quantiles."""
+        return tuple(self.dataset["quantile"].values.tolist()) if "quantile" in self.dataset.coords else ()
 
     def mean_at(self, times: Times, variables: Sequence[str] | None = None) -> xr.Dataset:
-        """Interpolates the means linearly to the day of each time: (time[, level], latitude, longitude).
+        """Interpolates the means linearly to the day and hour of each time: (time[, level], latitude, longitude).
 
         `variables` are those wanted, all by default; one that the climatology lacks is left out.
         """
-        return _at_days(self.means, times, variables)
+        return _at(self.means, times, variables)
 
     def std_at(self, times: Times, variables: Sequence[str] | None = None) -> xr.Dataset:
         """Interpolates the standard deviations as `mean_at` does."""
-        return _at_days(self.stds, times, variables)
+        return _at(self.stds, times, variables)
+
+    def quantiles_at(self, times: Times, variables: Sequence[str] | None = None) -> xr.Dataset:
+        """Interpolates the quantiles as `mean_at` does; they have the dimension `quantile`."""
+        return _at(self._named(QUANTILE), times, variables)
+
+    def dry_fraction_at(self, times: Times, variables: Sequence[str] | None = None) -> xr.Dataset:
+        """Interpolates how often it is dry, as `mean_at` does."""
+        return _at(self._named(DRY_FRACTION), times, variables)
+
+    def wet_threshold_at(self, times: Times, variables: Sequence[str] | None = None) -> xr.Dataset:
+        """Interpolates the amount between light and heavy precipitation, as `mean_at` does."""
+        return _at(self._named(WET_THRESHOLD), times, variables)
+
+    def _named(self, suffix: str) -> xr.Dataset:
+        """Returns the fields of one kind, named as the means."""
+        names = [str(name) for name in self.dataset.data_vars if str(name).endswith(suffix)]
+        return xr.Dataset({name.removesuffix(suffix): self.dataset[name] for name in names})
 
 
-def _at_days(ds: xr.Dataset, times: Times, variables: Sequence[str] | None) -> xr.Dataset:
-    """Interpolates between sampled days; the last day of the year and the first are neighbours."""
+def _require_increasing(name: str, values: npt.NDArray[np.generic], first: int, last: int) -> None:
+    points = values.astype(np.int64)
+    if not points.size or points[0] < first or points[-1] > last or (np.diff(points) <= 0).any():
+        raise ValueError(f"'{name}' must increase within {first}..{last}, got {values}.")
+
+
+def _at(ds: xr.Dataset, times: Times, variables: Sequence[str] | None) -> xr.Dataset:
+    """Interpolates linearly between stored days and hours."""
     wanted = ds if variables is None else ds.drop_vars([name for name in ds if name not in variables])
-    sampled = ds["dayofyear"].values.astype(np.int64)
-    days = day_of_year(times)
-    before = (np.searchsorted(sampled, days, side="right") - 1) % len(sampled)
-    after = (before + 1) % len(sampled)
-    gap = (sampled[after] - sampled[before] - 1) % DAYS + 1
-    fraction = xr.DataArray((days - sampled[before]) % DAYS / gap, dims="time")
-    first, second = (
-        wanted.isel(dayofyear=xr.DataArray(index, dims="time")).drop_vars("dayofyear") for index in (before, after)
-    )
-    return (first * (1 - fraction) + second * fraction).assign_coords(time=times)
+    if not wanted.data_vars:
+        return wanted
+    total: xr.Dataset | None = None
+    for indices, weight in corners(ds, times):
+        part = wanted.isel(indices).drop_vars([*indices]) * weight
+        total = part if total is None else total + part
+    assert total is not None, "the weights of the corners sum to 1"
+    return total.assign_coords(time=times)
 
 
-def fit_climatology(ds: xr.Dataset, *, days: int = 61, step: int = 5) -> xr.Dataset:
+def fit_climatology(
+    ds: xr.Dataset, *, days: int = 61, step: int = 5, hourly: bool = False, quantiles: Sequence[float] = ()
+) -> xr.Dataset:
     """Computes mean and standard deviation over all years in a window of `days` around every `step`-th day.
 
     `ds` has (time[, level], latitude, longitude) and is read once, in chunks of time; the result does not
-    depend on the chunks. NaN is left out of the sea surface temperature, cell by cell. All hours of the day
-    are taken together.
+    depend on the chunks. NaN is left out of the sea surface temperature, cell by cell. `hourly` keeps the hours of the
+    day apart, as the dimension `hour`; else all are taken together. `quantiles` also fits these, and what SEEPS needs
+    of the precipitation; frames are then read once for each window that they are in.
 
     Raises:
         ValueError: `days` is even or not in 1..366, another variable has a NaN, or a window holds fewer than
@@ -94,24 +134,37 @@ def fit_climatology(ds: xr.Dataset, *, days: int = 61, step: int = 5) -> xr.Data
     """
     if not (1 <= days <= DAYS and days % 2 and 1 <= step <= DAYS):
         raise ValueError(f"Expected an odd window of 1..{DAYS} days and a step of 1..{DAYS}, got {days} and {step}.")
+    if not all(0 < quantile < 1 for quantile in quantiles):
+        raise ValueError(f"Expected quantiles between 0 and 1, got {list(quantiles)}.")
     centres = np.arange(1, DAYS + 1, step)
-    fields = {}
-    for name in (name for name in ds.data_vars if "time" in ds[name].dims):
-        mean, std = _fit_field(ds[name], centres, days)
-        attrs = {"units": ds[name].attrs["units"]} if "units" in ds[name].attrs else {}
-        fields[str(name)], fields[f"{name}{STD}"] = mean.assign_attrs(attrs), std.assign_attrs(attrs)
     attrs = {
         "window_days": days,
         "first_time": describe(ds["time"].values[0]),
         "last_time": describe(ds["time"].values[-1]),
     }
-    return xr.Dataset(fields, attrs=attrs)
+    hours = hour_of_day(ds["time"].values)
+    if not hourly:
+        return _fit(ds, centres, days, quantiles).assign_attrs(attrs)
+    stored = np.unique(hours)
+    each = [_fit(ds.isel(time=hours == hour), centres, days, quantiles) for hour in stored]
+    return xr.concat(each, xr.DataArray(stored, dims="hour", name="hour")).assign_attrs(attrs)
+
+
+def _fit(ds: xr.Dataset, centres: npt.NDArray[np.int64], days: int, quantiles: Sequence[float]) -> xr.Dataset:
+    fields = {}
+    for name in (name for name in ds.data_vars if "time" in ds[name].dims):
+        mean, std = _fit_field(ds[name], centres, days)
+        attrs = {"units": ds[name].attrs["units"]} if "units" in ds[name].attrs else {}
+        fields[str(name)], fields[f"{name}{STD}"] = mean.assign_attrs(attrs), std.assign_attrs(attrs)
+        if quantiles:
+            fields |= fit_distribution(ds[name], centres, days, quantiles)
+    return xr.Dataset(fields)
 
 
 def _fit_field(field: xr.DataArray, centres: npt.NDArray[np.int64], days: int) -> tuple[xr.DataArray, xr.DataArray]:
     ordered = field.transpose("time", ...)
     reference = np.nan_to_num(ordered.isel(time=0).values.astype(np.float64))
-    window = (centres[:, None] - 1 + np.arange(-(days // 2), days // 2 + 1)) % DAYS
+    window = day_windows(centres, days)
     count, first, second = (np.stack([daily[w].sum(0) for w in window]) for daily in _daily_sums(ordered, reference))
     if empty := [
         int(day) for day, most in zip(centres, count.max(axis=tuple(range(1, count.ndim))), strict=True) if most < 2

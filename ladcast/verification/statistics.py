@@ -1,22 +1,46 @@
-"""Statistics of one forecast case: fields whose means over starts, area and members give every score.
+"""Statistics of one forecast case: sums over area whose means over starts and members give every score.
 
-A statistic may be averaged over any chunk of cases; what may not (a root, a ratio) is a metric. A new
-statistic is one function here and its entry in `STATISTICS`.
+A statistic may be added over any chunk of cases; what may not (a root, a ratio) is a metric. A new statistic is one
+function here and its entry in `STATISTICS`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Members = Float[Tensor, "member *batch lat lon"]
-Field = Float[Tensor, "*batch lat lon"]
+from ladcast.verification.case import Case, Sums
+from ladcast.verification.crps import Field, Members, crps, fair_crps, member_difference, member_error
+from ladcast.verification.energy import energy_difference, energy_error
+from ladcast.verification.precipitation import seeps, seeps_share
+from ladcast.verification.probability import event_table, rank_histogram, tail_difference, tail_error
+from ladcast.verification.spectra import spherical_power, zonal_power
+
+__all__ = [
+    "GROUPS",
+    "STATISTICS",
+    "Case",
+    "Statistic",
+    "absolute_error",
+    "anomaly_correlation",
+    "crps",
+    "error",
+    "fair_crps",
+    "gaussian_crps",
+    "gaussian_member_difference",
+    "gaussian_member_error",
+    "gaussian_statistics",
+    "member_difference",
+    "member_error",
+    "select_statistics",
+    "squared_error",
+    "variance",
+]
 
 
 def error(members: Members, truth: Field) -> Field:
@@ -39,46 +63,6 @@ def variance(members: Members, truth: Field) -> Field:
     return (members - truth).var(0, correction=1)
 
 
-def member_error(members: Members, truth: Field) -> Field:
-    """Returns mean_i |x_i - y|, the first term of the CRPS."""
-    return (members - truth).abs().mean(0)
-
-
-def member_difference(members: Members, truth: Field) -> Field:
-    """Returns the mean distance of two different members, sum_ij |x_i - x_j| / (M (M - 1)), for M >= 2.
-
-    Computed as 2 sum_i (2 i - M - 1) x_(i) / (M (M - 1)) over sorted members x_(1) <= ... <= x_(M). Taking
-    the truth off first keeps single precision accurate: the sum is then over errors, not over full fields.
-    """
-    num_members = len(members)
-    ordered = _sort_last((members - truth).movedim(0, -1).contiguous())
-    rank = torch.arange(1, num_members + 1, device=ordered.device, dtype=ordered.dtype)
-    return ordered @ (2 * (2 * rank - num_members - 1) / (num_members * (num_members - 1)))
-
-
-def _sort_last(values: Tensor) -> Tensor:
-    """NumPy sorts short rows with vector instructions, on a CPU up to ten times faster than torch."""
-    if values.device.type != "cpu" or values.requires_grad:
-        return torch.sort(values, dim=-1).values
-    return torch.from_numpy(np.sort(values.numpy(), axis=-1))
-
-
-def fair_crps(members: Members, truth: Field) -> Field:
-    """Returns mean_i |x_i - y| - sum_ij |x_i - x_j| / (2 M (M - 1)), unbiased for M >= 2.
-
-    A single forecast has no fair CRPS. Its ordinary CRPS (`crps`) is its absolute error.
-    Source: Ferro (2014), doi:10.1002/qj.2270.
-    """
-    return member_error(members, truth) - member_difference(members, truth) / 2
-
-
-def crps(members: Members, truth: Field) -> Field:
-    """Returns mean_i |x_i - y| - sum_ij |x_i - x_j| / (2 M^2), the CRPS of the empirical distribution."""
-    if len(members) == 1:
-        return member_error(members, truth)
-    return member_error(members, truth) - member_difference(members, truth) * (1 - 1 / len(members)) / 2
-
-
 def gaussian_member_error(mean: Field, std: Field, truth: Field) -> Field:
     """Returns E|X - y| of X ~ N(mean, std^2); a zero std gives |mean - y|."""
     distance = truth - mean
@@ -97,82 +81,6 @@ def gaussian_crps(mean: Field, std: Field, truth: Field) -> Field:
     return gaussian_member_error(mean, std, truth) - gaussian_member_difference(std) / 2
 
 
-def anomaly_correlation(anomaly: Field, true_anomaly: Field, weight: Field) -> Float[Tensor, "*batch"]:
-    """Returns the uncentred correlation of anomalies, sum(w f a) / sqrt(sum(w f^2) sum(w a^2))."""
-    covariance = (weight * anomaly * true_anomaly).sum((-2, -1))
-    power = (weight * anomaly.square()).sum((-2, -1)) * (weight * true_anomaly.square()).sum((-2, -1))
-    return covariance / power.sqrt()
-
-
-@dataclass(frozen=True)
-class Case:
-    """Holds what a statistic may look at: a batch of forecast fields and what came true, without NaN.
-
-    `weight` is the cell area and zero where the truth is masked; there the other fields are zero.
-    """
-
-    members: Float[Tensor, "member lead level lat lon"]
-    truth: Float[Tensor, "lead level lat lon"]
-    weight: Float[Tensor, "lead level lat lon"]
-    climatology: Float[Tensor, "lead level lat lon"] | None = None
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """Names a function from a case to a field of values, and says what the function needs."""
-
-    name: str
-    field: Callable[[Case], Float[Tensor, "lead level lat lon"]]
-    min_members: int = 1
-    needs_climatology: bool = False
-
-
-def _of_members(function: Callable[[Tensor, Tensor], Tensor], min_members: int = 1) -> Statistic:
-    return Statistic(function.__name__, lambda case: function(case.members, case.truth), min_members)
-
-
-def _correlation(case: Case) -> Tensor:
-    """One number per field, spread over its cells so that the area mean gives it back."""
-    assert case.climatology is not None
-    forecast = error(case.members, case.climatology)
-    value = anomaly_correlation(forecast, case.truth - case.climatology, case.weight)
-    return value[..., None, None].expand_as(case.truth)
-
-
-STATISTICS = {
-    statistic.name: statistic
-    for statistic in (
-        _of_members(error),
-        _of_members(absolute_error),
-        _of_members(squared_error),
-        _of_members(variance, min_members=2),
-        _of_members(member_error),
-        _of_members(member_difference, min_members=2),
-        Statistic("anomaly_correlation", _correlation, needs_climatology=True),
-    )
-}
-
-
-def select_statistics(names: Sequence[str] | None, *, members: int | float, climatology: bool) -> tuple[Statistic, ...]:
-    """Returns the named statistics, or without names all that so many members and a climatology allow.
-
-    Raises:
-        ValueError: a name is unknown, or the statistic needs more members or a climatology.
-    """
-    if names is None:
-        able = [s for s in STATISTICS.values() if members >= s.min_members and (climatology or not s.needs_climatology)]
-        return tuple(able)
-    if unknown := [name for name in names if name not in STATISTICS]:
-        raise ValueError(f"Unknown statistics {unknown}. Known statistics: {', '.join(STATISTICS)}.")
-    chosen = tuple(STATISTICS[name] for name in names)
-    for statistic in chosen:
-        if members < statistic.min_members:
-            raise ValueError(f"'{statistic.name}' needs {statistic.min_members} members, the forecast has {members:g}.")
-        if statistic.needs_climatology and not climatology:
-            raise ValueError(f"'{statistic.name}' needs a climatology: pass score(..., climatology=...).")
-    return chosen
-
-
 def gaussian_statistics(mean: Field, std: Field, truth: Field) -> dict[str, Field]:
     """Returns the statistics of infinitely many members of a normal distribution."""
     return {
@@ -183,3 +91,124 @@ def gaussian_statistics(mean: Field, std: Field, truth: Field) -> dict[str, Fiel
         "member_error": gaussian_member_error(mean, std, truth),
         "member_difference": gaussian_member_difference(std),
     }
+
+
+def anomaly_correlation(anomaly: Field, true_anomaly: Field, weight: Field) -> Float[Tensor, "*batch"]:
+    """Returns the uncentred correlation of anomalies, sum(w f a) / sqrt(sum(w f^2) sum(w a^2))."""
+    covariance = (weight * anomaly * true_anomaly).sum((-2, -1))
+    power = (weight * anomaly.square()).sum((-2, -1)) * (weight * true_anomaly.square()).sum((-2, -1))
+    return covariance / power.sqrt()
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """Names a function from a case to sums over regions, and says what the function needs.
+
+    `axes` are the dimensions of the result after (region, level). `climate` names the part of a climatology that is
+    needed: `mean`, `quantiles` or `dry_fraction`. `group` is None where the statistic is always computed, else the
+    name by which it is asked for.
+    """
+
+    name: str
+    reduce: Callable[[Case], Sums]
+    min_members: int = 1
+    climate: str | None = None
+    axes: tuple[str, ...] = ()
+    group: str | None = None
+
+
+def _mean_anomaly(case: Case) -> Field:
+    return case.moments.error + _true_anomaly(case)
+
+
+def _true_anomaly(case: Case) -> Field:
+    return case.truth - case.climate["mean"]
+
+
+def _power(group: str, transform: Callable[[Case, Tensor], Sums], axis: str) -> Iterable[Statistic]:
+    """Returns the spectra of the members (averaged), of the ensemble mean and of the truth."""
+    sources: dict[str, Callable[[Case], Tensor]] = {
+        "members": lambda case: case.members,
+        "mean": lambda case: (case.truth + case.moments.error)[None],
+        "truth": lambda case: case.truth[None],
+    }
+    for name, fields in sources.items():
+        yield Statistic(
+            f"{group}_power_{name}",
+            lambda case, fields=fields: transform(case, fields(case)),  # type: ignore[misc]
+            axes=(axis,),
+            group=f"{group}_spectra",
+        )
+
+
+STATISTICS = {
+    statistic.name: statistic
+    for statistic in (
+        Statistic("error", lambda case: case.area.sum(case.moments.error)),
+        Statistic("absolute_error", lambda case: case.area.sum(case.moments.error.abs())),
+        Statistic("squared_error", lambda case: case.area.sum(case.moments.error.square())),
+        Statistic("variance", lambda case: case.area.sum(case.moments.variance), min_members=2),
+        Statistic("member_error", lambda case: case.area.sum(case.moments.member_error)),
+        Statistic("member_difference", lambda case: case.area.sum(case.moments.member_difference), min_members=2),
+        Statistic(
+            "anomaly_product", lambda case: case.area.sum(_mean_anomaly(case) * _true_anomaly(case)), climate="mean"
+        ),
+        Statistic("anomaly_power", lambda case: case.area.sum(_mean_anomaly(case).square()), climate="mean"),
+        Statistic("true_anomaly_power", lambda case: case.area.sum(_true_anomaly(case).square()), climate="mean"),
+        Statistic("rank_histogram", rank_histogram, axes=("rank",), group="ranks"),
+        Statistic("event_table", event_table, climate="quantiles", axes=("quantile", "event", "count"), group="events"),
+        Statistic("tail_error", tail_error, climate="quantiles", axes=("quantile",), group="tails"),
+        Statistic(
+            "tail_difference",
+            tail_difference,
+            min_members=2,
+            climate="quantiles",
+            axes=("quantile",),
+            group="tails",
+        ),
+        Statistic("energy_error", energy_error, group="energy"),
+        Statistic("energy_difference", energy_difference, min_members=2, group="energy"),
+        Statistic("seeps_score", seeps, climate="dry_fraction", group="seeps"),
+        Statistic("seeps_share", seeps_share, climate="dry_fraction", group="seeps"),
+        *_power("zonal", zonal_power, "wavenumber"),
+        *_power("spherical", spherical_power, "degree"),
+    )
+}
+GROUPS = tuple(dict.fromkeys(statistic.group for statistic in STATISTICS.values() if statistic.group))
+"""What is computed on request only: it costs more than the rest together."""
+
+
+def select_statistics(
+    names: Sequence[str] | None, *, members: int | float, climatology: Sequence[str] = ()
+) -> tuple[Statistic, ...]:
+    """Returns the statistics of the given names or groups; without names, those that always are computed.
+
+    By name, a statistic must be possible. Of a group, and without names, those are taken that so many members and the
+    parts of the climatology (`Climatology.parts`) allow. `default` stands for what is taken without names.
+
+    Raises:
+        ValueError: a name is unknown, the statistic needs more members or a climatology, or nothing of a group can be
+            computed.
+    """
+    if unknown := [name for name in names or () if name not in {*STATISTICS, *GROUPS, "default"}]:
+        known = ", ".join(["default", *GROUPS, *STATISTICS])
+        raise ValueError(f"Unknown statistics {unknown}. Known groups and statistics: {known}.")
+    chosen: dict[str, Statistic] = {}
+    for name in ("default",) if names is None else names:
+        group = None if name == "default" else name
+        some = [STATISTICS[name]] if name in STATISTICS else [s for s in STATISTICS.values() if s.group == group]
+        obstacles = {s.name: _obstacle(s, members, climatology) for s in some}
+        if all(obstacles.values()):
+            raise ValueError(f"{' '.join(text for text in obstacles.values() if text)}")
+        chosen |= {s.name: s for s in some if obstacles[s.name] is None}
+    return tuple(chosen.values())
+
+
+def _obstacle(statistic: Statistic, members: int | float, climatology: Sequence[str]) -> str | None:
+    if members < statistic.min_members:
+        return f"'{statistic.name}' needs {statistic.min_members} members, the forecast has {members:g}."
+    if statistic.climate is None or statistic.climate in climatology:
+        return None
+    if not climatology:
+        return f"'{statistic.name}' needs a climatology: pass score(..., climatology=...)."
+    return f"'{statistic.name}' needs a climatology with {statistic.climate}: fit it again with quantiles."

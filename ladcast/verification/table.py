@@ -24,9 +24,13 @@ def format_table(
     scores: Mapping[str, xr.Dataset],
     headline: Sequence[str] = HEADLINE,
     leads_days: Sequence[int | float] = LEADS_DAYS,
+    *,
+    differences: Mapping[str, xr.Dataset] | None = None,
 ) -> str:
     """Lays out systems (name -> `Accumulator.metrics()`) in rows under each channel, lead days in columns.
 
+    `differences` maps a system to `compare(first system, that one)`: the row below it says by how many per cent the
+    first system differs, with half the width of the confidence interval, and a star where that leaves out zero.
     A lead time or channel that no system has is left out and named in the last line.
 
     Raises:
@@ -41,7 +45,7 @@ def format_table(
     channels = [name for name in headline if any(name in ds["channel"].values for ds in scores.values())]
     lines = [_describe_starts(scores)]
     for title, metrics, with_units in SECTIONS:
-        rows = list(_rows(scores, channels, leads, metrics=metrics, with_units=with_units))
+        rows = list(_rows(scores, channels, leads, section=(metrics, with_units), differences=differences or {}))
         if rows:
             lines += ["", title, _row("", "", "system", [f"{days:g} d" for days in leads]), *rows]
     left_out = [name for name in headline if name not in channels] + [f"{d:g} d" for d in leads_days if d not in leads]
@@ -53,9 +57,10 @@ def _rows(
     channels: Sequence[str],
     leads: Sequence[int | float],
     *,
-    metrics: Sequence[str],
-    with_units: bool,
+    section: tuple[Sequence[str], bool],
+    differences: Mapping[str, xr.Dataset],
 ) -> Iterator[str]:
+    metrics, with_units = section
     for channel in channels:
         label = channel
         for system, ds in scores.items():
@@ -63,12 +68,19 @@ def _rows(
             if metric is None or channel not in ds["channel"].values:
                 continue
             units = str(ds["channel_units"].sel(channel=channel).item()) if with_units else ""
-            yield _row(label, units if label else "", system, [_number(ds[metric], channel, days) for days in leads])
+            cells = [_number(ds[metric], channel, days) for days in leads]
+            if set(cells) == {"-"}:
+                continue
+            yield _row(label, units if label else "", system, cells)
             label = ""
+            if system in differences and metrics[0] in differences[system]["metric"].values:
+                change = differences[system].sel(metric=metrics[0])
+                if channel in change["channel"].values:
+                    yield _row("", "", "  first - this", [_change(change, channel, days) for days in leads])
 
 
 def _row(channel: str, units: str, system: str, cells: Sequence[str]) -> str:
-    return f"{channel:<6}{units:<9}{system:<16}" + "".join(f"{cell:>10}" for cell in cells)
+    return f"{channel:<9}{units:<9}{system:<18}" + "".join(f"{cell:>10}" for cell in cells)
 
 
 def _number(values: xr.DataArray, channel: str, days: int | float) -> str:
@@ -76,6 +88,19 @@ def _number(values: xr.DataArray, channel: str, days: int | float) -> str:
         return "-"
     value = float(values.sel(channel=channel, prediction_timedelta=_lead(days)))
     return "-" if np.isnan(value) else f"{value:.4g}"
+
+
+def _change(change: xr.Dataset, channel: str, days: int | float) -> str:
+    """Writes a difference in per cent with half its interval, and a star where it is significant."""
+    if _lead(days) not in change["prediction_timedelta"].values:
+        return "-"
+    at = change.sel(channel=channel, prediction_timedelta=_lead(days))
+    difference, lower, upper = (float(at[name]) for name in ("difference", "lower", "upper"))
+    if np.isnan(difference):
+        return "-"
+    percent = 100 * float(at["relative"]) / difference if difference else 0.0
+    star = "*" if lower > 0 or upper < 0 else " "
+    return f"{percent * difference:+.0f}±{abs(percent) * (upper - lower) / 2:.0f}%{star}"
 
 
 def _lead(days: int | float) -> np.timedelta64:

@@ -14,9 +14,11 @@ from xarray.backends.plugins import list_engines
 from ladcast.checkpoint import MANIFEST
 from ladcast.forecasting.latent_manifest import KEY
 from ladcast.tasks.engine import LatentEngine
+from ladcast.tasks.forecast_stores import open_forecast
 from ladcast.tasks.installed import PRETRAINED
 from ladcast.tasks.plot import plot_forecast
-from ladcast.tasks.score import open_forecast, score_forecast
+from ladcast.tasks.score import score_forecasts
+from ladcast.tasks.score_request import ScoreRequest, Scoring
 from ladcast.tasks.show import show
 
 ROOT = Path(__file__).parents[2]
@@ -123,8 +125,10 @@ def test_other_weights_are_refused(store: Path, tmp_path: Path):
 
 def test_scores_plots_and_descriptions_take_latents(kept, tmp_path: Path):
     paths = (kept.fields, kept.latents)
-    fields, latents = (score_forecast(path, MODEL / "truth.nc", None) for path in paths)
-    xr.testing.assert_identical(latents["ladcast"], fields["ladcast"])
+    request = ScoreRequest(MODEL / "truth.nc")
+    (fields, _), (latents, _) = (score_forecasts([path], request, Scoring()) for path in paths)
+    (scores_of_fields, *_), (scores_of_latents, *_) = fields.values(), latents.values()
+    xr.testing.assert_identical(scores_of_latents.metrics(), scores_of_fields.metrics())
     page = tmp_path / "page.png"
     plot_forecast(kept.latents, page, place="Paris,48.9,2.3", truth_path=None, lead_days=1)
     assert page.stat().st_size > 50_000

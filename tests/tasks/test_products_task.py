@@ -9,8 +9,8 @@ import xarray as xr
 
 from ladcast.cli import app, run
 from ladcast.forecasting.products import mean_and_spread
+from ladcast.tasks.forecast_stores import open_forecast
 from ladcast.tasks.products import make, write_mean, write_points, write_probabilities, write_quantiles
-from ladcast.tasks.score import open_forecast
 from ladcast.tasks.selection import Selection
 
 COMMANDS = {

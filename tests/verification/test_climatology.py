@@ -85,6 +85,75 @@ def test_interpolation_goes_around_the_year(sampled: Climatology, date: str, mea
     np.testing.assert_allclose(sampled.mean_at(times)["2m_temperature"], mean)
 
 
+@pytest.fixture
+def hourly() -> Climatology:
+    """The mean is the hour, of a climatology with the hours 0, 6, 12 and 18."""
+    coords = {"hour": [0, 6, 12, 18], "dayofyear": [1, 184], "latitude": [-45.0, 45.0], "longitude": [0.0, 180.0]}
+    hours = xr.DataArray([0.0, 6, 12, 18], dims="hour")
+    field = (hours * xr.DataArray(np.ones((2, 2, 2)), dims=("dayofyear", "latitude", "longitude"))).assign_coords(
+        coords
+    )
+    return Climatology(xr.Dataset({"2m_temperature": field, "2m_temperature_std": field}))
+
+
+@pytest.mark.parametrize(("hour", "mean"), [(0, 0), (6, 6), (9, 9), (18, 18), (21, 9)])
+def test_hours_of_the_day_close_a_circle(hourly: Climatology, hour: int, mean: float) -> None:
+    times = np.array([f"2001-03-05T{hour:02}"], "datetime64[ns]")
+    np.testing.assert_allclose(hourly.mean_at(times)["2m_temperature"], mean)
+
+
+def test_hours_are_fitted_apart(make_states) -> None:
+    times = np.arange("2003-01-01", "2004-01-01", 12, dtype="datetime64[h]").astype("datetime64[ns]")
+    states = make_states(3, time=times)
+    hour = (times.astype("datetime64[h]").astype(int) % 24).astype(float)
+    states["temperature"] = states["temperature"] + xr.DataArray(100 * hour, dims="time")
+    fitted = fit_climatology(states, days=61, step=61, hourly=True)
+    assert fitted["temperature"].dims[:2] == ("hour", "dayofyear")
+    apart = fitted["temperature"].sel(hour=12) - fitted["temperature"].sel(hour=0)
+    np.testing.assert_allclose(apart, 1200, atol=5)
+    alone = fit_climatology(states.isel(time=slice(0, None, 2)), days=61, step=61)
+    xr.testing.assert_equal(fitted.sel(hour=0, drop=True), alone)
+    assert Climatology(fitted).parts == ("mean",)
+
+
+@pytest.mark.filterwarnings("ignore:All-NaN slice")
+def test_quantiles_are_those_of_the_window(states: xr.Dataset) -> None:
+    fitted = fit_climatology(states, days=31, step=120, quantiles=(0.9, 0.1))
+    chosen = states.isel(time=abs((day_of_year(YEARS) - 121 + 183) % 366 - 183) <= 15)
+    found = fitted.sel(dayofyear=121)
+    for name in ("temperature", SST):
+        expected = chosen[name].quantile([0.1, 0.9], dim="time", skipna=True).drop_vars("quantile")
+        ours = found[f"{name}_quantile"].transpose("quantile", ...)
+        np.testing.assert_allclose(ours, expected, rtol=1e-6)
+    assert Climatology(fitted).probabilities == (0.1, 0.9)
+    assert Climatology(fitted).parts == ("mean", "quantiles")
+
+
+def test_precipitation_has_its_dry_fraction_and_wet_threshold() -> None:
+    amount = np.random.default_rng(0).exponential(1e-3, (len(YEARS), 3, 4)) - 3e-4
+    rain = xr.DataArray(amount.clip(0), {"time": YEARS}, ("time", "latitude", "longitude"))
+    fitted = fit_climatology(rain.to_dataset(name="total_precipitation_6hr"), days=61, step=366, quantiles=(0.5,))
+    climatology = Climatology(fitted)
+    assert climatology.parts == ("mean", "quantiles", "dry_fraction")
+    assert list(climatology.means) == ["total_precipitation_6hr"]
+    chosen = rain.values[abs((day_of_year(YEARS) - 1 + 183) % 366 - 183) <= 30]
+    dry = climatology.dry_fraction_at(YEARS[:1])["total_precipitation_6hr"][0]
+    np.testing.assert_allclose(dry, (chosen <= 0.25e-3).mean(0), rtol=1e-6)
+    wet = np.where(chosen <= 0.25e-3, np.nan, chosen)
+    threshold = climatology.wet_threshold_at(YEARS[:1])["total_precipitation_6hr"][0]
+    np.testing.assert_allclose(threshold, np.nanquantile(wet, 2 / 3, axis=0), rtol=1e-6)
+
+
+def test_impossible_quantiles_are_refused(states: xr.Dataset) -> None:
+    with pytest.raises(ValueError, match="quantiles between 0 and 1"):
+        fit_climatology(states, quantiles=(1.0,))
+
+
+def test_impossible_hours_are_refused(hourly: Climatology) -> None:
+    with pytest.raises(ValueError, match=r"'hour' must increase within 0\.\.23"):
+        Climatology(hourly.dataset.assign_coords(hour=[0, 6, 12, 24]))
+
+
 def test_std_is_interpolated_as_the_mean(sampled: Climatology) -> None:
     times = np.array(["2001-02-20", "2001-04-11"], "datetime64[ns]")
     np.testing.assert_allclose(sampled.std_at(times)["2m_temperature"][:, 0, 0], [1.5, 2])

@@ -22,8 +22,11 @@ def test_known_values_of_four_members() -> None:
         {
             "fair_crps": 2.0,
             "crps": 2.25,
+            "crps_skill": 3.0,
+            "crps_spread": 2.0,
             "rmse": math.sqrt(5),
             "debiased_mse": 4.0,
+            "debiased_rmse": 2.0,
             "bias": -1.0,
             "spread": 2.0,
             "spread_skill": 1.0,
@@ -45,6 +48,7 @@ def test_single_forecast_has_neither_spread_nor_fair_crps() -> None:
 def test_ratio_is_nan_where_the_debiased_error_is_negative() -> None:
     values = compute_metrics({"variance": np.array([4.0]), "squared_error": np.array([0.5])}, 4)
     assert values["debiased_mse"] < 0
+    assert np.isnan(values["debiased_rmse"])
     assert np.isnan(values["debiased_spread_skill"])
 
 

@@ -5,11 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scoringrules
+import torch
 import xarray as xr
 
 from ladcast.fields import SST
 from ladcast.grid import Grid
-from ladcast.verification import Climatology, match, persistence, score, score_climatology, score_starts
+from ladcast.verification import (
+    Climatology,
+    ScoreOptions,
+    match,
+    persistence,
+    score,
+    score_climatology,
+    score_starts,
+)
 from ladcast.verification.match import grid_of
 
 
@@ -152,3 +161,56 @@ def test_hole_in_the_truth_is_refused(forecast: xr.Dataset, truth: xr.Dataset) -
 def test_each_start_is_scored_by_itself(forecast: xr.Dataset, truth: xr.Dataset) -> None:
     starts = [part.starts for part in score_starts(forecast, truth)]
     assert starts == [(time,) for time in forecast["time"].values]
+
+
+def test_a_region_is_scored_on_its_own_cells(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    options = ScoreOptions(regions=("globe", "tropics"))
+    scores = score(forecast, truth, options=options)
+    wrong = forecast.copy(deep=True)
+    wrong["temperature"][{"latitude": [0, 1, 5, 6]}] += 50
+    changed = score(wrong, truth, options=options)
+    xr.testing.assert_identical(changed.metrics("tropics"), scores.metrics("tropics"))
+    assert (changed.metrics("globe")["rmse"] > scores.metrics("globe")["rmse"]).sel(channel=["t500", "t850"]).all()
+
+
+def test_spectra_of_members_mean_and_truth(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    metrics = score(forecast, truth, statistics=["zonal_spectra", "spherical_spectra"]).metrics()
+    for group, axis in (("zonal", "wavenumber"), ("spherical", "degree")):
+        members, mean = (metrics[f"{group}_power_{name}"].sel(channel="t850") for name in ("members", "mean"))
+        assert (
+            mean.isel({axis: slice(1, None)}).sum(axis) < 0.4 * members.isel({axis: slice(1, None)}).sum(axis)
+        ).all()
+        assert metrics[f"{group}_power_truth"].sel(channel="sst").isnull().all()
+    square = area_mean(
+        aligned_truth(forecast, truth, "temperature")[:, :, 1].astype(np.float64) ** 2, grid_of(forecast)
+    )
+    total = metrics["zonal_power_truth"].sel(channel="t850").sum("wavenumber")
+    np.testing.assert_allclose(total, square.mean(0), rtol=1e-6)
+
+
+def test_energy_score_of_one_cell_is_its_crps(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    """With one pattern over the globe, the distance of fields is the distance of numbers."""
+    flat = [ds[["temperature"]] * 0 + ds["temperature"].isel(latitude=3, longitude=4) for ds in (forecast, truth)]
+    metrics = score(*flat, statistics=["default", "energy"]).metrics()
+    np.testing.assert_allclose(metrics["energy_score"], metrics["fair_crps"], rtol=1e-5)
+
+
+def test_forecast_and_truth_without_common_times(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    later = truth.assign_coords(time=truth["time"] + np.timedelta64(3650, "D"))
+    with pytest.raises(ValueError, match=r"truth lacks 2020-12-30T06, .*it runs 2030-12-28T00, 2030"):
+        score(forecast, later)
+
+
+def test_spread_of_one_member_is_refused(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    with pytest.raises(ValueError, match="'variance' needs 2 members, the forecast has 1"):
+        score(forecast.isel(number=[0]), truth, statistics=["variance"])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_finds_what_the_cpu_finds(forecast: xr.Dataset, truth: xr.Dataset, climatology: Climatology) -> None:
+    groups = ("default", "ranks", "energy", "zonal_spectra", "spherical_spectra")
+    cpu, gpu = (
+        score(forecast, truth, climatology=climatology, options=ScoreOptions(groups, ("globe", "tropics"), device))
+        for device in ("cpu", "cuda")
+    )
+    xr.testing.assert_allclose(gpu.metrics("tropics"), cpu.metrics("tropics"), rtol=1e-4, atol=1e-6)

@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 
 from ladcast.verification import statistics
 
+ANOMALIES = {"anomaly_product", "anomaly_power", "true_anomaly_power"}
+
 
 @pytest.fixture
 def members(generator: torch.Generator) -> torch.Tensor:
@@ -92,19 +94,35 @@ def test_anomaly_correlation_is_scale_free_and_signed(truth: torch.Tensor) -> No
 
 
 def test_default_selection_follows_members_and_climatology() -> None:
-    names = {s.name for s in statistics.select_statistics(None, members=1, climatology=False)}
+    names = {s.name for s in statistics.select_statistics(None, members=1)}
     assert names == {"error", "absolute_error", "squared_error", "member_error"}
-    assert len(statistics.select_statistics(None, members=2, climatology=True)) == len(statistics.STATISTICS)
+    more = {s.name for s in statistics.select_statistics(None, members=2, climatology=("mean",))}
+    assert more - names == {"variance", "member_difference", *ANOMALIES}
+
+
+def test_a_group_brings_what_can_be_computed() -> None:
+    chosen = statistics.select_statistics(["energy", "default"], members=1)
+    assert [s.name for s in chosen][:2] == ["energy_error", "error"]
+    every = statistics.select_statistics(
+        ["default", *statistics.GROUPS], members=2, climatology=("mean", "quantiles", "dry_fraction")
+    )
+    assert {s.name for s in every} == set(statistics.STATISTICS)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("fair", "Unknown statistics"),
+        ("fair", r"Unknown statistics \['fair'\]. Known groups and statistics: default, ranks"),
         ("variance", "needs 2 members, the forecast has 1"),
-        ("anomaly_correlation", "needs a climatology"),
+        ("anomaly_power", "needs a climatology: pass"),
+        ("events", "'event_table' needs a climatology"),
     ],
 )
 def test_impossible_selection_is_refused(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        statistics.select_statistics([name], members=1, climatology=False)
+        statistics.select_statistics([name], members=1)
+
+
+def test_a_climatology_without_quantiles_says_so() -> None:
+    with pytest.raises(ValueError, match="a climatology with quantiles: fit it again"):
+        statistics.select_statistics(["events"], members=5, climatology=("mean",))

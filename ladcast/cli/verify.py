@@ -1,0 +1,95 @@
+"""Commands that score forecasts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ladcast.cli.common import Results
+from ladcast.tasks.installed import DEFAULT_MODEL, find_model
+from ladcast.tasks.score_request import EvaluationRequest, ScoreRequest, Scoring
+
+DEFAULT_SCORING = Scoring()
+
+
+def score(
+    *forecasts: Path,
+    request: Annotated[ScoreRequest, Parameter(name="*")],
+    scoring: Annotated[Scoring, Parameter(name="*")] = DEFAULT_SCORING,
+) -> Results:
+    """Score forecasts against the truth, beside persistence, climatology and other systems on the same dates.
+
+    Args:
+        forecasts: forecast stores of one system, each with other starts.
+        request: what to compare with.
+        scoring: what to compute, where, and which share of it.
+    """
+    from ladcast.tasks.score import score_forecasts
+    from ladcast.tasks.score_report import report
+    from ladcast.tasks.sums import keep_sums
+
+    if not forecasts:
+        raise ValueError("There is nothing to score: name at least one forecast store.")
+    systems, notes = score_forecasts(forecasts, request, scoring)
+    print("\n".join(notes))
+    if scoring.sums is not None:
+        label = f"{request.name}-{(scoring.part or '1/1').replace('/', '-of-')}"
+        print(f"sums {keep_sums(systems, scoring.sums, label)}")
+    if scoring.part is not None:
+        return {}
+    output = request.output or forecasts[0].with_suffix(".scores.nc")
+    provenance = {"forecast": ", ".join(path.name for path in forecasts), "truth": request.truth.name}
+    return report(systems, output, request.scorecard, block_days=scoring.block_days, about=provenance, notes=notes)
+
+
+def evaluate(
+    store: Path,
+    *,
+    request: Annotated[EvaluationRequest, Parameter(name="*")],
+    scoring: Annotated[Scoring, Parameter(name="*")] = DEFAULT_SCORING,
+    model: str = DEFAULT_MODEL,
+) -> Results:
+    """Make forecasts from many starts and score them at once; no fields are stored, and a stopped run goes on.
+
+    Args:
+        store: states to start from, which are also the truth.
+        request: which forecasts to make.
+        scoring: what to compute, where, and which share of it.
+        model: name of an embedded model, or a checkpoint folder.
+    """
+    from ladcast.tasks.evaluate import evaluate as make_and_score
+    from ladcast.tasks.score_report import report
+
+    systems = make_and_score(store, find_model(model), request, scoring)
+    if scoring.part is not None:
+        print(f"sums {scoring.sums}")
+        return {}
+    about = {"model": model, "truth": store.name, "members": str(request.members), "seed": str(request.seed)}
+    return report(systems, request.output, request.scorecard, block_days=scoring.block_days, about=about)
+
+
+def merge(
+    sums: Path,
+    *,
+    first: str | None = None,
+    output: Path = Path("scores.nc"),
+    scorecard: Path | None = None,
+    block_days: float = 10.0,
+) -> Results:
+    """Merge the sums that several processes wrote to one folder: to the bit what one process would have found.
+
+    Args:
+        sums: folder that `ladcast score --sums` or `ladcast evaluate --sums` wrote.
+        first: system that the others are compared with.
+        output: netCDF file for all scores.
+        scorecard: .png, .pdf or .svg file for a scorecard; curves by lead time are drawn beside it.
+        block_days: length of the blocks of the bootstrap.
+    """
+    from ladcast.tasks.score_report import report
+    from ladcast.tasks.sums import merge_sums
+
+    systems, notes = merge_sums(sums, first)
+    print("\n".join(notes))
+    return report(systems, output, scorecard, block_days=block_days, about={"sums": sums.name}, notes=notes)

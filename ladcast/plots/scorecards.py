@@ -1,0 +1,223 @@
+"""Scorecards (variables by lead times, better or worse, and whether that is significant) and scores by lead time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Shaped
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from ladcast.plots.maps import INK, SMALL_PT
+from ladcast.times import DAY, HOUR
+from ladcast.verification.metrics import METRICS
+
+SYSTEM_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Okabe and Ito (2008), told apart by all colour vision."""
+SUPERSCRIPTS = str.maketrans("-123", "\u207b\u00b9\u00b2\u00b3")
+"""Units are written as m2 s-2; digits and the minus sign only occur in exponents."""
+CELL_IN = 0.27
+LARGEST_PERCENT = 20.0
+MOST_COLUMNS = 20
+TITLE_PT = SMALL_PT + 3
+
+
+def better_worse_colours() -> Colormap:
+    """Builds a map from blue (better) over white to orange (worse), told apart by all colour vision."""
+    return LinearSegmentedColormap.from_list(
+        "ladcast_scorecard", ["#0b559f", "#8fbfe0", "#ffffff", "#f6b27a", "#b9430b"]
+    )
+
+
+def draw_scorecard(
+    comparisons: Mapping[str, xr.Dataset], *, metric: str = "fair_crps", title: str = "", limit: float = LARGEST_PERCENT
+) -> Figure:
+    """Draws one panel for each reference (name -> `compare(system, reference)`): channels in rows, leads in columns.
+
+    The shade is the relative difference in per cent, up to `limit`: blue is better, orange worse. A dot marks a
+    difference whose confidence interval leaves out zero; without a dot it may be chance. Missing scores are grey. Of
+    more than `MOST_COLUMNS` lead times the whole days are shown.
+
+    Raises:
+        ValueError: there is no comparison, or none holds the metric.
+    """
+    panels = {name: _panel(ds, metric) for name, ds in comparisons.items()}
+    if not panels:
+        raise ValueError("There is nothing to draw: expected at least one comparison.")
+    rows = max(panel.sizes["channel"] for panel in panels.values())
+    columns = max(panel.sizes["prediction_timedelta"] for panel in panels.values())
+    width, height = max((CELL_IN * columns + 0.75) * len(panels), 4.5), CELL_IN * rows + 1.7
+    figure = _figure(width, height)
+    cells = figure.add_gridspec(1, len(panels))
+    for column, (name, panel) in enumerate(panels.items()):
+        axes = figure.add_subplot(cells[column])
+        image = _draw_panel(axes, panel, metric, limit)
+        axes.set_title(f"against {name}", fontsize=SMALL_PT + 2, color=INK)
+    bar = figure.colorbar(
+        image, ax=figure.axes, orientation="horizontal", aspect=32, shrink=min(3.8 / width, 1), extend="both"
+    )
+    level = float(next(iter(comparisons.values())).attrs.get("level", 0.95))
+    word = "lower" if METRICS[metric].better == "low" else "higher"
+    bar.set_label(
+        f"difference in % of the reference; blue is better ({word}); a dot: significant at {level:.0%}",
+        fontsize=SMALL_PT,
+        color=INK,
+    )
+    bar.ax.tick_params(labelsize=SMALL_PT, width=0.4, length=2)
+    bar.outline.set_linewidth(0.4)
+    figure.suptitle(title or METRICS[metric].long_name, fontsize=TITLE_PT, color=INK)
+    return figure
+
+
+def draw_curves(
+    scores: Mapping[str, xr.Dataset],
+    *,
+    metric: str = "fair_crps",
+    channels: Sequence[str] | None = None,
+    title: str = "",
+) -> Figure:
+    """Draws a metric against lead time, one panel for each channel and one line for each system.
+
+    `scores` maps systems to `Accumulator.metrics()`, or to `intervals(...)`, whose bounds are drawn as bands. Of a
+    single forecast the fair CRPS is its absolute error.
+
+    Raises:
+        ValueError: no system has the metric, or a channel is missing in all of them.
+    """
+    lines = {name: line for name, ds in scores.items() if (line := _line(ds, metric)) is not None}
+    if not lines:
+        raise ValueError(f"None of {', '.join(scores)} has the metric '{metric}'. Choose another.")
+    held = list(dict.fromkeys(channel for line in lines.values() for channel in _drawable(line)))
+    shown = held if channels is None else list(channels)
+    if missing := [channel for channel in shown if channel not in held]:
+        raise ValueError(f"No system has {', '.join(missing)}. There are: {', '.join(held)}.")
+    columns = min(len(shown), 3)
+    rows = -(-len(shown) // columns)
+    figure = _figure(2.5 * columns + 0.4, 1.9 * rows + 0.9)
+    cells = figure.add_gridspec(rows, columns)
+    for place, channel in enumerate(shown):
+        axes = figure.add_subplot(cells[place // columns, place % columns])
+        _draw_lines(axes, lines, channel, metric)
+        if place // columns == (len(shown) - 1 - place % columns) // columns:
+            axes.set_xlabel("Lead time (days)", fontsize=SMALL_PT + 1, color=INK)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=min(len(labels), 2 * columns),
+        fontsize=SMALL_PT + 1,
+        frameon=False,
+    )
+    figure.suptitle(title or METRICS[metric].long_name, fontsize=TITLE_PT, color=INK)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Writes a figure; the suffix of the path chooses the format."""
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=200)
+    return path
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def _panel(ds: xr.Dataset, metric: str) -> xr.Dataset:
+    if metric not in ds["metric"].values:
+        raise ValueError(f"The comparison has no '{metric}', only {', '.join(ds['metric'].values)}.")
+    panel = ds.sel(metric=metric).transpose("channel", "prediction_timedelta")
+    if panel.sizes["prediction_timedelta"] > MOST_COLUMNS:
+        days = panel["prediction_timedelta"].values / DAY
+        panel = panel.isel(prediction_timedelta=np.flatnonzero(days == np.round(days)))
+    return panel.isel(channel=np.flatnonzero(panel["difference"].notnull().any("prediction_timedelta")))
+
+
+def _draw_panel(axes: Axes, panel: xr.Dataset, metric: str, limit: float) -> AxesImage:
+    sign = 1 if METRICS[metric].better == "low" else -1
+    percent = 100 * panel["relative"].values
+    image = axes.imshow(
+        np.ma.masked_invalid(sign * percent), cmap=better_worse_colours(), norm=Normalize(-limit, limit), aspect="auto"
+    )
+    axes.set_facecolor("0.85")
+    row, column = np.nonzero((panel["lower"].values > 0) | (panel["upper"].values < 0))
+    dark = abs(percent[row, column]) > 0.75 * limit
+    axes.scatter(column, row, s=5, c=np.where(dark, "white", INK), linewidths=0)
+    channels = panel["channel"].values
+    axes.set_yticks(range(len(channels)), channels, fontsize=SMALL_PT, color=INK)
+    _tick_leads(axes, panel["prediction_timedelta"].values)
+    axes.set_xticks(np.arange(-0.5, percent.shape[1]), minor=True)
+    axes.set_yticks(np.arange(-0.5, percent.shape[0]), minor=True)
+    axes.grid(which="minor", color="white", linewidth=1)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    return image
+
+
+def _tick_leads(axes: Axes, leads: Shaped[np.ndarray, " lead"]) -> None:
+    """Labels whole days where there are some, at most about ten; else every lead time in hours."""
+    days = leads / DAY
+    whole = np.flatnonzero(days == np.round(days))
+    if len(whole):
+        chosen = whole[:: -(-len(whole) // 10)]
+        labels, name = [f"{days[index]:g}" for index in chosen], "Lead time (days)"
+    else:
+        chosen = np.arange(len(leads))
+        labels, name = [f"{lead / HOUR:g}" for lead in leads], "Lead time (hours)"
+    axes.set_xticks(chosen, labels, fontsize=SMALL_PT, color=INK)
+    axes.set_xlabel(name, fontsize=SMALL_PT + 1, color=INK)
+
+
+def _line(ds: xr.Dataset, metric: str) -> xr.Dataset | None:
+    """Returns value and, where there are, bounds; None where the system does not have the metric."""
+    if "metric" in ds.dims:
+        return ds.sel(metric=metric) if metric in ds["metric"].values else None
+    name = "mae" if metric == "fair_crps" and metric not in ds else metric
+    return ds[[name]].rename({name: "value"}) if name in ds and ds[name].ndim == 2 else None
+
+
+def _drawable(line: xr.Dataset) -> list[str]:
+    """Returns the channels that have numbers; of a wind vector not every metric does."""
+    present = line["value"].notnull().any("prediction_timedelta").values
+    names: list[str] = line["channel"].values[present].tolist()
+    return names
+
+
+def _draw_lines(axes: Axes, lines: Mapping[str, xr.Dataset], channel: str, metric: str) -> None:
+    for (name, line), colour in zip(lines.items(), SYSTEM_COLOURS, strict=False):
+        if channel not in line["channel"].values:
+            axes.plot([], [], color=colour, label=name)
+            continue
+        at = line.sel(channel=channel)
+        days = at["prediction_timedelta"].values / DAY
+        if "lower" in at:
+            axes.fill_between(days, at["lower"].values, at["upper"].values, color=colour, alpha=0.2, linewidth=0)
+        axes.plot(days, at["value"].values, color=colour, linewidth=1.4, label=name)
+    units = _units(lines, channel, metric)
+    axes.set_title(f"{channel} ({units})" if units else channel, fontsize=SMALL_PT + 2, color=INK)
+    axes.tick_params(labelsize=SMALL_PT, width=0.5, length=3)
+    axes.grid(linewidth=0.3, color="0.85")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0) if METRICS[metric].better == "low" else None
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _units(lines: Mapping[str, xr.Dataset], channel: str, metric: str) -> str:
+    if METRICS[metric].units == "1":
+        return ""
+    held = [
+        line["channel_units"].sel(channel=channel).item()
+        for line in lines.values()
+        if "channel_units" in line.coords and channel in line["channel"].values
+    ]
+    return str(held[0]).translate(SUPERSCRIPTS) if held else ""

@@ -1,0 +1,139 @@
+"""`ladcast evaluate`: forecasts from many starts, scored block by block while they are made; no fields are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Shaped
+
+from ladcast.data.store import open_store
+from ladcast.forecasting.checkpoints import load_forecaster
+from ladcast.forecasting.forecaster import Forecaster
+from ladcast.tasks.forecast import ensemble_options
+from ladcast.tasks.frames import forecast_frames, reconstruction
+from ladcast.tasks.installed import ModelFolder
+from ladcast.tasks.report import track
+from ladcast.tasks.request import ForecastRequest
+from ladcast.tasks.score import scoring_options
+from ladcast.tasks.score_request import FLOOR, EvaluationRequest, Scoring
+from ladcast.tasks.sums import claim_folder
+from ladcast.tasks.systems import open_climatology
+from ladcast.times import HOUR, Times, describe, parse_time
+from ladcast.verification import (
+    Accumulator,
+    Climatology,
+    ScoreOptions,
+    merge,
+    persistence,
+    read_sums,
+    score,
+    score_climatology,
+    write_sums,
+)
+
+Starts = Shaped[np.ndarray, " start"]
+"""Initial times as datetime64[ns]."""
+
+
+def evaluate(store: Path, model: ModelFolder, request: EvaluationRequest, scoring: Scoring) -> dict[str, Accumulator]:
+    """Makes and scores the forecasts of this process's share of the starts, beside baselines from the same store.
+
+    With `scoring.sums` the sums of each start are kept, and a run that was stopped goes on after the last one.
+
+    Raises:
+        ValueError: the store lacks initial or valid times, which the message lists.
+    """
+    forecaster = load_forecaster(model.path, scoring.device)
+    truth = open_store(store, forecaster.channels, forecaster.grid, regular=False)
+    path = request.climatology or model.climatology
+    climatology = None if path is None else open_climatology(path, forecaster.grid)
+    task = _Evaluation(model.path.name, forecaster, truth, climatology, request, scoring_options(scoring))
+    if scoring.sums is not None:
+        claim_folder(scoring.sums, task.name, task.identity(store, scoring))
+    starts = share_of_starts(request, truth["time"].values, scoring)
+    done = [task.kept(start, scoring.sums) for start in track(starts, len(starts), "evaluate")]
+    return {name: merge(scores[name] for scores in done) for name in done[0]}
+
+
+def share_of_starts(request: EvaluationRequest, held: Times, scoring: Scoring) -> Starts:
+    """Returns the initial times of this process; raises ValueError where the store lacks one or there is none."""
+    first, last = parse_time(request.start), parse_time(request.end)
+    starts = np.arange(first, last + HOUR, request.every * HOUR).astype("datetime64[ns]")
+    missing = np.setdiff1d(starts, held)
+    if missing.size or not starts.size:
+        what = f"lacks the initial times {describe(missing)}" if starts.size else "is asked for no initial time"
+        raise ValueError(f"The store {what}; it runs {describe(held[[0, -1]])}. Change --start, --end or --every.")
+    part, count = scoring.share
+    share: Starts = np.array_split(starts, count)[part]
+    if not share.size:
+        raise ValueError(f"Part {scoring.part} has no starts: there are {starts.size}.")
+    return share
+
+
+class _Evaluation:
+    """Scores one start after the other."""
+
+    def __init__(
+        self,
+        name: str,
+        forecaster: Forecaster,
+        truth: xr.Dataset,
+        climatology: Climatology | None,
+        request: EvaluationRequest,
+        options: ScoreOptions,
+    ) -> None:
+        self.name, self.forecaster, self.truth, self.climatology = name, forecaster, truth, climatology
+        self.request, self.options = request, options
+        wanted = ForecastRequest(
+            members=request.members,
+            days=request.days,
+            seed=request.seed,
+            steps=request.steps,
+            batch_size=request.members,
+        )
+        self.ensemble = ensemble_options(wanted, forecaster.config)
+
+    def identity(self, store: Path, scoring: Scoring) -> dict[str, str]:
+        """Says what the sums of a start depend on, but for the start."""
+        request = asdict(self.request)
+        chosen = {key: request[key] for key in ("members", "days", "seed", "steps", "floor", "climatology")}
+        chosen |= {"model": self.forecaster.name, "store": store.name}
+        chosen |= {"statistics": scoring.statistics, "regions": scoring.regions}
+        return {key: str(value) for key, value in chosen.items()}
+
+    def kept(self, start: np.datetime64, folder: Path | None) -> dict[str, Accumulator]:
+        """Returns the scores of a start, from the folder where it was scored before."""
+        if folder is None:
+            return self.score(start)
+        label = describe(start)
+        if (folder / self.name / f"{label}.nc").is_file():
+            return {path.parent.name: read_sums(path) for path in sorted(folder.glob(f"*/{label}.nc"))}
+        scores = self.score(start)
+        for name in reversed(scores):  # the forecast's own file comes last: it says that the start is done
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            write_sums(scores[name], folder / name / f"{label}.nc")
+        return scores
+
+    def score(self, start: np.datetime64) -> dict[str, Accumulator]:
+        """Scores each block of frames when it is made, and the baselines at the same lead times."""
+        parts: dict[str, list[Accumulator]] = {}
+        for frames in forecast_frames(self.forecaster, self.truth, start, self.ensemble):
+            for name, scores in self._score_block(frames):
+                parts.setdefault(name, []).append(scores)
+        return {name: merge(some) for name, some in parts.items()}
+
+    def _score_block(self, frames: xr.Dataset) -> Iterator[tuple[str, Accumulator]]:
+        truth, climatology = self.truth, self.climatology
+        plain = ScoreOptions(None, self.options.regions, self.options.device)
+        yield self.name, score(frames, truth, climatology=climatology, options=self.options)
+        kept = persistence(truth.sel(time=frames["time"].values), frames)
+        yield "persistence", score(kept, truth, climatology=climatology, options=plain)
+        if climatology is not None:
+            yield "climatology", score_climatology(climatology, frames, truth, options=plain)
+        if self.request.floor:
+            made = reconstruction(self.forecaster, truth, frames)
+            yield FLOOR, score(made, truth, climatology=climatology, options=plain)

@@ -1,0 +1,115 @@
+"""What is to be scored, and how; imported by the command line, so it imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+FLOOR = "autoencoder floor"
+"""What the system is called that encodes and decodes the truth."""
+Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Says how forecasts are scored, in every command that does.
+
+    Attributes:
+        statistics: groups or names beside `default`: ranks, events, tails, energy, seeps, zonal_spectra,
+            spherical_spectra.
+        regions: such as globe tropics northern-extratropics southern-extratropics europe land.
+        device: cpu or cuda.
+        block_days: length of the blocks of the bootstrap.
+        part: the share of the starts that this process scores, such as 2/8; needs --sums.
+        sums: folder for sums that merge (`ladcast merge`), one file for each system and part.
+    """
+
+    statistics: Names = ("default",)
+    regions: Names = ("globe",)
+    device: str = "cpu"
+    block_days: float = 10.0
+    part: str | None = None
+    sums: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.part is not None:
+            if self.sums is None:
+                raise ValueError(f"--part {self.part} scores a share of the starts: say where to keep it with --sums.")
+            if not 0 <= self.share[0] < self.share[1]:
+                raise ValueError(f"Expected a part such as 2/8, the second of eight, got '{self.part}'.")
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """Returns which part, from 0, of how many: (0, 1) is all."""
+        if self.part is None:
+            return 0, 1
+        number, _, count = self.part.partition("/")
+        return (int(number) - 1, int(count)) if number.isdigit() and count.isdigit() else (-1, 0)
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """Says what forecasts are compared with.
+
+    Attributes:
+        truth: Zarr store or netCDF file that holds the valid times, on the grid of the forecasts.
+        climatology: file that `ladcast-data climatology` wrote, or a WeatherBench 2 climatology.
+        against: other forecasts as NAME=STORE in the WeatherBench 2 layout; STORE may hold * for many.
+        years: store of states whose other years are the members of a probabilistic climatology.
+        name: what the forecasts are called.
+        equal_members: cut every ensemble to the size of the smallest.
+        baselines: also score persistence and climatology; not wanted twice in one folder of sums.
+        workers: processes that share the starts.
+        output: netCDF file for all scores; by default beside the forecast.
+        scorecard: .png, .pdf or .svg file for a scorecard; curves by lead time are drawn beside it.
+    """
+
+    truth: Path
+    climatology: Path | None = None
+    against: Names = ()
+    years: Path | None = None
+    name: str = "ladcast"
+    equal_members: bool = False
+    baselines: bool = True
+    workers: int = 1
+    output: Path | None = None
+    scorecard: Path | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """Says which forecasts are made and scored at once, without a store of fields.
+
+    Attributes:
+        start: first initial time in UTC.
+        end: last initial time, inclusive.
+        every: hours between initial times.
+        members: ensemble members, computed together.
+        days: longest lead time.
+        seed: seed of the noise.
+        steps: sampler steps; by default the model's own.
+        climatology: file of a climatology; by default the model's own.
+        floor: also score what the autoencoder makes of the truth.
+        output: netCDF file for all scores.
+        scorecard: figure of a scorecard against persistence.
+    """
+
+    start: str
+    end: str
+    every: int = 120
+    members: int = 8
+    days: int = 10
+    seed: int = 0
+    steps: int | None = None
+    climatology: Path | None = None
+    floor: bool = True
+    output: Path = Path("scores.nc")
+    scorecard: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("every", "members", "days"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Expected {name} of at least 1, got {getattr(self, name)}.")

@@ -1,0 +1,156 @@
+"""What several systems have in common: they are scored on that alone, and what is left out is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Shaped
+
+from ladcast.fields import VARIABLES
+from ladcast.grid import Grid
+from ladcast.times import HOUR, describe
+from ladcast.verification.match import grid_of
+
+AXES = {"time": "starts", "prediction_timedelta": "lead times", "level": "levels"}
+SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Says what of one system is not scored, because another lacks it."""
+
+    system: str
+    axis: str
+    kept: int
+    left_out: tuple[str, ...]
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.left_out[:SHOWN]) + (" ..." if len(self.left_out) > SHOWN else "")
+        total = self.kept + len(self.left_out)
+        return f"{self.system}: {self.kept} of {total} {self.axis} are scored, without {shown}"
+
+
+@dataclass(frozen=True)
+class Intersection:
+    """Reports on what systems are compared: members of each, and what was left out of each."""
+
+    members: Mapping[str, int]
+    starts: Shaped[np.ndarray, " start"]
+    lead_times: Shaped[np.ndarray, " lead"]
+    grid: Grid
+    cuts: tuple[Cut, ...] = ()
+
+    def lines(self) -> Iterator[str]:
+        """Yields the report, a sentence in each line."""
+        hours = (self.lead_times / HOUR).astype(int)
+        members = ", ".join(f"{system} {count}" for system, count in self.members.items())
+        yield f"{len(self.starts)} starts: {describe(self.starts, limit=2)}; grid {self.grid}."
+        yield f"{len(hours)} lead times: {hours[0]} h to {hours[-1]} h. Members: {members}."
+        yield from (f"{cut}." for cut in self.cuts)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+def intersect(
+    systems: Mapping[str, xr.Dataset], *, equal_members: bool = False
+) -> tuple[dict[str, xr.Dataset], Intersection]:
+    """Cuts forecasts to the starts, lead times, levels, variables and rows that all of them have.
+
+    Members stay as they are: fair scores do not depend on their number. `equal_members` keeps the first ones of each
+    system, as many as the smallest ensemble has, for scores that do; a single forecast does not count as an ensemble.
+
+    Raises:
+        ValueError: the systems have nothing in common, or differ in their grid by more than the row of the south pole.
+    """
+    if not systems:
+        raise ValueError("There is nothing to compare: expected at least one forecast.")
+    cut, cuts = dict(systems), list[Cut]()
+    for axis, plural in AXES.items():
+        cut, left_out = _on_axis(cut, axis, plural)
+        cuts += left_out
+    for step in (_on_variables, _on_rows, *([_on_members] if equal_members else [])):
+        cut, left_out = step(cut)
+        cuts += left_out
+    first = next(iter(cut.values()))
+    members = {system: ds.sizes.get("number", 1) for system, ds in cut.items()}
+    starts, leads = first["time"].values, first["prediction_timedelta"].values
+    return cut, Intersection(members, starts, leads, grid_of(first), tuple(cuts))
+
+
+Cutting = tuple[dict[str, xr.Dataset], list[Cut]]
+
+
+def _on_axis(systems: dict[str, xr.Dataset], axis: str, plural: str) -> Cutting:
+    holders = {system: ds for system, ds in systems.items() if axis in ds.coords and ds[axis].ndim}
+    if not holders:
+        return systems, []
+    common = reduce(np.intersect1d, (ds[axis].values for ds in holders.values()))
+    if not common.size:
+        held = "; ".join(f"{system} has {_names(ds[axis].values)}" for system, ds in holders.items())
+        raise ValueError(f"The systems have no {plural} in common: {held}. Compare forecasts that overlap.")
+    cuts = []
+    for system, ds in holders.items():
+        values = ds[axis].values
+        index = ds.indexes[axis].get_indexer(common)
+        if len(values) > len(common):
+            cuts.append(Cut(system, plural, len(common), tuple(_each(np.setdiff1d(values, common)))))
+        if not np.array_equal(values, common):
+            systems = {**systems, system: ds.isel({axis: index})}
+    return systems, cuts
+
+
+def _on_variables(systems: dict[str, xr.Dataset]) -> Cutting:
+    known = {system: [name for name in VARIABLES if name in ds] for system, ds in systems.items()}
+    common = [name for name in VARIABLES if all(name in names for names in known.values())]
+    if not common:
+        raise ValueError(f"The systems have no variable in common: {known}. Compare forecasts of the same fields.")
+    cuts = [
+        Cut(system, "variables", len(common), tuple(name for name in names if name not in common))
+        for system, names in known.items()
+        if len(names) > len(common)
+    ]
+    return {system: ds[common] for system, ds in systems.items()}, cuts
+
+
+def _on_rows(systems: dict[str, xr.Dataset]) -> Cutting:
+    grids = {system: grid_of(ds) for system, ds in systems.items()}
+    smallest = min(grids.values(), key=lambda grid: len(grid.latitude))
+    cut, cuts = dict(systems), []
+    for system, grid in grids.items():
+        if grid.matches(smallest):
+            continue
+        if not (grid.pole_rows[0] and grid.without_south_pole().matches(smallest)):
+            others = ", ".join(f"{name} {some}" for name, some in grids.items())
+            raise ValueError(f"The systems lie on different grids: {others}. Regrid them to one of these first.")
+        cut[system] = systems[system].isel(latitude=slice(1, None)).assign_coords(latitude=list(smallest.latitude))
+        cuts.append(Cut(system, "rows", len(smallest.latitude), (f"{grid.latitude[0]:g} N",)))
+    return cut, cuts
+
+
+def _on_members(systems: dict[str, xr.Dataset]) -> Cutting:
+    ensembles = {system: ds.sizes["number"] for system, ds in systems.items() if "number" in ds.dims}
+    fewest = min(ensembles.values(), default=0)
+    cut, cuts = dict(systems), []
+    for system, count in ensembles.items():
+        if count > fewest:
+            cut[system] = systems[system].isel(number=slice(fewest))
+            cuts.append(Cut(system, "members", fewest, tuple(str(member) for member in range(fewest, count))))
+    return cut, cuts
+
+
+def _names(values: Shaped[np.ndarray, " label"]) -> str:
+    texts = list(_each(values))
+    return ", ".join(texts[:SHOWN]) + (f" ... {texts[-1]}" if len(texts) > SHOWN else "")
+
+
+def _each(values: Shaped[np.ndarray, " label"]) -> Iterator[str]:
+    for value in values:
+        if values.dtype.kind == "M":
+            yield describe(value)
+        else:
+            yield f"{value / HOUR:g} h" if values.dtype.kind == "m" else f"{value:g} hPa"

@@ -1,0 +1,167 @@
+"""Are two systems different? A paired bootstrap over blocks of starts, because neighbouring starts share weather."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from jaxtyping import Int, Shaped
+
+from ladcast.times import DAY, describe
+from ladcast.verification.accumulate import Accumulator
+from ladcast.verification.metrics import METRICS
+
+SINGLE = {"fair_crps": "mae", "crps": "mae"}
+"""The CRPS of a single forecast is its absolute error."""
+MIN_BLOCKS = 4
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Sets the bootstrap: blocks of `days`, drawn with replacement `draws` times, and the level of the intervals.
+
+    Few blocks make bounds too narrow: they are widened as those of a mean of as many values as there are blocks are.
+    Whole blocks keep the correlation of starts that lie close together. Blocks follow each other around the sample
+    (Politis & Romano 1992), so that every start is drawn as often as any other.
+    """
+
+    days: int | float = 10.0
+    draws: int = 1000
+    level: float = 0.95
+    seed: int = 0
+
+    def counts(self, starts: Sequence[np.datetime64]) -> Int[np.ndarray, "draw start"]:
+        """Returns how many times each start is drawn, for each draw.
+
+        Raises:
+            ValueError: the starts hold fewer than `MIN_BLOCKS` blocks.
+        """
+        count = len(starts)
+        length = self.length(starts)
+        if count < MIN_BLOCKS * length:
+            raise ValueError(
+                f"No confidence interval: expected at least {MIN_BLOCKS} blocks of {self.days:g} days, got "
+                f"{count} start(s) ({describe(np.array(starts), limit=2)}). Score more starts, or draw shorter blocks."
+            )
+        number = -(-count // length)
+        first = np.random.default_rng(self.seed).integers(0, count, (self.draws, number))
+        drawn = ((first[..., None] + np.arange(length)) % count).reshape(self.draws, -1)[:, :count]
+        counts = np.zeros((self.draws, count), dtype=np.int64)
+        np.add.at(counts, (np.arange(self.draws)[:, None], drawn), 1)
+        return counts
+
+    def length(self, starts: Sequence[np.datetime64]) -> int:
+        """Returns how many starts one block holds, at their usual distance."""
+        if len(starts) < 2:
+            return 1
+        distance = float(np.median(np.diff(np.array(starts, dtype="datetime64[ns]"))) / DAY)
+        return max(round(self.days / distance), 1)
+
+    def widening(self, starts: Sequence[np.datetime64]) -> float:
+        """Returns by how much bounds move away from the sample's own value: t / z sqrt(k / (k - 1)) of k blocks."""
+        from scipy.stats import norm, t
+
+        number = len(starts) / self.length(starts)
+        tail = self.bounds[1]
+        return float(t.ppf(tail, number - 1) / norm.ppf(tail) * np.sqrt(number / (number - 1)))
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Returns the quantiles that bound the interval."""
+        return (1 - self.level) / 2, (1 + self.level) / 2
+
+
+DEFAULT_BLOCKS = Blocks()
+
+
+def compare(
+    candidate: Accumulator,
+    reference: Accumulator,
+    *,
+    metrics: Sequence[str] = ("fair_crps", "rmse"),
+    region: str | None = None,
+    blocks: Blocks = DEFAULT_BLOCKS,
+) -> xr.Dataset:
+    """Returns candidate minus reference with confidence intervals: both are drawn on the same starts.
+
+    The result has (metric, channel, prediction_timedelta), over what both have: `difference`, `lower`, `upper`, and
+    `relative`, the difference over the reference. A difference is significant where the interval leaves out zero.
+
+    Raises:
+        ValueError: the starts differ or hold too few blocks, or a metric is not there or has further axes.
+    """
+    if candidate.starts != reference.starts:
+        raise ValueError(
+            f"A paired test needs the same starts, got {describe(np.array(candidate.starts))} and "
+            f"{describe(np.array(reference.starts))}. Intersect the forecasts first."
+        )
+    counts = blocks.counts(candidate.starts)
+    whole = np.ones((1, counts.shape[1]))
+    drawn = [_sample(part, np.concatenate([whole, counts]), metrics, region) for part in (candidate, reference)]
+    ours, theirs = xr.align(*drawn, join="inner")
+    difference = ours - theirs
+    first = difference.isel(draw=0)
+    lower, upper = _interval(difference, blocks, candidate.starts)
+    fields = {"difference": first, "lower": lower, "upper": upper, "relative": first / theirs.isel(draw=0)}
+    about = {"level": blocks.level, "block_days": blocks.days, "draws": blocks.draws, "seed": blocks.seed}
+    return xr.Dataset(fields, attrs={**about, "starts": len(candidate.starts)})
+
+
+def intervals(
+    scores: Accumulator,
+    *,
+    metrics: Sequence[str] = ("fair_crps", "rmse"),
+    region: str | None = None,
+    blocks: Blocks = DEFAULT_BLOCKS,
+) -> xr.Dataset:
+    """Returns metrics with the bounds of their confidence intervals: (metric, channel, prediction_timedelta).
+
+    Raises:
+        ValueError: see `compare`.
+    """
+    counts = blocks.counts(scores.starts)
+    drawn = _sample(scores, np.concatenate([np.ones((1, counts.shape[1])), counts]), metrics, region)
+    lower, upper = _interval(drawn, blocks, scores.starts)
+    return xr.Dataset({"value": drawn.isel(draw=0), "lower": lower, "upper": upper}, attrs={"level": blocks.level})
+
+
+def _sample(
+    scores: Accumulator, counts: Shaped[np.ndarray, "draw start"], metrics: Sequence[str], region: str | None
+) -> xr.DataArray:
+    """Returns metrics (draw, metric, channel, prediction_timedelta); the first draw is the sample itself."""
+    present = [name for name in metrics if _stand_in(name, scores)]
+    if lacking := [name for name in metrics if name not in present]:
+        raise ValueError(f"There is no {', '.join(lacking)} in these scores, or it has further axes. Choose another.")
+    names = [str(_stand_in(name, scores)) for name in metrics]
+    found = scores.resampled_metrics(counts, region, names)
+    values: npt.NDArray[np.float64] = np.stack([found[name] for name in names], axis=1)
+    leads = np.array(scores.lead_times, dtype="timedelta64[ns]")
+    coordinates = {
+        "metric": list(metrics),
+        "channel": list(scores.rows),
+        "channel_units": ("channel", list(scores.rows.values())),
+        "prediction_timedelta": leads,
+    }
+    return xr.DataArray(values, coordinates, ("draw", "metric", "channel", "prediction_timedelta"))
+
+
+def _stand_in(name: str, scores: Accumulator) -> str | None:
+    """Returns the metric to take: of a single forecast the absolute error for its CRPS; None where there is none."""
+    if name not in METRICS:
+        raise ValueError(f"Unknown metric '{name}'. Known metrics: {', '.join(METRICS)}.")
+    chosen = SINGLE.get(name, name) if scores.members == 1 else name
+    about = METRICS[chosen]
+    return chosen if not about.axes and all(need in scores.sums for need in about.needs) else None
+
+
+def _interval(
+    drawn: xr.DataArray, blocks: Blocks, starts: Sequence[np.datetime64]
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Returns the bounds over the draws, without the first, which is the sample; NaN stays NaN."""
+    sample = drawn.isel(draw=0)
+    bounds = drawn.isel(draw=slice(1, None)).quantile(blocks.bounds, dim="draw", skipna=False)
+    wide = sample + (bounds - sample) * blocks.widening(starts)
+    return wide.isel(quantile=0, drop=True), wide.isel(quantile=1, drop=True)

@@ -1,0 +1,89 @@
+"""What a statistic looks at: one variable at one lead time, its truth, its climate, and the areas it counts on.
+
+The case is the unit of computation: always one start, one lead time and all levels of a variable, whatever was read
+together. So every sum has the same bits however a sample was cut into blocks, starts or processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ladcast.grid import Grid
+from ladcast.verification.crps import Moments, moments
+from ladcast.verification.regions import Region
+
+Sums = Float[Tensor, "region level *bin"]
+"""Area-weighted sums in double precision."""
+
+
+@dataclass(frozen=True)
+class Area:
+    """Sums fields over regions. `weights` has shape [region, lat, lon]; cells that are not `present` do not count."""
+
+    grid: Grid
+    regions: tuple[Region, ...]
+    weights: Float[Tensor, "region lat lon"]
+    present: Bool[Tensor, "level lat lon"]
+
+    def sum(
+        self, field: Float[Tensor, "level lat lon"] | Bool[Tensor, "level lat lon"]
+    ) -> Float[Tensor, "region level"]:
+        """Sums weight times field over each region in double precision."""
+        counted = torch.where(self.present, field.double(), 0.0)
+        return self.weights.flatten(1) @ counted.flatten(1).T
+
+    @cached_property
+    def total(self) -> Float[Tensor, "region level"]:
+        """Returns the weight that each region has in all."""
+        return self.sum(self.present)
+
+    @property
+    def complete(self) -> bool:
+        """Says whether every cell of every level is present."""
+        return bool(self.present.all())
+
+    def histogram(self, index: Int[Tensor, "level lat lon"], bins: int) -> Float[Tensor, "region level bin"]:
+        """Sums the weight of the cells whose index is 0, 1, ... bins - 1, on the CPU, in the order of the cells."""
+        num_levels = len(index)
+        levels = np.arange(num_levels)[:, None]
+        places = (index.cpu().flatten(1).numpy() + bins * levels).ravel()
+        counted = self.present.cpu().flatten(1).numpy()
+        sums = []
+        for weight in self.weights.cpu().flatten(1).numpy():
+            each = np.where(counted, weight, 0.0).ravel()
+            sums.append(np.bincount(places, each, num_levels * bins).reshape(num_levels, bins))
+        return torch.from_numpy(np.stack(sums))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Holds forecast fields and what came true, without NaN: where a cell is masked, all fields are zero.
+
+    `climate` has what the climatology knows of this valid time, of (level, lat, lon): `mean`; `quantiles`, with a
+    leading axis over `levels` of probability; of precipitation `dry_fraction` and `wet_threshold`. `key` says which
+    case this is: it seeds what is drawn at random.
+    """
+
+    members: Float[Tensor, "member level lat lon"]
+    truth: Float[Tensor, "level lat lon"]
+    area: Area
+    climate: Mapping[str, Tensor] = field(default_factory=dict)
+    probabilities: tuple[float, ...] = ()
+    key: tuple[int, ...] = (0,)
+
+    @cached_property
+    def deviation(self) -> Float[Tensor, "member level lat lon"]:
+        """Returns members minus truth: single precision is kept for the errors, not for the fields."""
+        return self.members - self.truth
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Returns ensemble-mean error, variance, and mean distances, from one pass over the members."""
+        return moments(self.members, self.truth)

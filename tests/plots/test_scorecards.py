@@ -1,0 +1,88 @@
+"""Scorecards: what is better is blue, what is significant has a dot, and nothing is cut off."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from ladcast.plots.scorecards import draw_curves, draw_scorecard, save_figure
+from ladcast.times import DAY
+
+LEADS = (np.arange(1, 5) * DAY).astype("timedelta64[ns]")
+UNITS = {"z500": "m2 s-2", "t850": "K", "wind850": "m s-1"}
+
+
+def comparison(days: int = 4) -> xr.Dataset:
+    """z500 is 10 % better for sure, t850 5 % worse but perhaps by chance, wind850 is not known."""
+    relative = np.repeat([[-0.1], [0.05], [np.nan]], days, axis=1)[None]
+    half = np.array([0.02, 0.1, np.nan])[None, :, None]
+    dims = ("metric", "channel", "prediction_timedelta")
+    fields = {"difference": relative, "relative": relative, "lower": relative - half, "upper": relative + half}
+    leads = (np.arange(1, days + 1) * (DAY if days < 30 else DAY // 4)).astype("timedelta64[ns]")
+    coords = {"metric": ["fair_crps"], "channel": list(UNITS), "prediction_timedelta": leads}
+    return xr.Dataset({name: (dims, value) for name, value in fields.items()}, coords, attrs={"level": 0.95})
+
+
+def scores(value: float) -> xr.Dataset:
+    values = np.arange(1, 5) * value * np.array([[1.0], [0.1], [np.nan]])
+    coords = {"channel": list(UNITS), "channel_units": ("channel", list(UNITS.values())), "prediction_timedelta": LEADS}
+    return xr.Dataset({"fair_crps": (("channel", "prediction_timedelta"), values)}, coords)
+
+
+def test_better_is_blue_and_certain_has_a_dot() -> None:
+    axes = draw_scorecard({"persistence": comparison()}).axes[0]
+    image = axes.images[0]
+    better, worse = (image.cmap(image.norm(value)) for value in (image.get_array()[0, 0], image.get_array()[1, 0]))
+    assert better[2] > better[0]
+    assert worse[0] > worse[2]
+    assert {tuple(point) for point in axes.collections[0].get_offsets()} == {(lead, 0) for lead in range(4)}
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["z500", "t850"]
+    assert axes.get_title() == "against persistence"
+
+
+def test_many_lead_times_are_thinned_to_days() -> None:
+    axes = draw_scorecard({"ifs": comparison(days=40)}).axes[0]
+    assert axes.images[0].get_array().shape == (2, 10)
+    assert [label.get_text() for label in axes.get_xticklabels()] == [str(day) for day in range(1, 11)]
+
+
+def test_lines_have_names_units_and_bands() -> None:
+    bands = xr.Dataset(
+        {"value": scores(2)["fair_crps"], "lower": scores(1)["fair_crps"], "upper": scores(3)["fair_crps"]}
+    )
+    bands = bands.expand_dims(metric=["fair_crps"])
+    figure = draw_curves({"ladcast": scores(1), "ifs": bands})
+    assert [axes.get_title() for axes in figure.axes] == ["z500 (m² s⁻²)", "t850 (K)"]
+    assert len(figure.axes[0].lines) == 2
+    assert len(figure.axes[0].collections) == 1
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_xdata(), [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
+def test_nothing_is_cut_off(tmp_path: Path, suffix: str) -> None:
+    figure = draw_scorecard({name: comparison() for name in ("persistence", "climatology")}, title="A title")
+    path = save_figure(figure, tmp_path / f"card{suffix}")
+    assert path.stat().st_size > 1000
+    renderer = figure.canvas.get_renderer()
+    width, height = figure.canvas.get_width_height()
+    for axes in figure.axes:
+        box = axes.get_tightbbox(renderer)
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= width
+        assert box.y1 <= height
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: draw_scorecard({}), "at least one comparison"),
+        (lambda: draw_scorecard({"ifs": comparison()}, metric="rmse"), "no 'rmse', only fair_crps"),
+        (lambda: draw_curves({"ladcast": scores(1)}, metric="rmse"), "None of ladcast has the metric 'rmse'"),
+        (lambda: draw_curves({"ladcast": scores(1)}, channels=["msl"]), "No system has msl. There are: z500, t850"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(call, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()

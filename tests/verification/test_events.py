@@ -1,0 +1,82 @@
+"""Scores of probabilities from a table of events: definitions, decompositions and limits."""
+
+import numpy as np
+import pytest
+
+from ladcast.verification.events import (
+    COST_LOSS,
+    base_rate,
+    brier,
+    economic_value,
+    fair_brier,
+    observed_frequency,
+    reliability,
+    resolution,
+)
+
+MEMBERS = 8
+
+
+def table_of(counts: np.ndarray, happened: np.ndarray) -> np.ndarray:
+    table = np.zeros((1, 2, MEMBERS + 1))
+    np.add.at(table[0], (happened.astype(int), counts), 1 / counts.size)
+    return table
+
+
+@pytest.fixture
+def cases() -> tuple[np.ndarray, np.ndarray]:
+    """Calibrated members: they and the truth are drawn with one probability, which varies."""
+    random = np.random.default_rng(0)
+    chance = random.random(200_000) ** 2
+    return random.binomial(MEMBERS, chance), random.random(chance.size) < chance
+
+
+def test_brier_is_the_mean_square(cases: tuple[np.ndarray, np.ndarray]) -> None:
+    counts, happened = cases
+    np.testing.assert_allclose(brier(table_of(*cases)), ((counts / MEMBERS - happened) ** 2).mean())
+
+
+def test_brier_is_reliability_minus_resolution_plus_uncertainty(cases: tuple[np.ndarray, np.ndarray]) -> None:
+    table = table_of(*cases)
+    rate = base_rate(table)
+    np.testing.assert_allclose(brier(table), reliability(table) - resolution(table) + rate * (1 - rate))
+
+
+def test_fair_brier_does_not_depend_on_the_number_of_members(cases: tuple[np.ndarray, np.ndarray]) -> None:
+    counts, happened = cases
+    random = np.random.default_rng(1)
+    fewer = random.hypergeometric(counts, MEMBERS - counts, 3)  # three members drawn from the eight
+    small = np.zeros((1, 2, 4))
+    np.add.at(small[0], (happened.astype(int), fewer), 1 / counts.size)
+    np.testing.assert_allclose(fair_brier(small), fair_brier(table_of(*cases)), rtol=0.02)
+    assert brier(small) > 1.1 * brier(table_of(*cases))
+
+
+def test_fair_brier_needs_two_members() -> None:
+    assert np.isnan(fair_brier(np.ones((3, 1, 2, 2)) / 4)).all()
+
+
+def test_observed_frequency_is_nan_where_nothing_was_forecast(cases: tuple[np.ndarray, np.ndarray]) -> None:
+    counts, happened = cases
+    kept = counts != 3
+    curve = observed_frequency(table_of(counts[kept], happened[kept]))[0]
+    assert np.isnan(curve[3])
+    assert (np.diff(np.delete(curve, 3)) > 0).all()
+
+
+def test_a_perfect_forecast_has_all_the_value_and_the_base_rate_none() -> None:
+    happened = np.arange(100) % 10 == 0
+    np.testing.assert_allclose(economic_value(table_of(MEMBERS * happened, happened))[0], 1)
+    np.testing.assert_allclose(economic_value(table_of(np.full(100, 3), happened))[0], 0, atol=1e-12)
+
+
+def test_value_is_largest_where_cost_over_loss_is_the_base_rate(cases: tuple[np.ndarray, np.ndarray]) -> None:
+    table = table_of(*cases)
+    value = economic_value(table)[0]
+    assert abs(COST_LOSS[int(value.argmax())] - base_rate(table)[0]) < 0.05
+    assert ((value > -1e-9) & (value <= 1)).all()
+
+
+def test_no_table_is_nan() -> None:
+    for function in (brier, reliability, resolution, economic_value):
+        assert np.isnan(function(np.full((1, 2, 4), np.nan))).all()
