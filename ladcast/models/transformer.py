@@ -23,10 +23,11 @@ from ladcast.nn.embedding import (
 )
 from ladcast.nn.position import (
     POSITION_ENCODINGS,
+    EncodingOptions,
     Positions,
+    TokenGrid,
     build_position_encoding,
     evenly_spaced_radians,
-    token_coordinates,
 )
 from ladcast.times import day_progress, to_epoch_seconds, year_progress
 from ladcast.types import LatentSequence
@@ -62,6 +63,13 @@ class TransformerConfig:
     """Whether conditioning tokens know their positions in dual-stream blocks; released weights need False."""
     time_of_day: bool = True
     """Whether the network sees the UTC hour beside the season; released weights need False."""
+    spacing_deg: float | None = None
+    """Degrees that distances and offsets between tokens are counted in; None: those between columns. To run a network
+    on another grid than it was trained on, keep those of training."""
+    max_frames: int = 4
+    """Largest difference in frames that learned position tables tell apart."""
+    area_weighted: bool = False
+    """Whether attention weighs tokens by their area on the globe."""
 
     def __post_init__(self) -> None:
         if self.position not in POSITION_ENCODINGS:
@@ -76,6 +84,19 @@ class TransformerConfig:
     def dim(self) -> int:
         """Returns the width of a token."""
         return self.heads * self.head_dim
+
+    @property
+    def encoding_options(self) -> EncodingOptions:
+        """Returns what the position encoding is built from."""
+        west, east = self.longitude_deg
+        return EncodingOptions(
+            heads=self.heads,
+            axes_dim=self.rope_axes_dim,
+            theta=self.rope_theta,
+            spacing_deg=360 - (east - west) if self.spacing_deg is None else self.spacing_deg,
+            max_frames=self.max_frames,
+            area_weighted=self.area_weighted,
+        )
 
 
 class LatentTransformer(Pretrained):
@@ -92,9 +113,7 @@ class LatentTransformer(Pretrained):
         super().__init__(config)
         dim, sizes = config.dim, (config.dim, config.heads, config.mlp_ratio)
         patch_features = config.latent_channels * config.patch_size**2
-        self.position = build_position_encoding(
-            config.position, config.heads, axes_dim=config.rope_axes_dim, theta=config.rope_theta
-        )
+        self.position = build_position_encoding(config.position, config.encoding_options)
         self.future_in = nn.Linear(patch_features, dim)
         self.past_in = nn.Linear(patch_features, dim)
         self.refiner = Refiner(config)
@@ -128,11 +147,11 @@ class LatentTransformer(Pretrained):
         future = self.future_in(patchify(noisy, patch))
         past = self.past_in(patchify(conditioning, patch))
         num_future, num_past = future.shape[1], past.shape[1]
-        coordinates = self.coordinates(noisy, num_past=conditioning.shape[2])
-        joint = self.position(coordinates)
-        dual = joint if self.config.rotate_past_in_dual else self.position(coordinates, unrotated=num_past)
+        grid, embedded = self.token_grid(noisy, num_past=conditioning.shape[2]), torch.cat([future, past], dim=1)
+        joint = self.position(grid, embedded)
+        dual = joint if self.config.rotate_past_in_dual else self.position(grid, embedded, unplaced=num_past)
 
-        past = self.refiner(past, c_noise, self.position(coordinates[num_future:]))
+        past = self.refiner(past, c_noise, self.position(grid.last_frames(conditioning.shape[2]), past))
         condition = self._add_season(self.condition(c_noise, past), seconds)
         for block in self.dual_blocks:
             future, past = block(future, past, condition=condition, positions=dual)
@@ -143,15 +162,14 @@ class LatentTransformer(Pretrained):
         output = self.out(modulated_norm(tokens[:, :num_future], scale=scale, shift=shift))
         return unpatchify(output, patch, frame=(noisy.shape[2], noisy.shape[3], noisy.shape[4]))
 
-    def coordinates(self, noisy: LatentSequence, *, num_past: int) -> Float[Tensor, "token 3"]:
-        """Lists the coordinates of the predicted tokens, then of the conditioning tokens."""
+    def token_grid(self, noisy: LatentSequence, *, num_past: int) -> TokenGrid:
+        """Places the predicted tokens, then the conditioning tokens."""
         config, num_future = self.config, noisy.shape[2]
         rows, columns = (side // config.patch_size for side in noisy.shape[-2:])
         latitude = evenly_spaced_radians(*config.latitude_deg, rows, noisy)
         longitude = evenly_spaced_radians(*config.longitude_deg, columns, noisy)
         frames = torch.arange(1 - num_past, num_future + 1, device=noisy.device, dtype=torch.float32)
-        past, future = frames[:num_past], frames[num_past:]
-        return torch.cat([token_coordinates(time, latitude, longitude) for time in (future, past)])
+        return TokenGrid(frames.roll(-num_past), latitude, longitude)
 
     def _add_season(
         self, condition: Float[Tensor, "batch features"], seconds: Int[Tensor, " batch"]

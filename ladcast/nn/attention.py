@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ladcast.nn.position import Positions
+from ladcast.nn.position import Heads, Positions, ScoreMod
 from ladcast.nn.sphere import CELL_CENTRED, Poles, SphericalConv2d
-
-Heads = Float[Tensor, "batch head token dim"]
 
 
 class HeadNorm(nn.RMSNorm):
@@ -38,10 +40,47 @@ class QueryKeyValue(nn.Module):
 
 
 def attend(query: Heads, key: Heads, value: Heads, positions: Positions) -> Float[Tensor, "batch token features"]:
-    """Attends with queries and keys rotated to their positions, and joins the heads."""
+    """Attends with queries and keys rotated to their positions and scores changed by them, and joins the heads."""
     query, key = positions.rotate(query).to(value.dtype), positions.rotate(key).to(value.dtype)
-    bias = None if positions.bias is None else positions.bias.to(value.dtype)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2).flatten(2)
+    if positions.scores is None:
+        mixed = F.scaled_dot_product_attention(query, key, value)
+    else:
+        # FlexAttention has no gradient on a CPU.
+        scored_attention = flex_attention if query.is_cuda else dense_attention
+        mixed = scored_attention(query, key, value, positions.scores(query, key))
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def dense_attention(query: Heads, key: Heads, value: Heads, score_mod: ScoreMod) -> Heads:
+    """Returns softmax(score_mod(q.k / sqrt(d))) v: the reference of `flex_attention`, with all scores in memory."""
+    return dense_scores(query, key, score_mod).softmax(dim=-1).to(value.dtype) @ value
+
+
+def dense_scores(query: Heads, key: Heads, score_mod: ScoreMod) -> Float[Tensor, "batch head token token"]:
+    """Returns score_mod(q.k / sqrt(d)) of every pair of tokens, in float32 or better."""
+    products = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    scores = products.to(torch.promote_types(products.dtype, torch.float32))
+    batch, head, i, j = (torch.arange(size, device=query.device) for size in scores.shape)
+    return score_mod(scores, batch[:, None, None, None], head[:, None, None], i[:, None], j)
+
+
+def flex_attention(query: Heads, key: Heads, value: Heads, score_mod: ScoreMod) -> Heads:
+    """Computes `dense_attention` on a GPU in one kernel, which torch compiles at the first call; no score is stored."""
+    # Within a network that is compiled as a whole it becomes a part of that.
+    operator = _flex_operator() if torch.compiler.is_compiling() else _compiled_flex_operator()
+    mixed: Heads = operator(query, key, value, score_mod=score_mod)
+    return mixed
+
+
+def _flex_operator() -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention  # loads torch's compiler
+
+    return flex_attention
+
+
+@cache
+def _compiled_flex_operator() -> Callable[..., Any]:
+    return torch.compile(_flex_operator())
 
 
 class MultiscaleLinearAttention(nn.Module):

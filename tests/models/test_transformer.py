@@ -20,16 +20,23 @@ SMALL = TransformerConfig(
     single_blocks=1,
     rope_axes_dim=(4, 6, 6),
 )
+LEARNED = {
+    "carope": {"weight", "bias"},
+    "relative_1": {"scale"},
+    "relative_2": {"scale"},
+    "relative_3": {"frames", "rows", "columns"},
+    "relative_4": {"frames", "rows", "columns"},
+}
 NEW_YEAR = 1_514_764_800  # 2018-01-01T00 UTC
 HOUR = 3600
 
 
 def awake(config: TransformerConfig) -> LatentTransformer:
-    """Builds a transformer whose zero-initialised weights are random, so that everything has an effect."""
+    """Builds a transformer whose constant weights are random, so that everything has an effect."""
     torch.manual_seed(0)
     model = LatentTransformer(config)
-    for parameter in model.parameters():
-        if not parameter.any():
+    for name, parameter in model.named_parameters():
+        if not parameter.any() or name.startswith("position."):
             nn.init.normal_(parameter, std=0.2)
     return model
 
@@ -55,23 +62,69 @@ def test_serves_any_number_of_frames_and_any_grid_in_turn(patch_size: int, posit
     torch.testing.assert_close(model(*inputs()), first)
 
 
-@pytest.mark.parametrize("rotate_past_in_dual", [False, True])
-def test_seamless_positions_turn_with_the_globe(rotate_past_in_dual: bool) -> None:
-    config = dataclasses.replace(SMALL, rotate_past_in_dual=rotate_past_in_dual)
-    model = awake(config).double()
+def asymmetry(model: LatentTransformer) -> float:
+    """Returns how far forecasting on a turned globe is from turning the forecast."""
     noisy, c_noise, conditioning, seconds = inputs()
-    out = model(noisy.double(), c_noise.double(), conditioning.double(), seconds)
-    turned = model(noisy.double().roll(2, -1), c_noise.double(), conditioning.double().roll(2, -1), seconds)
-    symmetric = torch.allclose(turned, out.roll(2, -1), atol=1e-5)
-    # Without positions on the past, the two streams do not move together.
-    assert symmetric is rotate_past_in_dual
+    with torch.no_grad():
+        out = model.double()(noisy.double(), c_noise.double(), conditioning.double(), seconds)
+        turned = model(noisy.double().roll(2, -1), c_noise.double(), conditioning.double().roll(2, -1), seconds)
+    return float((turned - out.roll(2, -1)).abs().max())
 
 
-def test_published_positions_have_a_seam() -> None:
-    model = awake(dataclasses.replace(SMALL, position="geo"))
-    noisy, c_noise, conditioning, seconds = inputs()
-    turned = model(noisy.roll(2, -1), c_noise, conditioning.roll(2, -1), seconds)
-    assert not torch.allclose(turned, model(*inputs()).roll(2, -1), atol=1e-3)
+@pytest.mark.parametrize("area_weighted", [False, True])
+@pytest.mark.parametrize("position", sorted(POSITION_ENCODINGS))
+def test_only_encodings_with_a_seam_notice_that_the_globe_is_turned(position: str, area_weighted: bool) -> None:
+    model = awake(dataclasses.replace(SMALL, position=position, area_weighted=area_weighted))
+    if POSITION_ENCODINGS[position].seamless:
+        assert asymmetry(model) < 1e-5
+    else:
+        assert asymmetry(model) > 1e-3
+
+
+@pytest.mark.parametrize("position", sorted(POSITION_ENCODINGS))
+def test_streams_move_together_only_where_both_know_their_positions(position: str) -> None:
+    model = awake(dataclasses.replace(SMALL, position=position, rotate_past_in_dual=False))
+    # Time alone does not say where a token is, and tables and distances leave tokens without a position alone.
+    moves_apart = position not in ("none", "alibi", "relative_1", "relative_2", "relative_3", "relative_4")
+    assert (asymmetry(model) > 1e-4) is moves_apart
+
+
+@pytest.mark.parametrize("position", sorted(POSITION_ENCODINGS))
+@pytest.mark.parametrize("index", [0, 2])
+def test_both_streams_know_where_their_tokens_are(position: str, index: int) -> None:
+    """Exchanging two columns of one stream is noticed, unless the encoding knows no place at all."""
+    model, changed = awake(dataclasses.replace(SMALL, position=position)), list(inputs())
+    changed[index] = changed[index][..., [0, 1, 4, 3, 2, 5]]
+    with torch.no_grad():
+        mean, other = (model(*tensors).mean(dim=(-2, -1)) for tensors in (inputs(), changed))
+    assert torch.allclose(mean, other, atol=1e-5) is (position == "none")
+
+
+def test_a_network_keeps_its_distances_on_another_grid() -> None:
+    config = dataclasses.replace(SMALL, position="alibi")
+    coarse = dataclasses.replace(config, longitude_deg=(30.0, 270.0), spacing_deg=60.0)
+    assert config.encoding_options == coarse.encoding_options
+    assert dataclasses.replace(coarse, spacing_deg=None).encoding_options.spacing_deg == 120.0
+
+
+def test_all_encodings_start_from_the_same_other_weights() -> None:
+    starts = []
+    for position in sorted(POSITION_ENCODINGS):
+        torch.manual_seed(0)
+        starts.append(LatentTransformer(dataclasses.replace(SMALL, position=position)).future_in.weight)
+    assert all(torch.equal(start, starts[0]) for start in starts)
+
+
+def test_only_learned_encodings_add_to_the_weights() -> None:
+    keys = {name: set(LatentTransformer(dataclasses.replace(SMALL, position=name)).state_dict()) for name in LEARNED}
+    plain = set(LatentTransformer(SMALL).state_dict())
+    assert {name: keys[name] - plain for name in LEARNED} == {
+        name: {f"position.{leaf}" for leaf in leaves} for name, leaves in LEARNED.items()
+    }
+    assert all(
+        set(LatentTransformer(dataclasses.replace(SMALL, position=name)).state_dict()) == plain
+        for name in POSITION_ENCODINGS.keys() - LEARNED.keys()
+    )
 
 
 def test_members_of_a_batch_do_not_mix() -> None:
@@ -98,8 +151,9 @@ def test_only_time_of_day_tells_noon_from_midnight() -> None:
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-def test_every_weight_learns_also_in_bf16(autocast: bool) -> None:
-    model = awake(SMALL)
+@pytest.mark.parametrize("position", ["geo_seamless", *LEARNED])
+def test_every_weight_learns_also_in_bf16(position: str, autocast: bool) -> None:
+    model = awake(dataclasses.replace(SMALL, position=position))
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         loss = (model(*inputs()).float() - 1).square().mean()
     loss.backward()

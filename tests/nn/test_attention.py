@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from ladcast.nn.attention import MultiscaleLinearAttention, QueryKeyValue, attend, linear_attention
 from ladcast.nn.position import Positions
@@ -25,11 +26,13 @@ def test_attention_averages_values_of_equal_keys(generator: torch.Generator) -> 
     torch.testing.assert_close(mixed, value.mean(dim=2, keepdim=True).expand_as(value).transpose(1, 2).flatten(2))
 
 
-def test_a_bias_selects_tokens(generator: torch.Generator) -> None:
+def test_a_change_of_scores_selects_tokens(generator: torch.Generator) -> None:
     query, key, value = torch.randn(3, 1, 2, 4, 8, generator=generator)
-    only_itself = torch.full((2, 4, 4), -torch.inf)
-    only_itself[:, range(4), range(4)] = 0.0
-    mixed = attend(query, key, value, Positions(bias=only_itself))
+
+    def only_itself(score: Tensor, batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return torch.where(i == j, score, -torch.inf)
+
+    mixed = attend(query, key, value, Positions(scores=lambda query, key: only_itself))
     torch.testing.assert_close(mixed, value.transpose(1, 2).flatten(2))
 
 

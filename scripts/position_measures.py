@@ -1,0 +1,214 @@
+"""What the study of position encodings measures on a trained forecaster: losses, forecasts, the seam and the poles."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from ladcast.data.dataset import LatentDataset
+from ladcast.data.packing import pack
+from ladcast.diffusion.denoiser import Condition, Denoiser, denoising_loss
+from ladcast.forecasting.ensemble import EnsembleOptions, MemberBatch
+from ladcast.forecasting.forecaster import Forecaster
+from ladcast.forecasting.rollout import rollout
+from ladcast.grid import Grid
+from ladcast.models.transformer import LatentTransformer, TransformerConfig
+from ladcast.tasks.build import Period, StoreOptions
+from ladcast.tasks.train_forecaster import ForecasterRun, read_latents, token_rows
+from ladcast.times import DAY, parse_time, to_epoch_seconds
+from ladcast.verification.statistics import fair_crps
+
+CHANNELS = ("z500", "t850", "q700")
+COMPARED_DAY = 4
+"""Lead at which one call of 16 frames, two of 8 and four of 4 are compared."""
+SEAM_DEG, POLAR_DEG = 22.5, 60.0
+FRAMES_A_DAY = 4
+WINDOWS_AT_ONCE = 64
+Latents = Float[Tensor, "batch latent time y x"]
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """Says on which data and how often a trained forecaster is measured."""
+
+    test: Period
+    """Latents that training does not see."""
+    truth: StoreOptions
+    starts: tuple[str, ...]
+    members: int = 8
+    days: tuple[int, ...] = (1, 5, 10)
+    frames: tuple[int, ...] = (4, 8, 16)
+    """Frames of one network call in sampling."""
+    refinement: float = 1.5
+    """How many times more rows and columns of latents the other grid has."""
+    windows: int = 512
+    """Windows of latents that a loss is averaged over."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Measures a forecaster that was trained by `run` on `data`."""
+
+    options: MeasureOptions
+    run: ForecasterRun
+    forecaster: Forecaster
+    data: LatentDataset
+
+    @cached_property
+    def test(self) -> LatentDataset:
+        """Returns the latents that training did not see."""
+        return read_latents(replace(self.run, train=self.options.test), torch.device("cpu"))[0]
+
+    @cached_property
+    def truth(self) -> xr.Dataset:
+        """Returns the states that forecasts are compared with."""
+        return self.options.truth.open()
+
+    @torch.no_grad()
+    def losses(self) -> dict[str, float]:
+        """Returns the denoising loss on training data, on test data, for more frames, and on another grid.
+
+        Windows, noise levels and noise are the same for every encoding and seed.
+        """
+        denoiser, rows = self.forecaster.denoiser, token_rows(self.forecaster.codec)
+        trained, factor = self.run.frames.future, self.options.refinement
+        values = {"train_loss": self._loss(denoiser, rows, self.data, trained)}
+        for frames in self.options.frames:
+            values[f"test_loss_{frames}f"] = self._loss(denoiser, rows, self.test, frames)
+        fine, rows = self._on_finer_grid()
+        values["other_grid_loss"] = self._loss(fine, rows, self.test, trained, refinement=factor)
+        return values
+
+    def _loss(
+        self, denoiser: Denoiser, rows: Tensor, data: LatentDataset, frames: int, *, refinement: float = 1.0
+    ) -> float:
+        times = data.seconds.cpu().numpy().astype("datetime64[s]").astype("datetime64[ns]")
+        windows = LatentDataset(data.latents, times, past=self.run.frames.past, future=frames)
+        chosen = np.unique(np.linspace(0, len(windows) - 1, self.options.windows).astype(np.int64))
+        device, generator, total = self.forecaster.device, torch.Generator().manual_seed(0), 0.0
+        for part in np.array_split(chosen, -(-len(chosen) // WINDOWS_AT_ONCE)):
+            past, future, init_time = (tensor.to(device) for tensor in windows.batch(part))
+            past, future = refine(past, refinement), refine(future, refinement)
+            sigma = self.run.noise.sample(len(part), generator).to(device)
+            noise = torch.randn(future.shape, generator=generator).to(device)
+            condition = Condition(past, init_time)
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                loss = denoising_loss(denoiser, future, condition, sigma=sigma, noise=noise, row_weight=rows)
+            total += float(loss) * len(part)
+        return total / len(chosen)
+
+    def _on_finer_grid(self) -> tuple[Denoiser, Tensor]:
+        """Returns the same weights on the refined grid, and the areas of its latent rows."""
+        forecaster, factor = self.forecaster, self.options.refinement
+        config, codec = forecaster.config, forecaster.codec
+        downsampling = config.autoencoder.downsampling
+        tokens = codec.grid.coarsen(downsampling * config.transformer.patch_size)
+        network = LatentTransformer(finer(config.transformer, tokens, factor)).to(forecaster.device)
+        network.load_state_dict(forecaster.denoiser.network.state_dict())
+        latitude = torch.tensor(codec.grid.coarsen(downsampling).latitude, dtype=torch.float64)
+        area = F.interpolate(latitude.deg2rad().cos()[None, None], scale_factor=factor, mode="linear")[0, 0]
+        return Denoiser(network, config.sigma_data).eval(), (area / area.mean()).float().to(forecaster.device)
+
+    def forecasts(self) -> dict[str, float]:
+        """Returns fair CRPS by channel, day and frames a call, and of z500 the CRPS near 0 E and near the poles."""
+        sums: defaultdict[str, list[float]] = defaultdict(list)
+        for start in self.options.starts:
+            for frames in self.options.frames:
+                for name, value in self._forecast(parse_time(start), frames):
+                    sums[name].append(value)
+        values = {name: float(np.mean(parts)) for name, parts in sums.items()}
+        jumps = [values.pop(f"jump_{place}_{of}") for of in ("forecast", "truth") for place in ("seam", "globe")]
+        return {**values, "seam_jump": (jumps[0] / jumps[1]) / (jumps[2] / jumps[3])}
+
+    def _forecast(self, start: np.datetime64, frames: int) -> Iterator[tuple[str, float]]:
+        trained = frames == self.run.frames.future
+        days = sorted({*self.options.days, COMPARED_DAY}) if trained else [COMPARED_DAY]
+        for day, states, truths in self._states(start, frames, days):
+            for channel, truth in truths.items():
+                members = states[:, self.forecaster.channels.index(channel)]
+                yield from self._scores(f"{channel}_crps_{day}d_{frames}f", members, truth)
+                if channel == "z500" and trained and day == max(self.options.days):
+                    yield from jumps(members, truth, self.forecaster.grid)
+
+    def _scores(self, name: str, members: Tensor, truth: Tensor) -> Iterator[tuple[str, float]]:
+        grid = self.forecaster.grid
+        area = torch.from_numpy(grid.area_weights).float()[:, None].expand(grid.shape)
+        latitude, longitude = torch.tensor(grid.latitude)[:, None], torch.tensor(grid.longitude)
+        crps = fair_crps(members, truth)
+        regions = {"": area, "_seam": area * (torch.minimum(longitude, 360 - longitude) < SEAM_DEG)}
+        for suffix, weight in {**regions, "_polar": area * (latitude.abs() > POLAR_DEG)}.items():
+            yield name + suffix, float((crps * weight).sum() / weight.sum())
+
+    def _states(
+        self, start: np.datetime64, frames: int, days: list[int]
+    ) -> Iterator[tuple[int, Float[Tensor, "member channel lat lon"], dict[str, Tensor]]]:
+        """Yields (day, members, truth by channel) for each of the days, in SI units."""
+        forecaster = replace(self.forecaster, config=replace(self.forecaster.config, future_frames=frames))
+        blocks, members = -(-max(days) * FRAMES_A_DAY // frames), self.options.members
+        options = EnsembleOptions(members, blocks, seed=0, sampling=self.run.sampling, batch_size=members, redraws=3)
+        batch = MemberBatch(forecaster, options, 0, start)
+        for chunk in rollout(batch.step, self._past(start), start, range(blocks)):
+            for index, valid in enumerate(chunk.valid_times):
+                lead = (valid - start) / DAY
+                if lead in days:
+                    yield int(lead), forecaster.codec.decode(chunk.latents[:, :, index]), self._truth(valid)
+
+    def _past(self, start: np.datetime64) -> Latents:
+        data = self.test
+        (index,) = (data.seconds == to_epoch_seconds(start)).nonzero(as_tuple=True)
+        if len(index) != 1:
+            raise ValueError(f"Expected latents at the start {start}, found none in the test period. Choose another.")
+        past = data.latents[int(index) + 1 - self.run.frames.past : int(index) + 1]
+        return past.transpose(0, 1).expand(self.options.members, -1, -1, -1, -1)
+
+    def _truth(self, valid: np.datetime64) -> dict[str, Float[Tensor, "lat lon"]]:
+        channels = self.options.truth.channel_set()
+        state = pack(self.truth.sel(time=[valid]), channels)[0]
+        return {name: state[channels.index(name)] for name in CHANNELS}
+
+
+def jumps(
+    members: Float[Tensor, "member lat lon"], truth: Float[Tensor, "lat lon"], grid: Grid
+) -> Iterator[tuple[str, float]]:
+    """Yields the mean step between neighbouring columns, across the first meridian and over the globe."""
+    area = torch.from_numpy(grid.area_weights).float()[:, None]
+    for of, field in (("forecast", members), ("truth", truth[None])):
+        steps = ((field - field.roll(1, -1)).abs() * area).mean(dim=(0, 1))
+        yield f"jump_seam_{of}", float(steps[0])
+        yield f"jump_globe_{of}", float(steps.mean())
+
+
+def refine(latents: Latents, factor: float) -> Latents:
+    """Interpolates bilinearly to `factor` times as many rows and columns, without a seam."""
+    if factor == 1:
+        return latents
+    rows, columns = (round(size * factor) for size in latents.shape[-2:])
+    around = F.pad(latents.flatten(0, 2)[:, None], (latents.shape[-1],) * 2 + (0, 0), mode="circular")
+    fine = F.interpolate(around, size=(rows, 3 * columns), mode="bilinear")[..., columns : 2 * columns]
+    return fine.reshape(*latents.shape[:3], rows, columns)
+
+
+def finer(config: TransformerConfig, tokens: Grid, factor: float) -> TransformerConfig:
+    """Returns the configuration on a grid of `factor` times as many tokens along each side.
+
+    Distances are counted as in training.
+    """
+
+    def ends(centres: tuple[float, ...]) -> tuple[float, float]:
+        step, count = centres[1] - centres[0], round(len(centres) * factor)
+        fine = step * len(centres) / count
+        return centres[0] + (fine - step) / 2, centres[-1] + (step - fine) / 2
+
+    spacing = config.encoding_options.spacing_deg
+    return replace(
+        config, latitude_deg=ends(tokens.latitude), longitude_deg=ends(tokens.longitude), spacing_deg=spacing
+    )

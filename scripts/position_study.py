@@ -1,0 +1,147 @@
+"""Trains the same forecaster with each position encoding and several seeds, and measures what each is good for.
+
+    python scripts/position_study.py configs/study/positions.yaml [--minutes 9] [--device cuda] [--set key=value]
+
+Every finished cell (encoding, seed) is a line of OUTPUT/results.jsonl: the same command goes on where it stopped, also
+in the middle of a training, and then draws the table and the figure anew (position_table.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from position_measures import MeasureOptions, Measures
+from position_table import read_rows, write_report
+
+from ladcast.config import ConfigError, load_config, to_plain
+from ladcast.data.dataset import LatentDataset
+from ladcast.diffusion.denoiser import Denoiser
+from ladcast.forecasting.checkpoints import load_codec
+from ladcast.forecasting.codec import LatentCodec
+from ladcast.forecasting.forecaster import Forecaster
+from ladcast.models.transformer import LatentTransformer
+from ladcast.nn.position import POSITION_ENCODINGS
+from ladcast.tasks.report import TrainingLog
+from ladcast.tasks.train_forecaster import ForecasterRun, diffusion_loss, new_forecaster, read_latents, token_rows
+from ladcast.training.loop import fit
+
+AREA = "+area"
+
+
+@dataclass(frozen=True)
+class PositionStudy:
+    """Describes the study: what is trained, with which encodings and seeds, and how it is measured."""
+
+    forecaster: Path
+    """Configuration of the training run."""
+    encodings: tuple[str, ...]
+    """Names in `POSITION_ENCODINGS`; the suffix `+area` weighs attention by cell area."""
+    seeds: tuple[int, ...]
+    measures: MeasureOptions
+    output: Path
+    overrides: tuple[str, ...] = ()
+    """Settings of the training run that win over its file."""
+
+    def __post_init__(self) -> None:
+        known = {name + suffix for name in POSITION_ENCODINGS for suffix in ("", AREA)}
+        if unknown := sorted(set(self.encodings) - known):
+            raise ConfigError(f"Expected encodings out of {sorted(known)}, got {unknown}.")
+
+    @property
+    def digest(self) -> str:
+        """Returns a short name of all settings but where, with which encodings and with which seeds."""
+        fixed = {key: value for key, value in to_plain(self).items() if key not in ("output", "encodings", "seeds")}
+        return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:12]
+
+    def cells(self) -> Iterator[tuple[str, int]]:
+        """Yields (encoding, seed), so that the first seeds of all encodings come first."""
+        return ((encoding, seed) for seed in self.seeds for encoding in self.encodings)
+
+
+def build(run: ForecasterRun, codec: LatentCodec, encoding: str) -> Forecaster:
+    """Builds a forecaster with fresh weights and this encoding."""
+    run = replace(run, model=replace(run.model, position=encoding.removesuffix(AREA)))
+    torch.manual_seed(run.training.seed)
+    forecaster = new_forecaster(run, codec)
+    if not encoding.endswith(AREA):
+        return forecaster
+    transformer = replace(forecaster.config.transformer, area_weighted=True)
+    torch.manual_seed(run.training.seed)
+    denoiser = Denoiser(LatentTransformer(transformer), forecaster.config.sigma_data).to(forecaster.device)
+    return replace(forecaster, config=replace(forecaster.config, transformer=transformer), denoiser=denoiser)
+
+
+def train(run: ForecasterRun, forecaster: Forecaster, data: LatentDataset, folder: Path) -> dict[str, float]:
+    """Trains the forecaster in place, going on from `folder`; returns what it cost."""
+    log, speeds = TrainingLog(folder / "log.jsonl", run.training.steps), []
+
+    def note(step: int, values: dict[str, float]) -> None:
+        speeds.append(values.get("steps_per_s", 0.0))
+        log(step, values)
+
+    on_gpu = forecaster.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    loss = diffusion_loss(run.noise, token_rows(forecaster.codec))
+    weights = fit(forecaster.denoiser, loss, data, run.training, folder=folder / "resume", log=note)
+    forecaster.denoiser.load_state_dict(weights)
+    forecaster.denoiser.eval()
+    learned = sum(parameter.numel() for parameter in forecaster.denoiser.parameters())
+    cost = {"parameters": float(learned), "steps_per_s": max(speeds, default=0.0)}
+    return {**cost, "gib": torch.cuda.max_memory_allocated() / 2**30} if on_gpu else cost
+
+
+def run_cell(study: PositionStudy, encoding: str, seed: int, device: str | None) -> dict[str, float]:
+    """Trains and measures one cell."""
+    torch.compiler.reset()  # each encoding brings kernels of its own, and torch keeps few of them
+    run = load_config(study.forecaster, ForecasterRun, [*study.overrides, f"training.seed={seed}"])
+    codec = load_codec(run.autoencoder, device)
+    data, codec.latent_scale = read_latents(run, codec.static.device if run.data_on_gpu else torch.device("cpu"))
+    forecaster = build(run, codec, encoding)
+    folder = study.output / f"{encoding}-{seed}-{study.digest}"
+    started = time.monotonic()
+    cost = train(run, forecaster, data, folder)
+    trained = time.monotonic()
+    measures = Measures(study.measures, run, forecaster, data)
+    row = {**cost, **measures.losses(), **measures.forecasts(), "train_s": trained - started}
+    shutil.rmtree(folder / "resume")
+    return {**row, "measure_s": time.monotonic() - trained}
+
+
+def main() -> None:
+    """Runs the cells that are missing, then writes the report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--minutes", type=float, default=np.inf, help="begin no further cell after this time")
+    parser.add_argument("--device")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    study = load_config(arguments.config, PositionStudy, arguments.set)
+    study.output.mkdir(parents=True, exist_ok=True)
+    results = study.output / "results.jsonl"
+    done = {(row["encoding"], row["seed"]) for row in read_rows(results, study.digest)}
+    for encoding, seed in study.cells():
+        if (encoding, seed) in done:
+            continue
+        if time.monotonic() - started > 60 * arguments.minutes:
+            print(f"Stopped after {arguments.minutes:g} minutes: the same command goes on.")
+            break
+        print(f"== {encoding}, seed {seed}", flush=True)
+        values = run_cell(study, encoding, seed, arguments.device)
+        with results.open("a") as file:
+            file.write(json.dumps({"study": study.digest, "encoding": encoding, "seed": seed, **values}) + "\n")
+    print(write_report(read_rows(results, study.digest), study.output))
+
+
+if __name__ == "__main__":
+    main()

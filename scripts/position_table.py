@@ -1,0 +1,136 @@
+"""The table and the figure of the study of position encodings: each one beside GeoRoPE, with confidence intervals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+BASELINE = "geo"
+CONFIDENCE = 0.95
+INK = "#0072b2"
+Rows = Sequence[dict[str, Any]]
+
+COLUMNS = {
+    "train_loss": "training loss",
+    "test_loss_4f": "test loss, 4 frames",
+    "z500_crps_1d_4f": "z500 CRPS, 1 d",
+    "z500_crps_5d_4f": "z500 CRPS, 5 d",
+    "z500_crps_10d_4f": "z500 CRPS, 10 d",
+    "t850_crps_1d_4f": "t850 CRPS, 1 d",
+    "t850_crps_5d_4f": "t850 CRPS, 5 d",
+    "t850_crps_10d_4f": "t850 CRPS, 10 d",
+    "q700_crps_1d_4f": "q700 CRPS, 1 d",
+    "q700_crps_5d_4f": "q700 CRPS, 5 d",
+    "q700_crps_10d_4f": "q700 CRPS, 10 d",
+    "z500_crps_5d_4f_seam": "z500 CRPS near 0 E, 5 d",
+    "seam_jump": "jump at 0 E",
+    "z500_crps_5d_4f_polar": "z500 CRPS poleward of 60, 5 d",
+    "z500_crps_4d_4f": "z500 CRPS, 4 d, 4 frames",
+    "z500_crps_4d_8f": "z500 CRPS, 4 d, 8 frames",
+    "z500_crps_4d_16f": "z500 CRPS, 4 d, 16 frames",
+    "test_loss_8f": "test loss, 8 frames",
+    "test_loss_16f": "test loss, 16 frames",
+    "other_grid_loss": "test loss, other grid",
+    "steps_per_s": "training steps/s",
+    "gib": "peak GiB",
+}
+PANELS = (
+    "test_loss_4f",
+    "z500_crps_1d_4f",
+    "z500_crps_5d_4f",
+    "z500_crps_5d_4f_seam",
+    "z500_crps_5d_4f_polar",
+    "test_loss_16f",
+    "z500_crps_4d_16f",
+    "other_grid_loss",
+)
+
+
+def read_rows(path: Path, digest: str) -> list[dict[str, Any]]:
+    """Reads the finished cells of one study."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return [row for row in map(json.loads, lines) if row["study"] == digest]
+
+
+def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Returns the mean and the half width of its confidence interval over seeds (Student's t; NaN for one seed)."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return float(values.mean()), np.nan
+    spread = values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * spread)
+
+
+def by_seed(rows: Rows, encoding: str, column: str) -> dict[int, float]:
+    """Returns the values of one encoding, by seed."""
+    return {row["seed"]: row[column] for row in rows if row["encoding"] == encoding and column in row}
+
+
+def difference(rows: Rows, encoding: str, column: str) -> tuple[float, float]:
+    """Returns how many percent above the baseline an encoding is, seed by seed, with its interval."""
+    ours, theirs = (by_seed(rows, name, column) for name in (encoding, BASELINE))
+    common = sorted(ours.keys() & theirs.keys())
+    if not common:
+        return np.nan, np.nan
+    return interval(np.array([100 * (ours[seed] / theirs[seed] - 1) for seed in common]))
+
+
+def table(rows: Rows) -> str:
+    """Lays out all measures in Markdown: mean over seeds and, in percent of the baseline, difference and interval."""
+    encodings = list(dict.fromkeys(row["encoding"] for row in rows))
+    lines = [f"| | {' | '.join(encodings)} |", f"|---|{'---|' * len(encodings)}"]
+    for column, title in COLUMNS.items():
+        if any(column in row for row in rows):
+            lines.append(f"| {title} | {' | '.join(_cell(rows, encoding, column) for encoding in encodings)} |")
+    seeds = " | ".join(str(len({row["seed"] for row in rows if row["encoding"] == name})) for name in encodings)
+    return "\n".join([*lines, f"| seeds | {seeds} |"])
+
+
+def _cell(rows: Rows, encoding: str, column: str) -> str:
+    values = by_seed(rows, encoding, column)
+    if not values:
+        return "-"
+    mean = f"{np.mean(list(values.values())):.4g}"
+    shift, half = difference(rows, encoding, column)
+    if encoding == BASELINE or np.isnan(shift):
+        return mean
+    return f"{mean} ({shift:+.1f} %)" if np.isnan(half) else f"{mean} ({shift:+.1f} ± {half:.1f} %)"
+
+
+def draw(rows: Rows, path: Path) -> None:
+    """Draws the difference to the baseline with its interval: a panel for each measure, a line for each encoding."""
+    from matplotlib.figure import Figure
+
+    encodings = [name for name in dict.fromkeys(row["encoding"] for row in rows) if name != BASELINE]
+    panels = [column for column in PANELS if any(column in row for row in rows)]
+    figure = Figure(figsize=(11, 1.2 + 0.5 * len(encodings)), layout="constrained")
+    grid = figure.subplots(2, -(-len(panels) // 2), sharey=True, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    for axes, column in zip(grid.flat, panels, strict=False):
+        centres, halves = np.array([difference(rows, name, column) for name in encodings]).reshape(-1, 2).T
+        axes.axvline(0, color="0.6", linewidth=0.8)
+        axes.errorbar(centres, range(len(encodings)), xerr=np.nan_to_num(halves), fmt="o", markersize=4, color=INK)
+        axes.set_yticks(range(len(encodings)), encodings, fontsize=8)
+        axes.set_title(COLUMNS[column], fontsize=9)
+        axes.tick_params(axis="x", labelsize=8)
+        axes.locator_params(axis="x", nbins=5)
+    grid[0, 0].invert_yaxis()  # the panels share it
+    figure.supxlabel(f"percent above {BASELINE}, {CONFIDENCE:.0%} interval over seeds", fontsize=9)
+    figure.savefig(path, dpi=150)
+
+
+def write_report(rows: Rows, folder: Path) -> str:
+    """Writes table.md and figure.png beside the results and returns the table."""
+    if not rows:
+        return "No cell is finished yet."
+    text = table(rows)
+    (folder / "table.md").write_text(text + "\n")
+    draw(rows, folder / "figure.png")
+    return text

@@ -1,0 +1,68 @@
+"""FlexAttention gives what attention with all scores in memory gives: on a CPU forward, on a GPU also its gradients."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ladcast.nn.position import POSITION_ENCODINGS
+
+# In a process of its own, as FlexAttention cannot trace functions whose shapes are checked while tests run.
+PROGRAM = """
+import json, sys, warnings
+import torch
+from torch.nn.attention.flex_attention import flex_attention as reference_flex
+from ladcast.nn.attention import dense_attention, flex_attention
+from ladcast.nn.position import POSITION_ENCODINGS, EncodingOptions, TokenGrid, build_position_encoding
+
+warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
+device = sys.argv[1]
+on_gpu = device == "cuda"
+flex = flex_attention if on_gpu else lambda *layer: reference_flex(*layer[:3], score_mod=layer[3])
+
+def results(attention, encoding, layer, unplaced):
+    query, key, value, tokens = (tensor.detach().requires_grad_(on_gpu) for tensor in layer)
+    positions = encoding(grid, tokens, unplaced=unplaced)
+    if positions.scores is None:
+        return
+    query, key = positions.rotate(query), positions.rotate(key)
+    mixed = attention(query, key, value, positions.scores(query, key))
+    yield mixed
+    if on_gpu:
+        yield from torch.autograd.grad(mixed.square().sum(), [*encoding.parameters(), query, key, value])
+
+torch.manual_seed(0)
+with torch.device(device), torch.set_grad_enabled(on_gpu):
+    grid = TokenGrid(torch.tensor([1.0, 2, 0]), torch.linspace(-1, 1, 4), torch.arange(6) * (2 * torch.pi / 6))
+    differences = {}
+    for name in POSITION_ENCODINGS:
+        torch.compiler.reset()
+        for variant in ("plain", "area_weighted", "unplaced"):
+            options = EncodingOptions(2, (4, 6, 6), spacing_deg=60.0, area_weighted=variant == "area_weighted")
+            encoding = build_position_encoding(name, options)
+            for parameter in encoding.parameters():
+                torch.nn.init.normal_(parameter)
+            layer = *torch.randn(3, 2, 2, 72, 16), torch.randn(2, 72, 32)
+            unplaced = 24 if variant == "unplaced" else 0
+            pairs = zip(*(results(f, encoding, layer, unplaced) for f in (flex, dense_attention)), strict=True)
+            off = [float((ours - theirs).abs().max() / theirs.abs().max()) for ours, theirs in pairs]
+            differences[f"{name} {variant}"] = max(off, default=None)
+print(json.dumps(differences))
+"""
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_flex_attention_equals_dense_attention(device: str):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    command = [sys.executable, "-c", PROGRAM, device]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert answer.returncode == 0, answer.stderr
+    differences = json.loads(answer.stdout)
+    changed = {case: off for case, off in differences.items() if off is not None}
+    assert len(differences) == 3 * len(POSITION_ENCODINGS)
+    assert {case.split()[0] for case in changed} == set(POSITION_ENCODINGS)  # area weights change scores in all
+    # The products of float32 may run in TF32 on a GPU.
+    assert max(changed.values()) < (1e-5 if device == "cpu" else 1e-2), changed

@@ -1,0 +1,88 @@
+"""Relative tables: the formulas of the paper written out, and offsets that wrap and clip."""
+
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ladcast.nn.attention import dense_scores
+from ladcast.nn.position import TokenGrid
+
+
+def layer() -> tuple[Tensor, Tensor]:
+    return tuple(torch.randn(2, 2, 2, 72, 16, generator=torch.Generator().manual_seed(0)))
+
+
+def changed(encoding: Any, grid: TokenGrid) -> Tensor:
+    query, key = layer()
+    return dense_scores(query, key, encoding(grid, torch.zeros(2, 72, 32)).scores(query, key)).detach()
+
+
+def offset(i: int, j: int) -> tuple[int, int, int]:
+    """Returns the offset from token i to token j in frames (of 1, 2, 0), rows and columns, columns in 0 .. 5."""
+    (t, y, x), (u, v, w) = (list(product((1, 2, 0), range(4), range(6)))[token] for token in (i, j))
+    return u - t, v - y, (w - x) % 6
+
+
+def rows_apart(grid: TokenGrid) -> TokenGrid:
+    """Puts rows as far apart as columns, so that offsets in rows are whole."""
+    return TokenGrid(grid.frames, torch.tensor([-90.0, -30, 30, 90]).deg2rad(), grid.longitude)
+
+
+@pytest.mark.parametrize("name", ["relative_1", "relative_2", "relative_3", "relative_4"])
+def test_new_tables_change_nothing(name: str, build: Any, grid: TokenGrid):
+    query, key = layer()
+    plain = query @ key.transpose(-1, -2) / 4
+    torch.testing.assert_close(changed(build(name, awake=False), grid), plain, atol=1e-5, rtol=1e-4)
+
+
+def test_method_2_scales_by_signed_offset(build: Any, grid: TokenGrid):
+    (query, key), encoding = layer(), build("relative_2")
+    scores = changed(encoding, rows_apart(grid))
+    for i, j in ((0, 0), (3, 50), (71, 2), (30, 29)):
+        frames, rows, columns = offset(i, j)
+        scale = encoding.scale[:, frames + 4, rows + 3, columns]
+        torch.testing.assert_close(scores[:, :, i, j], (query[:, :, i] * key[:, :, j]).sum(-1) / 4 * scale)
+
+
+def test_method_1_scales_by_absolute_offset(build: Any, grid: TokenGrid):
+    (query, key), encoding = layer(), build("relative_1")
+    scores = changed(encoding, rows_apart(grid))
+    for i, j in ((0, 0), (3, 50), (50, 3), (71, 2), (30, 29)):
+        frames, rows, columns = offset(i, j)
+        scale = encoding.scale[:, abs(frames), abs(rows), min(columns, 6 - columns)]
+        torch.testing.assert_close(scores[:, :, i, j], (query[:, :, i] * key[:, :, j]).sum(-1) / 4 * scale)
+
+
+def vectors(encoding: Any) -> Tensor:
+    """Lists a_ij of every pair of tokens, [72, 72, 16]."""
+    entries = []
+    for i, j in product(range(72), repeat=2):
+        frames, rows, columns = offset(i, j)
+        entries.append(encoding.frames[frames + 4] + encoding.rows[rows + 3] + encoding.columns[columns])
+    return torch.stack(entries).unflatten(0, (72, 72))
+
+
+def test_method_3_weighs_every_dimension_by_offset(build: Any, grid: TokenGrid):
+    (query, key), encoding = layer(), build("relative_3")
+    expected = torch.einsum("bhid,bhjd,ijd->bhij", query, key, 1 + vectors(encoding)) / 4
+    torch.testing.assert_close(changed(encoding, rows_apart(grid)), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_method_4_adds_its_two_products(build: Any, grid: TokenGrid):
+    (query, key), encoding = layer(), build("relative_4")
+    a = vectors(encoding)
+    of_query, of_key = torch.einsum("bhid,ijd->bhij", query, a), torch.einsum("bhjd,ijd->bhij", key, a)
+    expected = (query @ key.transpose(-1, -2) + of_query + of_key) / 4
+    torch.testing.assert_close(changed(encoding, rows_apart(grid)), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_frames_beyond_the_table_count_as_its_last(build: Any, grid: TokenGrid):
+    encoding = build("relative_2")
+    apart = [
+        changed(encoding, TokenGrid(torch.tensor([0.0, last, 1.0]), grid.latitude, grid.longitude))
+        for last in (4.0, 15.0)
+    ]
+    torch.testing.assert_close(apart[0][..., :24, 24:48], apart[1][..., :24, 24:48])

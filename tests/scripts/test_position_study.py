@@ -1,0 +1,152 @@
+"""The study of position encodings on tiny data: it resumes, measures what it says, and reports with intervals."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from data_pipelines.encode import encode
+from ladcast.config import ConfigError, load_config
+from ladcast.grid import Grid
+from ladcast.models.transformer import TransformerConfig
+from ladcast.tasks.installed import find_model
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "configs/study/positions.yaml"
+FRAMES = 20
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    names = ("position_study", "position_measures", "position_table")
+    return {name.removeprefix("position_"): __import__(name) for name in names}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five days on the way from one start state of the embedded model to the other, and their latents."""
+    model = find_model("nature-t31")
+    first, last = (xr.load_dataset(model.starts).isel(time=index, drop=True) for index in (0, 1))
+    share = xr.DataArray(np.linspace(0, 0.3, FRAMES), dims="time")
+    static = "geopotential_at_surface"
+    times = np.datetime64("2001-01-01", "ns") + np.arange(FRAMES) * np.timedelta64(6, "h")
+    ds = (first.drop_vars(static) * (1 - share) + last.drop_vars(static) * share).assign_coords(time=times)
+    folder = tmp_path_factory.mktemp("data")
+    ds.astype(np.float32).to_zarr(folder / "nature.zarr", consolidated=False)
+    encode(folder / "nature.zarr", model.path, folder / "latents.zarr", device="cpu")
+    return folder
+
+
+def run(scripts: dict[str, ModuleType], data: Path, monkeypatch: pytest.MonkeyPatch, *settings: str) -> list[Any]:
+    """Runs the study for a few steps of a small network and returns the lines of its results."""
+    training = ["training.steps=3", "training.batch_size=2", "training.checkpoint_every=2", "data_on_gpu=false"]
+    size = ["model.heads=2", "model.head_dim=16", "model.single_blocks=1", "model.rope_axes_dim=[4,6,6]"]
+    source = [f"latents={data / 'latents.zarr'}", f"autoencoder={find_model('nature-t31').path}"]
+    period = ["train.start=2001-01-01", "train.end=2001-01-31", "training.optimizer.warmup_steps=1", "sampling.steps=4"]
+    measures = {
+        "measures.test.start": "2001-01-01",
+        "measures.test.end": "2001-01-31",
+        "measures.truth.path": data / "nature.zarr",
+        "measures.starts": "[2001-01-01T00]",
+        "measures.members": 2,
+        "measures.days": "[1]",
+        "measures.frames": "[4,8]",
+        "measures.windows": 4,
+        "output": data / "study",
+        "overrides": json.dumps([*training, *size, *source, *period]),
+    }
+    override = [f"{key}={value}" for key, value in measures.items()]
+    arguments = [text for setting in (*override, *settings) for text in ("--set", setting)]
+    monkeypatch.setattr(sys, "argv", ["position_study.py", str(CONFIG), "--device", "cpu", *arguments])
+    scripts["study"].main()
+    results = data / "study/results.jsonl"
+    return [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
+
+
+def test_cells_are_run_once_and_compared_over_seeds(
+    scripts: dict[str, ModuleType], data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert run(scripts, data, monkeypatch, "encodings=[geo]", "seeds=[0]") != []
+    first = run(scripts, data, monkeypatch, "encodings=[geo,geo_seamless+area]", "seeds=[0]")
+    rows = run(scripts, data, monkeypatch, "encodings=[geo,geo_seamless+area]", "seeds=[0,1]")
+    assert [(row["encoding"], row["seed"]) for row in rows] == [
+        *(("geo", 0), ("geo_seamless+area", 0)),
+        *(("geo", 1), ("geo_seamless+area", 1)),
+    ]
+    assert rows[:2] == first
+    for row in rows:
+        assert all(np.isfinite(value) for value in row.values() if isinstance(value, float))
+        assert {"train_loss", "test_loss_8f", "other_grid_loss", "seam_jump", "q700_crps_4d_8f"} < row.keys()
+        assert {"z500_crps_1d_4f_seam", "z500_crps_1d_4f_polar"} < row.keys()
+    assert rows[0]["z500_crps_1d_4f"] != rows[2]["z500_crps_1d_4f"]
+    table = (data / "study/table.md").read_text()
+    assert table.strip() in capsys.readouterr().out
+    assert "| geo | geo_seamless+area |" in table
+    assert " ± " in table
+    assert (data / "study/figure.png").stat().st_size > 10_000
+    assert not list((data / "study").glob("*/resume"))
+
+
+def test_the_configuration_fits_and_names_every_encoding(scripts: dict[str, ModuleType]):
+    study = load_config(CONFIG, scripts["study"].PositionStudy)
+    assert len(study.seeds) >= 3
+    known = set(scripts["study"].POSITION_ENCODINGS)
+    assert known <= set(study.encodings)
+    with pytest.raises(ConfigError, match=r"relative_4.*got \['rope'\]"):
+        load_config(CONFIG, scripts["study"].PositionStudy, ["encodings=[geo,rope]"])
+
+
+def test_results_of_other_settings_do_not_count(scripts: dict[str, ModuleType]):
+    study, more, longer = (
+        load_config(CONFIG, scripts["study"].PositionStudy, settings)
+        for settings in ([], ["seeds=[0,1,2,3]"], ["measures.members=9"])
+    )
+    assert study.digest == more.digest != longer.digest
+
+
+def test_intervals_are_those_of_student(scripts: dict[str, ModuleType]):
+    mean, half = scripts["table"].interval(np.array([1.0, 2.0, 6.0]))
+    assert mean == pytest.approx(3.0)
+    assert half == pytest.approx(4.302653 * np.sqrt(7 / 3))
+    rows = [
+        {"encoding": name, "seed": seed, "gib": value}
+        for name, values in (("geo", (1.0, 2.0)), ("alibi", (1.1, 2.2)))
+        for seed, value in enumerate(values)
+    ]
+    np.testing.assert_allclose(scripts["table"].difference(rows, "alibi", "gib"), (10.0, 0.0), atol=1e-9)
+    assert scripts["table"].table(rows).splitlines()[2] == "| peak GiB | 1.5 | 1.65 (+10.0 ± 0.0 %) |"
+
+
+def test_refined_latents_have_no_seam_and_keep_what_is_constant(scripts: dict[str, ModuleType]):
+    latents = torch.randn(2, 3, 1, 4, 8)
+    refine = scripts["measures"].refine
+    assert refine(latents, 1.5).shape == (2, 3, 1, 6, 12)
+    torch.testing.assert_close(refine(latents.roll(2, -1), 1.5), refine(latents, 1.5).roll(3, -1))
+    torch.testing.assert_close(refine(torch.ones_like(latents), 2.0), torch.ones(2, 3, 1, 8, 16))
+
+
+def test_the_finer_grid_is_that_of_smaller_patches(scripts: dict[str, ModuleType]):
+    coarse, fine = (Grid.parse("64x33-south").coarsen(factor) for factor in (8, 4))
+    ends = [
+        {"latitude_deg": (g.latitude[0], g.latitude[-1]), "longitude_deg": (g.longitude[0], g.longitude[-1])}
+        for g in (coarse, fine)
+    ]
+    config = scripts["measures"].finer(TransformerConfig(4, **ends[0]), coarse, 2.0)
+    assert config == TransformerConfig(4, **ends[1], spacing_deg=45.0)
+
+
+def test_a_jump_at_the_seam_is_measured_against_the_globe(scripts: dict[str, ModuleType]):
+    grid = Grid.parse("8x5")
+    truth = torch.sin(torch.arange(8) * (2 * torch.pi / 8)).expand(5, 8)
+    step = torch.zeros(8)
+    step[0] = 1.0
+    found = dict(scripts["measures"].jumps((truth + step)[None], truth, grid))
+    assert found["jump_seam_truth"] == pytest.approx(np.sqrt(0.5), rel=1e-5)
+    assert found["jump_seam_forecast"] == pytest.approx(np.sqrt(0.5) + 1, rel=1e-5)
