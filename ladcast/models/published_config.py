@@ -20,6 +20,7 @@ TRANSFORMER_BEHAVIOUR: dict[str, Any] = {
     "position": "geo",
     "rotate_past_in_dual": False,
     "time_of_day": False,
+    "area_weighted": False,
 }
 AUTOENCODER_BEHAVIOUR: dict[str, Any] = {
     "pole_kernel": "mirrored_outermost",

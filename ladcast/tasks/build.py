@@ -75,6 +75,7 @@ class TransformerSize:
     patch_size: int = 1
     position: str = "geo_seamless"
     rope_axes_dim: tuple[int, int, int] = (16, 56, 56)
+    area_weighted: bool = False
 
 
 @dataclass(frozen=True)
