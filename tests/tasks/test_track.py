@@ -1,7 +1,9 @@
 """`ladcast track`: from a forecast store to tracks, page and errors; and each wrong input in one message."""
 
 import gzip
+import io
 import json
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +61,9 @@ def track(*tokens: str | Path) -> None:
 
 
 def fail(*tokens: str | Path) -> str:
-    with pytest.raises(SystemExit) as stopped:
+    with redirect_stderr(io.StringIO()) as messages, pytest.raises(SystemExit):
         track(*tokens)
-    return str(stopped.value)
+    return messages.getvalue()
 
 
 def test_one_storm_is_followed_verified_and_drawn(forecast: Path, best_track: Path, tmp_path: Path, capsys):
