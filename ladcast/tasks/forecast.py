@@ -13,6 +13,7 @@ import numpy as np
 from ladcast.data.analysis import Analysis, read_analysis
 from ladcast.data.store import read_times
 from ladcast.forecasting.checkpoints import load_forecaster
+from ladcast.forecasting.cost import network_costs
 from ladcast.forecasting.ensemble import EnsembleOptions, Position, forecast_blocks, forecast_ensemble
 from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig
 from ladcast.forecasting.latent_store import LatentWriter
@@ -43,6 +44,8 @@ def forecast(request: ForecastRequest, model: ModelFolder) -> Path:
         forecaster = load_forecaster(model.path, job.device(request.device))
         starts = find_analyses(request, model, forecaster)
         options = ensemble_options(request, forecaster.config)
+        if not request.batch_size:
+            options = replace(options, batch_size=fitting_batch(forecaster, request.members))
         if job.is_first and request.overwrite:  # only now, when nothing in the request can fail any more
             remove_forecast(request.output)
         job.wait()
@@ -53,6 +56,14 @@ def forecast(request: ForecastRequest, model: ModelFolder) -> Path:
         else:
             fill(ForecastWriter(request.output, forecaster, starts, options), forecast_ensemble, job)
     return request.output
+
+
+def fitting_batch(forecaster: Forecaster, members: int) -> int:
+    """Returns how many members at once fit the memory that is free on the forecaster's device."""
+    from ladcast.tasks.plan import fitting_batch as fitting
+
+    device = str(forecaster.device)
+    return fitting(network_costs(forecaster.config, forecaster.grid, device), members, device)
 
 
 def fill(writer: StoreWriter[Block], stream: Stream[Block], job: Ranks) -> None:

@@ -23,7 +23,8 @@ class ForecastRequest:
             hours apart in the 6 hours up to the initial time.
         keep: write fields, or latents, which take 64 times less and are decoded when they are read; by default latents
             from 1,000 frames on.
-        batch_size: members computed at once; results on a CPU do not depend on the number of members, only on this.
+        batch_size: members computed at once, 0 for as many as fit the free memory; results on a CPU depend on this, but
+            not on the number of members.
         steps: sampler steps; by default the model's own.
         noise_scale: factor on the sampler's noise; above 1 for more spread.
         perturbation: standard deviation of noise on the first latent, whose own is 0.5.
@@ -55,6 +56,6 @@ class ForecastRequest:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("members", "days", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Expected {name} of at least 1, got {getattr(self, name)}.")
+        for name, least in (("members", 1), ("days", 1), ("batch_size", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"Expected {name} of at least {least}, got {getattr(self, name)}.")

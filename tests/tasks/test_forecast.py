@@ -69,6 +69,11 @@ def test_latents_decode_to_the_fields_that_would_have_been_written(alone: xr.Dat
     xr.testing.assert_equal(read(tmp_path / "fc.latents.zarr", engine=LatentEngine), alone)
 
 
+def test_a_batch_that_fits_is_found(tmp_path: Path):
+    forecast(request(tmp_path / "fc.zarr", batch_size=0), MODEL)
+    assert '"batch_size": 3' in read(tmp_path / "fc.zarr", engine="zarr").attrs["history"]
+
+
 def test_several_initial_times_go_into_one_store(alone: xr.Dataset, tmp_path: Path):
     assert MODEL.starts is not None
     with xr.open_dataset(MODEL.starts) as starts:
