@@ -13,7 +13,7 @@ _HOME = {
     "Grid": "grid",
     "Place": "plots.page",
     "draw_page": "plots.page",
-    "find_model": "tasks.embedded",
+    "find_model": "tasks.installed",
     "forecast_ensemble": "forecasting.ensemble",
     "format_table": "verification",
     "load_forecaster": "forecasting.checkpoints",

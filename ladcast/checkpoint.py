@@ -9,7 +9,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,29 +29,47 @@ def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], documents: Map
     """
     from safetensors.torch import save_file
 
+    with whole_folder(folder) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary / WEIGHTS)
+        for name, content in documents.items():
+            (temporary / name).write_bytes(_encode(name, content))
+        manifest = dict(documents.get(MANIFEST, {}))
+        manifest["sha256"] = {path.name: sha256(path) for path in sorted(temporary.iterdir()) if path.name != MANIFEST}
+        (temporary / MANIFEST).write_bytes(_encode(MANIFEST, manifest))
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yields a temporary folder that takes the place of `folder` at the end, and leaves no trace after an error."""
     temporary = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary / WEIGHTS)
-    for name, content in documents.items():
-        (temporary / name).write_bytes(_encode(name, content))
-    manifest = dict(documents.get(MANIFEST, {}))
-    manifest["sha256"] = {path.name: _sha256(path) for path in sorted(temporary.iterdir()) if path.name != MANIFEST}
-    (temporary / MANIFEST).write_bytes(_encode(MANIFEST, manifest))
-    _replace(temporary, folder)
+    try:
+        yield temporary
+        _replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_tensors(folder: Path, *, device: str = "cpu") -> dict[str, Tensor]:
-    """Reads the tensors after checking every file of the folder against the manifest.
+    """Reads the tensors and checks every file of the folder against the manifest, both at once.
 
     Raises:
         FileNotFoundError: the folder or its manifest is missing.
         ValueError: a file is missing, truncated or changed.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    verify_checkpoint(folder)
-    return load_file(folder / WEIGHTS, device=device)
+    with ThreadPoolExecutor(1) as pool:
+        verified = pool.submit(verify_checkpoint, folder)
+        try:
+            tensors = load_file(folder / WEIGHTS, device=device)
+        except (OSError, SafetensorError):
+            verified.result()  # names the damage better
+            raise
+        verified.result()
+    return tensors
 
 
 def read_document(folder: Path, name: str) -> Any:
@@ -74,7 +94,7 @@ def verify_checkpoint(folder: Path) -> None:
         raise ValueError(f"{folder / MANIFEST} lacks the SHA-256 of {WEIGHTS}. Copy the checkpoint again.")
     for name, expected in hashes.items():
         path = folder / name
-        found = _sha256(path) if path.is_file() else "no file"
+        found = sha256(path) if path.is_file() else "no file"
         if found != expected:
             raise ValueError(
                 f"{path} is incomplete or changed: expected SHA-256 {expected[:12]}..., got {found[:12]}. "
@@ -110,6 +130,7 @@ def _encode(name: str, content: Any) -> bytes:
     return bytes(content)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

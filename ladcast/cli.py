@@ -9,7 +9,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from ladcast.tasks.embedded import DEFAULT_MODEL, find_model
+from ladcast.tasks.installed import DEFAULT_MODEL, find_model
+from ladcast.tasks.release import DEFAULT_ASSETS, DEFAULT_LOCATION, Assets, Location
 from ladcast.tasks.request import ForecastRequest
 
 app = App(
@@ -18,7 +19,9 @@ app = App(
     result_action="return_value",
 )
 train_app = App(name="train", help="Train a model that a YAML configuration describes.")
+weights_app = App(name="weights", help="Install released weights, check them and list what there is.")
 app.command(train_app)
+app.command(weights_app)
 
 DEFAULT_REQUEST = ForecastRequest()
 DEFAULT_PLACE = "Paris,48.9,2.3"
@@ -31,6 +34,7 @@ def forecast(
     *,
     model: str = DEFAULT_MODEL,
     place: str = DEFAULT_PLACE,
+    draw: bool = True,
 ) -> None:
     """Make an ensemble forecast and draw it; one from the model's own start states is also scored.
 
@@ -38,6 +42,7 @@ def forecast(
         request: what to forecast, from what, and where to write it.
         model: name of an embedded model, or a checkpoint folder.
         place: place of the plume, as Name,latitude,longitude.
+        draw: draw the page beside the forecast.
     """
     from ladcast.tasks.forecast import forecast as make_forecast
 
@@ -46,7 +51,7 @@ def forecast(
     truth = folder.truth if request.source is None else None
     if truth is not None:
         score(request.output, truth=truth, climatology=folder.climatology)
-    if request.members > 1:
+    if draw and request.members > 1:
         plot(request.output, truth=truth, place=place, lead_days=min(5, request.days))
 
 
@@ -129,6 +134,71 @@ def forecaster(config: Path, *, overrides: Overrides = (), device: str | None = 
     from ladcast.tasks.train_forecaster import train_forecaster
 
     print(f"forecaster {train_forecaster(config, overrides, device)}")
+
+
+@weights_app.command
+def fetch(
+    name: str,
+    location: Annotated[Location, Parameter(name="*")] = DEFAULT_LOCATION,
+    *,
+    assets: Annotated[Assets, Parameter(name="*")] = DEFAULT_ASSETS,
+) -> None:
+    """Fetch a released model from the Hugging Face hub (needs the network) and install it with all it needs.
+
+    Args:
+        name: ladcast-375m, ladcast-1p6b, or a name of your own with --repository.
+        location: where the weights lie.
+        assets: what the networks need beside their weights.
+    """
+    from ladcast.tasks.weights import fetch_weights
+
+    print(f"model {fetch_weights(name, location, assets)}")
+
+
+@weights_app.command(name="import")
+def import_(
+    name: str,
+    *,
+    transformer: Path,
+    autoencoder: Path,
+    assets: Annotated[Assets, Parameter(name="*")] = DEFAULT_ASSETS,
+) -> None:
+    """Install a released model from two folders on this machine; no network is needed.
+
+    Args:
+        name: ladcast-375m, ladcast-1p6b, or a name of your own.
+        transformer: folder with config.json and safetensors.
+        autoencoder: folder with config.json and safetensors.
+        assets: what the networks need beside their weights.
+    """
+    from ladcast.tasks.weights import import_weights
+
+    print(f"model {import_weights(name, transformer, autoencoder, assets)}")
+
+
+@weights_app.command
+def verify(model: str) -> None:
+    """Check every file of a model against its SHA-256, or a folder in the public layout for completeness.
+
+    Args:
+        model: name of a model, its folder, or a folder with config.json and safetensors.
+    """
+    from ladcast.tasks.weights import verify_weights
+
+    print(verify_weights(model))
+
+
+@weights_app.command(name="show")
+def show_weights(repository: str | None = None, *, revision: str | None = None) -> None:
+    """List the models at hand, or the networks in a repository of the hub (needs the network).
+
+    Args:
+        repository: owner/name of a repository, such as tonyzyl/ladcast.
+        revision: branch, tag or commit.
+    """
+    from ladcast.tasks.weights import show_weights as describe
+
+    print(describe(repository, revision))
 
 
 def run(application: App, tokens: list[str] | None = None) -> None:

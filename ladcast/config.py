@@ -21,7 +21,7 @@ class ConfigError(ValueError):
 def load_config(path: Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Schema:
     """Reads `path` as `schema`; `overrides` are `key.subkey=value` strings that win over the file.
 
-    Fields of type Path are taken relative to the file's folder.
+    Fields of type Path are taken relative to the file's folder. A section may be the path of a YAML file that holds it.
 
     Raises:
         ConfigError: the file is missing, or has an unknown or missing key or a value of the wrong type.
@@ -31,6 +31,7 @@ def load_config(path: Path, schema: type[Schema], overrides: Sequence[str] = ())
     content = _parse_yaml(path.read_text(), str(path))
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold a mapping of settings, got {type(content).__name__}.")
+    content = _include(content, schema, path)
     for override in overrides:
         content = _override(content, override)
     return parse_config(content, schema, where=str(path), folder=path.parent)
@@ -75,6 +76,24 @@ def _check_keys(content: Any, schema: Any, where: str, prefix: str) -> None:
             hint = f"Did you mean '{close[0]}'?" if close else f"Known keys: {', '.join(known)}."
             raise ConfigError(f"{where}: unknown config key '{prefix}{key}'. {hint}")
         _check_keys(value, hints[key], where, f"{prefix}{key}.")
+
+
+def _include(content: Any, schema: Any, path: Path) -> Any:
+    """Replaces each section that is the path of a YAML file, relative to the file at `path`, by its content."""
+    described = [option for option in (schema, *get_args(schema)) if dataclasses.is_dataclass(option)]
+    if not described:
+        return content
+    if isinstance(content, str):
+        included = path.parent / content
+        if not included.is_file():
+            raise ConfigError(
+                f"{path}: expected a section or the path of a YAML file, got '{content}', which is no file."
+            )
+        return _parse_yaml(included.read_text(), str(included))
+    if not isinstance(content, Mapping):
+        return content
+    hints = get_type_hints(described[0])
+    return {key: _include(value, hints.get(key), path) for key, value in content.items()}
 
 
 def _parse_yaml(text: str, where: str) -> Any:

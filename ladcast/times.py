@@ -14,6 +14,7 @@ from torch import Tensor
 
 Times = Shaped[np.ndarray, " time"]
 """Times as datetime64[ns]."""
+HOUR = np.timedelta64(1, "h")
 STEP = np.timedelta64(6, "h")
 DAY = np.timedelta64(24, "h")
 TIME_PATTERN = r"\d{4}(-\d{2}(-\d{2}([T ]\d{2}(:\d{2}){0,2})?)?)?"

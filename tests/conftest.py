@@ -1,8 +1,15 @@
-"""Shared fixtures: where real data lies, and a seeded generator."""
+"""Shared fixtures: where real data lies, a seeded generator, and a hub of released weights."""
 
+import hashlib
+import json
 import os
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 import torch
 
@@ -19,3 +26,108 @@ def shared() -> Path:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+class Hub:
+    """Serves a folder as one repository at one commit, and remembers what was asked for."""
+
+    name = "someone/weather"
+    commit = "0123456789abcdef0123456789abcdef01234567"
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.fetched: list[str] = []
+        self.stated: dict[str, str] = {}
+        """Hashes that the hub states wrongly, by path."""
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                hub.answer(self, body=False)
+
+            def do_GET(self) -> None:
+                hub.answer(self, body=True)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
+
+    def answer(self, request: BaseHTTPRequestHandler, *, body: bool) -> None:
+        path = request.path.partition("?")[0]
+        if path in {f"/api/models/{self.name}/revision/{revision}" for revision in ("main", self.commit)}:
+            return self.send(request, json.dumps(self.description()).encode(), body, {})
+        prefix = f"/{self.name}/resolve/{self.commit}/"
+        if path.startswith(prefix) and (self.root / path.removeprefix(prefix)).is_file():
+            name = path.removeprefix(prefix)
+            content = (self.root / name).read_bytes()
+            if body:
+                self.fetched.append(name)
+            etag = f'"{self.sha256(name)}"'
+            return self.send(
+                request, content, body, {"ETag": etag, "X-Linked-ETag": etag, "X-Repo-Commit": self.commit}
+            )
+        code = "RevisionNotFound" if path.startswith(f"/api/models/{self.name}/") else "RepoNotFound"
+        return self.send(request, b"{}", body, {"X-Error-Code": code, "X-Error-Message": "not here"}, status=404)
+
+    def send(
+        self,
+        request: BaseHTTPRequestHandler,
+        content: bytes,
+        body: bool,
+        headers: dict[str, str],
+        *,
+        status: int = 200,
+    ) -> None:
+        request.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            request.send_header(name, value)
+        request.end_headers()
+        if body:
+            request.wfile.write(content)
+
+    def description(self) -> dict[str, object]:
+        files = [path.relative_to(self.root).as_posix() for path in sorted(self.root.rglob("*")) if path.is_file()]
+        siblings = [{"rfilename": name, "size": (self.root / name).stat().st_size, **self.lfs(name)} for name in files]
+        return {
+            "id": self.name,
+            "modelId": self.name,
+            "sha": self.commit,
+            "siblings": siblings,
+            "tags": [],
+            "private": False,
+        }
+
+    def lfs(self, name: str) -> dict[str, object]:
+        if not name.endswith(".safetensors"):
+            return {"blobId": "0" * 40}
+        size = (self.root / name).stat().st_size
+        return {"blobId": "0" * 40, "lfs": {"sha256": self.sha256(name), "size": size, "pointerSize": 130}}
+
+    def sha256(self, name: str) -> str:
+        return self.stated.get(name, hashlib.sha256((self.root / name).read_bytes()).hexdigest())
+
+
+@pytest.fixture
+def released(shared: Path, tmp_path: Path) -> Path:
+    """A folder as a repository of the hub holds it: two small networks in folders of their own, and other files."""
+    for kind in ("transformer", "autoencoder"):
+        folder = tmp_path / "repository" / "V9" / kind
+        folder.mkdir(parents=True)
+        shutil.copyfile(shared / "golden" / f"{kind}_config.json", folder / "config.json")
+        shutil.copyfile(shared / "golden" / f"{kind}.safetensors", folder / "diffusion_pytorch_model.safetensors")
+        (folder / "other.bin").write_bytes(b"\x80\x04 a pickle")
+    (tmp_path / "repository" / "README.md").write_text("about")
+    return tmp_path / "repository"
+
+
+@pytest.fixture
+def hub(released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """The hub, played by a server on this machine that answers as the real one does."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    hub = Hub(released)
+    yield hub
+    hub.server.shutdown()
+    hub.server.server_close()

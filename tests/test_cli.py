@@ -8,11 +8,11 @@ import pytest
 import xarray as xr
 
 from ladcast.cli import app, run
-from ladcast.tasks.embedded import find_model
+from ladcast.tasks.installed import find_model
 from ladcast.tasks.plot import parse_place
 
 MODEL = find_model("nature-t31")
-QUICK = ["--members", "2", "--days", "1", "--steps", "2"]
+QUICK = ["--members", "2", "--days", "1", "--steps", "5"]
 
 
 def fail(*tokens: str) -> str:
@@ -113,6 +113,21 @@ def test_a_time_that_is_none_shows_the_form(tmp_path: Path):
 
 def test_an_unknown_model_lists_the_embedded_ones():
     assert "nature-t31" in fail("forecast", "--model", "nature-t32")
+
+
+def test_leads_between_need_the_hours_before(source: Path, tmp_path: Path):
+    output = str(tmp_path / "fc.zarr")
+    message = fail("forecast", "--source", str(source), "--output", output, "--lead-step", "3", *QUICK)
+    assert "--lead-step 6" in message
+    ds = xr.load_dataset(source)
+    earlier = ds.assign_coords(time=ds["time"] - np.timedelta64(3, "h"))
+    xr.concat([earlier, ds], "time").to_netcdf(source.with_name("two.nc"))
+    start = str(ds["time"].values[0])[:13]
+    two = ["--source", str(source.with_name("two.nc")), "--output", output, "--lead-step", "3"]
+    run(app, ["forecast", start, *two, *QUICK, "--no-draw"])
+    leads = xr.open_zarr(output, chunks=None, decode_timedelta=True)["prediction_timedelta"].values
+    np.testing.assert_array_equal(leads, np.arange(3, 25, 3) * np.timedelta64(1, "h"))
+    assert not list(tmp_path.glob("*.png"))
 
 
 def test_a_missing_source_is_named(tmp_path: Path):

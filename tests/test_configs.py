@@ -1,6 +1,8 @@
 """Every configuration in the repository fits its schema and builds its networks."""
 
 import re
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from ladcast.data.normalization import Normalizer
 from ladcast.fields import ERA5_CHANNELS, read_channels
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.grid import Grid
-from ladcast.models.autoencoder import Autoencoder
+from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
+from ladcast.models.transformer import LatentTransformer, TransformerConfig
+from ladcast.tasks.build import AutoencoderSize, TransformerSize
 from ladcast.tasks.train_autoencoder import AutoencoderRun, autoencoder_config
 from ladcast.tasks.train_forecaster import ForecasterRun, new_forecaster
 from ladcast.times import parse_time
@@ -81,7 +85,7 @@ def test_training_ends_before_validation_begins(path: Path):
 @pytest.mark.parametrize("key", ["steps", "batch_size", "ema_decay"])
 def test_a_misspelt_key_is_refused_with_the_nearest(path: Path, key: str, tmp_path: Path):
     misspelt = re.sub(rf"^  {key}:", f"  {key[:-1]}:", path.read_text(), flags=re.MULTILINE)
-    (tmp_path / "run.yaml").write_text(misspelt)
+    (tmp_path / "run.yaml").write_text(misspelt.replace("../model", str(CONFIGS / "model")))
     schema = AutoencoderRun if path in AUTOENCODERS else ForecasterRun
     with pytest.raises(ConfigError, match=rf"'training\.{key[:-1]}'\. Did you mean '{key}'\?"):
         load_config(tmp_path / "run.yaml", schema)
@@ -91,6 +95,37 @@ def test_a_misspelt_key_is_refused_with_the_nearest(path: Path, key: str, tmp_pa
 def test_a_misspelt_key_of_the_validation_is_refused_too(path: Path):
     with pytest.raises(ConfigError, match=r"'validation\.member'\. Did you mean 'members'\?"):
         load_config(path, ForecasterRun, ["validation.member=3"])
+
+
+def parameters(network: Callable[[], torch.nn.Module]) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in network().parameters())
+
+
+def test_the_released_sizes_have_the_released_numbers_of_parameters():
+    """With the behaviour of released weights: constant fields are decoded too, no time of day."""
+    size = load_config(CONFIGS / "model/autoencoder/dcae84.yaml", AutoencoderSize)
+    config = AutoencoderConfig(channels=84, static_channels=5, reconstruct_static=True, **asdict(size))
+    assert parameters(lambda: Autoencoder(config)) == 256_411_145
+    for name, count in (("375m", 374_938_452), ("1p6b", 1_605_496_660)):
+        transformer = load_config(CONFIGS / f"model/transformer/{name}.yaml", TransformerSize)
+        globe = {"latitude_deg": (-83.25, 84.75), "longitude_deg": (5.25, 353.25)}
+        released = TransformerConfig(latent_channels=84, time_of_day=False, **globe, **asdict(transformer))
+        assert parameters(lambda released=released: LatentTransformer(released)) == count
+
+
+@pytest.mark.parametrize("name", ["dcae84", "dcae1024"])
+def test_the_large_autoencoders_map_the_standard_grid(name: str):
+    size, grid = load_config(CONFIGS / f"model/autoencoder/{name}.yaml", AutoencoderSize), Grid.parse("240x121-south")
+    config = autoencoder_config(size, ERA5_CHANNELS, grid, 5)
+    assert grid.coarsen(config.downsampling).shape == (15, 30)
+    assert parameters(lambda: Autoencoder(config)) > 250e6
+
+
+def test_a_section_that_is_no_file_is_named(tmp_path: Path):
+    (tmp_path / "run.yaml").write_text("model: nowhere.yaml")
+    with pytest.raises(ConfigError, match=r"got 'nowhere\.yaml', which is no file"):
+        load_config(tmp_path / "run.yaml", ForecasterRun)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("channels/*.yaml")), ids=lambda path: path.stem)

@@ -11,7 +11,7 @@ import xarray as xr
 from data_pipelines.cli import app as data_app
 from ladcast.cli import app, run
 from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.tasks.embedded import find_model
+from ladcast.tasks.installed import find_model
 
 CONFIGS = Path(__file__).parents[1] / "configs/train"
 FRAMES = 14
@@ -54,7 +54,7 @@ def model(store: Path) -> Path:
         "validation.starts=[2001-01-02T00]",
         "validation.members=2",
         "validation.days=1",
-        "sampling.steps=2",
+        "sampling.steps=10",
     ]
     source = [f"latents={latents}", f"autoencoder={folder / 'runs_autoencoder/autoencoder'}"]
     train("forecaster", folder, [*source, *PERIODS, *short, *size, *validation])
@@ -68,7 +68,7 @@ def train(which: str, folder: Path, settings: list[str]) -> None:
 
 def test_the_chain_leaves_a_forecaster(model: Path, store: Path, tmp_path: Path):
     output = tmp_path / "fc.zarr"
-    request = ["--days", "1", "--members", "2", "--steps", "2", "--source", str(store), "--output", str(output)]
+    request = ["--days", "1", "--members", "2", "--steps", "10", "--source", str(store), "--output", str(output)]
     run(app, ["forecast", "2001-01-02T06", "--model", str(model), *request])
     assert np.isfinite(xr.open_zarr(output, decode_timedelta=True)["temperature"].values).all()
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ladcast.fields import ChannelSet
+from ladcast.fields import VARIABLES, ChannelSet
 from ladcast.types import OceanMask, Scaled, State
 
 
@@ -91,10 +91,19 @@ class Normalizer:
 
     @classmethod
     def load(cls, path: str | Path, channels: ChannelSet) -> Normalizer:
-        """Reads what `save` wrote; raises FileNotFoundError or ValueError where it does not serve `channels`."""
+        """Reads what `save` wrote, or the statistics that released models come with.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no JSON, or does not serve `channels`.
+        """
         if not Path(path).is_file():
             raise FileNotFoundError(f"No statistics at {path}. Compute them with `ladcast-data statistics`.")
-        return cls.from_dict(json.loads(Path(path).read_text()), channels, where=str(path))
+        try:
+            content = json.loads(Path(path).read_text())
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged, it is not JSON: {error}. Copy or compute it again.") from error
+        return cls.from_dict(content if "channels" in content else from_published(content), channels, where=str(path))
 
     @cached_property
     def _lower_bound(self) -> Float[Tensor, " channel"]:
@@ -112,6 +121,21 @@ class Normalizer:
             raise ValueError(
                 f"Expected {expected}, which fails in the channels: {', '.join(names)}. Repair the source."
             )
+
+
+def from_published(content: dict[str, Any]) -> dict[str, Any]:
+    """Converts released statistics, variable -> {mean, std} as numbers or by level, to the layout of `to_dict`."""
+    rows: dict[str, Any] = {}
+    for name, moments in content.items():
+        if name not in VARIABLES:  # static fields, which are normalised by themselves
+            continue
+        short = VARIABLES[name].short
+        if not VARIABLES[name].on_levels:
+            rows[short] = moments
+            continue
+        for level, mean in moments["mean"].items():
+            rows[f"{short}{level}"] = {"mean": mean, "std": moments["std"][level]}
+    return {"sst_fill": Normalizer.sst_fill, "channels": rows}
 
 
 def ocean_mask(state: State, channels: ChannelSet) -> OceanMask:

@@ -34,6 +34,8 @@ def regrid(
         raise ValueError(f"Expected a field on the source grid {source.shape}, got {field.shape[-2:]} (lat, lon).")
     if source.matches(target):
         return field.copy()
+    if source.pole_rows[0] and source.without_south_pole().matches(target):
+        return field[..., 1:, :].copy()
     gaps = np.isnan(field)
     total = _average(np.where(gaps, 0.0, field), source, target)
     valid = _average(~gaps, source, target) if gaps.any() else np.ones_like(total)

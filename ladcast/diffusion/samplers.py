@@ -64,7 +64,11 @@ SAMPLERS: dict[str, Sampler] = {"euler": euler, "heun": heun, "dpmpp_2m": dpmpp_
 
 
 def find_sampler(name: str) -> Sampler:
-    """Returns the sampler of this name; raises ValueError that lists the known ones."""
+    """Returns the sampler of this name, or of `diffusers:SCHEDULER`; raises ValueError that lists the known ones."""
+    if name.startswith("diffusers:"):
+        from ladcast.diffusion.schedulers import scheduler_sampler
+
+        return scheduler_sampler(name.removeprefix("diffusers:"))
     if name not in SAMPLERS:
-        raise ValueError(f"Unknown sampler '{name}'. Known samplers: {', '.join(SAMPLERS)}.")
+        raise ValueError(f"Unknown sampler '{name}'. Known samplers: {', '.join(SAMPLERS)}, diffusers:SCHEDULER.")
     return SAMPLERS[name]

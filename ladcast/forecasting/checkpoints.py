@@ -30,12 +30,15 @@ def save_codec(codec: LatentCodec, folder: Path, manifest: Mapping[str, Any]) ->
     write_checkpoint(folder, _codec_tensors(codec), {**_codec_documents(codec, manifest), CONFIG: config})
 
 
-def save_forecaster(forecaster: Forecaster, folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes both networks and all they need; their weights are stored in bfloat16."""
+def save_forecaster(
+    forecaster: Forecaster, folder: Path, manifest: Mapping[str, Any], *, dtype: torch.dtype | None = torch.bfloat16
+) -> None:
+    """Writes both networks and all they need; their weights in `dtype`, or with None in the precision they have."""
     tensors = {**_codec_tensors(forecaster.codec), **_prefixed("denoiser", forecaster.denoiser)}
-    compact = {name: tensor if name == "static" else tensor.to(torch.bfloat16) for name, tensor in tensors.items()}
+    if dtype is not None:
+        tensors = {name: tensor if name == "static" else tensor.to(dtype) for name, tensor in tensors.items()}
     documents = {**_codec_documents(forecaster.codec, manifest), CONFIG: plain(asdict(forecaster.config))}
-    write_checkpoint(folder, compact, documents)
+    write_checkpoint(folder, tensors, documents)
 
 
 def load_codec(folder: Path | str, device: str | None = None) -> LatentCodec:
@@ -54,7 +57,8 @@ def load_forecaster(folder: Path | str, device: str | None = None) -> Forecaster
     folder = Path(folder)
     tensors = read_tensors(folder)
     config = _typed(ForecasterConfig, read_document(folder, CONFIG), folder)
-    denoiser = Denoiser(LatentTransformer(config.transformer), config.sigma_data)
+    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
+        denoiser = Denoiser(LatentTransformer(config.transformer), config.sigma_data)
     _load(denoiser, _part("denoiser", tensors), folder)
     target = _device(device)
     return Forecaster(
@@ -74,7 +78,8 @@ def plain(value: Any) -> Any:
 
 def _codec(folder: Path, tensors: Mapping[str, Tensor]) -> LatentCodec:
     config = _typed(AutoencoderConfig, read_document(folder, CONFIG)["autoencoder"], folder)
-    autoencoder = Autoencoder(config)
+    with torch.device("meta"):
+        autoencoder = Autoencoder(config)
     _load(autoencoder, _part("autoencoder", tensors), folder)
     channels = ChannelSet.from_dict(read_document(folder, CHANNELS))
     scales = read_document(folder, SCALES)
@@ -111,7 +116,7 @@ def _typed(schema: type[Schema], content: Any, folder: Path) -> Schema:
 
 def _load(network: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
     try:
-        network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
     except RuntimeError as error:
         raise ValueError(f"The weights in {folder} do not fit its {CONFIG}: {error}") from error
 

@@ -42,15 +42,16 @@ class LatentScale:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> LatentScale:
-        """Builds the scale from `to_dict`'s layout."""
-        return cls(tuple(content["mean"]), tuple(content["std"]), float(content["target"]))
+        """Builds the scale from `to_dict`'s layout, which is that of released models but for the target."""
+        return cls(tuple(content["mean"]), tuple(content["std"]), float(content.get("target", cls.target)))
 
 
 class LatentCodec(nn.Module):
     """Encodes SI states to scaled latents and decodes scaled latents to SI states.
 
     `static` holds the constant fields that the encoder sees, normalised. Without a `latent_scale` latents stay as the
-    autoencoder makes them. `frames_at_once` bounds memory.
+    autoencoder makes them. `frames_at_once` bounds memory. The networks run in float32, on a GPU with PyTorch's TF32
+    convolutions: bfloat16 would add noise that a forecaster sees (docs/decisions/006).
     """
 
     static: Tensor
@@ -81,10 +82,8 @@ class LatentCodec(nn.Module):
     @torch.no_grad()
     def encode_scaled(self, scaled: Scaled) -> Latent:
         """Encodes states that are normalised already."""
-        device = self.static.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            raw = self.autoencoder.encode(scaled.to(device), self.static)
-        return self.latent_scale.apply(raw.float())
+        raw = self.autoencoder.encode(scaled.to(self.static.device), self.static)
+        return self.latent_scale.apply(raw)
 
     @torch.no_grad()
     def decode(self, latent: Latent, ocean: OceanMask | None = None) -> State:
@@ -92,10 +91,8 @@ class LatentCodec(nn.Module):
         return torch.cat([self._decode(part, ocean) for part in latent.split(self.frames_at_once)])
 
     def _decode(self, latent: Latent, ocean: OceanMask | None) -> State:
-        device = self.static.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            scaled = self.autoencoder.decode(self.latent_scale.invert(latent.to(device)))
-        return self.normalizer.inverse(scaled.float().cpu(), ocean)
+        scaled = self.autoencoder.decode(self.latent_scale.invert(latent.to(self.static.device)))
+        return self.normalizer.inverse(scaled.cpu(), ocean)
 
 
 def _column(values: tuple[float, ...], like: Latent) -> Float[Tensor, "latent 1 1"]:

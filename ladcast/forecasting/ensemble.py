@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import xarray as xr
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ladcast.data.analysis import Analysis
 from ladcast.data.packing import unpack
 from ladcast.forecasting.forecaster import Forecaster, SamplingOptions
 from ladcast.forecasting.rollout import LatentChunk, rollout
-from ladcast.times import STEP
-from ladcast.types import LatentSequence, PastSequence
+from ladcast.times import STEP, describe
+from ladcast.types import LatentSequence, OceanMask, PastSequence
 
+FIRST_LATENT = 2**32
+"""Stands for a block in the key of the noise on the first latent."""
+LARGEST_LATENT = 100.0
+"""Standard deviations of latents that no weather reaches."""
 FORECAST_DIMS = ("time", "prediction_timedelta", "number", "level", "latitude", "longitude")
 
 
@@ -33,6 +39,12 @@ class EnsembleOptions:
     seed: int
     sampling: SamplingOptions
     batch_size: int = 8
+    noise_scale: float = 1.0
+    """Factor on the noise that a block starts from: above 1 for more spread."""
+    perturbation: float = 0.0
+    """Standard deviation of noise on the first latent, whose own is that of the latent scale (0.5)."""
+    redraws: int = 0
+    """How often a member that is not finite, or far outside all weather, is drawn again before the forecast stops."""
 
     @property
     def batches(self) -> int:
@@ -42,69 +54,138 @@ class EnsembleOptions:
 
 @dataclass(frozen=True)
 class Position:
-    """Says where in an ensemble a forecast stands: the next block of one member batch, and the frames before it."""
+    """Says where an ensemble forecast stands: the next block of one member batch, and the frames before it.
+
+    Batches count on over the starts of a forecast with several.
+    """
 
     batch: int
     block: int
     past: PastSequence | None = None
 
 
-def member_noise(shape: tuple[int, ...], *, seed: int, init_time: np.datetime64, member: int, block: int) -> Tensor:
+def member_noise(
+    shape: tuple[int, ...], *, seed: int, init_time: np.datetime64, member: int, block: int, attempt: int = 0
+) -> Tensor:
     """Draws unit Gaussian noise that depends on nothing but its arguments (Philox counter-based generator).
 
-    The key is (seed, initial time), the counter (block, member): no batch size, device, order or restart matters.
+    The key is (seed, initial time), the counter (attempt, block, member): no batch size, device, order or restart
+    matters.
     """
     seconds = int(init_time.astype("datetime64[s]").astype(np.int64))
     key = np.array([seed, seconds], dtype=np.int64).view(np.uint64)
-    bits = np.random.Philox(key=key, counter=np.array([0, 0, block, member], dtype=np.uint64))
+    bits = np.random.Philox(key=key, counter=np.array([0, attempt, block, member], dtype=np.uint64))
     return torch.from_numpy(np.random.Generator(bits).standard_normal(shape, dtype=np.float32))
 
 
-def forecast_latents(
-    forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, position: Position
-) -> Iterator[LatentChunk]:
-    """Yields the remaining blocks of one member batch, `options.batch_size` members at once."""
-    members = range(position.batch * options.batch_size, (position.batch + 1) * options.batch_size)
+@dataclass(frozen=True)
+class MemberBatch:
+    """Makes the noise and the blocks of one batch of members; `init_time` is that of the noise."""
 
-    def step(past: PastSequence, start: np.datetime64, block: int) -> LatentSequence:
-        noise = [
-            member_noise(forecaster.block_shape, seed=options.seed, init_time=analysis.time, member=member, block=block)
-            for member in members
+    forecaster: Forecaster
+    options: EnsembleOptions
+    number: int
+    init_time: np.datetime64
+
+    @property
+    def members(self) -> range:
+        """Returns the numbers of its members, those that only fill up the last batch included."""
+        first = self.number * self.options.batch_size
+        return range(first, first + self.options.batch_size)
+
+    def draw(self, shape: tuple[int, ...], block: int, attempt: int = 0) -> Float[Tensor, "batch ..."]:
+        """Draws unit noise for every member."""
+        seed, time = self.options.seed, self.init_time
+        draws = [
+            member_noise(shape, seed=seed, init_time=time, member=member, block=block, attempt=attempt)
+            for member in self.members
         ]
-        return forecaster.advance(past, start, torch.stack(noise), options.sampling)
+        return torch.stack(draws)
 
-    past = position.past
-    if past is None:
-        latent = forecaster.codec.encode(analysis.state[None])
-        past = latent[:, :, None].expand(options.batch_size, -1, -1, -1, -1)
+    def first_latents(self, analysis: Analysis) -> PastSequence:
+        """Encodes the analysis, perturbed for each member where that is asked for."""
+        latent = self.forecaster.codec.encode(analysis.state[None]).cpu()
+        perturbed: Tensor = latent + self.options.perturbation * self.draw(tuple(latent.shape[1:]), FIRST_LATENT)
+        return perturbed[:, :, None]
+
+    def step(self, past: PastSequence, start: np.datetime64, block: int) -> LatentSequence:
+        """Advances all members by one block; a member that fails is drawn again as often as the options allow."""
+        noise = self.draw(self.forecaster.block_shape, block)
+        for attempt in range(1, self.options.redraws + 2):
+            latents = self.forecaster.advance(past, start, self.options.noise_scale * noise, self.options.sampling)
+            failed = self._failed(latents)
+            if not failed.any():
+                return latents
+            names = ", ".join(str(self.members[index]) for index in failed.nonzero().flatten().tolist())
+            warnings.warn(f"Members {names} failed in the block from {describe(start)}, draw {attempt}.", stacklevel=2)
+            redrawn = self.draw(self.forecaster.block_shape, block, attempt)
+            noise = torch.where(failed.reshape(-1, 1, 1, 1, 1), redrawn, noise)
+        raise FloatingPointError(
+            f"Expected latents of weather, got other or infinite ones for the members {names} in the block from "
+            f"{describe(start)}, in {self.options.redraws + 1} draws. Check the analysis, or allow more redraws."
+        )
+
+    def _failed(self, latents: LatentSequence) -> Bool[Tensor, " batch"]:
+        """Says which members are not finite or beyond any weather, leaving out those that only fill up the batch."""
+        extent = latents.flatten(1).abs().amax(dim=1).cpu()
+        asked = torch.tensor([member < self.options.members for member in self.members])
+        return asked & ~(extent < LARGEST_LATENT * self.forecaster.config.sigma_data)
+
+
+def forecast_latents(
+    forecaster: Forecaster,
+    analysis: Analysis,
+    options: EnsembleOptions,
+    position: Position,
+    init_time: np.datetime64 | None = None,
+) -> Iterator[LatentChunk]:
+    """Yields the remaining blocks of one member batch, `options.batch_size` members at once.
+
+    The noise is that of `init_time`, by default the time of the analysis.
+
+    Raises:
+        FloatingPointError: a member is not finite or has left all weather behind, also after `options.redraws`.
+    """
+    batch = MemberBatch(forecaster, options, position.batch, analysis.time if init_time is None else init_time)
+    past = batch.first_latents(analysis) if position.past is None else position.past
     start = analysis.time + position.block * forecaster.config.future_frames * STEP
-    return rollout(step, past, start, range(position.block, options.blocks))
+    return rollout(batch.step, past, start, range(position.block, options.blocks))
 
 
 def forecast_ensemble(
-    forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, position: Position | None = None
+    forecaster: Forecaster,
+    analyses: Analysis | Sequence[Analysis],
+    options: EnsembleOptions,
+    position: Position | None = None,
 ) -> Iterator[tuple[Position, xr.Dataset]]:
     """Yields decoded frames of one member batch and block at a time, each with the position that follows it.
 
-    Datasets are in SI units with the WeatherBench 2 dims `FORECAST_DIMS`, where `time` is the initial time.
+    Datasets are in SI units with the WeatherBench 2 dims `FORECAST_DIMS`, where `time` is the initial time: that of the
+    first of `analyses`. Further ones, of the hours before it, are staggered starts: their frames fall between those of
+    the first, so that six analyses an hour apart give a lead time each hour (arXiv 2506.09193). A member has the same
+    noise in all of them, so that its hours belong together.
     """
+    starts = [analyses] if isinstance(analyses, Analysis) else list(analyses)
+    init_time, ocean = starts[0].time, starts[0].ocean
     position = position or Position(0, 0)
-    for batch in range(position.batch, options.batches):
-        current = position if batch == position.batch else Position(batch, 0)
-        first = batch * options.batch_size
-        last = min(first + options.batch_size, options.members)
-        for chunk in forecast_latents(forecaster, analysis, options, current):
-            past = chunk.latents[:, :, -forecaster.config.past_frames :]
-            following = Position(batch, chunk.block + 1, past.cpu())
-            yield following, decode_chunk(forecaster, analysis, chunk, range(first, last))
+    for number in range(position.batch, len(starts) * options.batches):
+        start, batch = divmod(number, options.batches)
+        current = Position(batch, position.block, position.past) if number == position.batch else Position(batch, 0)
+        members = range(batch * options.batch_size, min((batch + 1) * options.batch_size, options.members))
+        for chunk in forecast_latents(forecaster, starts[start], options, current, init_time):
+            past = chunk.latents[:, :, -forecaster.config.past_frames :].cpu()
+            frames = decode_chunk(forecaster, chunk, members, init_time=init_time, ocean=ocean)
+            yield Position(number, chunk.block + 1, past), frames
 
 
-def decode_chunk(forecaster: Forecaster, analysis: Analysis, chunk: LatentChunk, members: range) -> xr.Dataset:
+def decode_chunk(
+    forecaster: Forecaster, chunk: LatentChunk, members: range, *, init_time: np.datetime64, ocean: OceanMask
+) -> xr.Dataset:
     """Decodes the given members of a chunk to the layout of `forecast_ensemble`."""
     latents = chunk.latents[: len(members)].transpose(1, 2)
-    states = forecaster.codec.decode(latents.flatten(0, 1), analysis.ocean).unflatten(0, latents.shape[:2])
+    states = forecaster.codec.decode(latents.flatten(0, 1), ocean).unflatten(0, latents.shape[:2])
     per_member = [unpack(state, forecaster.channels, forecaster.grid, chunk.valid_times) for state in states]
     frames = xr.concat(per_member, xr.DataArray(list(members), dims="number", name="number"))
-    leads = (frames["time"].values - analysis.time).astype("timedelta64[ns]")
+    leads = (frames["time"].values - init_time).astype("timedelta64[ns]")
     by_lead = frames.assign_coords(time=leads).rename(time="prediction_timedelta")
-    return by_lead.expand_dims(time=[analysis.time]).transpose(*FORECAST_DIMS, missing_dims="ignore")
+    return by_lead.expand_dims(time=[init_time]).transpose(*FORECAST_DIMS, missing_dims="ignore")

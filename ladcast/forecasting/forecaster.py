@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,13 +23,17 @@ from ladcast.types import LatentSequence, PastSequence
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """Sets how noise becomes a forecast (arXiv 2206.00364): solver, number of steps and range of noise levels."""
+    """Sets how noise becomes a forecast (arXiv 2206.00364): solver, number of steps and range of noise levels.
+
+    `precision` is that of the network on a GPU; a CPU computes in float32.
+    """
 
     sampler: str = "heun"
     steps: int = 20
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
 
     def sigmas(self) -> Tensor:
         """Returns the decreasing noise levels."""
@@ -77,6 +82,10 @@ class Forecaster:
         rows, columns = self.grid.coarsen(self.config.autoencoder.downsampling).shape
         return self.config.autoencoder.latent_channels, self.config.future_frames, rows, columns
 
+    def compile(self) -> None:
+        """Lets torch.compile fuse the network's kernels at its first call, which takes half a minute on a GPU."""
+        self.denoiser.network.compile(dynamic=False)
+
     @torch.no_grad()
     def advance(
         self, past: PastSequence, init_time: np.datetime64, noise: LatentSequence, sampling: SamplingOptions
@@ -89,6 +98,7 @@ class Forecaster:
             clean: Tensor = self.denoiser(x, sigma.expand(len(x)), condition)
             return clean
 
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        mixed = self.device.type == "cuda" and sampling.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
             sigmas = sampling.sigmas().to(self.device)
             return find_sampler(sampling.sampler)(denoise, noise.to(self.device), sigmas)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, cast
 
 import dask.array
 import numpy as np
 import xarray as xr
-from jaxtyping import Shaped
 
 from ladcast.checkpoint import MANIFEST, read_document, read_tensors, write_checkpoint
 from ladcast.data.analysis import Analysis
@@ -18,9 +20,11 @@ from ladcast.fields import PRECIPITATION, VARIABLES
 from ladcast.forecasting.checkpoints import plain
 from ladcast.forecasting.ensemble import EnsembleOptions, Position
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.times import describe, lead_times
+from ladcast.times import STEP, describe, lead_times
 
 STORE, PROGRESS = "store", "progress"
+WRITERS = 8
+"""Threads that compress and write chunks at once."""
 COORDINATE_ATTRIBUTES = {
     "time": {"standard_name": "forecast_reference_time", "long_name": "initial time"},
     "prediction_timedelta": {"standard_name": "forecast_period", "long_name": "lead time"},
@@ -42,17 +46,28 @@ class ForecastWriter:
         OSError: the folder cannot be written.
     """
 
-    def __init__(self, path: Path, forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions) -> None:
+    def __init__(
+        self,
+        path: Path,
+        forecaster: Forecaster,
+        analyses: Analysis | Sequence[Analysis],
+        options: EnsembleOptions,
+    ) -> None:
         if path.exists():
             raise FileExistsError(f"{path} exists already. Choose another --output, or add --overwrite.")
         self.path = path
         self.partial = path.with_name(f"{path.name}.partial")
-        self.forecaster, self.init_time, self.options = forecaster, analysis.time, options
+        starts = [analyses] if isinstance(analyses, Analysis) else list(analyses)
+        self.forecaster, self.init_time, self.options = forecaster, starts[0].time, options
+        self.lead_times = lead_times(
+            options.blocks * forecaster.config.future_frames * len(starts), STEP // len(starts)
+        )
         self.identity = {
             "model": forecaster.name,
-            "init_time": describe(analysis.time),
-            "source": analysis.source,
-            "filled": list(analysis.filled),
+            "init_time": describe(self.init_time),
+            "starts": [describe(start.time) for start in starts],
+            "source": starts[0].source,
+            "filled": list(starts[0].filled),
             "options": plain(asdict(options)),
         }
 
@@ -72,15 +87,20 @@ class ForecastWriter:
 
     def append(self, frames: xr.Dataset, following: Position) -> None:
         """Writes one block of one member batch, and then the position that follows it."""
-        first_lead = int(np.searchsorted(self.lead_times, frames["prediction_timedelta"].values[0]))
-        first_member = int(frames["number"].values[0])
-        region = {
-            "time": slice(0, 1),
-            "prediction_timedelta": slice(first_lead, first_lead + frames.sizes["prediction_timedelta"]),
-            "number": slice(first_member, first_member + frames.sizes["number"]),
-        }
-        fields = frames.drop_vars([name for name in frames.coords if name not in region])
-        fields.to_zarr(self.partial / STORE, region=region, consolidated=False)
+        import zarr
+
+        leads = np.searchsorted(self.lead_times, frames["prediction_timedelta"].values)
+        members = slice(int(frames["number"].values[0]), int(frames["number"].values[-1]) + 1)
+        store = zarr.open_group(self.partial / STORE, mode="r+")
+
+        def write(name: str, index: int) -> None:  # one chunk; leads of staggered starts do not follow each other
+            array = cast("zarr.Array[Any]", store[name])
+            array[0, int(leads[index]), members] = frames[name].values[0, index]
+
+        with ThreadPoolExecutor(WRITERS) as pool:
+            pieces = [pool.submit(write, str(name), index) for name in frames for index in range(len(leads))]
+        for piece in pieces:
+            piece.result()
         self._save(following)
 
     def finish(self) -> Path:
@@ -91,11 +111,6 @@ class ForecastWriter:
         (self.partial / STORE).rename(self.path)
         shutil.rmtree(self.partial)
         return self.path
-
-    @property
-    def lead_times(self) -> Shaped[np.ndarray, " lead"]:
-        """Returns all lead times of the forecast."""
-        return lead_times(self.options.blocks * self.forecaster.config.future_frames)
 
     def _create(self) -> None:
         rows, columns = self.forecaster.grid.shape

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ladcast.models.pretrained import Pretrained
 from ladcast.nn.block import ChannelNorm, EfficientViTBlock, ResidualBlock
 from ladcast.nn.sphere import CELL_CENTRED, PoleKernel, Poles, SphericalConv2d
 
@@ -80,16 +81,18 @@ class AutoencoderConfig:
         return self.channels + self.static_channels * self.reconstruct_static
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(Pretrained):
     """Encodes scaled fields into latent fields and decodes them.
 
     From arXiv 2410.10733 (DC-AE) and arXiv 2506.09193 (on the sphere). Convolutions continue across the
     poles, so both directions commute with rotations in longitude by whole latent cells.
     """
 
+    config: AutoencoderConfig
+    config_class = AutoencoderConfig
+
     def __init__(self, config: AutoencoderConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
 

@@ -6,28 +6,31 @@ The layout is that of Hugging Face diffusers. Importing and exporting leaves eve
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ladcast.checkpoint import whole_folder
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
+from ladcast.models.pretrained import Pretrained
 from ladcast.models.published_config import (
     PublicConfig,
     autoencoder_config,
-    published_autoencoder_config,
-    published_transformer_config,
+    published_config,
     transformer_config,
 )
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
 
 Config = AutoencoderConfig | TransformerConfig
 State = dict[str, Tensor]
+Network = TypeVar("Network", bound=Pretrained)
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
@@ -97,49 +100,50 @@ def load_transformer(folder: Path) -> LatentTransformer:
         FileNotFoundError: config.json, the weights or one of their shards is missing.
         ValueError: the files are damaged, not safetensors, or do not fit each other or this network.
     """
-    config = transformer_config(_read_json(folder / CONFIG_FILE))
-    with torch.device("meta"):
-        module = LatentTransformer(config)
-    module.load_state_dict(from_published(_read_weights(folder), config), assign=True)
-    return module
+    return load_published(LatentTransformer, folder)
 
 
 def load_autoencoder(folder: Path) -> Autoencoder:
     """Loads a released autoencoder, on the CPU and in the precision of its file; errors as above."""
-    config = autoencoder_config(_read_json(folder / CONFIG_FILE))
+    return load_published(Autoencoder, folder)
+
+
+def load_published(kind: type[Network], folder: Path) -> Network:
+    """Loads a released network of this kind; errors as `load_transformer`."""
+    published = read_json(folder / CONFIG_FILE)
+    config = autoencoder_config(published) if kind is Autoencoder else transformer_config(published)
     with torch.device("meta"):
-        module = Autoencoder(config)
-    module.load_state_dict(from_published(_read_weights(folder), config), assign=True)
-    return module
+        network = kind(config)
+    network.load_state_dict(from_published(read_weights(folder), config), assign=True)
+    return network
 
 
-def export_transformer(module: LatentTransformer, folder: Path) -> None:
+def describe_config(path: Path) -> tuple[str, int]:
+    """Returns which kind of network a public config.json describes, and how many parameters it has."""
+    published = read_json(path)
+    is_autoencoder = "encoder_block_types" in published
+    config = autoencoder_config(published) if is_autoencoder else transformer_config(published)
+    kind = "autoencoder" if is_autoencoder else "transformer"
+    return kind, sum(math.prod(shape) for shape in _shapes(config).values())
+
+
+def export(network: Pretrained, folder: Path) -> None:
     """Writes config.json and weights in the public layout; ValueError for what it cannot express."""
-    _export(
-        module.state_dict(),
-        module.config,
-        folder,
-        published_config=published_transformer_config(module.config),
-    )
+    write_folder(folder, published_config(network.config), to_published(network.state_dict(), network.config))
 
 
-def export_autoencoder(module: Autoencoder, folder: Path) -> None:
-    """Writes config.json and weights in the public layout; ValueError for what it cannot express."""
-    _export(
-        module.state_dict(),
-        module.config,
-        folder,
-        published_config=published_autoencoder_config(module.config),
-    )
+export_transformer = export_autoencoder = export
 
 
-def _export(state: Mapping[str, Tensor], config: Config, folder: Path, *, published_config: PublicConfig) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(to_published(state, config), folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    (folder / CONFIG_FILE).write_text(json.dumps(published_config, indent=2) + "\n")
+def write_folder(folder: Path, config: PublicConfig, state: Mapping[str, Tensor]) -> None:
+    """Writes config.json and weights, replacing an older folder only when the new one is complete."""
+    with whole_folder(folder) as temporary:
+        save_file(dict(state), temporary / WEIGHTS_FILE, metadata={"format": "pt"})
+        (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object; raises FileNotFoundError or ValueError where there is none."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}.")
     try:
@@ -151,12 +155,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_weights(folder: Path) -> State:
+def read_weights(folder: Path) -> State:
     """Reads the tensors of a folder from one file, or from the shards that its index lists."""
     index = folder / INDEX_FILE
     if (folder / WEIGHTS_FILE).is_file() or not index.is_file():
         return _read_shard(folder / WEIGHTS_FILE)
-    weight_map = _read_json(index).get("weight_map")
+    weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict):
         raise ValueError(f"{index} has no 'weight_map' that says which shard holds which tensor. Fetch it again.")
     state: State = {}

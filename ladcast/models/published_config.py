@@ -67,7 +67,7 @@ def transformer_config(published: PublicConfig) -> TransformerConfig:
 
 def published_transformer_config(config: TransformerConfig) -> PublicConfig:
     """Converts our configuration to the public one; raises ValueError for what it cannot express."""
-    _check_behaviour(config, TRANSFORMER_BEHAVIOUR)
+    _check_behaviour(config)
     (south, north), (west, east) = config.latitude_deg, config.longitude_deg
     return {
         **{theirs: getattr(config, ours) for theirs, ours in TRANSFORMER_FIELDS.items()},
@@ -101,7 +101,7 @@ def autoencoder_config(published: PublicConfig) -> AutoencoderConfig:
 
 def published_autoencoder_config(config: AutoencoderConfig) -> PublicConfig:
     """Converts our configuration to the public one; raises ValueError for what it cannot express."""
-    _check_behaviour(config, AUTOENCODER_BEHAVIOUR)
+    _check_behaviour(config)
     public_kinds = {ours: theirs for theirs, ours in BLOCK_KINDS.items()}
     own = {theirs: getattr(config, ours) for theirs, ours in AUTOENCODER_FIELDS.items()}
     own["encoder_block_types"] = tuple(public_kinds[kind] for kind in config.kinds)
@@ -116,6 +116,18 @@ def published_autoencoder_config(config: AutoencoderConfig) -> PublicConfig:
             "downsample_block_type": "pixel_unshuffle",
         }
     )
+
+
+def published_config(config: AutoencoderConfig | TransformerConfig) -> PublicConfig:
+    """Converts the configuration of either network to the public one; ValueError for what it cannot express."""
+    if isinstance(config, AutoencoderConfig):
+        return published_autoencoder_config(config)
+    return published_transformer_config(config)
+
+
+def is_expressible(config: AutoencoderConfig | TransformerConfig) -> bool:
+    """Says whether the public layout can express the behaviour of a network."""
+    return not _other_behaviour(config)
 
 
 def _frozen(value: Any) -> Any:
@@ -140,10 +152,18 @@ def _check_same(published: PublicConfig, understood: PublicConfig) -> None:
             )
 
 
-def _check_behaviour(config: AutoencoderConfig | TransformerConfig, behaviour: Mapping[str, Any]) -> None:
-    other = {name: getattr(config, name) for name, value in behaviour.items() if getattr(config, name) != value}
+def _other_behaviour(config: AutoencoderConfig | TransformerConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name, value in _behaviour(config).items() if getattr(config, name) != value}
+
+
+def _behaviour(config: AutoencoderConfig | TransformerConfig) -> Mapping[str, Any]:
+    return AUTOENCODER_BEHAVIOUR if isinstance(config, AutoencoderConfig) else TRANSFORMER_BEHAVIOUR
+
+
+def _check_behaviour(config: AutoencoderConfig | TransformerConfig) -> None:
+    other = _other_behaviour(config)
     if other:
         raise ValueError(
-            f"The public layout implies {dict(behaviour)}, but this network has {other}. "
-            "Save it as a checkpoint instead of exporting it."
+            f"The public layout implies {dict(_behaviour(config))}, but this network has {other}. "
+            "Use `save_pretrained` or a checkpoint, which can express it."
         )

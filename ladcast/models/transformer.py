@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from ladcast.models.pretrained import Pretrained
 from ladcast.nn.block import DualStreamBlock, Modulation, RefinerBlock, SingleStreamBlock, modulated_norm
 from ladcast.nn.embedding import (
     DAY_FEATURES,
@@ -77,16 +78,18 @@ class TransformerConfig:
         return self.heads * self.head_dim
 
 
-class LatentTransformer(nn.Module):
+class LatentTransformer(Pretrained):
     """Maps noisy future frames to the raw network output of the EDM denoiser (LaDCast, arXiv 2506.09193).
 
     The conditioning frames are refined, then attend jointly with the noisy frames: first as two streams with
     weights of their own, then as one. Noise level, season and conditioning modulate every block.
     """
 
+    config: TransformerConfig
+    config_class = TransformerConfig
+
     def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         dim, sizes = config.dim, (config.dim, config.heads, config.mlp_ratio)
         patch_features = config.latent_channels * config.patch_size**2
         self.position = build_position_encoding(

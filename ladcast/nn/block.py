@@ -102,7 +102,10 @@ class SingleStreamBlock(nn.Module):
         query, key, value = self.qkv(normed)
         message = attend(query, key, value, positions)
         hidden = F.gelu(self.mlp_in(normed), approximate="tanh")
-        change: Tensor = gate * self.to_out(torch.cat([message, hidden], dim=-1))
+        # Two products in place of one of the concatenation, which would be a copy of five times the tokens.
+        to_out_message, to_out_hidden = self.to_out.weight.split([message.shape[-1], hidden.shape[-1]], dim=1)
+        joint = F.linear(message, to_out_message) + F.linear(hidden, to_out_hidden, self.to_out.bias)
+        change: Tensor = gate * joint
         return tokens + change
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
 from ladcast.data.reading import select_period
+from ladcast.data.static import normalized_static
 from ladcast.data.store import open_store
 from ladcast.fields import ChannelSet, read_channels
 from ladcast.grid import Grid
@@ -49,11 +48,7 @@ class StoreOptions:
 
     def static_fields(self, ds: xr.Dataset) -> Float[Tensor, "static lat lon"]:
         """Returns the constant fields, each normalised by its own mean and standard deviation."""
-        missing = [name for name in self.static if name not in ds]
-        if missing:
-            raise ValueError(f"{self.path} lacks the static fields {missing}. Add them, or change 'static'.")
-        fields = [ds[name].transpose("latitude", "longitude").values.astype(np.float64) for name in self.static]
-        return torch.from_numpy(np.stack([(f - f.mean()) / f.std() for f in fields])).float()
+        return normalized_static(ds, self.static, Grid.parse(self.grid), str(self.path))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,15 @@ class ForecastRequest:
         members: ensemble members.
         days: longest lead time.
         seed: seed of the noise; a member depends on it, the initial time and its number alone.
+        lead_step: hours between lead times: 6, or 3, 2 or 1 from staggered starts, which need the analyses of that many
+            hours apart in the 6 hours up to the initial time.
+        batch_size: members computed at once; results on a CPU do not depend on the number of members, only on this.
         steps: sampler steps; by default the model's own.
+        noise_scale: factor on the sampler's noise; above 1 for more spread.
+        perturbation: standard deviation of noise on the first latent, whose own is 0.5.
+        redraws: how often a member that fails (not finite, or beyond any weather) is drawn again; 0 stops at once.
+        precision: of the network on a GPU; a CPU computes in float32. By default the model's own.
+        compile: fuse the network's kernels first, which takes half a minute; for large ensembles on a GPU.
         fill: what to do with channels that the source lacks: refuse, or take their mean or the nearest level.
         device: cpu or cuda; a GPU where there is one.
         overwrite: replace an existing output.
@@ -30,11 +38,19 @@ class ForecastRequest:
     members: int = 8
     days: int = 10
     seed: int = 0
+    lead_step: Literal[1, 2, 3, 6] = 6
+    batch_size: int = 8
     steps: int | None = None
+    noise_scale: float = 1.0
+    perturbation: float = 0.0
+    redraws: int = 0
+    precision: Literal["bfloat16", "float32"] | None = None
+    compile: bool = False
     fill: Literal["refuse", "mean", "nearest-level"] = "refuse"
     device: str | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if self.members < 1 or self.days < 1:
-            raise ValueError(f"Expected at least 1 member and 1 day, got {self.members} and {self.days}.")
+        for name in ("members", "days", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Expected {name} of at least 1, got {getattr(self, name)}.")

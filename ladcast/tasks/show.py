@@ -7,7 +7,7 @@ from pathlib import Path
 from ladcast.checkpoint import MANIFEST
 from ladcast.data.store import read_times
 from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.tasks.embedded import ModelFolder, find_model
+from ladcast.tasks.installed import ModelFolder, find_model
 from ladcast.tasks.score import open_forecast
 from ladcast.times import describe
 

@@ -1,10 +1,16 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
+import xarray as xr
 
 from ladcast.data.normalization import Normalizer, ocean_mask
-from ladcast.fields import ChannelSet
+from ladcast.data.packing import pack
+from ladcast.data.store import open_store
+from ladcast.fields import ERA5_CHANNELS, ChannelSet
+from ladcast.grid import Grid
+from ladcast.tasks.release import Assets
 
 
 @pytest.fixture
@@ -115,3 +121,35 @@ def test_an_empty_sst_is_refused_and_a_set_without_sst_is_all_ocean(state, chann
         ocean_mask(torch.full_like(state, torch.nan), channels)
     dry = ChannelSet(("temperature",), (), (500,))
     assert ocean_mask(state[:, :1], dry).all()
+
+
+def test_released_statistics_fit_the_standard_channels_and_real_weather(shared: Path):
+    normalizer = Normalizer.load(Assets().statistics, ERA5_CHANNELS)
+    assert normalizer.mean[ERA5_CHANNELS.index("z500")] == 54080.28125
+    assert normalizer.std[ERA5_CHANNELS.index("tp6h")] == pytest.approx(0.0016621261602267623)
+    with xr.open_dataset(shared / "kit/gfs/gfs_240x121_wb2names_2times.nc") as ds:
+        state = pack(
+            open_store(ds, ERA5_CHANNELS, Grid.parse("240x121-south"), regular=False, complete=False), ERA5_CHANNELS
+        )
+    scaled = (state - normalizer.mean[:, None, None]) / normalizer.std[:, None, None]
+    poor = {"w50", *(f"q{level}" for level in (50, 100, 150, 200, 250))}  # missing in GFS, or nothing but a guess
+    known = [name for name in ERA5_CHANNELS.names if name not in poor]
+    for name in known:
+        plane = scaled[:, ERA5_CHANNELS.index(name)]
+        finite = plane[plane.isfinite()]
+        assert abs(finite.mean()) < 0.8, name
+        assert 0.4 < finite.std() < 2, name
+
+
+def test_statistics_that_are_no_json_are_named(tmp_path: Path):
+    (tmp_path / "statistics.json").write_text('{"geopotential": ')
+    with pytest.raises(ValueError, match=r"statistics\.json is damaged, it is not JSON"):
+        Normalizer.load(tmp_path / "statistics.json", ERA5_CHANNELS)
+
+
+def test_released_statistics_without_a_channel_are_refused(tmp_path: Path):
+    content = json.loads(Assets().statistics.read_text())
+    del content["geopotential"]["std"]["850"], content["geopotential"]["mean"]["850"]
+    (tmp_path / "statistics.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"missing: z850\."):
+        Normalizer.load(tmp_path / "statistics.json", ERA5_CHANNELS)

@@ -127,3 +127,9 @@ def test_real_pressure_from_a_quarter_degree(shared):
     rms = float(np.sqrt(area_mean(difference.astype(float) ** 2, target)))
     assert rms < 60
     assert rms < 0.05 * float(coarse.std())
+
+
+def test_leaving_out_the_south_pole_changes_no_number():
+    source = Grid.parse("240x121")
+    field = np.random.default_rng(0).normal(size=(2, *source.shape)).astype(np.float32)
+    np.testing.assert_array_equal(regrid(field, source, source.without_south_pole()), field[:, 1:])

@@ -1,14 +1,18 @@
 """A forecaster with random weights, small enough to run in milliseconds."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from ladcast.data.analysis import Analysis
 from ladcast.data.normalization import Normalizer
 from ladcast.diffusion.denoiser import Denoiser
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.codec import LatentCodec, LatentScale
+from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
 from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig, SamplingOptions
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
@@ -70,3 +74,20 @@ def analysis(forecaster: Forecaster) -> Analysis:
     ocean[:, :5] = False
     state = normalizer.inverse(noise[None], ocean)[0]
     return Analysis(state, ocean, np.datetime64("2001-02-28T12", "ns"), "a test")
+
+
+Run = Callable[[Analysis | Sequence[Analysis], EnsembleOptions], xr.Dataset]
+
+
+@pytest.fixture
+def run(forecaster: Forecaster) -> Run:
+    """Makes a whole forecast in memory."""
+
+    def make(analyses: Analysis | Sequence[Analysis], options: EnsembleOptions) -> xr.Dataset:
+        rows: dict[int, list[xr.Dataset]] = {}
+        for _, frames in forecast_ensemble(forecaster, analyses, options):
+            rows.setdefault(int(frames["number"].values[0]), []).append(frames)
+        leads = [xr.concat(row, "prediction_timedelta").sortby("prediction_timedelta") for row in rows.values()]
+        return xr.concat(leads, "number")
+
+    return make

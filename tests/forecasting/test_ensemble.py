@@ -1,20 +1,19 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from torch import Tensor
 
 from ladcast.data.analysis import Analysis
-from ladcast.forecasting.ensemble import EnsembleOptions, Position, forecast_ensemble, member_noise
+from ladcast.forecasting.ensemble import EnsembleOptions, MemberBatch, Position, forecast_ensemble, member_noise
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.times import STEP
 
 SHAPE = (4, 4, 4, 8)
+NOISE = {"seed": 0, "init_time": np.datetime64("2001-02-28T12", "ns")}
 KEY = {"seed": 3, "init_time": np.datetime64("2001-01-01T06", "ns"), "member": 7, "block": 2}
-
-
-def run(forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions) -> xr.Dataset:
-    frames = [frame for _, frame in forecast_ensemble(forecaster, analysis, options)]
-    return xr.combine_by_coords(frames)
 
 
 def test_noise_depends_on_its_key_alone():
@@ -29,6 +28,7 @@ def test_noise_depends_on_its_key_alone():
         {"init_time": np.datetime64("2001-01-01T12", "ns")},
         {"member": 8},
         {"block": 3},
+        {"attempt": 1},
     ],
 )
 def test_noise_is_independent_for_every_other_key(change: dict[str, object]):
@@ -42,18 +42,18 @@ def test_noise_is_a_unit_gaussian():
     assert noise.std() == pytest.approx(1, abs=0.01)
 
 
-def test_a_member_does_not_depend_on_the_size_of_the_ensemble(forecaster: Forecaster, analysis: Analysis):
+def test_a_member_does_not_depend_on_the_size_of_the_ensemble(run, forecaster: Forecaster, analysis: Analysis):
     sampling = forecaster.config.sampling
-    few = run(forecaster, analysis, EnsembleOptions(8, 2, 5, sampling))
-    many = run(forecaster, analysis, EnsembleOptions(50, 2, 5, sampling))
+    few = run(analysis, EnsembleOptions(8, 2, 5, sampling))
+    many = run(analysis, EnsembleOptions(50, 2, 5, sampling))
     xr.testing.assert_identical(few.sel(number=7), many.sel(number=7))
     assert many.sizes["number"] == 50
 
 
-def test_members_differ_and_the_seed_matters(forecaster: Forecaster, analysis: Analysis):
+def test_members_differ_and_the_seed_matters(run, forecaster: Forecaster, analysis: Analysis):
     sampling = forecaster.config.sampling
-    one = run(forecaster, analysis, EnsembleOptions(2, 1, 5, sampling))["temperature"]
-    other = run(forecaster, analysis, EnsembleOptions(2, 1, 6, sampling))["temperature"]
+    one = run(analysis, EnsembleOptions(2, 1, 5, sampling))["temperature"]
+    other = run(analysis, EnsembleOptions(2, 1, 6, sampling))["temperature"]
     assert float(abs(one.isel(number=0) - one.isel(number=1)).max()) > 0
     assert float(abs(one - other).max()) > 0
 
@@ -69,8 +69,8 @@ def test_a_forecast_goes_on_where_it_stopped(forecaster: Forecaster, analysis: A
         xr.testing.assert_identical(expected, found)
 
 
-def test_frames_have_the_weatherbench_layout(forecaster: Forecaster, analysis: Analysis):
-    forecast = run(forecaster, analysis, EnsembleOptions(2, 2, 0, forecaster.config.sampling))
+def test_frames_have_the_weatherbench_layout(run, forecaster: Forecaster, analysis: Analysis):
+    forecast = run(analysis, EnsembleOptions(2, 2, 0, forecaster.config.sampling))
     assert forecast["temperature"].dims == (
         "time",
         "prediction_timedelta",
@@ -83,8 +83,47 @@ def test_frames_have_the_weatherbench_layout(forecaster: Forecaster, analysis: A
     np.testing.assert_array_equal(forecast["prediction_timedelta"].values, np.arange(1, 9) * STEP)
 
 
-def test_fields_are_physical(forecaster: Forecaster, analysis: Analysis):
-    forecast = run(forecaster, analysis, EnsembleOptions(2, 1, 0, forecaster.config.sampling))
+@pytest.fixture
+def staggered(analysis: Analysis) -> list[Analysis]:
+    """The analysis and two before it, two hours apart, with slightly other weather."""
+    hours = (0, 2, 4)
+    return [
+        replace(analysis, state=analysis.state * (1 + 1e-4 * hour), time=analysis.time - np.timedelta64(hour, "h"))
+        for hour in hours
+    ]
+
+
+def test_staggered_starts_give_the_leads_between(run, forecaster: Forecaster, staggered: list[Analysis]):
+    options = EnsembleOptions(3, 2, 0, forecaster.config.sampling, batch_size=2)
+    plain = run(staggered[0], options)
+    dense = run(staggered, options)
+    leads = np.arange(1, 25) * np.timedelta64(2, "h")
+    np.testing.assert_array_equal(dense["prediction_timedelta"].values, leads)
+    xr.testing.assert_identical(dense.sel(prediction_timedelta=plain["prediction_timedelta"]), plain)
+
+
+def test_staggered_starts_share_the_noise_of_a_member(run, forecaster: Forecaster, staggered: list[Analysis]):
+    """The same state at other hours gives nearly the same member, but not another one."""
+    same = [replace(start, state=staggered[0].state) for start in staggered]
+    dense = run(same, EnsembleOptions(2, 1, 0, forecaster.config.sampling))["temperature"]
+    two_hours_on = abs(dense.isel(prediction_timedelta=2) - dense.isel(prediction_timedelta=1)).mean()
+    other_member = abs(dense.isel(number=1) - dense.isel(number=0)).mean()
+    assert float(two_hours_on) < 0.2 * float(other_member)
+
+
+def test_a_staggered_forecast_goes_on_where_it_stopped(forecaster: Forecaster, staggered: list[Analysis]):
+    options = EnsembleOptions(3, 2, 0, forecaster.config.sampling, batch_size=2)
+    whole = list(forecast_ensemble(forecaster, staggered, options))
+    assert len(whole) == 3 * 2 * 2
+    for done in (3, 4, 9):
+        resumed = list(forecast_ensemble(forecaster, staggered, options, whole[done - 1][0]))
+        # after the last block of a batch its position has no blocks left
+        for (_, expected), (_, found) in zip(whole[done:], resumed, strict=True):
+            xr.testing.assert_identical(expected, found)
+
+
+def test_fields_are_physical(run, forecaster: Forecaster, analysis: Analysis):
+    forecast = run(analysis, EnsembleOptions(2, 1, 0, forecaster.config.sampling))
     assert float(forecast["total_precipitation_6hr"].min()) >= 0
     masked = forecast["sea_surface_temperature"].isnull().isel(time=0, prediction_timedelta=0, number=0)
     np.testing.assert_array_equal(masked.values, ~analysis.ocean.numpy())
@@ -92,3 +131,55 @@ def test_fields_are_physical(forecaster: Forecaster, analysis: Analysis):
 
 def test_position_starts_at_the_beginning():
     assert Position(0, 0).past is None
+
+
+@pytest.fixture
+def fragile(forecaster: Forecaster, monkeypatch: pytest.MonkeyPatch) -> Forecaster:
+    """A forecaster whose member 1 turns to NaN in its second block, unless it is drawn again."""
+    advance, unlucky = Forecaster.advance, member_noise((4, 4, 4, 8), **NOISE, member=1, block=1)
+
+    def sometimes(self: Forecaster, past: Tensor, start: np.datetime64, noise: Tensor, sampling: object) -> Tensor:
+        latents = advance(self, past, start, noise, sampling)
+        hit = (noise == unlucky).flatten(1).all(dim=1)
+        return latents.masked_fill(hit.reshape(-1, 1, 1, 1, 1), torch.nan)
+
+    monkeypatch.setattr(Forecaster, "advance", sometimes)
+    return forecaster
+
+
+def test_a_member_that_fails_stops_the_forecast_and_is_named(run, fragile: Forecaster, analysis: Analysis):
+    options = EnsembleOptions(3, 2, 0, fragile.config.sampling, batch_size=2)
+    with (
+        pytest.warns(UserWarning, match="Members 1 failed in the block from 2001-03-01T12, draw 1"),
+        pytest.raises(FloatingPointError, match=r"members 1 in the block from 2001-03-01T12, in 1 draws"),
+    ):
+        run(analysis, options)
+
+
+def test_a_member_that_fails_can_be_drawn_again_without_touching_others(run, fragile: Forecaster, analysis: Analysis):
+    options = EnsembleOptions(3, 2, 0, fragile.config.sampling, batch_size=2, redraws=1)
+    with pytest.warns(UserWarning, match="Members 1 failed"):
+        redrawn = run(analysis, options)
+    assert redrawn["temperature"].notnull().all()
+    few = run(analysis, replace(options, members=1))
+    xr.testing.assert_identical(few, redrawn.sel(number=[0]))
+
+
+def test_members_that_only_fill_up_a_batch_cannot_fail_it(run, fragile: Forecaster, analysis: Analysis):
+    assert run(analysis, EnsembleOptions(1, 2, 0, fragile.config.sampling, batch_size=2)).sizes["number"] == 1
+
+
+def test_spread_controls_are_off_by_default_and_widen_the_ensemble(run, forecaster: Forecaster, analysis: Analysis):
+    plain = EnsembleOptions(8, 1, 0, forecaster.config.sampling)
+    assert (plain.noise_scale, plain.perturbation) == (1.0, 0.0)
+
+    def spread(options: EnsembleOptions) -> float:
+        return float(run(analysis, options)["temperature"].std("number").mean())
+
+    assert spread(replace(plain, noise_scale=1.2)) > spread(plain)
+    first = {
+        size: MemberBatch(forecaster, replace(plain, perturbation=size), 0, analysis.time).first_latents(analysis)
+        for size in (0.0, 0.3)
+    }
+    assert (first[0.0] == first[0.0][:1]).all()
+    assert float((first[0.3] - first[0.0]).std()) == pytest.approx(0.3, rel=0.1)

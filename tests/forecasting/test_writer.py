@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def options(forecaster: Forecaster) -> EnsembleOptions:
 def write(
     path: Path,
     forecaster: Forecaster,
-    analysis: Analysis,
+    analysis: Analysis | Sequence[Analysis],
     options: EnsembleOptions,
     stop_after: int | None = None,
 ) -> None:
@@ -38,11 +39,11 @@ def read(path: Path) -> xr.Dataset:
 
 
 def test_the_store_holds_what_the_forecast_made(
-    forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
+    run, forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):
     write(tmp_path / "fc.zarr", forecaster, analysis, options)
     stored = read(tmp_path / "fc.zarr")
-    made = xr.combine_by_coords([frames for _, frames in forecast_ensemble(forecaster, analysis, options)])
+    made = run(analysis, options)
     for name in made.data_vars:
         np.testing.assert_array_equal(stored[name].values, made[name].values)
     assert stored["time"].attrs["standard_name"] == "forecast_reference_time"
@@ -50,6 +51,19 @@ def test_the_store_holds_what_the_forecast_made(
     assert stored["number"].attrs["standard_name"] == "realization"
     assert stored["temperature"].attrs["units"] == "K"
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_staggered_starts_fill_the_hours_between(
+    run, forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
+):
+    hourly = [replace(analysis, time=analysis.time - np.timedelta64(hour, "h")) for hour in range(6)]
+    write(tmp_path / "killed.zarr", forecaster, hourly, options, stop_after=7)
+    write(tmp_path / "killed.zarr", forecaster, hourly, options)
+    stored = read(tmp_path / "killed.zarr")
+    np.testing.assert_array_equal(stored["prediction_timedelta"].values, np.arange(1, 49) * np.timedelta64(1, "h"))
+    made = run(hourly, options)
+    for name in made.data_vars:
+        np.testing.assert_array_equal(stored[name].values, made[name].values)
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 4])
