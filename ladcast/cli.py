@@ -10,8 +10,11 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from ladcast.tasks.installed import DEFAULT_MODEL, find_model
+from ladcast.tasks.interruption import Interruption
 from ladcast.tasks.release import DEFAULT_ASSETS, DEFAULT_LOCATION, Assets, Location
 from ladcast.tasks.request import ForecastRequest
+from ladcast.tasks.slurm import Submission
+from ladcast.tasks.trial import NO_TRIAL, Trial
 
 app = App(
     name="ladcast",
@@ -20,12 +23,15 @@ app = App(
 )
 train_app = App(name="train", help="Train a model that a YAML configuration describes.")
 weights_app = App(name="weights", help="Install released weights, check them and list what there is.")
+submit_app = App(name="submit", help="Hand a job to the SLURM queue of a cluster.")
 app.command(train_app)
+app.command(submit_app)
 app.command(weights_app)
 
 DEFAULT_REQUEST = ForecastRequest()
 DEFAULT_PLACE = "Paris,48.9,2.3"
 Overrides = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)]
+TrialFlags = Annotated[Trial, Parameter(name="*")]
 
 
 @app.command
@@ -109,31 +115,59 @@ def show(path: str = DEFAULT_MODEL) -> None:
 
 
 @train_app.command
-def autoencoder(config: Path, *, overrides: Overrides = (), device: str | None = None) -> None:
+def autoencoder(
+    config: Path, *, overrides: Overrides = (), device: str | None = None, trial: TrialFlags = NO_TRIAL
+) -> None:
     """Train an autoencoder; a run that was stopped goes on.
 
     Args:
         config: YAML file, such as configs/train/nature_autoencoder.yaml.
         overrides: settings that win over the file, such as training.steps=100.
         device: cpu or cuda; a GPU where there is one.
+        trial: what to try instead of training.
     """
-    from ladcast.tasks.train_autoencoder import train_autoencoder
+    with Interruption() as interruption:
+        from ladcast.tasks.train_autoencoder import train_autoencoder
 
-    print(f"autoencoder {train_autoencoder(config, overrides, device)}")
+        folder = train_autoencoder(config, overrides, device=device, trial=trial, interrupted=interruption)
+    if folder is not None:
+        print(f"autoencoder {folder}")
 
 
 @train_app.command
-def forecaster(config: Path, *, overrides: Overrides = (), device: str | None = None) -> None:
+def forecaster(
+    config: Path, *, overrides: Overrides = (), device: str | None = None, trial: TrialFlags = NO_TRIAL
+) -> None:
     """Train a forecaster on latents; a run that was stopped goes on.
 
     Args:
         config: YAML file, such as configs/train/nature_forecaster.yaml.
         overrides: settings that win over the file, such as training.steps=100.
         device: cpu or cuda; a GPU where there is one.
+        trial: what to try instead of training.
     """
-    from ladcast.tasks.train_forecaster import train_forecaster
+    with Interruption() as interruption:
+        from ladcast.tasks.train_forecaster import train_forecaster
 
-    print(f"forecaster {train_forecaster(config, overrides, device)}")
+        folder = train_forecaster(config, overrides, device=device, trial=trial, interrupted=interruption)
+    if folder is not None:
+        print(f"forecaster {folder}")
+
+
+@submit_app.command(name="train")
+def submit_train(
+    config: Path, *, overrides: Overrides = (), submission: Annotated[Submission, Parameter(name="*")]
+) -> None:
+    """Check a training run, print its plan and its script, and submit it to SLURM.
+
+    Args:
+        config: YAML file, such as configs/train/era5_forecaster_375m.yaml.
+        overrides: settings that win over the file, such as training.steps=100.
+        submission: how to submit it.
+    """
+    from ladcast.tasks.submit import submit_training
+
+    print(submit_training(config, overrides, submission))
 
 
 @weights_app.command
@@ -219,3 +253,7 @@ def run(application: App, tokens: list[str] | None = None) -> None:
 def main() -> None:
     """Runs `ladcast`."""
     run(app)
+
+
+if __name__ == "__main__":
+    main()
