@@ -22,6 +22,7 @@ app = App(
 plan_app = App(name="plan", help="Predict what a command will take, before it runs.")
 products_app = App(name="products", help="Mean and spread, quantiles, probabilities, and series at places.")
 train_app = App(name="train", help="Train a model that a YAML configuration describes.")
+submit_app = App(name="submit", help="Hand a job to the SLURM queue of a cluster.")
 weights_app = App(name="weights", help="Install released weights, check them and list what there is.")
 
 COMMANDS: tuple[tuple[App, dict[str, Callable[..., Any]]], ...] = (
@@ -51,6 +52,7 @@ COMMANDS: tuple[tuple[App, dict[str, Callable[..., Any]]], ...] = (
         },
     ),
     (train_app, {"autoencoder": models.autoencoder, "forecaster": models.forecaster}),
+    (submit_app, {"train": models.submit_train}),
     (
         weights_app,
         {

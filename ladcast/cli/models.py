@@ -8,33 +8,65 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ladcast.cli.common import Overrides, Results, told
+from ladcast.tasks.interruption import Interruption
 from ladcast.tasks.release import DEFAULT_ASSETS, DEFAULT_LOCATION, Assets, Location
+from ladcast.tasks.slurm import Submission
+from ladcast.tasks.trial import NO_TRIAL, Trial
+
+TrialFlags = Annotated[Trial, Parameter(name="*")]
 
 
-def autoencoder(config: Path, *, overrides: Overrides = (), device: str | None = None) -> Results:
+def autoencoder(
+    config: Path, *, overrides: Overrides = (), device: str | None = None, trial: TrialFlags = NO_TRIAL
+) -> Results:
     """Train an autoencoder; a run that was stopped goes on.
 
     Args:
         config: YAML file, such as configs/train/nature_autoencoder.yaml.
         overrides: settings that win over the file, such as training.steps=100.
         device: cpu or cuda; a GPU where there is one.
+        trial: what to try instead of training.
     """
-    from ladcast.tasks.train_autoencoder import train_autoencoder
+    with Interruption() as interruption:
+        from ladcast.tasks.train_autoencoder import train_autoencoder
 
-    return told(autoencoder=train_autoencoder(config, overrides, device))
+        folder = train_autoencoder(config, overrides, device=device, trial=trial, interrupted=interruption)
+    return {} if folder is None else told(autoencoder=folder)
 
 
-def forecaster(config: Path, *, overrides: Overrides = (), device: str | None = None) -> Results:
+def forecaster(
+    config: Path, *, overrides: Overrides = (), device: str | None = None, trial: TrialFlags = NO_TRIAL
+) -> Results:
     """Train a forecaster on latents; a run that was stopped goes on.
 
     Args:
         config: YAML file, such as configs/train/nature_forecaster.yaml.
         overrides: settings that win over the file, such as training.steps=100.
         device: cpu or cuda; a GPU where there is one.
+        trial: what to try instead of training.
     """
-    from ladcast.tasks.train_forecaster import train_forecaster
+    with Interruption() as interruption:
+        from ladcast.tasks.train_forecaster import train_forecaster
 
-    return told(forecaster=train_forecaster(config, overrides, device))
+        folder = train_forecaster(config, overrides, device=device, trial=trial, interrupted=interruption)
+    return {} if folder is None else told(forecaster=folder)
+
+
+def submit_train(
+    config: Path, *, overrides: Overrides = (), submission: Annotated[Submission, Parameter(name="*")]
+) -> Results:
+    """Check a training run, print its plan and its script, and submit it to SLURM.
+
+    Args:
+        config: YAML file, such as configs/train/era5_375m_forecaster.yaml.
+        overrides: settings that win over the file, such as training.steps=100.
+        submission: how to submit it.
+    """
+    from ladcast.tasks.submit import submit_training
+
+    report = submit_training(config, overrides, submission)
+    print(report)
+    return {"submission": report}
 
 
 def fetch(

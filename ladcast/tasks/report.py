@@ -5,33 +5,49 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
+
+from ladcast.tasks.trackers import Tracker
 
 Item = TypeVar("Item")
 
 
 class TrainingLog:
-    """Prints training numbers and appends them to a JSON-lines file."""
+    """Prints training numbers, appends them to a JSON-lines file, and hands them to trackers.
 
-    def __init__(self, path: Path, total_steps: int) -> None:
+    A run that goes on from a checkpoint may write a step again: the last line of a step counts. A silent log, that of
+    a rank other than the first, does nothing.
+    """
+
+    def __init__(self, path: Path, total_steps: int, *, trackers: Sequence[Tracker] = (), silent: bool = False) -> None:
         self.path, self.total_steps = path, total_steps
+        self.trackers, self.silent = trackers, silent
         self.started = time.monotonic()
 
     def __call__(self, step: int, values: dict[str, float]) -> None:
         """Records the numbers of one step."""
+        if self.silent:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         minutes = (time.monotonic() - self.started) / 60
         with self.path.open("a") as file:
             file.write(json.dumps({"step": step, "minutes": round(minutes, 3), **values}) + "\n")
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         print(f"step {step}/{self.total_steps}  {minutes:.1f} min  {numbers}", flush=True)
+        for tracker in self.trackers:
+            tracker.log(step, values)
 
     def reading(self, done: int, total: int) -> None:
         """Tells now and then how much of the data is in memory."""
-        if done == total or done % max(total // 5, 1) == 0:
+        if not self.silent and (done == total or done % max(total // 5, 1) == 0):
             print(f"read {done}/{total} blocks, {time.monotonic() - self.started:.0f} s", flush=True)
+
+    def close(self) -> None:
+        """Ends the trackers."""
+        for tracker in self.trackers:
+            tracker.close()
 
 
 def track(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import xarray as xr
@@ -22,9 +23,13 @@ from ladcast.forecasting.codec import LatentCodec
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.tasks.build import AutoencoderSize, Period, StoreOptions
+from ladcast.tasks.launch import TrainingJob, train, try_out
 from ladcast.tasks.report import TrainingLog
-from ladcast.training.loop import Loss, TrainingOptions, fit
+from ladcast.tasks.trial import NO_TRIAL, Trial
+from ladcast.training.distributed import Ranks, join_ranks
 from ladcast.training.losses import relative_l2
+from ladcast.training.options import TrainingOptions
+from ladcast.training.parallel import Loss
 
 
 @dataclass(frozen=True)
@@ -46,29 +51,62 @@ class AutoencoderRun:
     data_on_disk: bool = False
     """Reads training states from the store when they are needed, where memory does not hold them all."""
     reading_threads: int = 8
+    part: Literal["all", "decoder"] = "all"
+    """What is trained: "decoder" keeps the encoder of `initial`, and with it the latents."""
+    trackers: tuple[str, ...] | None = None
+    """Out of tensorboard, wandb and mlflow; by default tensorboard where it is installed."""
 
     def __post_init__(self) -> None:
+        if self.part == "decoder" and self.initial is None:
+            raise ValueError("part 'decoder' needs 'initial', the checkpoint folder whose encoder is kept.")
         if self.data_on_gpu and self.data_on_disk:
             raise ValueError("'data_on_gpu' and 'data_on_disk' exclude each other: choose one, or neither for memory.")
 
 
-def train_autoencoder(config: Path, overrides: Sequence[str] = (), device: str | None = None) -> Path:
-    """Trains the autoencoder that `config` describes and returns its checkpoint folder."""
+def train_autoencoder(
+    config: Path,
+    overrides: Sequence[str] = (),
+    *,
+    device: str | None = None,
+    trial: Trial = NO_TRIAL,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Path | None:
+    """Trains the autoencoder that `config` describes and returns its checkpoint folder; nothing after a trial."""
     run = load_config(config, AutoencoderRun, overrides)
+    with join_ranks(device) as ranks:
+        setup = prepare(run, ranks)
+        if trial.asked:
+            try_out(setup.job, ranks, trial)
+            return None
+        weights = train(setup.job, ranks, interrupted)
+        if ranks.is_first:
+            autoencoder = Autoencoder(setup.codec.autoencoder.config)
+            autoencoder.load_state_dict(weights)
+            codec = LatentCodec(autoencoder, setup.codec.normalizer, setup.codec.grid, static=setup.codec.static.cpu())
+            save_codec(codec, run.output / "autoencoder", {"run": to_plain(run), "steps": run.training.steps})
+    return run.output / "autoencoder"
+
+
+@dataclass(frozen=True, eq=False)
+class AutoencoderTraining:
+    """Holds a codec whose autoencoder is to be trained, and how."""
+
+    codec: LatentCodec
+    job: TrainingJob
+
+
+def prepare(run: AutoencoderRun, ranks: Ranks) -> AutoencoderTraining:
+    """Reads the data of a run and creates its model, the same on all ranks."""
     channels, grid = run.data.channel_set(), Grid.parse(run.data.grid)
     store = run.data.open()
     normalizer = Normalizer.load(run.statistics, channels)
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    log = TrainingLog(run.output / "log.jsonl", run.training.steps)
+    log = TrainingLog(run.output / "log.jsonl", run.training.steps, silent=not ranks.is_first)
     held_out = load_scaled(frames_of(run, run.validation.select(store), 4 * run.stride, normalizer)).float()
-    data = training_states(run, frames_of(run, run.train.select(store), run.stride, normalizer), target, log)
-    torch.manual_seed(run.training.seed)
-    autoencoder = Autoencoder(autoencoder_config(run.model, channels, grid, len(run.data.static))).to(target)
-    if run.initial is not None:
-        autoencoder.load_state_dict(load_codec(run.initial, "cpu").autoencoder.state_dict())
-    static = run.data.static_fields(store).to(target)
-    valid = valid_points(pack(store.isel(time=[0]), channels), channels).to(target)
-    loss = reconstruction_loss(static, grid, valid)
+    reader = frames_of(run, run.train.select(store), run.stride, normalizer)
+    data = training_states(run, reader, ranks.device, log)
+    autoencoder = new_autoencoder(run, channels, grid).to(ranks.device)
+    static = run.data.static_fields(store).to(ranks.device)
+    valid = valid_points(pack(store.isel(time=[0]), channels), channels).to(ranks.device)
 
     def validate(model: nn.Module) -> dict[str, float]:
         rmse = reconstruction_rmse(model, held_out, static, grid) * normalizer.std
@@ -78,11 +116,28 @@ def train_autoencoder(config: Path, overrides: Sequence[str] = (), device: str |
             if name in channels.names
         }
 
-    weights = fit(autoencoder, loss, data, run.training, folder=run.output / "resume", log=log, validate=validate)
-    autoencoder.load_state_dict(weights)
-    codec = LatentCodec(autoencoder, normalizer, grid, static=static)
-    save_codec(codec, run.output / "autoencoder", {"run": to_plain(run), "steps": run.training.steps})
-    return run.output / "autoencoder"
+    job = TrainingJob(
+        autoencoder,
+        reconstruction_loss(static, grid, valid),
+        data,
+        run.training,
+        run.output,
+        settings=to_plain(run),
+        trackers=run.trackers,
+        validate=validate,
+    )
+    return AutoencoderTraining(LatentCodec(autoencoder, normalizer, grid, static=static), job)
+
+
+def new_autoencoder(run: AutoencoderRun, channels: ChannelSet, grid: Grid) -> Autoencoder:
+    """Creates the autoencoder of a run: with fresh weights, or those of `initial`; frozen where it is not trained."""
+    torch.manual_seed(run.training.seed)
+    autoencoder = Autoencoder(autoencoder_config(run.model, channels, grid, len(run.data.static)))
+    if run.initial is not None:
+        autoencoder.load_state_dict(load_codec(run.initial, "cpu").autoencoder.state_dict())
+    if run.part == "decoder":
+        autoencoder.encoder.requires_grad_(False)
+    return autoencoder
 
 
 def frames_of(run: AutoencoderRun, ds: xr.Dataset, stride: int, normalizer: Normalizer) -> FrameReader:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import xarray as xr
 from torch import Tensor, nn
@@ -16,17 +17,23 @@ from ladcast.checkpoint import weights_hash
 from ladcast.config import ConfigError, load_config, to_plain
 from ladcast.data.dataset import LatentDataset
 from ladcast.data.loader import SampleBatch
-from ladcast.diffusion.denoiser import Condition, Denoiser, denoising_loss, training_noise_like
+from ladcast.diffusion.denoiser import Denoiser
 from ladcast.diffusion.noise import TrainingNoise
 from ladcast.forecasting.checkpoints import load_codec, load_forecaster, save_forecaster
 from ladcast.forecasting.codec import LatentCodec, LatentScale
 from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig, SamplingOptions
 from ladcast.grid import Grid
+from ladcast.models.autoencoder import AutoencoderConfig
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
 from ladcast.tasks.build import ForecastValidation, Frames, Period, TransformerSize
-from ladcast.tasks.report import TrainingLog
+from ladcast.tasks.launch import TrainingJob, train, try_out
+from ladcast.tasks.trial import NO_TRIAL, Trial
 from ladcast.tasks.validate import forecast_scores
-from ladcast.training.loop import Loss, TrainingOptions, fit
+from ladcast.times import windows
+from ladcast.training.distributed import Ranks, join_ranks
+from ladcast.training.options import TrainingOptions
+from ladcast.training.parallel import Loss
+from ladcast.training.push_forward import DiffusionObjective, PushForward, diffusion_loss
 
 
 @dataclass(frozen=True)
@@ -42,68 +49,104 @@ class ForecasterRun:
     frames: Frames = field(default_factory=Frames)
     noise: TrainingNoise = field(default_factory=TrainingNoise)
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    push_forward: PushForward = field(default_factory=PushForward)
     validation: ForecastValidation | None = None
     name: str = "forecaster"
     initial: Path | None = None
     """Forecaster's folder whose weights training starts from, to adapt a model to other data."""
     data_on_gpu: bool = False
     """Keeps all latents in GPU memory: 4 bytes a number."""
+    trackers: tuple[str, ...] | None = None
+    """Out of tensorboard, wandb and mlflow; by default tensorboard where it is installed."""
 
 
-def train_forecaster(config: Path, overrides: Sequence[str] = (), device: str | None = None) -> Path:
-    """Trains the forecaster that `config` describes and returns its checkpoint folder."""
+def train_forecaster(
+    config: Path,
+    overrides: Sequence[str] = (),
+    *,
+    device: str | None = None,
+    trial: Trial = NO_TRIAL,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Path | None:
+    """Trains the forecaster that `config` describes and returns its checkpoint folder; nothing after a trial."""
     run = load_config(config, ForecasterRun, overrides)
-    codec = load_codec(run.autoencoder, device)
-    data, codec.latent_scale = read_latents(run, codec.static.device if run.data_on_gpu else torch.device("cpu"))
+    folder = run.output / run.name
+    with join_ranks(device) as ranks:
+        forecaster, job = prepare(run, ranks)
+        if trial.asked:
+            try_out(job, ranks, trial)
+            return None
+        weights = train(job, ranks, interrupted)
+        if ranks.is_first:
+            denoiser = Denoiser(LatentTransformer(forecaster.config.transformer), forecaster.config.sigma_data)
+            denoiser.load_state_dict(weights)
+            trained = replace(forecaster, denoiser=denoiser)
+            save_forecaster(trained, folder, {"run": to_plain(run), "autoencoder": weights_hash(run.autoencoder)})
+    return folder
+
+
+def prepare(run: ForecasterRun, ranks: Ranks) -> tuple[Forecaster, TrainingJob]:
+    """Reads the latents of a run and creates its forecaster, the same on all ranks."""
+    codec = load_codec(run.autoencoder, str(ranks.device))
+    data, codec.latent_scale = read_latents(run, ranks.device if run.data_on_gpu else torch.device("cpu"))
     torch.manual_seed(run.training.seed)
     forecaster = new_forecaster(run, codec)
     if run.initial is not None:
         forecaster.denoiser.load_state_dict(load_forecaster(run.initial, "cpu").denoiser.state_dict())
-    log = TrainingLog(run.output / "log.jsonl", run.training.steps)
 
     def validate(model: nn.Module) -> dict[str, float]:
-        return forecast_scores(forecaster, run.validation) if run.validation else {}
+        assert run.validation is not None
+        return forecast_scores(forecaster, run.validation)
 
-    weights = fit(
+    objective = DiffusionObjective(run.noise, token_rows(codec.grid, codec.autoencoder.config), run.push_forward)
+    job = TrainingJob(
         forecaster.denoiser,
-        diffusion_loss(run.noise, token_rows(codec)),
+        forecast_loss(replace(objective, row_weight=objective.row_weight.to(ranks.device))),
         data,
         run.training,
-        folder=run.output / "resume",
-        log=log,
-        validate=validate,
+        run.output,
+        settings=to_plain(run),
+        trackers=run.trackers,
+        validate=validate if run.validation else None,
     )
-    forecaster.denoiser.load_state_dict(weights)
-    folder = run.output / run.name
-    save_forecaster(forecaster, folder, {"run": to_plain(run), "autoencoder": weights_hash(run.autoencoder)})
-    return folder
+    return forecaster, job
 
 
 def read_latents(run: ForecasterRun, device: torch.device) -> tuple[LatentDataset, LatentScale]:
     """Reads the latents of the training period into memory, scaled to the standard deviation sigma_data."""
     store = xr.open_zarr(run.latents, chunks=None)
-    if store.attrs["autoencoder"] != weights_hash(run.autoencoder):
-        raise ConfigError(
-            f"{run.latents} was made by another autoencoder ({store.attrs['autoencoder'][:12]}) than "
-            f"{run.autoencoder} ({weights_hash(run.autoencoder)[:12]}). Run `ladcast-data encode` again."
-        )
+    check_latents(run, store, weights_hash(run.autoencoder))
     scale = LatentScale(tuple(store["latent_mean"].values.tolist()), tuple(store["latent_std"].values.tolist()))
     period = run.train.select(store)
     latents = scale.apply(torch.from_numpy(period["latent"].values).to(device))
     times = period["time"].values.astype("datetime64[ns]")
-    return LatentDataset(latents, times, past=run.frames.past, future=run.frames.future), scale
+    return LatentDataset(
+        latents, times, past=run.frames.past, future=run.frames.future * run.push_forward.blocks
+    ), scale
+
+
+def check_latents(run: ForecasterRun, store: xr.Dataset, autoencoder: str) -> None:
+    """Raises ConfigError where latents are not those of the autoencoder with this hash."""
+    if store.attrs["autoencoder"] != autoencoder:
+        raise ConfigError(
+            f"{run.latents} was made by another autoencoder ({store.attrs['autoencoder'][:12]}) than "
+            f"{run.autoencoder} ({autoencoder[:12]}). Run `ladcast-data encode` again."
+        )
+
+
+def window_starts(run: ForecasterRun, period: xr.Dataset) -> npt.NDArray[np.int64]:
+    """Returns the first frame of every training sample; raises ConfigError where there is none."""
+    length = run.frames.past + run.frames.future * run.push_forward.blocks
+    first = windows(period["time"].values.astype("datetime64[ns]"), length)
+    if not first.size:
+        raise ConfigError(f"{run.latents} has no {length} consecutive 6-hourly frames in the training period.")
+    return first
 
 
 def new_forecaster(run: ForecasterRun, codec: LatentCodec) -> Forecaster:
     """Creates a forecaster with fresh weights that fits the codec's latents."""
     autoencoder = codec.autoencoder.config
-    tokens = codec.grid.coarsen(autoencoder.downsampling * run.model.patch_size)
-    transformer = TransformerConfig(
-        latent_channels=autoencoder.latent_channels,
-        latitude_deg=(tokens.latitude[0], tokens.latitude[-1]),
-        longitude_deg=(tokens.longitude[0], tokens.longitude[-1]),
-        **asdict(run.model),
-    )
+    transformer = transformer_config(run, autoencoder, codec.grid)
     config = ForecasterConfig(
         autoencoder, transformer, run.frames.past, run.frames.future, codec.latent_scale.target, run.sampling
     )
@@ -111,21 +154,28 @@ def new_forecaster(run: ForecasterRun, codec: LatentCodec) -> Forecaster:
     return Forecaster(config, codec, denoiser, name=run.name)
 
 
-def diffusion_loss(noise: TrainingNoise, row_weight: Tensor) -> Loss:
+def transformer_config(run: ForecasterRun, autoencoder: AutoencoderConfig, grid: Grid) -> TransformerConfig:
+    """Completes the size of a transformer with what its autoencoder and the grid say."""
+    tokens = grid.coarsen(autoencoder.downsampling * run.model.patch_size)
+    return TransformerConfig(
+        latent_channels=autoencoder.latent_channels,
+        latitude_deg=(tokens.latitude[0], tokens.latitude[-1]),
+        longitude_deg=(tokens.longitude[0], tokens.longitude[-1]),
+        **asdict(run.model),
+    )
+
+
+def forecast_loss(objective: DiffusionObjective) -> Loss:
     """Returns the loss of one batch of windows of latents."""
 
     def loss(model: nn.Module, batch: SampleBatch, generator: torch.Generator) -> Tensor:
-        denoiser = cast(Denoiser, model)
         past, future, init_time = batch
-        sigma = noise.sample(len(future), generator)
-        unit = training_noise_like(future, generator)
-        condition = Condition(past, init_time)
-        return denoising_loss(denoiser, future, condition, sigma=sigma, noise=unit, row_weight=row_weight)
+        return diffusion_loss(cast(Denoiser, model), past, future, init_time, objective=objective, generator=generator)
 
     return loss
 
 
-def token_rows(codec: LatentCodec) -> Tensor:
+def token_rows(grid: Grid, autoencoder: AutoencoderConfig) -> Tensor:
     """Returns the area of each latent row, with mean 1."""
-    rows: Grid = codec.grid.coarsen(codec.autoencoder.config.downsampling)
-    return torch.tensor(np.asarray(rows.area_weights), dtype=torch.float32, device=codec.static.device)
+    rows = grid.coarsen(autoencoder.downsampling)
+    return torch.tensor(np.asarray(rows.area_weights), dtype=torch.float32)

@@ -1,144 +1,205 @@
-"""The training loop: the same one for the autoencoder and the forecaster, resumable at any step."""
+"""The training loop: the same one for both models, for any number of ranks, resumable at any step."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ladcast.checkpoint import MANIFEST, read_document, read_tensors, write_checkpoint
 from ladcast.data.loader import BatchSource, SampleBatch, load_batches
 from ladcast.data.sampling import SampleOrder
+from ladcast.training.anomaly import GradientWatch
+from ladcast.training.distributed import ALONE, Ranks
 from ladcast.training.ema import WeightAverage
-from ladcast.training.optimizer import (
-    OptimizerOptions,
-    build_optimizer,
-    learning_rate,
-    optimizer_tensors,
-    restore_optimizer,
-)
+from ladcast.training.optimizer import build_optimizer, learning_rate, optimizer_state, restore_optimizer
+from ladcast.training.options import TrainingOptions
+from ladcast.training.parallel import Loss, gradients_stay, parallelize, whole
+from ladcast.training.snapshots import Snapshots
+from ladcast.training.throughput import Throughput
 
-Loss = Callable[[nn.Module, SampleBatch, torch.Generator], Tensor]
 Log = Callable[[int, dict[str, float]], None]
 Validate = Callable[[nn.Module], dict[str, float]]
 
 
-@dataclass(frozen=True)
-class TrainingOptions:
-    """Sets the length, batches, averaging and bookkeeping of a training run."""
+class TrainingInterruptedError(Exception):
+    """Says that a run was asked to stop and has saved its state."""
 
-    steps: int = 1000
-    batch_size: int = 4
-    seed: int = 0
-    ema_decay: float = 0.9999
-    bf16: bool = True
-    compile: bool = False
-    log_every: int = 100
-    checkpoint_every: int = 1000
-    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    def __init__(self, step: int) -> None:
+        super().__init__(f"Interrupted after step {step}; the state is saved.")
+        self.step = step
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Is what a run finds around it: a folder for its snapshots, who listens, and who may stop it."""
+
+    folder: Path
+    log: Log
+    ranks: Ranks = ALONE
+    validate: Validate | None = None
+    """Called on all ranks with the averaged weights, at every checkpoint."""
+    interrupted: Callable[[], bool] = lambda: False
+    """Asked after every step: whether to save and raise TrainingInterruptedError."""
+    flops_per_sample: float = 0.0
+    """Counted arithmetic of one sample, forward and backward, for the log."""
 
 
 def fit(
-    model: nn.Module,
-    loss: Loss,
-    data: BatchSource,
-    options: TrainingOptions,
-    *,
-    folder: Path,
-    log: Log,
-    validate: Validate | None = None,
+    model: nn.Module, loss: Loss, data: BatchSource, options: TrainingOptions, around: Surroundings
 ) -> dict[str, Tensor]:
-    """Trains `model` in place and returns its averaged weights.
+    """Trains `model` in place and returns its averaged weights, whole on every rank.
 
-    `loss(model, batch, generator)` draws all randomness from `generator`, which is seeded by (seed, step): a
-    run that was killed and resumed from `folder` repeats the uninterrupted one. `validate` is called with the
-    averaged weights at every checkpoint.
+    `loss(model, batch, generator)` draws all randomness from `generator`, which is seeded by (seed, batch,
+    micro-batch): a run that was killed and resumed from its folder repeats the uninterrupted one. Ranks are
+    micro-batches that are computed at once, so that with `micro_batch_size` set, any number of ranks takes the same
+    steps up to rounding.
 
     Raises:
-        FloatingPointError: the loss or its gradient is not finite at a step that is logged or saved.
-        ValueError: the data do not fill a batch, or `folder` is of a run with other data or another seed.
+        FloatingPointError: the loss or its gradient is not finite and `options.anomaly` says to stop.
+        TrainingInterruptedError: `around.interrupted` said so; the state is saved.
+        ValueError: the data do not fill a batch, or the folder is of a run with other data or another seed.
     """
-    device = next(model.parameters()).device
-    order = SampleOrder(len(data), options.batch_size, options.seed)
-    optimizer = build_optimizer(model, options.optimizer)
-    average = WeightAverage(model.state_dict(), options.ema_decay)
-    first = resume(folder, model, optimizer, average, order)
-    network = cast(nn.Module, torch.compile(model)) if options.compile else model
-    generator = torch.Generator(device=device)
-    steps = range(first, options.steps)
-    started = time.monotonic()
-    batches = load_batches(data, order, steps=steps, device=device)
-    for step, batch in zip(steps, batches, strict=True):
-        generator.manual_seed(options.seed * 1_000_003 + step)
-        with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16 and device.type == "cuda"):
-            value = loss(network, batch, generator)
-        norm = descend(value, model, optimizer, options, step=step)
-        average.update(model.state_dict())
-        done = step + 1
-        if _due(done, options.log_every, options.steps):
-            speed = (done - first) / (time.monotonic() - started)
-            log(done, {**_finite(done, loss=value, gradient_norm=norm), "steps_per_s": speed})
-        if _due(done, options.checkpoint_every, options.steps):
-            _finite(done, loss=value, gradient_norm=norm)
-            save(folder, model, optimizer, average, position=order.state(done))
-            if validate is not None:
-                with averaged(model, average):
-                    log(done, validate(model))
-    return average.weights
+    ranks = around.ranks
+    order = SampleOrder(len(data), options.batch_size, options.seed, ranks.rank, ranks.size)
+    options.micro_batches(ranks.size)  # raises before work is done
+    work = parallelize(model, loss, options, ranks)
+    state = TrainingState(model, options, order)
+    speed = Throughput(options.batch_size, around.flops_per_sample, ranks)
+    with Snapshots(around.folder, ranks) as snapshots:
+        state.restore(snapshots)
+        speed.pause(state.step)
+        with closing(batches(data, state, ranks)) as stream:
+            while state.step < options.steps:
+                value, norm = descend(work, next(stream), state, ranks)
+                problem = state.watch.find(value, norm)
+                if problem is None:
+                    state.optimizer.step()
+                    state.average.update(model.state_dict())
+                state.optimizer.zero_grad(set_to_none=True)
+                state.step += 1
+                if problem is not None:
+                    state.watch.count(problem, state.step)
+                    around.log(state.step, {"anomalies": state.watch.anomalies})
+                    if options.anomaly.action == "roll_back":
+                        state.roll_back(snapshots)
+                        continue
+                if _due(state.step, options.log_every, options.steps):
+                    around.log(state.step, {**state.numbers(value, norm), **speed.measure(state.step)})
+                stop = ranks.any(around.interrupted())
+                if stop or _due(state.step, options.checkpoint_every, options.steps):
+                    snapshots.save(state.step, state.tensors(), state.document())
+                    if stop or not options.checkpoint_in_background:
+                        snapshots.wait()
+                if stop and state.step < options.steps:
+                    raise TrainingInterruptedError(state.step)
+                if around.validate is not None and _due(state.step, options.checkpoint_every, options.steps):
+                    with averaged(model, state.average):
+                        around.log(state.step, around.validate(model))
+                    speed.pause(state.step)
+    return {name: whole(tensor) for name, tensor in state.average.weights.items()}
 
 
-def descend(
-    loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, options: TrainingOptions, *, step: int
-) -> Tensor:
-    """Moves the weights one step down the gradient of `loss`; returns the gradient's norm before clipping."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(options.optimizer, step, options.steps)
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), options.optimizer.max_gradient_norm)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return norm
+class TrainingState:
+    """Is everything that the next step depends on."""
+
+    def __init__(self, model: nn.Module, options: TrainingOptions, order: SampleOrder) -> None:
+        self.model = model
+        self.options = options
+        self.order = order
+        self.optimizer = build_optimizer(model, options.optimizer)
+        self.average = WeightAverage(model.state_dict(), options.ema_decay)
+        self.watch = GradientWatch(options.anomaly)
+        self.step = 0
+        """Steps that are done; the schedule counts them."""
+        self.passed_over = 0
+        """Batches that a roll-back has left out; the order of samples counts them too."""
+
+    @property
+    def batch_number(self) -> int:
+        """Returns the number of the next batch."""
+        return self.step + self.passed_over
+
+    @property
+    def learning_rate(self) -> float:
+        """Returns the learning rate of the next step."""
+        return learning_rate(self.options.optimizer, self.step, self.options.steps)
+
+    def seed(self, micro_batch: int) -> int:
+        """Returns the seed of one micro-batch of the next batch; its number counts those of all ranks."""
+        return self.options.seed * 1_000_003 + self.batch_number + (micro_batch << 40)
+
+    def numbers(self, loss: float, norm: float) -> dict[str, float]:
+        """Returns the numbers of the last step for the log."""
+        rate: float = self.optimizer.param_groups[0]["lr"]
+        return {"loss": loss, "gradient_norm": norm, "learning_rate": rate, "ema_decay": self.average.current_decay}
+
+    def tensors(self) -> dict[str, Any]:
+        """Returns the tensors of a snapshot: they are those of the state, not copies."""
+        optimizer = optimizer_state(self.model, self.optimizer)
+        return {"model": self.model.state_dict(), "ema": self.average.weights, "optimizer": optimizer}
+
+    def document(self) -> dict[str, Any]:
+        """Returns the rest of a snapshot."""
+        return {
+            "position": self.order.state(self.batch_number),
+            "samples_passed_over": self.passed_over * self.order.batch_size,
+            "ema_updates": self.average.updates,
+            "gradient": self.watch.state(),
+        }
+
+    def restore(self, snapshots: Snapshots) -> None:
+        """Takes over the newest snapshot, if there is one."""
+        tensors = self.tensors()
+        document = snapshots.load_newest(tensors)
+        if document is None:
+            return
+        batch_number = self.order.resume(document["position"])
+        self.passed_over = document["samples_passed_over"] // self.order.batch_size
+        self.step = batch_number - self.passed_over
+        restore_optimizer(self.model, self.optimizer, tensors["optimizer"])
+        self.average.updates = document["ema_updates"]
+        self.watch.restore(document["gradient"])
+
+    def roll_back(self, snapshots: Snapshots) -> None:
+        """Returns to the newest snapshot, but goes on with the next batch."""
+        next_batch, anomalies = self.batch_number, self.watch.anomalies
+        self.restore(snapshots)
+        self.watch.anomalies = anomalies
+        self.passed_over = next_batch - self.step
 
 
-def save(
-    folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: WeightAverage,
-    *,
-    position: dict[str, int],
-) -> None:
-    """Writes everything the next step depends on; `position` is that in the order of samples."""
-    parts = {"model": model.state_dict(), "ema": average.weights, "optimizer": optimizer_tensors(optimizer)}
-    tensors = {f"{part}/{name}": tensor for part, content in parts.items() for name, tensor in content.items()}
-    write_checkpoint(folder, tensors, {MANIFEST: {"position": position, "ema_updates": average.updates}})
+def batches(data: BatchSource, state: TrainingState, ranks: Ranks) -> Generator[SampleBatch, None, None]:
+    """Yields this rank's batches from that of the next step on, without end."""
+    endless = range(state.batch_number, state.batch_number + 2**40)
+    return load_batches(data, state.order, steps=endless, device=ranks.device, threads=state.options.loader_threads)
 
 
-def resume(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage, order: SampleOrder
-) -> int:
-    """Restores the state that `save` wrote, if there is one, and returns the next step."""
-    if not folder.is_dir():
-        return 0
-    manifest = read_document(folder, MANIFEST)
-    step = order.resume(manifest["position"])
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
-    for key, tensor in read_tensors(folder).items():
-        part, _, name = key.partition("/")
-        parts[part][name] = tensor
-    model.load_state_dict(parts["model"])
-    restore_optimizer(optimizer, parts["optimizer"])
-    for name, tensor in average.weights.items():
-        tensor.copy_(parts["ema"][name])
-    average.updates = manifest["ema_updates"]
-    return step
+def descend(work: nn.Module, batch: SampleBatch, state: TrainingState, ranks: Ranks) -> tuple[float, float]:
+    """Computes the gradient of a step, micro-batch by micro-batch, and clips it.
+
+    Returns the mean loss and the norm of the whole gradient before clipping, the same on all ranks.
+    """
+    options, device = state.options, ranks.device
+    for group in state.optimizer.param_groups:
+        group["lr"] = state.learning_rate
+    parts = options.micro_batches(ranks.size)
+    total = torch.zeros((), device=device)
+    for part in range(parts):
+        generator = torch.Generator(device=device).manual_seed(state.seed(part * ranks.size + ranks.rank))
+        micro_batch = tuple(tensor[part::parts] for tensor in batch)
+        with gradients_stay(work, last=part == parts - 1):
+            with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16 and device.type == "cuda"):
+                value = work(micro_batch, generator) / parts
+            value.backward()
+        total += value.detach()
+    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+    norm = nn.utils.clip_grad_norm_(parameters, options.optimizer.max_gradient_norm)
+    return ranks.mean(total.item()), whole(norm).item()
 
 
 @contextmanager
@@ -157,14 +218,3 @@ def averaged(model: nn.Module, average: WeightAverage) -> Iterator[None]:
 
 def _due(done: int, every: int, steps: int) -> bool:
     return done % every == 0 or done == steps
-
-
-def _finite(step: int, **values: Tensor) -> dict[str, float]:
-    numbers = {name: value.item() for name, value in values.items()}
-    for name, number in numbers.items():
-        if not math.isfinite(number):
-            raise FloatingPointError(
-                f"The {name.replace('_', ' ')} is {number} at step {step}. The last checkpoint is whole: resume from "
-                f"it with a lower 'learning_rate' or 'max_gradient_norm'."
-            )
-    return numbers

@@ -1,13 +1,13 @@
-"""AdamW with a warmed-up cosine schedule, and its state as plain tensors."""
+"""AdamW with a warmed-up cosine schedule, and its state by the names of parameters."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,18 @@ def learning_rate(options: OptimizerOptions, step: int, total_steps: int) -> flo
     return options.learning_rate * (options.final_fraction + (1 - options.final_fraction) * cosine)
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Flattens the optimizer's state to tensors named `<parameter index>.<entry>`."""
-    state = optimizer.state_dict()["state"]
-    return {f"{index}.{name}": tensor for index, entries in state.items() for name, tensor in entries.items()}
+def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Returns the optimizer's state by the names of parameters, which do not depend on the number of ranks."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
+
+    flat = StateDictOptions(flatten_optimizer_state_dict=True)
+    state: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=flat)
+    return state
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Puts back what `optimizer_tensors` returned."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Puts back what `optimizer_state` returned."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
+
+    flat = StateDictOptions(flatten_optimizer_state_dict=True)
+    set_optimizer_state_dict(model, optimizer, state, options=flat)

@@ -8,10 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from ladcast.checkpoint import read_tensors
+from ladcast.data.sampling import SampleOrder
+from ladcast.training.anomaly import AnomalyPolicy
 from ladcast.training.ema import WeightAverage
-from ladcast.training.loop import TrainingOptions, averaged, fit
+from ladcast.training.loop import Surroundings, TrainingInterruptedError, TrainingState, averaged, fit
 from ladcast.training.optimizer import OptimizerOptions
+from ladcast.training.options import TrainingOptions
+from ladcast.training.snapshots import Snapshots
 
 OPTIONS = TrainingOptions(
     steps=9,
@@ -64,14 +67,28 @@ def killed_at(step: int):
 def train(folder: Path, loss=noisy_loss, **changes) -> tuple[nn.Module, dict[str, torch.Tensor], list]:
     model, lines = small_model(), []
     options = replace(OPTIONS, **changes)
-    weights = fit(model, loss, Line(), options, folder=folder, log=lambda *line: lines.append(line))
+    weights = fit(model, loss, Line(), options, Surroundings(folder, lambda *line: lines.append(line)))
     return model, weights, lines
+
+
+def saved_state(folder: Path) -> dict[str, torch.Tensor]:
+    """Returns every tensor of the newest snapshot, by name."""
+    model = small_model()
+    state = TrainingState(model, OPTIONS, SampleOrder(18, 4, 3))
+    tensors = state.tensors()
+    assert Snapshots(folder).load_newest(tensors) is not None
+    return {
+        f"{part}/{name}": tensor
+        for part, content in tensors.items()
+        for name, tensor in content.items()
+        if isinstance(tensor, torch.Tensor)
+    }
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("uninterrupted") / "resume"
-    return *train(folder), read_tensors(folder)
+    return *train(folder), saved_state(folder)
 
 
 def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
@@ -88,7 +105,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, uninterrupted, k
     resumed, resumed_weights, _ = train(tmp_path / "resume", checkpoint_every=every)
     assert_same(resumed.state_dict(), model.state_dict())
     assert_same(resumed_weights, weights)
-    assert_same(read_tensors(tmp_path / "resume"), saved)
+    assert_same(saved_state(tmp_path / "resume"), saved)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path, uninterrupted):
@@ -117,7 +134,8 @@ def test_training_learns(tmp_path: Path):
 def test_the_log_comes_at_its_steps_and_at_the_end(uninterrupted):
     lines = uninterrupted[2]
     assert [step for step, _ in lines] == [2, 4, 6, 8, 9]
-    assert all(set(numbers) == {"loss", "gradient_norm", "steps_per_s"} for _, numbers in lines)
+    names = {"loss", "gradient_norm", "learning_rate", "ema_decay", "steps_per_s", "samples_per_s"}
+    assert all(set(numbers) == names for _, numbers in lines)
 
 
 def spoiled_from(step: int, spoil: float):
@@ -131,17 +149,17 @@ def spoiled_from(step: int, spoil: float):
     return loss
 
 
-@pytest.mark.parametrize(("log_every", "checkpoint_every", "found"), [(1, 1, 4), (100, 2, 4), (5, 2, 4), (5, 100, 5)])
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, log_every, checkpoint_every, found: int):
-    with pytest.raises(FloatingPointError, match=rf"The loss is nan at step {found}\..*lower 'learning_rate'"):
+@pytest.mark.parametrize(("log_every", "checkpoint_every"), [(1, 1), (100, 2), (5, 100)])
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, log_every: int, checkpoint_every: int):
+    with pytest.raises(FloatingPointError, match=r"The loss is nan at step 4\..*lower 'learning_rate'"):
         train(
             tmp_path / "resume",
             spoiled_from(3, float("nan")),
             log_every=log_every,
             checkpoint_every=checkpoint_every,
         )
-    if (tmp_path / "resume").exists():
-        assert all(tensor.isfinite().all() for tensor in read_tensors(tmp_path / "resume").values())
+    if checkpoint_every < 4:
+        assert all(tensor.isfinite().all() for tensor in saved_state(tmp_path / "resume").values())
 
 
 def test_an_infinite_gradient_of_a_finite_loss_stops_the_run_too(tmp_path: Path):
@@ -168,12 +186,10 @@ def test_validation_sees_the_averaged_weights_and_leaves_the_run_as_it_was(tmp_p
         return {"rmse": float(len(seen))}
 
     model, folder = small_model(), tmp_path / "resume"
-    options = replace(OPTIONS, checkpoint_every=4)
-    weights = fit(
-        model, noisy_loss, Line(), options, folder=folder, log=lambda *line: lines.append(line), validate=validate
-    )
+    around = Surroundings(folder, lambda *line: lines.append(line), validate=validate)
+    weights = fit(model, noisy_loss, Line(), replace(OPTIONS, checkpoint_every=4), around)
     assert [(step, numbers["rmse"]) for step, numbers in lines if "rmse" in numbers] == [(4, 1), (8, 2), (9, 3)]
-    saved = {name.removeprefix("ema/"): t for name, t in read_tensors(folder).items() if name.startswith("ema/")}
+    saved = {name.removeprefix("ema/"): t for name, t in saved_state(folder).items() if name.startswith("ema/")}
     assert_same(seen[-1], saved)
     assert_same(weights, saved)
     assert_same(model.state_dict(), uninterrupted[0].state_dict())
@@ -194,3 +210,91 @@ def test_averaged_weights_are_given_back_also_after_an_error():
         validate()
     assert_same(model.state_dict(), own)
     assert model.training
+
+
+@pytest.mark.parametrize("asked", [1, 4, 8])
+def test_a_run_that_is_asked_to_stop_saves_and_is_resumed(tmp_path: Path, uninterrupted, asked: int):
+    answers = iter([*[False] * (asked - 1), True])
+    around = Surroundings(tmp_path / "resume", lambda *line: None, interrupted=answers.__next__)
+    with pytest.raises(TrainingInterruptedError, match=f"after step {asked}; the state is saved"):
+        fit(small_model(), noisy_loss, Line(), replace(OPTIONS, checkpoint_every=100), around)
+    model, weights, _ = train(tmp_path / "resume", checkpoint_every=100)
+    assert_same(model.state_dict(), uninterrupted[0].state_dict())
+    assert_same(weights, uninterrupted[1])
+
+
+def test_threads_of_the_loader_do_not_matter(tmp_path: Path, uninterrupted):
+    with pytest.raises(KilledError):
+        train(tmp_path / "resume", killed_at(5), loader_threads=3)
+    assert_same(train(tmp_path / "resume", loader_threads=1)[1], uninterrupted[1])
+
+
+def test_micro_batches_take_the_steps_of_one_batch(tmp_path: Path):
+    def plain_loss(model: nn.Module, batch: tuple[torch.Tensor, ...], generator: torch.Generator) -> torch.Tensor:
+        return (model(batch[0]) - batch[1]).square().mean()
+
+    weights = [train(tmp_path / f"{size}", plain_loss, micro_batch_size=size)[1] for size in (None, 1, 2)]
+    for other in weights[1:]:
+        torch.testing.assert_close(other, weights[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_bad_batch_may_be_skipped(tmp_path: Path):
+    """Step 4 leaves the weights as they are; with the limit reached the run stops."""
+    skip = AnomalyPolicy("skip", limit=1)
+    seen: list[torch.Tensor] = []
+
+    def spoiled_once(model: nn.Module, batch: tuple[torch.Tensor, ...], generator: torch.Generator) -> torch.Tensor:
+        seen.append(model[0].weight.detach().clone())
+        return noisy_loss(model, batch, generator) * (float("nan") if len(seen) == 4 else 1)
+
+    _, _, lines = train(tmp_path / "skip", spoiled_once, anomaly=skip)
+    assert torch.equal(seen[4], seen[3])
+    assert not torch.equal(seen[3], seen[2])
+    assert (4, {"anomalies": 1}) in lines
+    with pytest.raises(FloatingPointError, match=r"nan at step 5.*2 anomalies so far, limit 1"):
+        train(tmp_path / "stop", spoiled_from(3, float("nan")), anomaly=skip)
+
+
+class Recorder(Line):
+    """Remembers which batches were asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, ...]] = []
+
+    def batch(self, indices: np.ndarray) -> tuple[torch.Tensor, ...]:
+        self.asked.append(tuple(indices.tolist()))
+        return super().batch(indices)
+
+
+def test_a_roll_back_returns_to_the_checkpoint_and_leaves_the_bad_batch_out(tmp_path: Path):
+    """Batch 3 (of step 4) is bad: the run goes back to step 2 and goes on with batch 4; a later start does the same."""
+    order = SampleOrder(18, 4, 3)
+    bad = Line().batch(order.batch(3))[0]
+    steps: list[int] = []
+
+    def loss(model: nn.Module, batch: tuple[torch.Tensor, ...], generator: torch.Generator) -> torch.Tensor:
+        steps.append(next(n for n in range(20) if torch.equal(batch[0], Line().batch(order.batch(n))[0])))
+        return noisy_loss(model, batch, generator) * (float("nan") if torch.equal(batch[0], bad) else 1)
+
+    changes = {"checkpoint_every": 2, "anomaly": AnomalyPolicy("roll_back")}
+    _, weights, _ = train(tmp_path / "one", loss, **changes)
+    assert steps == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    calls = iter(range(8))
+
+    def killed(*arguments) -> torch.Tensor:
+        if next(calls, None) is None:
+            raise KilledError
+        return loss(*arguments)
+
+    with pytest.raises(KilledError):
+        train(tmp_path / "two", killed, **changes)
+    assert_same(train(tmp_path / "two", loss, **changes)[1], weights)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match=r"batch_size 12 does not divide among 2 ranks in micro-batches of 4.*of 8"):
+        TrainingOptions(batch_size=12, micro_batch_size=4).micro_batches(2)
+    with pytest.raises(ValueError, match=r"choose a multiple of 5"):
+        TrainingOptions(batch_size=12).micro_batches(5)
+    with pytest.raises(ValueError, match="Expected steps >= 1, got 0"):
+        TrainingOptions(steps=0)

@@ -1,5 +1,6 @@
-"""The learning rate schedule, the groups of AdamW, and its state as tensors."""
+"""The learning rate schedule, the groups of AdamW, and its state by name."""
 
+import copy
 import math
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ from ladcast.training.optimizer import (
     OptimizerOptions,
     build_optimizer,
     learning_rate,
-    optimizer_tensors,
+    optimizer_state,
     restore_optimizer,
 )
 
@@ -80,10 +81,18 @@ def test_a_restored_optimizer_takes_the_same_steps(generator: torch.Generator):
     for _ in range(3):
         step_once(model, optimizer, inputs)
     twin.load_state_dict(model.state_dict())
-    tensors = {name: tensor.clone() for name, tensor in optimizer_tensors(optimizer).items()}
-    restore_optimizer(restored, tensors)
+    restore_optimizer(twin, restored, copy.deepcopy(optimizer_state(model, optimizer)))
     for _ in range(3):
         step_once(model, optimizer, inputs)
         step_once(twin, restored, inputs)
     assert torch.equal(model.weight, twin.weight)
     assert torch.equal(model.bias, twin.bias)
+
+
+def test_the_state_has_the_names_of_the_parameters_that_are_trained(generator: torch.Generator):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    model[0].requires_grad_(False)
+    optimizer = build_optimizer(model, OPTIONS)
+    step_once(model, optimizer, torch.randn(5, 3, generator=generator))
+    tensors = {name for name, value in optimizer_state(model, optimizer).items() if isinstance(value, torch.Tensor)}
+    assert tensors == {f"state.1.{p}.{s}" for p in ("weight", "bias") for s in ("step", "exp_avg", "exp_avg_sq")}

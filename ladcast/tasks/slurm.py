@@ -1,0 +1,163 @@
+"""Jobs for SLURM: a site's profile, the script that `sbatch` takes, and its submission."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+PREFIX = "train_"
+
+
+@dataclass(frozen=True)
+class SlurmProfile:
+    """Describes a partition of a cluster, and what a job of this project asks of it."""
+
+    partition: str | None = None
+    nodes: int = 1
+    gpus_per_node: int = 1
+    """0 trains on CPUs."""
+    gpu_memory_gib: float = 80.0
+    tasks_per_node: int | None = None
+    """Ranks on a node; by default one for each GPU."""
+    cpus_per_task: int = 8
+    memory: str | None = None
+    """Memory of a node, such as 200G; by default what the site gives."""
+    time: str = "24:00:00"
+    warning_s: int = 300
+    """How long before the end of its time a job saves its state and goes back into the queue."""
+    gpu_option: Literal["gpus-per-node", "gres"] = "gpus-per-node"
+    options: dict[str, str] = field(default_factory=dict)
+    """Further options of sbatch, such as {account: weather, constraint: h100}."""
+    setup: tuple[str, ...] = ()
+    """Lines of bash before training, such as 'module load cuda'."""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.nodes < 1 or self.ranks_per_node < 1 or self.gpus_per_node < 0:
+            raise ValueError(
+                f"Expected at least one node and one task on it, got nodes {self.nodes}, gpus_per_node "
+                f"{self.gpus_per_node}, tasks_per_node {self.tasks_per_node}."
+            )
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Returns the number of ranks on a node."""
+        return self.tasks_per_node if self.tasks_per_node is not None else max(self.gpus_per_node, 1)
+
+    @property
+    def ranks(self) -> int:
+        """Returns the number of ranks of a job."""
+        return self.nodes * self.ranks_per_node
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Says how to submit a training run.
+
+    Attributes:
+        profile: name of a site's profile, configs/slurm/train_NAME.yaml, or a file.
+        nodes: nodes, where it is not the profile's number.
+        gpus: GPUs on each node, where it is not the profile's number.
+        time: time limit such as 12:00:00; the job goes on in another one after it.
+        seeds: train that many models, with seeds 0, 1, ..., as an array of jobs.
+        chain: submit that many jobs, each to begin where the one before it ended, for sites without requeueing.
+        only_print: check and print, submit nothing.
+    """
+
+    profile: str
+    nodes: int | None = None
+    gpus: int | None = None
+    time: str | None = None
+    seeds: int | None = None
+    chain: int = 1
+    only_print: bool = False
+
+    def __post_init__(self) -> None:
+        if self.chain < 1 or (self.seeds is not None and self.seeds < 1):
+            raise ValueError(f"Expected --chain and --seeds >= 1, got {self.chain} and {self.seeds}.")
+
+    def changes(self) -> list[str]:
+        """Returns what it changes in the profile, as overrides."""
+        wanted = {"nodes": self.nodes, "gpus_per_node": self.gpus, "time": self.time}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        return [f"{name}='{value}'" if name == "time" else f"{name}={value}" for name, value in given.items()]
+
+
+def find_profile(name: str, config: Path) -> Path:
+    """Returns the file of a profile: `name` itself, or one of that name in `slurm/` beside the folder of `config`.
+
+    Raises:
+        FileNotFoundError: there is none; lists those there are.
+    """
+    folders = [config.resolve().parent.parent / "slurm", Path("configs/slurm").resolve()]
+    places = [Path(name), *(folder / f"{PREFIX}{name}.yaml" for folder in folders)]
+    for place in places:
+        if place.is_file():
+            return place
+    known = sorted({path.stem.removeprefix(PREFIX) for folder in folders for path in folder.glob(f"{PREFIX}*.yaml")})
+    raise FileNotFoundError(
+        f"No profile '{name}': known profiles are {', '.join(known) or 'none'}. Copy one of {folders[0]} and adapt it."
+    )
+
+
+def render_script(profile: SlurmProfile, command: list[str], *, name: str, log: Path, seeds: int | None = None) -> str:
+    """Returns the script of a job that runs `command` on every rank.
+
+    `$` in the command is left to bash. USR1 goes to the ranks themselves, not to the script: they save the state and
+    put the job back into the queue.
+    """
+    gpus = f"gpu:{profile.gpus_per_node}" if profile.gpu_option == "gres" else profile.gpus_per_node
+    options = {
+        "job-name": name,
+        "partition": profile.partition,
+        "nodes": profile.nodes,
+        "ntasks-per-node": profile.ranks_per_node,
+        "cpus-per-task": profile.cpus_per_task,
+        profile.gpu_option: gpus if profile.gpus_per_node else None,
+        "mem": profile.memory,
+        "time": profile.time,
+        "signal": f"USR1@{profile.warning_s}",
+        "output": log,
+        "open-mode": "append",
+        "array": None if seeds is None else f"0-{seeds - 1}",
+        **profile.options,
+    }
+    lines = [f"#SBATCH --{option}={value}" for option, value in options.items() if value is not None]
+    exports = [f"export {variable}={shlex.quote(value)}" for variable, value in profile.environment.items()]
+    words = " ".join(word if "$" in word else shlex.quote(word) for word in command)
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            *lines,
+            "#SBATCH --requeue",
+            "set -euo pipefail",
+            *profile.setup,
+            *exports,
+            'MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+            "MASTER_PORT=$((15000 + SLURM_JOB_ID % 15000))  # jobs that share a node need ports of their own",
+            "export MASTER_ADDR MASTER_PORT",
+            f"exec srun --kill-on-bad-exit=1 --cpus-per-task={profile.cpus_per_task} {words}",
+            "",
+        ]
+    )
+
+
+def submit_script(script: Path, *, after: str | None = None) -> str:
+    """Submits a script, to begin when job `after` has ended, and returns the number of its job.
+
+    Raises:
+        OSError: there is no sbatch here, or it refuses the script.
+    """
+    dependency = [] if after is None else [f"--dependency=afterany:{after}"]
+    try:
+        answer = subprocess.run(
+            ["sbatch", "--parsable", *dependency, str(script)], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        raise OSError(f"There is no sbatch on this machine: run it where there is one: sbatch {script}") from None
+    if answer.returncode:
+        raise OSError(f"sbatch refused {script}: {answer.stderr.strip()}")
+    return answer.stdout.strip().partition(";")[0]

@@ -1,0 +1,98 @@
+"""Programs that draw the numbers of a training run: TensorBoard, Weights & Biases, MLflow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """Takes the numbers of a run."""
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Records the numbers of one step."""
+        ...
+
+    def close(self) -> None:
+        """Ends the record."""
+        ...
+
+
+def open_trackers(names: Sequence[str] | None, folder: Path, settings: dict[str, Any]) -> list[Tracker]:
+    """Opens trackers by name for the run in `folder`; with None, TensorBoard where it is installed.
+
+    None of them needs the network, unless its own variables say so: W&B is offline without WANDB_MODE, MLflow writes
+    to a file in `folder` without MLFLOW_TRACKING_URI.
+
+    Raises:
+        ValueError: an unknown name, or a tracker that is not installed.
+    """
+    if names is None:
+        names = ["tensorboard"] if find_spec("tensorboard") else []
+    unknown = sorted(set(names) - set(TRACKERS))
+    if unknown:
+        raise ValueError(f"Unknown trackers {', '.join(unknown)}. Known trackers: {', '.join(TRACKERS)}.")
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise ValueError(f"Trackers that are not installed: {', '.join(missing)}. Install them or leave them out.")
+    return [TRACKERS[name](folder, settings) for name in names]
+
+
+class TensorBoard:
+    """Writes event files to `tensorboard/`."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer: Any = SummaryWriter(str(folder / "tensorboard"))
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Records the numbers of one step."""
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.writer.close()
+
+
+@dataclass(frozen=True)
+class External:
+    """Calls the functions of another program."""
+
+    log: Callable[[int, dict[str, float]], None]
+    close: Callable[[], None]
+
+
+def weights_and_biases(folder: Path, settings: dict[str, Any]) -> Tracker:
+    """Opens the W&B run of this folder, which goes on after an interruption."""
+    wandb: Any = import_module("wandb")
+    mode = os.environ.get("WANDB_MODE", "offline")
+    run: Any = wandb.init(
+        project="ladcast", name=folder.name, id=folder.name, dir=folder, config=settings, mode=mode, resume="allow"
+    )
+    return External(lambda step, values: run.log(values, step=step), run.finish)
+
+
+def mlflow_run(folder: Path, settings: dict[str, Any]) -> Tracker:
+    """Opens an MLflow run of the experiment of this folder."""
+    mlflow: Any = import_module("mlflow")
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        mlflow.set_tracking_uri(f"sqlite:///{folder.resolve() / 'mlflow.db'}")
+    mlflow.set_experiment(folder.name)
+    mlflow.start_run()
+    return External(lambda step, values: mlflow.log_metrics(values, step=step), mlflow.end_run)
+
+
+TRACKERS: dict[str, Callable[[Path, dict[str, Any]], Tracker]] = {
+    "tensorboard": TensorBoard,
+    "wandb": weights_and_biases,
+    "mlflow": mlflow_run,
+}

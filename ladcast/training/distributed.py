@@ -1,0 +1,140 @@
+"""The processes ("ranks") of one training run: how they find each other, and the little that they tell each other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import distributed
+
+PORTS = range(15_000, 30_000)
+"""Ports below those that Linux hands out by itself (32768 and above)."""
+PATIENCE = timedelta(hours=1)
+"""How long a rank waits for another one that writes a checkpoint, validates or reads data."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Says which process of how many this one is, and where all meet."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    address: str = "localhost"
+    port: int = 29_500
+
+
+def find_place(environment: Mapping[str, str]) -> Place:
+    """Reads the place of this process from the variables of torchrun, or else of a SLURM step (`srun`).
+
+    Only a step counts: a batch script has SLURM's variables too, but it is one process.
+
+    Raises:
+        ValueError: a variable is missing or no number.
+    """
+    torchrun = {"rank": "RANK", "size": "WORLD_SIZE", "local_rank": "LOCAL_RANK"}
+    slurm = {"rank": "SLURM_PROCID", "size": "SLURM_STEP_NUM_TASKS", "local_rank": "SLURM_LOCALID"}
+    if "RANK" in environment:
+        numbers = _numbers(environment, torchrun)
+    elif "SLURM_STEP_NUM_TASKS" in environment:
+        numbers = _numbers(environment, slurm)
+    else:
+        return Place()
+    if numbers["size"] == 1:
+        return Place()
+    address = environment.get("MASTER_ADDR") or _first_host(environment)
+    port = environment.get("MASTER_PORT") or PORTS[int(environment.get("SLURM_JOB_ID", "0")) % len(PORTS)]
+    return Place(**numbers, address=address, port=int(port))
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Is what a training run knows about its ranks; a run of one process needs no other argument.
+
+    Messages go between CPUs, so that no rank waits for its GPU. The two groups keep those of the training loop apart
+    from those of the thread that writes checkpoints.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 - immutable
+    control: distributed.ProcessGroup | None = None
+    storage: distributed.ProcessGroup | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Says whether this rank writes logs and models."""
+        return self.rank == 0
+
+    def any(self, flag: bool) -> bool:
+        """Says whether the flag is set on any rank: all ranks get the same answer."""
+        return self.sum(float(flag)) > 0
+
+    def mean(self, value: float) -> float:
+        """Returns the mean over ranks."""
+        return self.sum(value) / self.size
+
+    def sum(self, value: float) -> float:
+        """Returns the sum over ranks."""
+        if self.size == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64)
+        distributed.all_reduce(total, group=self.control)
+        return total.item()
+
+
+ALONE = Ranks()
+
+
+@contextmanager
+def join_ranks(device: str | None = None) -> Iterator[Ranks]:
+    """Joins the ranks of this run, each on a device of its own: with NCCL between GPUs, with gloo between CPUs.
+
+    `device` is "cpu" or "cuda"; by default a GPU where there is one. After an error the group is left as it is: to
+    close it would wait for ranks that may be gone.
+    """
+    place = find_place(os.environ)
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if target.type == "cuda" and target.index is None:
+        target = torch.device("cuda", place.local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(target)
+    if place.size == 1:
+        yield Ranks(device=target)
+        return
+    backend, bound = ("cpu:gloo,cuda:nccl", target) if target.type == "cuda" else ("gloo", None)
+    meeting = f"tcp://{place.address}:{place.port}"
+    distributed.init_process_group(
+        backend, init_method=meeting, rank=place.rank, world_size=place.size, timeout=PATIENCE, device_id=bound
+    )
+    control, storage = (distributed.new_group(backend="gloo", timeout=PATIENCE) for _ in range(2))
+    yield Ranks(place.rank, place.size, target, control, storage)
+    distributed.barrier(control)
+    distributed.destroy_process_group()
+
+
+def _numbers(environment: Mapping[str, str], names: Mapping[str, str]) -> dict[str, int]:
+    try:
+        return {name: int(environment[variable]) for name, variable in names.items()}
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"Expected whole numbers in {', '.join(names.values())}, as torchrun or srun set them: {error!r}. "
+            f"Start the program with one of them, or without any of these variables."
+        ) from None
+
+
+def _first_host(environment: Mapping[str, str]) -> str:
+    """Returns the name of the first node of the SLURM step."""
+    nodes = environment.get("SLURM_STEP_NODELIST", "")
+    command = ["scontrol", "show", "hostnames", nodes]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        raise ValueError(
+            f"Cannot tell where the ranks meet: no MASTER_ADDR, and `scontrol show hostnames '{nodes}'` fails. "
+            f"Set MASTER_ADDR to the name of the first node."
+        ) from None

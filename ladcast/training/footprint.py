@@ -1,0 +1,142 @@
+"""Counts what a training step costs, before it is done: arithmetic and memory, operation by operation.
+
+The loss is run forward and backward on tensors without contents (PyTorch's FakeTensorMode), so that a login node can
+tell whether a job fits a GPU that it does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from ladcast.data.loader import SampleBatch
+from ladcast.times import year_progress
+from ladcast.training.parallel import Loss, LossModule, blocks, recompute_blocks
+
+FLOAT_BYTES = 4
+Shape = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Holds the counts of a model and its loss, with shapes as one sample has them."""
+
+    parameters: int
+    trained: int
+    flops_per_sample: float
+    """Matrix products and convolutions, forward and backward, each computed once."""
+    sample_bytes: float
+    """Activations that are kept for the backward pass, of one sample."""
+    fixed_bytes: float
+    """Weights in the precision of computation, kept for the backward pass."""
+
+    def state_bytes(self, shards: int = 1) -> float:
+        """Returns the memory of weights, their average, gradients and both moments of AdamW, on one of `shards`."""
+        return FLOAT_BYTES * (2 * self.parameters + 3 * self.trained) / shards
+
+    def device_bytes(self, micro_batch: int, *, shards: int = 1) -> float:
+        """Returns the memory of a training step on one GPU, without the workspaces of its libraries."""
+        return self.state_bytes(shards) + self.fixed_bytes + micro_batch * self.sample_bytes
+
+
+def measure(model: nn.Module, loss: Loss, sample: SampleBatch, *, bf16: bool, recompute: bool = False) -> Footprint:
+    """Counts a training step of `model`, whose weights are left alone and may lie on the device "meta".
+
+    `sample` is a batch of one; only its shapes count. Memory with `recompute` is that of what stays, and of one block.
+    """
+    one, two = (_run(model, loss, sample, size, bf16=bf16) for size in (1, 2))
+    kept = [one.kept, two.kept]
+    if recompute:
+        with recompute_blocks(model):
+            inputs = [_run(model, loss, sample, size, bf16=bf16).kept for size in (1, 2)]
+        number = max(len(list(blocks(model))), 1)
+        kept = [few + (many - few) / number for few, many in zip(inputs, kept, strict=True)]
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return Footprint(
+        parameters=sum(size for size, _ in sizes),
+        trained=sum(size for size, trained in sizes if trained),
+        flops_per_sample=two.flops - one.flops,
+        sample_bytes=kept[1] - kept[0],
+        fixed_bytes=max(2 * kept[0] - kept[1], 0),
+    )
+
+
+def count_flops(model: nn.Module, loss: Loss, sample: SampleBatch) -> float:
+    """Counts the arithmetic of one sample, forward and backward, as `measure` does, in half of its time."""
+    return _run(model, loss, sample, 1, bf16=False).flops
+
+
+@dataclass(frozen=True)
+class _Run:
+    flops: float
+    kept: float
+
+
+def _run(model: nn.Module, loss: Loss, sample: SampleBatch, size: int, *, bf16: bool) -> _Run:
+    """Counts the arithmetic of one step of `size` samples, and the bytes kept between its two passes."""
+    own = next(model.parameters()).device
+    device = torch.device("cpu") if own.type == "meta" else own
+    generator = torch.Generator(device=device)
+    year_progress(torch.zeros(1, dtype=torch.int64, device=device))  # keeps a table, which must not be made below
+    flops = FlopCounterMode(display=False, custom_mapping=_attention_on_cpu())
+    with FakeTensorMode(allow_non_fake_inputs=True), flops as counter:
+        tensors = {
+            f"model.{name}": torch.empty_like(tensor, device=device).requires_grad_(tensor.requires_grad)
+            for name, tensor in (*model.named_parameters(), *model.named_buffers())
+        }
+        batch = tuple(torch.empty((size, *part.shape[1:]), dtype=part.dtype, device=device) for part in sample)
+        kept: dict[int, Tensor] = {}
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            torch.func.functional_call(_BothPasses(model, loss, kept), tensors, (batch, generator))
+        weights = {tensor.untyped_storage()._cdata for tensor in tensors.values()}
+        total = sum(tensor.untyped_storage().nbytes() for key, tensor in kept.items() if key not in weights)
+    return _Run(float(counter.get_total_flops()), float(total))
+
+
+class _BothPasses(LossModule):
+    """Does the backward pass within a call too, while the module has the tensors that it was lent."""
+
+    def __init__(self, model: nn.Module, loss: Loss, kept: dict[int, Tensor]) -> None:
+        super().__init__(model, loss)
+        self.kept = kept
+
+    def forward(self, batch: SampleBatch, generator: torch.Generator) -> Tensor:
+        with _watched(self.kept):
+            value = super().forward(batch, generator)
+        value.backward()
+        return value
+
+
+def _attention_on_cpu() -> dict[Any, Callable[..., int]]:
+    """Returns how to count the attention of CPUs, which PyTorch's counter does not know."""
+    aten = torch.ops.aten
+
+    def forward(query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
+        return int(sdpa_flop_count(query, key, value))
+
+    def backward(gradient: Shape, query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
+        return int(sdpa_backward_flop_count(gradient, query, key, value))
+
+    return {
+        aten._scaled_dot_product_flash_attention_for_cpu: forward,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: backward,
+    }
+
+
+@contextmanager
+def _watched(kept: dict[int, Tensor]) -> Iterator[None]:
+    """Collects every tensor that autograd keeps, one for each piece of memory."""
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield

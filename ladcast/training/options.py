@@ -1,0 +1,58 @@
+"""The settings of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ladcast.training.anomaly import AnomalyPolicy
+from ladcast.training.optimizer import OptimizerOptions
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Sets the length, batches, averaging and bookkeeping of a training run, and how ranks share the model."""
+
+    steps: int = 1000
+    batch_size: int = 4
+    """Samples of a step on all ranks together."""
+    micro_batch_size: int | None = None
+    """Samples that a rank holds at once; by default all of its samples of a step. Gradients are accumulated."""
+    seed: int = 0
+    ema_decay: float = 0.9999
+    bf16: bool = True
+    """Computes in bfloat16 on a GPU; weights, averages and the optimizer stay float32."""
+    compile: bool = False
+    recompute: bool = False
+    """Computes activations of blocks again in the backward pass instead of keeping them."""
+    sharding: Literal["ddp", "fsdp"] = "ddp"
+    """"ddp": a copy of the model on each GPU. "fsdp": weights, gradients, averages and optimizer in shards (FSDP2)."""
+    log_every: int = 100
+    checkpoint_every: int = 1000
+    checkpoint_in_background: bool = True
+    """Goes on training while a checkpoint is written. A kill then costs one interval and the time of that writing, at
+    most two intervals; without, at most one interval."""
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    anomaly: AnomalyPolicy = field(default_factory=AnomalyPolicy)
+    loader_threads: int = 2
+    """Threads that make batches; the batches do not depend on it."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "log_every", "checkpoint_every", "loader_threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Expected {name} >= 1, got {getattr(self, name)}.")
+
+    def micro_batches(self, ranks: int) -> int:
+        """Returns how many micro-batches each of `ranks` ranks computes in a step.
+
+        Raises:
+            ValueError: the batch does not divide among ranks and micro-batches.
+        """
+        share, rest = divmod(self.batch_size, ranks)
+        micro = share if self.micro_batch_size is None else self.micro_batch_size
+        if rest or micro < 1 or share % micro:
+            raise ValueError(
+                f"batch_size {self.batch_size} does not divide among {ranks} ranks in micro-batches of "
+                f"{self.micro_batch_size or 'any size'}: choose a multiple of {ranks * (self.micro_batch_size or 1)}."
+            )
+        return share // micro

@@ -1,0 +1,113 @@
+"""Spreads a model over ranks: copies that average their gradients (DDP), or one model in shards (FSDP2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from ladcast.data.loader import SampleBatch
+from ladcast.nn.block import DualStreamBlock, EfficientViTBlock, RefinerBlock, ResidualBlock, SingleStreamBlock
+from ladcast.training.distributed import Ranks
+from ladcast.training.options import TrainingOptions
+
+BLOCKS = (DualStreamBlock, EfficientViTBlock, RefinerBlock, ResidualBlock, SingleStreamBlock)
+"""The units that are sharded, recomputed and, where the model is more than that, compiled."""
+
+Loss = Callable[[nn.Module, SampleBatch, torch.Generator], Tensor]
+
+
+class LossModule(nn.Module):
+    """Is the loss as a module: what DDP wraps, so that a loss may use a model in any way."""
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+
+    def forward(self, batch: SampleBatch, generator: torch.Generator) -> Tensor:
+        """Returns the loss of a batch."""
+        return self.loss(self.model, batch, generator)
+
+
+def parallelize(model: nn.Module, loss: Loss, options: TrainingOptions, ranks: Ranks) -> nn.Module:
+    """Prepares `model` in place for training by all ranks and returns its loss, a module of (batch, generator).
+
+    The order matters: a block is recomputed inside what is compiled inside what is sharded.
+    """
+    sharded = options.sharding == "fsdp" and ranks.size > 1
+    if options.recompute:
+        _recompute(model)
+    if options.compile:
+        # A model compiled as a whole gives its gradients all at once: too late to send some while others are made.
+        in_one = ranks.size == 1 and not options.recompute
+        for module in [model] if in_one else blocks(model):
+            module.compile(dynamic=False)
+    if sharded:
+        shard(model, bf16=options.bf16)
+    work = LossModule(model, loss)
+    if ranks.size == 1 or sharded:
+        return work
+    return cast(nn.Module, DistributedDataParallel(work, gradient_as_bucket_view=True))
+
+
+def shard(model: nn.Module, *, bf16: bool) -> None:
+    """Splits every parameter over the ranks of the default group: block by block, then what is left (FSDP2).
+
+    With `bf16`, weights travel between GPUs in bfloat16; gradients are summed in float32.
+    """
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    on_gpu = next(model.parameters()).is_cuda
+    policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if bf16 and on_gpu else None,
+        reduce_dtype=torch.float32,
+        cast_forward_inputs=False,  # the diffusion's noisy input stays float32
+    )
+    for module in [*blocks(model), model]:
+        fully_shard(module, mp_policy=policy)
+
+
+@contextmanager
+def recompute_blocks(model: nn.Module) -> Iterator[None]:
+    """Makes blocks compute their activations again in the backward pass, within a `with` block."""
+    _recompute(model)
+    try:
+        yield
+    finally:
+        for block in blocks(model):
+            del block.forward
+
+
+def _recompute(model: nn.Module) -> None:
+    for block in blocks(model):
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
+def blocks(model: nn.Module) -> Iterator[nn.Module]:
+    """Yields the blocks of a network."""
+    return (module for module in model.modules() if isinstance(module, BLOCKS))
+
+
+def gradients_stay(work: nn.Module, last: bool) -> AbstractContextManager[None]:
+    """Keeps gradients on their ranks in all but the last micro-batch; shards have no room for that."""
+    if isinstance(work, DistributedDataParallel) and not last:
+        return cast(AbstractContextManager[None], work.no_sync())
+    return nullcontext()
+
+
+def local_part(tensor: Tensor) -> Tensor:
+    """Returns the part of a tensor that this rank holds."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Returns a tensor in one piece; all ranks must ask for it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

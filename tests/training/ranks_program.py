@@ -1,0 +1,81 @@
+"""Trains a small transformer on the ranks that the environment describes: ranks_program.py FOLDER KEY=VALUE ...
+
+Writes the averaged weights to FOLDER/weights.pt at the end. While FOLDER/slow exists, each step lasts 1 s longer.
+"""
+# ruff: noqa: E402 - signals may come while the rest is imported
+
+import sys
+import time
+from pathlib import Path
+
+from ladcast.tasks.interruption import Interruption
+
+interruption = Interruption()
+if __name__ == "__main__":
+    interruption.__enter__()
+
+import numpy as np
+import torch
+import yaml
+from torch import nn
+
+from ladcast.config import parse_config
+from ladcast.diffusion.denoiser import Condition, Denoiser, denoising_loss, training_noise_like
+from ladcast.diffusion.noise import TrainingNoise
+from ladcast.models.transformer import LatentTransformer, TransformerConfig
+from ladcast.tasks.launch import TrainingJob, train
+from ladcast.training.distributed import join_ranks
+from ladcast.training.options import TrainingOptions
+
+SIZE = TransformerConfig(
+    3, (-60.0, 60.0), (45.0, 315.0), heads=2, head_dim=8, dual_blocks=1, single_blocks=1, rope_axes_dim=(2, 2, 4)
+)
+
+
+class Waves:
+    """Serves waves that travel eastward, 2 frames on from 1."""
+
+    def __len__(self) -> int:
+        return 50
+
+    def batch(self, indices: np.ndarray) -> tuple[torch.Tensor, ...]:
+        place = torch.arange(4) * torch.pi / 2
+        phase = torch.from_numpy(indices).float()[:, None, None, None, None] + torch.arange(3)[:, None, None]
+        wave = (phase + place).sin().expand(-1, 3, -1, 4, -1)
+        return wave[:, :, :1], wave[:, :, 1:], torch.from_numpy(indices) * 21_600
+
+
+def loss(model: nn.Module, batch: tuple[torch.Tensor, ...], generator: torch.Generator) -> torch.Tensor:
+    past, future, time_s = batch
+    sigma = TrainingNoise().sample(len(future), generator)
+    unit = training_noise_like(future, generator)
+    return denoising_loss(model, future, Condition(past, time_s), sigma=sigma, noise=unit, row_weight=torch.ones(4))
+
+
+def new_model() -> Denoiser:
+    torch.manual_seed(0)
+    model = Denoiser(LatentTransformer(SIZE))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def main(folder: Path, settings: dict[str, object], interrupted: Interruption) -> None:
+    options = parse_config({"batch_size": 8, "ema_decay": 0.8, **settings}, TrainingOptions, where="test")
+
+    def slow_loss(*arguments) -> torch.Tensor:
+        if (folder / "slow").exists():
+            time.sleep(1)
+        return loss(*arguments)
+
+    with join_ranks("cpu") as ranks:
+        job = TrainingJob(new_model(), slow_loss, Waves(), options, folder, trackers=())
+        weights = train(job, ranks, interrupted)
+        if ranks.is_first:
+            torch.save(weights, folder / "partial.pt")
+            (folder / "partial.pt").rename(folder / "weights.pt")
+
+
+if __name__ == "__main__":
+    pairs = [argument.split("=", 1) for argument in sys.argv[2:]]
+    main(Path(sys.argv[1]), {key: yaml.safe_load(value) for key, value in pairs}, interruption)

@@ -1,0 +1,101 @@
+"""Counted arithmetic and memory, against what is known by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from ladcast.diffusion.denoiser import Denoiser
+from ladcast.diffusion.noise import TrainingNoise
+from ladcast.models.transformer import LatentTransformer, TransformerConfig
+from ladcast.training.footprint import count_flops, measure
+from ladcast.training.push_forward import DiffusionObjective, PushForward, diffusion_loss
+
+
+def mean_square(model: nn.Module, batch: tuple[torch.Tensor, ...], generator: torch.Generator) -> torch.Tensor:
+    return model(batch[0]).square().mean()
+
+
+SAMPLE = (torch.zeros(1, 8),)
+
+
+def test_two_layers_cost_what_they_cost():
+    """2 n m FLOPs forward, as many for the gradient of weights, and for that of inputs but for the first layer."""
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    footprint = measure(model, mean_square, SAMPLE, bf16=False)
+    assert footprint.flops_per_sample == 2 * (2 * 8 * 16 + 3 * 16 * 4)
+    assert count_flops(model, mean_square, SAMPLE) == footprint.flops_per_sample
+    assert footprint.parameters == footprint.trained == 8 * 16 + 16 + 16 * 4 + 4
+    assert footprint.state_bytes() == 20 * footprint.parameters
+    assert footprint.state_bytes(4) == 5 * footprint.parameters
+    kept = 8 + 16 + 4  # the inputs of both layers, the second also the result of the ReLU, and what is squared
+    assert footprint.sample_bytes == 4 * kept
+
+
+def test_frozen_weights_have_no_gradient_and_no_moments():
+    model = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 4))
+    model[0].requires_grad_(False)
+    footprint = measure(model, mean_square, SAMPLE, bf16=False)
+    assert footprint.flops_per_sample == 2 * (8 * 16 + 2 * 16 * 4)
+    assert footprint.state_bytes() == 8 * (8 * 16 + 16) + 20 * (16 * 4 + 4)
+
+
+def test_nothing_real_is_touched():
+    model = nn.Linear(8, 2)
+    before = model.weight.detach().clone()
+    measure(model, mean_square, SAMPLE, bf16=True)
+    assert torch.equal(model.weight, before)
+    assert model.weight.grad is None
+    assert type(model.weight) is nn.Parameter
+
+
+def small_denoiser() -> tuple[Denoiser, tuple[torch.Tensor, ...]]:
+    config = TransformerConfig(
+        3, (-60.0, 60.0), (45.0, 315.0), heads=2, head_dim=8, dual_blocks=1, single_blocks=3, rope_axes_dim=(2, 2, 4)
+    )
+    with torch.device("meta"):
+        model = Denoiser(LatentTransformer(config))
+    return model, (torch.empty(1, 3, 1, 4, 4), torch.empty(1, 3, 4, 4, 4), torch.zeros(1, dtype=torch.int64))
+
+
+def denoising(model: nn.Module, batch: tuple[torch.Tensor, ...], generator: torch.Generator) -> torch.Tensor:
+    objective = DiffusionObjective(TrainingNoise(), torch.ones(4), PushForward())
+    return diffusion_loss(model, *batch, objective=objective, generator=generator)
+
+
+def test_attention_counts_with_the_square_of_its_tokens():
+    """The rest of a transformer grows with the tokens: its second difference over their number is attention alone."""
+    model, (past, future, time_s) = small_denoiser()
+    frames = (2, 4, 6)
+    flops = [
+        count_flops(model, denoising, (past, future[:, :, :1].expand(-1, -1, number, -1, -1), time_s))
+        for number in frames
+    ]
+    joint = [16 * (number + 1) for number in frames]
+    squares = joint[2] ** 2 - 2 * joint[1] ** 2 + joint[0] ** 2
+    products, blocks, width = (
+        2 + 5,
+        4,
+        16,
+    )  # products of attention forward and backward; the backward one makes one anew
+    assert flops[2] - 2 * flops[1] + flops[0] == 2 * products * blocks * width * squares
+
+
+def test_recomputing_takes_less_memory_and_no_more_arithmetic_of_the_model():
+    model, sample = small_denoiser()
+    plain, recomputed = (measure(model, denoising, sample, bf16=True, recompute=again) for again in (False, True))
+    assert recomputed.sample_bytes < 0.6 * plain.sample_bytes
+    assert recomputed.flops_per_sample == plain.flops_per_sample
+    assert "forward" not in vars(model.network.single_blocks[0])
+
+
+def test_bfloat16_halves_most_activations():
+    model, sample = small_denoiser()
+    wide, narrow = (measure(model, denoising, sample, bf16=bf16).sample_bytes for bf16 in (False, True))
+    assert 0.5 < narrow / wide < 0.95
+
+
+def test_device_memory_adds_up():
+    model, sample = small_denoiser()
+    footprint = measure(model, denoising, sample, bf16=True)
+    more = footprint.device_bytes(7, shards=2) - footprint.device_bytes(4, shards=2)
+    assert more == pytest.approx(3 * footprint.sample_bytes)

@@ -1,0 +1,92 @@
+"""Training on several ranks: each number of ranks, and each way to share the model, takes the same steps."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ladcast.training.distributed import Place, find_place
+from ladcast.training.parallel import blocks
+
+STEPS = ["steps=6", "checkpoint_every=3", "micro_batch_size=2", "optimizer={learning_rate: 0.01, warmup_steps: 10}"]
+
+
+@pytest.fixture(scope="module")
+def finished() -> dict[str, dict[str, torch.Tensor]]:
+    """What the runs that tests compare with have ended in."""
+    return {}
+
+
+@pytest.fixture
+def train(tmp_path: Path, run_ranks):
+    def run(size: int, *settings: str, folder: str = "run") -> dict[str, torch.Tensor]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        run_ranks(size, tmp_path / folder, *STEPS, *settings)
+        return torch.load(tmp_path / folder / "weights.pt")
+
+    return run
+
+
+@pytest.fixture
+def alone(finished, train, initial_weights) -> dict[str, torch.Tensor]:
+    """The weights that one rank ends in."""
+    if not finished:
+        finished["alone"] = train(1, folder="alone")
+        moved = [(finished["alone"][name] - tensor).abs().max() for name, tensor in initial_weights.items()]
+        assert max(moved) > 1e-3  # far more than the tolerance below
+    return finished["alone"]
+
+
+def assert_close(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert set(weights) == set(expected)
+    for name, tensor in weights.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=2e-4, atol=2e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [["sharding=ddp"], ["sharding=fsdp", "recompute=true"]])
+def test_two_ranks_take_the_steps_of_one(train, alone, settings: list[str]):
+    """Micro-batches, their noise and the average of weights are the same; sums are in another order."""
+    assert_close(train(2, *settings), alone)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_ranks_and_other_shards(train, alone):
+    train(2, "sharding=fsdp", "steps=3")  # within the warm-up the schedule does not depend on the number of steps
+    assert_close(train(1), alone)
+
+
+@pytest.mark.slow
+def test_recomputing_changes_nothing(train, alone):
+    weights = train(1, "recompute=true")
+    assert all(torch.equal(weights[name], alone[name]) for name in alone)
+
+
+def test_blocks_are_found():
+    from ladcast.models.transformer import LatentTransformer, TransformerConfig
+
+    config = TransformerConfig(
+        3, (-60.0, 60.0), (45.0, 315.0), heads=1, head_dim=8, dual_blocks=2, single_blocks=3, rope_axes_dim=(2, 2, 4)
+    )
+    assert len(list(blocks(LatentTransformer(config)))) == 2 + 3 + 1
+
+
+def test_a_process_without_variables_is_alone():
+    assert find_place({}) == Place()
+    assert find_place({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}) == Place()  # a batch script
+
+
+def test_torchrun_and_srun_say_who_a_process_is():
+    torchrun = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "n1", "MASTER_PORT": "123"}
+    assert find_place(torchrun) == Place(3, 4, 1, "n1", 123)
+    srun = {"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "60001"}
+    assert find_place({**srun, "MASTER_ADDR": "n1"}) == Place(3, 4, 1, "n1", 15_000 + 60_001 % 15_000)
+    assert find_place({**torchrun, **srun}) == Place(3, 4, 1, "n1", 123)
+
+
+def test_incomplete_variables_are_refused():
+    with pytest.raises(ValueError, match=r"RANK, WORLD_SIZE, LOCAL_RANK.*'WORLD_SIZE'"):
+        find_place({"RANK": "0"})
+    srun = {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "0"}
+    with pytest.raises(ValueError, match="Set MASTER_ADDR to the name of the first node"):
+        find_place(srun)

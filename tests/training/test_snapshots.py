@@ -1,0 +1,149 @@
+"""Snapshots: whole or not there, checked before use, the newest two kept."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from ladcast.training.snapshots import Snapshots
+
+pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+
+
+def state(value: float) -> dict[str, dict[str, torch.Tensor]]:
+    return {"model": {"weight": torch.full((3, 2), value)}}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder to which snapshots of steps 1, 2 and 3 were written."""
+    with Snapshots(tmp_path / "resume") as snapshots:
+        for step in (1, 2, 3):
+            snapshots.save(step, state(step), {"step": step})
+    return tmp_path / "resume"
+
+
+def load(folder: Path) -> tuple[int, float]:
+    """Returns the step in the manifest of the newest snapshot, and its weights."""
+    tensors = state(0)
+    document = Snapshots(folder).load_newest(tensors)
+    assert document is not None
+    assert tensors["model"]["weight"].unique().numel() == 1
+    return document["step"], tensors["model"]["weight"][0, 0].item()
+
+
+def test_the_newest_is_loaded_and_two_are_kept(folder: Path):
+    assert load(folder) == (3, 3)
+    assert names(folder) == ["step-0000000002", "step-0000000003"]
+
+
+def test_a_snapshot_holds_what_the_state_was_when_it_was_asked_for(tmp_path: Path):
+    tensors = state(1)
+    with Snapshots(tmp_path) as snapshots:
+        snapshots.save(1, tensors, {"step": 1})
+        tensors["model"]["weight"].fill_(7)  # training goes on at once
+    assert load(tmp_path) == (1, 1)
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda folder: damage(next(folder.glob("*.distcp"))),
+        lambda folder: damage(folder / ".metadata"),
+        lambda folder: (folder / ".metadata").unlink(),
+        lambda folder: os.truncate(next(folder.glob("*.distcp")), 10),
+        lambda folder: (folder / "manifest.json").write_text("{"),
+        lambda folder: (folder / "manifest.json").write_text("{}"),
+        lambda folder: (folder / "manifest.json").unlink(),
+    ],
+)
+def test_a_damaged_snapshot_is_passed_over(folder: Path, spoil):
+    spoil(folder / "step-0000000003")
+    with pytest.warns(UserWarning, match=r"damaged snapshot .*step-0000000003"):
+        assert load(folder) == (2, 2)
+
+
+def test_a_damaged_snapshot_does_not_push_out_a_good_one(folder: Path):
+    damage(folder / "step-0000000003/.metadata")
+    with Snapshots(folder) as snapshots:
+        with pytest.warns(UserWarning, match="damaged"):
+            snapshots.load_newest(state(0))
+        snapshots.save(4, state(4), {"step": 4})
+        snapshots.wait()
+        assert names(folder) == ["step-0000000002", "step-0000000003", "step-0000000004"]
+        snapshots.save(5, state(5), {"step": 5})
+    assert names(folder) == ["step-0000000004", "step-0000000005"]
+
+
+def test_a_damaged_snapshot_is_replaced_when_its_step_comes_again(folder: Path):
+    damage(folder / "step-0000000003/.metadata")
+    with Snapshots(folder) as snapshots:
+        with pytest.warns(UserWarning, match="damaged"):
+            snapshots.load_newest(state(0))
+        snapshots.save(3, state(30), {"step": 3})
+    assert load(folder) == (3, 30)
+
+
+def test_damage_everywhere_ends_the_run(folder: Path):
+    for path in folder.glob("step-*/.metadata"):
+        damage(path)
+    with (
+        pytest.warns(UserWarning, match="damaged"),
+        pytest.raises(ValueError, match=r"Every snapshot in .* is damaged\. Remove the folder"),
+    ):
+        load(folder)
+
+
+def test_what_a_killed_run_has_left_is_no_snapshot_and_goes(folder: Path):
+    (folder / ".step-0000000009").mkdir()
+    (folder / ".step-0000000009/__0_0.distcp").write_text("half")
+    assert load(folder) == (3, 3)
+    with Snapshots(folder) as snapshots:
+        snapshots.save(4, state(4), {"step": 4})
+    assert names(folder) == ["step-0000000003", "step-0000000004"]
+
+
+def test_a_disk_that_is_full_is_an_error_at_the_next_snapshot(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(path: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with Snapshots(folder) as snapshots:
+        with monkeypatch.context() as context:
+            context.setattr(Path, "rename", full)
+            snapshots.save(4, state(4), {"step": 4})
+            with pytest.raises(OSError, match="No space left"):
+                snapshots.wait()
+        assert load(folder) == (3, 3)
+
+
+def test_the_snapshot_of_another_model_is_refused(folder: Path):
+    for other in ({"model": {"weight": torch.zeros(3, 3)}}, {"model": {"bias": torch.zeros(3)}}):
+        with pytest.raises(ValueError, match=r"step-0000000003 does not fit this run's model: .*same sizes"):
+            Snapshots(folder).load_newest(other)
+
+
+def test_nothing_is_loaded_from_nothing(tmp_path: Path):
+    assert Snapshots(tmp_path / "none").load_newest(state(0)) is None
+
+
+def test_the_state_of_an_earlier_version_is_not_overlooked(tmp_path: Path):
+    (tmp_path / "weights.safetensors").touch()
+    with pytest.raises(ValueError, match="an earlier version: remove it"):
+        Snapshots(tmp_path)
+
+
+def test_the_manifest_names_every_file(folder: Path):
+    newest = folder / "step-0000000003"
+    assert set(json.loads((newest / "manifest.json").read_text())["sha256"]) | {"manifest.json"} == set(names(newest))
