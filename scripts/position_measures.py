@@ -79,7 +79,8 @@ class Measures:
 
         Windows, noise levels and noise are the same for every encoding and seed.
         """
-        denoiser, rows = self.forecaster.denoiser, token_rows(self.forecaster.codec)
+        denoiser, config = self.forecaster.denoiser, self.forecaster.config
+        rows = token_rows(self.forecaster.grid, config.autoencoder).to(self.forecaster.device)
         trained, factor = self.run.frames.future, self.options.refinement
         values = {"train_loss": self._loss(denoiser, rows, self.data, trained)}
         for frames in self.options.frames:

@@ -31,8 +31,9 @@ from ladcast.forecasting.forecaster import Forecaster
 from ladcast.models.transformer import LatentTransformer
 from ladcast.nn.position import POSITION_ENCODINGS
 from ladcast.tasks.report import TrainingLog
-from ladcast.tasks.train_forecaster import ForecasterRun, diffusion_loss, new_forecaster, read_latents, token_rows
-from ladcast.training.loop import fit
+from ladcast.tasks.train_forecaster import ForecasterRun, forecast_loss, new_forecaster, read_latents, token_rows
+from ladcast.training.loop import Surroundings, fit
+from ladcast.training.push_forward import DiffusionObjective
 
 AREA = "+area"
 
@@ -91,8 +92,9 @@ def train(run: ForecasterRun, forecaster: Forecaster, data: LatentDataset, folde
     on_gpu = forecaster.device.type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    loss = diffusion_loss(run.noise, token_rows(forecaster.codec))
-    weights = fit(forecaster.denoiser, loss, data, run.training, folder=folder / "resume", log=note)
+    rows = token_rows(forecaster.grid, forecaster.config.autoencoder).to(forecaster.device)
+    loss = forecast_loss(DiffusionObjective(run.noise, rows, run.push_forward))
+    weights = fit(forecaster.denoiser, loss, data, run.training, Surroundings(folder / "resume", note))
     forecaster.denoiser.load_state_dict(weights)
     forecaster.denoiser.eval()
     learned = sum(parameter.numel() for parameter in forecaster.denoiser.parameters())

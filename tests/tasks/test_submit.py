@@ -1,6 +1,8 @@
 """What `ladcast submit train` finds before a job waits, and what it hands to sbatch: here, a script in its place."""
 
+import io
 import json
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +34,10 @@ class Site:
         run(app, ["submit", "train", str(self.config), "--profile", str(self.profile), *arguments])
 
     def refused(self, *arguments: str) -> str:
-        with pytest.raises(SystemExit) as stopped:
+        with redirect_stderr(io.StringIO()) as messages, pytest.raises(SystemExit):
             self.submit(*arguments)
         assert not (self.folder / "asked").exists()
-        return str(stopped.value)
+        return messages.getvalue()
 
     def asked(self) -> list[str]:
         return (self.folder / "asked").read_text().splitlines()
