@@ -19,10 +19,10 @@ from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig
 from ladcast.forecasting.latent_store import LatentWriter
 from ladcast.forecasting.writer import ForecastWriter, StoreWriter, remove_forecast
 from ladcast.tasks.installed import ModelFolder
-from ladcast.tasks.ranks import Ranks, ranks
 from ladcast.tasks.report import peak_memory, track
 from ladcast.tasks.request import ForecastRequest
 from ladcast.times import DAY, HOUR, STEP, describe, parse_time
+from ladcast.training.distributed import Ranks, join_ranks
 
 Block = TypeVar("Block")
 Stream = Callable[..., Iterator[tuple[Position, Block]]]
@@ -33,15 +33,15 @@ MANY_FRAMES = 1000
 def forecast(request: ForecastRequest, model: ModelFolder) -> Path:
     """Makes the forecast and returns the path of its store; a killed forecast goes on where it stopped.
 
-    The processes of a job that `torchrun` started share the member batches of all initial times.
+    The processes of a job that `torchrun` or `srun` started share the member batches of all initial times.
 
     Raises:
         ValueError: the analysis does not serve the model.
         FileExistsError: the output exists, or an unfinished other forecast does.
         FloatingPointError: a member has left all weather behind.
     """
-    with ranks() as job:
-        forecaster = load_forecaster(model.path, job.device(request.device))
+    with join_ranks(request.device) as job:
+        forecaster = load_forecaster(model.path, str(job.device))
         starts = find_analyses(request, model, forecaster)
         options = ensemble_options(request, forecaster.config)
         if not request.batch_size:

@@ -1,17 +1,19 @@
-"""The processes ("ranks") of one training run: how they find each other, and the little that they tell each other."""
+"""The processes ("ranks") of one run: how they find each other, and the little that they tell each other."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from torch import distributed
 
+Item = TypeVar("Item")
 PORTS = range(15_000, 30_000)
 """Ports below those that Linux hands out by itself (32768 and above)."""
 PATIENCE = timedelta(hours=1)
@@ -54,7 +56,7 @@ def find_place(environment: Mapping[str, str]) -> Place:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Is what a training run knows about its ranks; a run of one process needs no other argument.
+    """Is what a run knows about its ranks; a run of one process needs no other argument.
 
     Messages go between CPUs, so that no rank waits for its GPU. The two groups keep those of the training loop apart
     from those of the thread that writes checkpoints.
@@ -70,6 +72,14 @@ class Ranks:
     def is_first(self) -> bool:
         """Says whether this rank writes logs and models."""
         return self.rank == 0
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Returns every `size`-th item: the shares of all ranks are all items."""
+        return items[self.rank :: self.size]
+
+    def wait(self) -> None:
+        """Returns when all ranks have come here."""
+        self.sum(0.0)
 
     def any(self, flag: bool) -> bool:
         """Says whether the flag is set on any rank: all ranks get the same answer."""

@@ -52,7 +52,7 @@ def test_two_processes_make_the_forecast_of_one(alone: xr.Dataset, tmp_path: Pat
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(output)],
-            env={**os.environ, **address, "RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"},
+            env={**os.environ, **address, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"},
             cwd=Path(__file__).parents[2],
         )
         for rank in range(2)
