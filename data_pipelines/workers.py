@@ -41,7 +41,7 @@ def read_profile(name: str) -> dict[str, Any]:
 
     path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in PROFILES.glob("*.yaml"))) or "none"
+        known = ", ".join(sorted(file.stem for file in PROFILES.glob("[!t]*.yaml"))) or "none"
         raise FileNotFoundError(f"No SLURM profile at {path}. Give one of {known}, or the path of a YAML file.")
     return dict(yaml.safe_load(path.read_text()) or {})
 

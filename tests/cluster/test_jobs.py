@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(SLOW)]
 class Training:
     """Is a job of two ranks on two nodes, slow until it is told to hurry."""
 
-    def __init__(self, cluster, folder: Path, *options: str, **changes: object) -> None:
+    def __init__(self, cluster, folder: Path, *options: str, every: int | None = None, **changes: object) -> None:
         self.cluster, self.folder = cluster, folder
         folder.mkdir()
         (folder / "slow").touch()
@@ -31,7 +31,8 @@ class Training:
             **{"nodes": 2, "gpus_per_node": 0, "cpus_per_task": 1, "time": "5", "warning_s": 20, **changes},
             environment=ENVIRONMENT,
         )
-        command = [sys.executable, str(PROGRAM), str(folder), *SETTINGS]
+        rare = [] if every is None else [f"checkpoint_every={every}"]
+        command = [sys.executable, str(PROGRAM), str(folder), *SETTINGS, *rare]
         self.log = folder / "job.out"
         script = folder / "job.sbatch"
         script.write_text(render_script(profile, command, name="training", log=self.log))
@@ -135,7 +136,7 @@ def test_a_killed_rank_ends_the_job_at_once(cluster, start):
 
 
 def test_one_task_of_an_array_is_requeued_alone(cluster, start):
-    training = start("--array=0-1", nodes=1)
+    training = start("--array=0-1", nodes=1, every=1000)  # both tasks have one folder here: only the first one saves
     first, second = f"{training.job}_0", f"{training.job}_1"
     cluster.wait_until(lambda: training.text().count("step 5/") >= 1, 180, training.text)
     assert first != second

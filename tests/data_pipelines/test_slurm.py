@@ -49,7 +49,7 @@ def slurm(shared: Path) -> Iterator[dict[str, str]]:
         for path in (path for path in (shared / "slurm").iterdir() if path.is_file()):
             shutil.copy(path, folder)
         ports = 17000 + os.getpid() % 400 * 5
-        environment = {**os.environ, "ROOT": str(folder / "run"), "NODES": "2", "PORT": str(ports)}
+        environment = {**os.environ, "ROOT": str(folder / "run"), "KEEP_HOSTS": "1", "NODES": "2", "PORT": str(ports)}
         started = subprocess.run([folder / "start.sh"], env=environment, capture_output=True, text=True, check=False)
         try:
             assert started.returncode == 0, started.stdout + started.stderr
