@@ -107,6 +107,15 @@ def weights_hash(folder: Path) -> str:
     return str(read_document(folder, MANIFEST)["sha256"][WEIGHTS])
 
 
+def remove_output(path: Path) -> None:
+    """Deletes a store or file and what a killed run left of it."""
+    for store in (path, path.with_name(f"{path.name}.partial")):
+        if store.is_dir():
+            shutil.rmtree(store)
+        else:
+            store.unlink(missing_ok=True)
+
+
 def _replace(temporary: Path, folder: Path) -> None:
     retired = folder.with_name(f".{folder.name}.retired-{os.getpid()}")
     if folder.exists():

@@ -55,7 +55,7 @@ def _variables() -> dict[str, Variable]:
         Variable("2m_temperature", "t2m", "K", "air_temperature", (240.0, 320.0)),
         Variable("mean_sea_level_pressure", "msl", "Pa", "air_pressure_at_mean_sea_level", (9.5e4, 1.05e5)),
         Variable(SST, "sst", "K", "sea_surface_temperature", (265.0, 310.0)),
-        Variable(PRECIPITATION, "tp6h", "m", "precipitation_amount", (-1e-6, 0.01), non_negative=True),
+        Variable(PRECIPITATION, "tp6h", "m", "lwe_thickness_of_precipitation_amount", (-1e-6, 0.01), non_negative=True),
     )
     return {row.name: row for row in rows}
 

@@ -36,8 +36,6 @@ COORDINATES: dict[str, dict[str, str]] = {
     "longitude": {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east", "axis": "X"},
 }
 TIME_ENCODING = {"units": "hours since 1970-01-01 00:00:00", "calendar": "standard", "dtype": "int32"}
-LIQUID_WATER = "lwe_thickness_of_precipitation_amount"
-"""The standard name of precipitation in metres; `precipitation_amount` is a mass per area."""
 
 
 def with_metadata(forecast: xr.Dataset, names: Names = "weatherbench2") -> xr.Dataset:
@@ -68,7 +66,7 @@ def field_attributes(name: str) -> dict[str, str]:
     about = VARIABLES[name]
     accumulated = name == PRECIPITATION
     attributes = {
-        "standard_name": LIQUID_WATER if accumulated else about.standard_name,
+        "standard_name": about.standard_name,
         "long_name": about.name.replace("_", " "),
         "units": about.units,
         "short_name": about.short,

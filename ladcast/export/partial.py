@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ladcast.checkpoint import remove_output
+
 PROGRESS = "progress.json"
 
 
@@ -140,12 +142,3 @@ def fingerprint(forecast: xr.Dataset) -> str:
         if name in forecast.coords:
             digest.update(np.ascontiguousarray(forecast[name].values).tobytes())
     return digest.hexdigest()[:16]
-
-
-def remove_output(path: Path) -> None:
-    """Deletes an output and what a killed export left of it."""
-    for there in (path, path.with_name(f"{path.name}.partial")):
-        if there.is_dir():
-            shutil.rmtree(there)
-        else:
-            there.unlink(missing_ok=True)

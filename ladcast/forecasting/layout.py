@@ -12,21 +12,13 @@ import numpy.typing as npt
 import xarray as xr
 from jaxtyping import Shaped
 
+from ladcast.export.metadata import COORDINATES
 from ladcast.fields import PRECIPITATION, VARIABLES, ChannelSet
 from ladcast.forecasting.checkpoints import plain
 from ladcast.forecasting.ensemble import FORECAST_DIMS, EnsembleOptions, Starts, start_groups
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.grid import Grid
 from ladcast.times import STEP, Times, describe, lead_times
-
-COORDINATE_ATTRIBUTES = {
-    "time": {"standard_name": "forecast_reference_time", "long_name": "initial time"},
-    "prediction_timedelta": {"standard_name": "forecast_period", "long_name": "lead time"},
-    "number": {"standard_name": "realization", "long_name": "ensemble member", "units": "1"},
-    "level": {"standard_name": "air_pressure", "units": "hPa", "positive": "down"},
-    "latitude": {"standard_name": "latitude", "units": "degrees_north"},
-    "longitude": {"standard_name": "longitude", "units": "degrees_east"},
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +41,7 @@ class ForecastLayout:
             "latitude": np.array(self.grid.latitude),
             "longitude": np.array(self.grid.longitude),
         }
-        return {name: xr.Variable(name, values[name], COORDINATE_ATTRIBUTES[name]) for name in names or values}
+        return {name: xr.Variable(name, values[name], COORDINATES[name]) for name in names or values}
 
     def dims(self, variable: str) -> tuple[str, ...]:
         """Returns the dimensions of a variable."""

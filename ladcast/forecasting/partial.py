@@ -91,12 +91,3 @@ class PartialStore:
     @property
     def _hint(self) -> str:
         return f"Delete {self.folder}, or add --overwrite, to start afresh."
-
-
-def remove_store(path: Path) -> None:
-    """Deletes a store or file and what a killed run left of it."""
-    for store in (path, path.with_name(f"{path.name}.partial")):
-        if store.is_dir():
-            shutil.rmtree(store)
-        else:
-            store.unlink(missing_ok=True)

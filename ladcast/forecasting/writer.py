@@ -20,7 +20,7 @@ from ladcast.forecasting.layout import (
     global_attributes,
     variable_attributes,
 )
-from ladcast.forecasting.partial import PartialStore, remove_store
+from ladcast.forecasting.partial import PartialStore
 
 WRITERS = 8
 """Threads that compress and write chunks at once."""
@@ -122,8 +122,3 @@ def empty_variable(dims: tuple[str, ...], shape: tuple[int, ...], attributes: di
     """Returns a float32 variable that takes no memory: what `create_fields` makes room for."""
     unwritten = dask.array.full(shape, np.nan, dtype=np.float32, chunks=shape)  # type: ignore[no-untyped-call]
     return xr.Variable(dims, unwritten, attributes)
-
-
-def remove_forecast(path: Path) -> None:
-    """Deletes a forecast store and what a killed run left of it."""
-    remove_store(path)

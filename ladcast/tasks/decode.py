@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from ladcast.export.partial import FrameWriter
+from ladcast.checkpoint import remove_output
 from ladcast.forecasting.latent_manifest import LatentManifest, is_latent_store
-from ladcast.forecasting.partial import remove_store
 from ladcast.tasks.engine import CACHE_BYTES
-from ladcast.tasks.export import find_writer, selected
+from ladcast.tasks.export import selected, write_part
 from ladcast.tasks.export_request import ExportFormat
 from ladcast.tasks.forecast_stores import open_forecast
-from ladcast.tasks.report import track
 from ladcast.tasks.selection import Selection
 from ladcast.times import describe, parse_time
 
@@ -42,13 +40,7 @@ def decode(
     form = form or ExportFormat()
     LatentManifest.read(source)
     part = open_part(source, selection, times=times, **decoding)
-    if form.overwrite:
-        remove_store(output)
-    writer = find_writer(part, output, form, ensemble_size=open_forecast(source, **decoding).sizes["number"])
-    done = writer.start()
-    for _ in track(_frames(writer, done), writer.frames - done, "lead times"):
-        pass
-    return writer.finish()
+    return write_part(part, output, form, ensemble_size=open_forecast(source, **decoding).sizes["number"])
 
 
 def open_part(source: Path, selection: Selection, *, times: Sequence[str] = (), **decoding: Any) -> xr.Dataset:
@@ -84,13 +76,8 @@ def write_whole(output: Path, write: Callable[[Path], object]) -> Path:
         write(temporary)
         temporary.rename(output)
     finally:
-        remove_store(temporary)
+        remove_output(temporary)
     return output
-
-
-def _frames(writer: FrameWriter, done: int) -> Iterator[int]:
-    for _ in range(done, writer.frames):
-        yield writer.append()
 
 
 def _at_times(forecast: xr.Dataset, times: Sequence[str], source: Path) -> xr.Dataset:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ladcast.checkpoint import remove_output
 from ladcast.data.analysis import Analysis, read_analysis
 from ladcast.data.store import read_times
 from ladcast.forecasting.checkpoints import load_forecaster
@@ -17,7 +18,7 @@ from ladcast.forecasting.cost import network_costs
 from ladcast.forecasting.ensemble import EnsembleOptions, Position, forecast_blocks, forecast_ensemble
 from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig
 from ladcast.forecasting.latent_store import LatentWriter
-from ladcast.forecasting.writer import ForecastWriter, StoreWriter, remove_forecast
+from ladcast.forecasting.writer import ForecastWriter, StoreWriter
 from ladcast.tasks.installed import ModelFolder
 from ladcast.tasks.report import peak_memory, track
 from ladcast.tasks.request import ForecastRequest
@@ -26,7 +27,6 @@ from ladcast.training.distributed import Ranks, join_ranks
 
 Block = TypeVar("Block")
 Stream = Callable[..., Iterator[tuple[Position, Block]]]
-FRAMES_A_BLOCK = 4
 MANY_FRAMES = 1000
 
 
@@ -47,11 +47,11 @@ def forecast(request: ForecastRequest, model: ModelFolder) -> Path:
         if not request.batch_size:
             options = replace(options, batch_size=fitting_batch(forecaster, request.members))
         if job.is_first and request.overwrite:  # only now, when nothing in the request can fail any more
-            remove_forecast(request.output)
+            remove_output(request.output)
         job.wait()
         if request.compile:
             forecaster.compile()
-        if keeps_latents(request, options, len(starts) * len(starts[0])):
+        if keeps_latents(request, options, forecaster.config.future_frames * len(starts) * len(starts[0])):
             fill(LatentWriter(request.output, forecaster, starts, options, folder=model.path), forecast_blocks, job)
         else:
             fill(ForecastWriter(request.output, forecaster, starts, options), forecast_ensemble, job)
@@ -85,11 +85,11 @@ def fill(writer: StoreWriter[Block], stream: Stream[Block], job: Ranks) -> None:
     job.wait()
 
 
-def keeps_latents(request: ForecastRequest, options: EnsembleOptions, starts: int) -> bool:
-    """Says whether latents are kept: as asked for, else where fields would be many."""
+def keeps_latents(request: ForecastRequest, options: EnsembleOptions, block_frames: int) -> bool:
+    """Says whether latents are kept: as asked for, else where there are many frames; a block of a member is so many."""
     if request.keep is not None:
         return request.keep == "latents"
-    return options.members * options.blocks * FRAMES_A_BLOCK * starts >= MANY_FRAMES
+    return options.members * options.blocks * block_frames >= MANY_FRAMES
 
 
 def find_analyses(request: ForecastRequest, model: ModelFolder, forecaster: Forecaster) -> list[list[Analysis]]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ladcast.tasks.forecast_stores import open_forecast
 from ladcast.tasks.score_request import ScoreRequest, Scoring
 from ladcast.tasks.systems import Systems, open_systems
 from ladcast.verification import (
@@ -20,8 +19,6 @@ from ladcast.verification import (
     score,
     score_climatology,
 )
-
-__all__ = ["open_forecast", "score_forecasts", "score_shared", "score_some", "scoring_options"]
 
 
 def score_forecasts(

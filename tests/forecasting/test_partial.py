@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ladcast.checkpoint import remove_output
 from ladcast.forecasting.ensemble import Position
-from ladcast.forecasting.partial import PartialStore, remove_store
+from ladcast.forecasting.partial import PartialStore
 
 
 def create(store: Path) -> None:
@@ -66,7 +67,7 @@ def test_removing_takes_files_folders_and_unfinished_ones(tmp_path: Path):
     (tmp_path / "file").write_text("x")
     create(tmp_path / "folder")
     create(tmp_path / "folder.partial")
-    remove_store(tmp_path / "file")
-    remove_store(tmp_path / "folder")
-    remove_store(tmp_path / "nothing")
+    remove_output(tmp_path / "file")
+    remove_output(tmp_path / "folder")
+    remove_output(tmp_path / "nothing")
     assert not list(tmp_path.iterdir())

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from ladcast.checkpoint import remove_output
 from ladcast.data.analysis import Analysis
 from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.forecasting.writer import ForecastWriter, remove_forecast
+from ladcast.forecasting.writer import ForecastWriter
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_an_existing_output_is_kept(
     write(tmp_path / "fc.zarr", forecaster, analysis, options)
     with pytest.raises(FileExistsError, match="--overwrite"):
         ForecastWriter(tmp_path / "fc.zarr", forecaster, analysis, options)
-    remove_forecast(tmp_path / "fc.zarr")
+    remove_output(tmp_path / "fc.zarr")
     write(tmp_path / "fc.zarr", forecaster, analysis, options)
 
 

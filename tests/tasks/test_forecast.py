@@ -90,7 +90,7 @@ def test_large_forecasts_are_kept_as_latents_unless_asked_otherwise(tmp_path: Pa
 
     config, _, _ = read_description(MODEL.path)
     large = request(tmp_path / "fc.zarr", members=50, days=15)
-    assert keeps_latents(large, ensemble_options(large, config), 1)
-    assert not keeps_latents(request(tmp_path / "fc.zarr"), ensemble_options(request(tmp_path / "fc.zarr"), config), 1)
+    assert keeps_latents(large, ensemble_options(large, config), 4)
+    assert not keeps_latents(request(tmp_path / "fc.zarr"), ensemble_options(request(tmp_path / "fc.zarr"), config), 4)
     asked = request(tmp_path / "fc.zarr", members=50, days=15, keep="fields")
-    assert not keeps_latents(asked, ensemble_options(asked, config), 1)
+    assert not keeps_latents(asked, ensemble_options(asked, config), 4)

@@ -17,6 +17,8 @@ from ladcast.times import STEP, Times, describe
 
 ALL_LEVELS = frozenset(float(level) for level in LEVELS_HPA)
 SURFACE: frozenset[float] = frozenset()
+RAIN_FROM = "tp, first 6 h of the cycle 6 h before"
+"""How precipitation comes about where a cycle begins without any."""
 NO_DELAY = np.timedelta64(0, "h")
 
 

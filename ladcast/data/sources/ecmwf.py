@@ -16,6 +16,7 @@ import xarray as xr
 from ladcast.data.lexicon import LAND_SEA_MASK, SURFACE_GEOPOTENTIAL
 from ladcast.data.sources.base import (
     ALL_LEVELS,
+    RAIN_FROM,
     SURFACE,
     Offer,
     Period,
@@ -45,7 +46,6 @@ RULES: tuple[Rule, ...] = (
 )
 """ecCodes names to ours; also what ERA5 in GRIB needs, which comes from the same centre."""
 ATTEMPTS, PAUSE_S = 4, 10
-RAIN_FROM = "tp, first 6 h of the cycle 6 h before"
 _PERIOD = Period("2024-02-01", delay=np.timedelta64(9, "h"))
 
 

@@ -17,6 +17,7 @@ import xarray as xr
 from ladcast.data.lexicon import LAND_SEA_MASK, SURFACE_GEOPOTENTIAL
 from ladcast.data.sources.base import (
     ALL_LEVELS,
+    RAIN_FROM,
     SURFACE,
     Offer,
     Period,
@@ -70,7 +71,6 @@ AT_SURFACE = {
     SST: ("TMP:surface", "LAND:surface", "ICEC:surface"),
 }
 RAIN = "APCP:surface"
-RAIN_FROM = "tp, first 6 h of the cycle 6 h before"
 _PERIOD = Period("2021-03-23", delay=np.timedelta64(5, "h"))
 
 
