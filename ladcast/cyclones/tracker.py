@@ -49,7 +49,7 @@ def follow_storm(
         table with a row per member and time at which the storm is found; `members` is the size of the ensemble.
 
     Raises:
-        ValueError: the storm does not live at an initial time, or the forecast lacks pressure.
+        ValueError: the storm does not live at an initial time, or the forecast lacks pressure or early lead times.
     """
     if len(storms(best_track)) != 1:
         raise ValueError(f"Expected the best track of one storm, got {len(storms(best_track))}. Use select_storm.")
@@ -83,6 +83,11 @@ def _follow(frames: Frames, best: xr.Dataset, detection: Detection, stitching: S
         lows = detect(frames.read(slice(lead, lead + 1)), detection, rows=band)
         heads, track = advance(heads, time, lows, rules=stitching)
         found.append((time, _select(lows, track >= 0)))
+    if not found:
+        raise ValueError(
+            f"The forecast from {describe(frames.start)} has no lead time within {stitching.gap_hours} h, after which "
+            "a storm counts as lost. Keep earlier lead times, or raise gap_hours in the stitching."
+        )
     return _collect(found, frames, storm=storms(best)[0])
 
 

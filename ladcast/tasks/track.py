@@ -42,6 +42,10 @@ class TrackRun:
     detection: Detection = DETECTION
     stitching: Stitching = STITCHING
 
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"Expected at least one of the lead times, got steps={self.steps}.")
+
 
 def track(forecast_path: Path, request: TrackRequest) -> str:
     """Tracks, writes the tracks and the page of a storm, and returns what there is to say about them.

@@ -17,6 +17,7 @@ from ladcast.cyclones import (
     strike_probability,
 )
 from ladcast.cyclones.errors import lead_hours
+from ladcast.cyclones.table import same_row
 from ladcast.grid import Grid
 from ladcast.plots.page import save_page
 from ladcast.plots.tracks import draw_storm_page
@@ -29,6 +30,7 @@ def draw_page(tracks: xr.Dataset, best: xr.Dataset, output: Path) -> Path:
     one = tracks.isel(point=np.flatnonzero(tracks["start"].values == tracks["start"].values.min()))
     within = (best["time"].values >= one["start"].values[0]) & (best["time"].values <= one["time"].values.max())
     mean = ensemble_mean(one)
+    verified = _is_verified(mean, best)
     name = str(best["name"].values[0]).capitalize() if "name" in best else ""
     page = draw_storm_page(
         one,
@@ -36,8 +38,8 @@ def draw_page(tracks: xr.Dataset, best: xr.Dataset, output: Path) -> Path:
         title=f"{name} ({best['storm'].values[0]})".strip(),
         mean=mean,
         best=best.isel(point=np.flatnonzero(within)),
-        growth={"forecast": _growth(mean, best)},
-        spread={"forecast": spread_skill(one, best)},
+        growth={"forecast": _growth(mean, best)} if verified else None,
+        spread={"forecast": spread_skill(one, best)} if verified else None,
     )
     save_page(page, output)
     return output
@@ -62,7 +64,11 @@ def summary(tracks: xr.Dataset, best: xr.Dataset | None) -> Iterator[str]:
 
 
 def _error_lines(tracks: xr.Dataset, best: xr.Dataset) -> Iterator[str]:
-    growth = _growth(ensemble_mean(tracks), best).sel(bound="mean")
+    mean = ensemble_mean(tracks)
+    if not _is_verified(mean, best):
+        yield "no errors: at no observed time do half of the members have the storm"
+        return
+    growth = _growth(mean, best).sel(bound="mean")
     spread = spread_skill(tracks, best)
     alive = {lead: int((lead_hours(tracks) == lead).sum()) for lead in growth["lead"].values.tolist()}
     yield f"{'lead (d)':>8}{'alive':>8}{'error of the mean (km)':>25}{'along':>8}{'right':>8}{'spread (km)':>14}"
@@ -73,6 +79,10 @@ def _error_lines(tracks: xr.Dataset, best: xr.Dataset) -> Iterator[str]:
         error, along, cross = numbers
         yield f"{lead / 24:>8.0f}{alive[lead]:>8}{error:>25.0f}{along:>8.0f}{cross:>8.0f}{wide:>14.0f}"
     yield "Central pressures are too high on a coarse grid: they are no measure of intensity."
+
+
+def _is_verified(mean: xr.Dataset, best: xr.Dataset) -> bool:
+    return bool((same_row(mean, best, ("storm", "time")) >= 0).any())
 
 
 def _growth(mean: xr.Dataset, best: xr.Dataset) -> xr.Dataset:

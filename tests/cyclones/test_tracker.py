@@ -174,6 +174,13 @@ def test_a_start_outside_the_life_of_the_storm_is_refused(line, plant):
         follow_storm(late, vortex.best_track())
 
 
+def test_a_forecast_that_begins_too_late_is_refused(line, plant):
+    vortex = line((20.0, 150.0), (30.0, 130.0), 12)
+    forecast = plant([[vortex]], GRID).isel(prediction_timedelta=slice(6, None))
+    with pytest.raises(ValueError, match=r"from 2011-10-11T00 has no lead time within 24 h"):
+        follow_storm(forecast, vortex.best_track())
+
+
 def test_pressure_with_gaps_is_refused(line, plant):
     vortex = line((20.0, 150.0), (30.0, 130.0), 3)
     forecast = plant([[vortex]], GRID)

@@ -83,6 +83,23 @@ def test_one_storm_is_followed_verified_and_drawn(forecast: Path, best_track: Pa
     assert (tmp_path / "fc.tracks.png").stat().st_size > 50_000
 
 
+def test_a_storm_that_few_members_have_is_drawn_without_errors(
+    forecast: Path, best_track: Path, tmp_path: Path, capsys
+):
+    ds = (
+        xr.open_zarr(forecast, chunks=None, decode_timedelta=True)
+        .isel(number=[0, 0, 0])
+        .assign_coords(number=[0, 1, 2])
+    )
+    alone = ds.load().where(ds["number"] == 0, 101_300.0)
+    alone.to_zarr(tmp_path / "alone.zarr")
+    track(tmp_path / "alone.zarr", "--storm", STORM, "--best-track", best_track)
+    said = capsys.readouterr().out
+    assert "1 tracks in 3 members, 12 positions" in said
+    assert "at no observed time do half of the members have the storm" in said
+    assert (tmp_path / "alone.tracks.png").stat().st_size > 50_000
+
+
 def test_all_lows_are_tracked_and_recognised(forecast: Path, best_track: Path, tmp_path: Path, capsys):
     track(forecast, "--all", "--best-track", best_track, "--output", tmp_path / "every.nc")
     assert "observed storms: 24 hits, 0 misses; 0 positions of other lows" in capsys.readouterr().out
@@ -101,6 +118,7 @@ def test_a_configuration_names_storm_start_and_rules(forecast: Path, best_track:
     config.write_text(f"storm: {STORM}\nbest_track: ibtracs.csv\nstart: 2018-09-30T00\nsteps: 8\n")
     track(forecast, "--config", config, "--set", "detection.depth_pa=100.0")
     assert "2 tracks in 2 members, 16 positions" in capsys.readouterr().out
+    assert "got steps=0" in fail(forecast, "--config", config, "--set", "steps=0")
     assert "Did you mean 'depth_pa'?" in fail(forecast, "--config", config, "--set", "detection.depth=100.0")
 
 
