@@ -24,6 +24,8 @@ class ClimatologyFit:
     view: View
     window_days: int
     step_days: int
+    hourly: bool
+    quantiles: tuple[float, ...]
 
     def about(self) -> Content:
         """Describes the product."""
@@ -34,6 +36,8 @@ class ClimatologyFit:
                 **self.view.arguments,
                 "window_days": self.window_days,
                 "step_days": self.step_days,
+                "hourly": self.hourly,
+                "quantiles": self.quantiles,
             },
             **describe_times(self.view.open()["time"].values),
         }
@@ -48,7 +52,13 @@ class ClimatologyFit:
 
     def make(self, folder: Path, block: Block) -> Iterable[str]:
         """Fits one variable."""
-        fitted = fit_climatology(self.view.open()[[block.label]], days=self.window_days, step=self.step_days)
+        fitted = fit_climatology(
+            self.view.open()[[block.label]],
+            days=self.window_days,
+            step=self.step_days,
+            hourly=self.hourly,
+            quantiles=self.quantiles,
+        )
         part = f"parts/{block.label}.nc"
         fitted.to_netcdf(folder / part, engine="netcdf4")
         return [part]
@@ -70,6 +80,8 @@ def climatology(
     *,
     window_days: int = 61,
     step_days: int = 5,
+    hourly: bool = False,
+    quantiles: tuple[float, ...] = (),
     selection: SelectionArgument = EVERYTHING,
     execution: ExecutionArgument = EXECUTION,
 ) -> Path:
@@ -77,11 +89,14 @@ def climatology(
 
     Args:
         store: Zarr store in the WeatherBench 2 layout.
-        output: netCDF file to write: `<variable>` and `<variable>_std` by `dayofyear`.
+        output: netCDF file to write: `<variable>` and `<variable>_std` by `dayofyear`, and what is asked for below.
         window_days: width of the window around each day, odd.
         step_days: distance of the days that are stored.
+        hourly: fit each hour of the day by itself, as forecasts with a diurnal cycle need.
+        quantiles: probabilities such as 0.05 0.95: also write these quantiles, which scores of events and tails need,
+            and of precipitation what SEEPS needs.
         selection: what to read; use training years only.
         execution: where to do the work.
     """
-    recipe = ClimatologyFit(View.of(store, selection), window_days, step_days)
+    recipe = ClimatologyFit(View.of(store, selection), window_days, step_days, hourly, quantiles)
     return produce(recipe, output, execution.by_default(0))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import xarray as xr
 
+from ladcast.verification.quantiles import QUANTILE
+
 KEPT_BITS = {
     "geopotential": 14,
     "temperature": 12,
@@ -27,7 +29,7 @@ def write_compact(ds: xr.Dataset, path: Path) -> None:
             "complevel": 9,
             "shuffle": True,
             "quantize_mode": "BitRound",
-            "significant_digits": KEPT_BITS.get(str(name), OTHER_BITS),
+            "significant_digits": KEPT_BITS.get(str(name).removesuffix(QUANTILE), OTHER_BITS),
         }
         for name in ds.data_vars
     }
