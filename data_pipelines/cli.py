@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from ladcast.tasks.outcome import run
 
@@ -26,6 +26,7 @@ app = App(
     name="ladcast-data",
     help="Make the data sets that ladcast is trained and judged on.",
     result_action="return_value",
+    default_parameter=Parameter(consume_multiple=True),  # as in --at A B
     suppress_keyboard_interrupt=False,
 )
 for stage, summary in STAGES.items():
