@@ -109,6 +109,13 @@ def test_the_log_has_the_loss_and_the_scores_of_real_forecasts(model: Path):
     assert any("z500_crps_1d" in row for row in rows)
 
 
+def test_validation_leaves_maps_to_look_at(model: Path, store: Path):
+    for run_folder in (model.parent, store.parent / "runs_autoencoder"):
+        maps = sorted((run_folder / "maps").glob("*.png"))
+        assert [path.stem for path in maps] == ["step-0000000002", "step-0000000003"]
+        assert all(path.stat().st_size > 50_000 for path in maps)
+
+
 def test_latents_of_another_autoencoder_are_refused(
     model: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -20,9 +20,10 @@ from ladcast.tasks.interruption import EXIT_RESUMABLE, requeue_job
 from ladcast.tasks.report import TrainingLog, peak_memory
 from ladcast.tasks.trackers import open_trackers
 from ladcast.tasks.trial import Trial
+from ladcast.tasks.validate import Validation
 from ladcast.training.distributed import Ranks
 from ladcast.training.footprint import Footprint, count_flops, measure
-from ladcast.training.loop import Surroundings, TrainingInterruptedError, Validate, fit
+from ladcast.training.loop import Surroundings, TrainingInterruptedError, fit
 from ladcast.training.options import TrainingOptions
 from ladcast.training.parallel import Loss
 
@@ -42,7 +43,7 @@ class TrainingJob:
     settings: dict[str, Any] = field(default_factory=dict)
     """The configuration as plain data, for trackers."""
     trackers: Sequence[str] | None = None
-    validate: Validate | None = None
+    validate: Callable[[nn.Module], Validation] | None = None
 
     def sample(self) -> SampleBatch:
         """Returns a batch of one."""
@@ -63,7 +64,16 @@ def train(job: TrainingJob, ranks: Ranks, interrupted: Callable[[], bool]) -> di
     trackers = open_trackers(job.trackers, job.output, job.settings) if ranks.is_first else []
     log = TrainingLog(job.output / "log.jsonl", job.options.steps, trackers=trackers, silent=not ranks.is_first)
     flops = count_flops(job.model, job.loss, job.sample())
-    around = Surroundings(job.output / "resume", log, ranks, job.validate, interrupted, flops)
+
+    def validate(model: nn.Module, step: int) -> dict[str, float]:
+        assert job.validate is not None
+        found = job.validate(model)
+        log.draw(step, found.maps, found.about)
+        return found.numbers
+
+    around = Surroundings(
+        job.output / "resume", log, ranks, validate if job.validate else None, interrupted, flops_per_sample=flops
+    )
     try:
         return fit(job.model, job.loss, job.data, job.options, around)
     except TrainingInterruptedError as stop:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ladcast.tasks.trackers import Tracker
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Item = TypeVar("Item")
 
@@ -38,6 +41,18 @@ class TrainingLog:
         print(f"step {step}/{self.total_steps}  {minutes:.1f} min  {numbers}", flush=True)
         for tracker in self.trackers:
             tracker.log(step, values)
+
+    def draw(self, step: int, maps: Mapping[str, Mapping[str, xr.DataArray]], title: str) -> None:
+        """Draws maps, (latitude, longitude) by channel and title, to `maps/` and for the trackers."""
+        if self.silent or not maps:
+            return
+        from ladcast.plots.comparison import draw_comparison
+        from ladcast.plots.page import save_page
+
+        figure = draw_comparison(maps, f"{title}, step {step} of the training")
+        save_page(figure, self.path.parent / f"maps/step-{step:010d}.png")
+        for tracker in self.trackers:
+            tracker.draw(step, figure)
 
     def reading(self, done: int, total: int) -> None:
         """Tells now and then how much of the data is in memory."""

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @runtime_checkable
@@ -17,6 +20,10 @@ class Tracker(Protocol):
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Records the numbers of one step."""
+        ...
+
+    def draw(self, step: int, figure: Figure) -> None:
+        """Records a figure."""
         ...
 
     def close(self) -> None:
@@ -58,6 +65,10 @@ class TensorBoard:
             self.writer.add_scalar(name, value, step)
         self.writer.flush()
 
+    def draw(self, step: int, figure: Figure) -> None:
+        """Records a figure."""
+        self.writer.add_figure("maps", figure, step, close=False)
+
     def close(self) -> None:
         """Closes the file."""
         self.writer.close()
@@ -68,6 +79,7 @@ class External:
     """Calls the functions of another program."""
 
     log: Callable[[int, dict[str, float]], None]
+    draw: Callable[[int, Figure], None]
     close: Callable[[], None]
 
 
@@ -78,7 +90,11 @@ def weights_and_biases(folder: Path, settings: dict[str, Any]) -> Tracker:
     run: Any = wandb.init(
         project="ladcast", name=folder.name, id=folder.name, dir=folder, config=settings, mode=mode, resume="allow"
     )
-    return External(lambda step, values: run.log(values, step=step), run.finish)
+    return External(
+        lambda step, values: run.log(values, step=step),
+        lambda step, figure: run.log({"maps": wandb.Image(figure)}, step=step),
+        run.finish,
+    )
 
 
 def mlflow_run(folder: Path, settings: dict[str, Any]) -> Tracker:
@@ -88,7 +104,11 @@ def mlflow_run(folder: Path, settings: dict[str, Any]) -> Tracker:
         mlflow.set_tracking_uri(f"sqlite:///{folder.resolve() / 'mlflow.db'}")
     mlflow.set_experiment(folder.name)
     mlflow.start_run()
-    return External(lambda step, values: mlflow.log_metrics(values, step=step), mlflow.end_run)
+    return External(
+        lambda step, values: mlflow.log_metrics(values, step=step),
+        lambda step, figure: mlflow.log_figure(figure, f"maps/step-{step:010d}.png"),
+        mlflow.end_run,
+    )
 
 
 TRACKERS: dict[str, Callable[[Path, dict[str, Any]], Tracker]] = {

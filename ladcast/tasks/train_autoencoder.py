@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from ladcast.data.dataset import StateDataset, StoredStates, load_scaled
 from ladcast.data.frames import FrameReader, open_frames
 from ladcast.data.loader import BatchSource, SampleBatch
 from ladcast.data.normalization import Normalizer, ocean_mask
-from ladcast.data.packing import pack
+from ladcast.data.packing import pack, unpack
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.checkpoints import load_codec, save_codec
 from ladcast.forecasting.codec import LatentCodec
@@ -26,10 +27,14 @@ from ladcast.tasks.build import AutoencoderSize, Period, StoreOptions
 from ladcast.tasks.launch import TrainingJob, train, try_out
 from ladcast.tasks.report import TrainingLog
 from ladcast.tasks.trial import NO_TRIAL, Trial
+from ladcast.tasks.validate import Validation, maps_of
 from ladcast.training.distributed import Ranks, join_ranks
 from ladcast.training.losses import relative_l2
 from ladcast.training.options import TrainingOptions
 from ladcast.training.parallel import Loss
+
+HEADLINE = ("z500", "t850", "q700")
+"""Channels that validation reports."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +113,8 @@ def prepare(run: AutoencoderRun, ranks: Ranks) -> AutoencoderTraining:
     static = run.data.static_fields(store).to(ranks.device)
     valid = valid_points(pack(store.isel(time=[0]), channels), channels).to(ranks.device)
 
-    def validate(model: nn.Module) -> dict[str, float]:
-        rmse = reconstruction_rmse(model, held_out, static, grid) * normalizer.std
-        return {
-            f"rmse_{name}": rmse[channels.index(name)].item()
-            for name in ("z500", "t850", "q700")
-            if name in channels.names
-        }
+    def validate(model: nn.Module) -> Validation:
+        return validate_autoencoder(model, held_out, static, normalizer=normalizer, grid=grid)
 
     job = TrainingJob(
         autoencoder,
@@ -177,6 +177,24 @@ def reconstruction_loss(static: Tensor, grid: Grid, valid: Tensor) -> Loss:
         return relative_l2(model(scaled, static), scaled, row_weight=row_weight, valid=valid)
 
     return loss
+
+
+@torch.no_grad()
+def validate_autoencoder(
+    model: nn.Module, held_out: Tensor, static: Tensor, *, normalizer: Normalizer, grid: Grid
+) -> Validation:
+    """Returns the RMSE of the headline channels over scaled states, and maps of the first one."""
+    channels = normalizer.channels
+    rmse = reconstruction_rmse(model, held_out, static, grid) * normalizer.std
+    names = [name for name in HEADLINE if name in channels.names]
+    first = held_out[:1]
+    states = {"truth": first, "reconstruction": model(first.to(static.device), static).float().cpu()}
+    fields = {
+        title: unpack(normalizer.inverse(state), channels, grid, np.zeros(1, "datetime64[ns]")).isel(time=0)
+        for title, state in states.items()
+    }
+    numbers = {f"rmse_{name}": rmse[channels.index(name)].item() for name in names}
+    return Validation(numbers, maps_of(fields, channels, names), "First state of the validation")
 
 
 @torch.no_grad()

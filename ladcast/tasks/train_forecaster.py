@@ -28,7 +28,7 @@ from ladcast.models.transformer import LatentTransformer, TransformerConfig
 from ladcast.tasks.build import ForecastValidation, Frames, Period, TransformerSize
 from ladcast.tasks.launch import TrainingJob, train, try_out
 from ladcast.tasks.trial import NO_TRIAL, Trial
-from ladcast.tasks.validate import forecast_scores
+from ladcast.tasks.validate import Validation, validate_forecaster
 from ladcast.times import windows
 from ladcast.training.distributed import Ranks, join_ranks
 from ladcast.training.options import TrainingOptions
@@ -94,9 +94,9 @@ def prepare(run: ForecasterRun, ranks: Ranks) -> tuple[Forecaster, TrainingJob]:
     if run.initial is not None:
         forecaster.denoiser.load_state_dict(load_forecaster(run.initial, "cpu").denoiser.state_dict())
 
-    def validate(model: nn.Module) -> dict[str, float]:
+    def validate(model: nn.Module) -> Validation:
         assert run.validation is not None
-        return forecast_scores(forecaster, run.validation)
+        return validate_forecaster(forecaster, run.validation)
 
     objective = DiffusionObjective(run.noise, token_rows(codec.grid, codec.autoencoder.config), run.push_forward)
     job = TrainingJob(

@@ -1,7 +1,13 @@
-"""Validation during training: the same rollout and the same scorer as a real forecast, block by block."""
+"""Validation during training: numbers for the log, and maps to look at."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import xarray as xr
+
+from ladcast.fields import ChannelSet
 from ladcast.forecasting.ensemble import EnsembleOptions
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.tasks.build import ForecastValidation
@@ -10,8 +16,22 @@ from ladcast.times import DAY, parse_time
 from ladcast.verification import merge, score
 
 
-def forecast_scores(forecaster: Forecaster, validation: ForecastValidation) -> dict[str, float]:
-    """Returns fair CRPS and spread/skill of the headline channels at each whole day, over all starts."""
+@dataclass(frozen=True)
+class Validation:
+    """Is what a validation finds: numbers by name, and maps (latitude, longitude) by channel and title."""
+
+    numbers: dict[str, float]
+    maps: dict[str, dict[str, xr.DataArray]]
+    about: str
+    """What the maps show."""
+
+
+def validate_forecaster(forecaster: Forecaster, validation: ForecastValidation) -> Validation:
+    """Makes real forecasts and scores them: the same rollout and the same scorer as ever, block by block.
+
+    Numbers are the fair CRPS and spread/skill of the headline channels at each whole day, over all starts. Maps are the
+    truth and two members at the end of the first forecast.
+    """
     truth = validation.store.open()
     options = EnsembleOptions(
         validation.members,
@@ -20,16 +40,34 @@ def forecast_scores(forecaster: Forecaster, validation: ForecastValidation) -> d
         sampling=forecaster.config.sampling,
         batch_size=validation.members,
     )
-    parts = [
-        score(frames, truth)
-        for start in validation.starts
-        for frames in forecast_frames(forecaster, truth, parse_time(start), options)
-    ]
+    parts, ends = [], []
+    for start in validation.starts:
+        for frames in forecast_frames(forecaster, truth, parse_time(start), options):
+            parts.append(score(frames, truth))
+        ends.append(frames.isel(prediction_timedelta=-1, number=slice(2)))
     metrics = merge(parts).metrics().sel(channel=list(validation.variables))
-    values = {}
+    numbers = {}
     for days in range(1, validation.days + 1):
         for channel in validation.variables:
             at = metrics.sel(channel=channel, prediction_timedelta=days * DAY)
-            values[f"{channel}_crps_{days}d"] = float(at["fair_crps"])
-            values[f"{channel}_spread_skill_{days}d"] = float(at["spread_skill"])
-    return values
+            numbers[f"{channel}_crps_{days}d"] = float(at["fair_crps"])
+            numbers[f"{channel}_spread_skill_{days}d"] = float(at["spread_skill"])
+    end = ends[0].isel(time=0)
+    shown = {"truth": truth.sel(time=end["time"].values + end["prediction_timedelta"].values)}
+    shown |= {f"member {number}": end.sel(number=number) for number in end["number"].values}
+    about = f"Forecast from {validation.starts[0]}, day {validation.days}"
+    return Validation(numbers, maps_of(shown, forecaster.channels, validation.variables), about)
+
+
+def maps_of(
+    datasets: Mapping[str, xr.Dataset], channels: ChannelSet, names: Iterable[str]
+) -> dict[str, dict[str, xr.DataArray]]:
+    """Takes the fields of some channels out of datasets with dimensions [level,] latitude, longitude."""
+    chosen = [channel for channel in channels if channel.name in names]
+    return {
+        channel.name: {
+            title: (ds[channel.variable] if channel.level is None else ds[channel.variable].sel(level=channel.level))
+            for title, ds in datasets.items()
+        }
+        for channel in chosen
+    }

@@ -23,7 +23,7 @@ from ladcast.training.snapshots import Snapshots
 from ladcast.training.throughput import Throughput
 
 Log = Callable[[int, dict[str, float]], None]
-Validate = Callable[[nn.Module], dict[str, float]]
+Validate = Callable[[nn.Module, int], dict[str, float]]
 
 
 class TrainingInterruptedError(Exception):
@@ -42,7 +42,7 @@ class Surroundings:
     log: Log
     ranks: Ranks = ALONE
     validate: Validate | None = None
-    """Called on all ranks with the averaged weights, at every checkpoint."""
+    """Called on all ranks with the averaged weights and the step, at every checkpoint."""
     interrupted: Callable[[], bool] = lambda: False
     """Asked after every step: whether to save and raise TrainingInterruptedError."""
     flops_per_sample: float = 0.0
@@ -99,7 +99,7 @@ def fit(
                     raise TrainingInterruptedError(state.step)
                 if around.validate is not None and _due(state.step, options.checkpoint_every, options.steps):
                     with averaged(model, state.average):
-                        around.log(state.step, around.validate(model))
+                        around.log(state.step, around.validate(model, state.step))
                     speed.pause(state.step)
     return {name: whole(tensor) for name, tensor in state.average.weights.items()}
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from ladcast.tasks.report import TrainingLog
 from ladcast.tasks.trackers import open_trackers
@@ -16,6 +17,9 @@ def test_the_log_hands_its_numbers_on(tmp_path: Path):
 
         def log(self, step: int, values: dict[str, float]) -> None:
             self.seen.append((step, values))
+
+        def draw(self, step: int, figure: Figure) -> None:
+            raise AssertionError("nothing was drawn")
 
         def close(self) -> None:
             self.closed = True
@@ -38,10 +42,12 @@ def test_tensorboard_keeps_every_number(tmp_path: Path):
     (tracker,) = open_trackers(None, tmp_path, {})
     for step in (1, 2):
         tracker.log(step, {"loss": 1 / step})
+    tracker.draw(2, Figure())
     tracker.close()
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 1.0), (2, 0.5)]
+    assert [event.step for event in events.Images("maps")] == [2]
 
 
 def test_an_unknown_tracker_is_refused(tmp_path: Path):

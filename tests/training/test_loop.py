@@ -180,15 +180,15 @@ def test_an_infinite_gradient_of_a_finite_loss_stops_the_run_too(tmp_path: Path)
 def test_validation_sees_the_averaged_weights_and_leaves_the_run_as_it_was(tmp_path: Path, uninterrupted):
     seen, lines = [], []
 
-    def validate(model: nn.Module) -> dict[str, float]:
+    def validate(model: nn.Module, step: int) -> dict[str, float]:
         assert not model.training
         seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
-        return {"rmse": float(len(seen))}
+        return {"rmse": float(step)}
 
     model, folder = small_model(), tmp_path / "resume"
     around = Surroundings(folder, lambda *line: lines.append(line), validate=validate)
     weights = fit(model, noisy_loss, Line(), replace(OPTIONS, checkpoint_every=4), around)
-    assert [(step, numbers["rmse"]) for step, numbers in lines if "rmse" in numbers] == [(4, 1), (8, 2), (9, 3)]
+    assert [(step, numbers["rmse"]) for step, numbers in lines if "rmse" in numbers] == [(4, 4), (8, 8), (9, 9)]
     saved = {name.removeprefix("ema/"): t for name, t in saved_state(folder).items() if name.startswith("ema/")}
     assert_same(seen[-1], saved)
     assert_same(weights, saved)
