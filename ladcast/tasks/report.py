@@ -50,9 +50,10 @@ class TrainingLog:
         from ladcast.plots.page import save_page
 
         figure = draw_comparison(maps, f"{title}, step {step} of the training")
-        save_page(figure, self.path.parent / f"maps/step-{step:010d}.png")
+        picture = self.path.parent / f"maps/step-{step:010d}.png"
+        save_page(figure, picture)
         for tracker in self.trackers:
-            tracker.draw(step, figure)
+            tracker.show(step, picture)
 
     def reading(self, done: int, total: int) -> None:
         """Tells now and then how much of the data is in memory."""

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from typing import Any, Protocol, runtime_checkable
 
 
 @runtime_checkable
@@ -22,8 +19,8 @@ class Tracker(Protocol):
         """Records the numbers of one step."""
         ...
 
-    def draw(self, step: int, figure: Figure) -> None:
-        """Records a figure."""
+    def show(self, step: int, picture: Path) -> None:
+        """Records a picture (PNG)."""
         ...
 
     def close(self) -> None:
@@ -65,9 +62,12 @@ class TensorBoard:
             self.writer.add_scalar(name, value, step)
         self.writer.flush()
 
-    def draw(self, step: int, figure: Figure) -> None:
-        """Records a figure."""
-        self.writer.add_figure("maps", figure, step, close=False)
+    def show(self, step: int, picture: Path) -> None:
+        """Records a picture (PNG)."""
+        from matplotlib.image import imread
+
+        self.writer.add_image(picture.parent.name, imread(picture), step, dataformats="HWC")
+        self.writer.flush()
 
     def close(self) -> None:
         """Closes the file."""
@@ -79,7 +79,7 @@ class External:
     """Calls the functions of another program."""
 
     log: Callable[[int, dict[str, float]], None]
-    draw: Callable[[int, Figure], None]
+    show: Callable[[int, Path], None]
     close: Callable[[], None]
 
 
@@ -92,7 +92,7 @@ def weights_and_biases(folder: Path, settings: dict[str, Any]) -> Tracker:
     )
     return External(
         lambda step, values: run.log(values, step=step),
-        lambda step, figure: run.log({"maps": wandb.Image(figure)}, step=step),
+        lambda step, picture: run.log({picture.parent.name: wandb.Image(str(picture))}, step=step),
         run.finish,
     )
 
@@ -102,11 +102,13 @@ def mlflow_run(folder: Path, settings: dict[str, Any]) -> Tracker:
     mlflow: Any = import_module("mlflow")
     if "MLFLOW_TRACKING_URI" not in os.environ:
         mlflow.set_tracking_uri(f"sqlite:///{folder.resolve() / 'mlflow.db'}")
+        if mlflow.get_experiment_by_name(folder.name) is None:
+            mlflow.create_experiment(folder.name, artifact_location=str(folder.resolve() / "mlflow"))
     mlflow.set_experiment(folder.name)
     mlflow.start_run()
     return External(
         lambda step, values: mlflow.log_metrics(values, step=step),
-        lambda step, figure: mlflow.log_figure(figure, f"maps/step-{step:010d}.png"),
+        lambda step, picture: mlflow.log_artifact(str(picture), picture.parent.name),
         mlflow.end_run,
     )
 

@@ -2,24 +2,36 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.figure import Figure
 
+from ladcast.grid import Grid
+from ladcast.plots.page import save_page
 from ladcast.tasks.report import TrainingLog
 from ladcast.tasks.trackers import open_trackers
+
+GRID = Grid.parse("24x13")
+FIELD = xr.DataArray(
+    np.random.default_rng(0).random(GRID.shape),
+    {"latitude": list(GRID.latitude), "longitude": list(GRID.longitude)},
+    ("latitude", "longitude"),
+)
 
 
 def test_the_log_hands_its_numbers_on(tmp_path: Path):
     class Recorder:
         def __init__(self) -> None:
             self.seen: list[tuple[int, dict[str, float]]] = []
+            self.pictures: list[tuple[int, Path]] = []
             self.closed = False
 
         def log(self, step: int, values: dict[str, float]) -> None:
             self.seen.append((step, values))
 
-        def draw(self, step: int, figure: Figure) -> None:
-            raise AssertionError("nothing was drawn")
+        def show(self, step: int, picture: Path) -> None:
+            self.pictures.append((step, picture))
 
         def close(self) -> None:
             self.closed = True
@@ -28,10 +40,12 @@ def test_the_log_hands_its_numbers_on(tmp_path: Path):
     for recorder, is_silent in ((tracker, False), (silent, True)):
         log = TrainingLog(tmp_path / "log.jsonl", 3, trackers=[recorder], silent=is_silent)
         log(2, {"loss": 0.5})
+        log.draw(2, {"z500": {"truth": FIELD}}, "Title")
         log.close()
     assert tracker.seen == [(2, {"loss": 0.5})]
+    assert tracker.pictures == [(2, tmp_path / "maps/step-0000000002.png")]
     assert tracker.closed
-    assert silent.seen == []
+    assert silent.seen == silent.pictures == []
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
 
@@ -42,7 +56,9 @@ def test_tensorboard_keeps_every_number(tmp_path: Path):
     (tracker,) = open_trackers(None, tmp_path, {})
     for step in (1, 2):
         tracker.log(step, {"loss": 1 / step})
-    tracker.draw(2, Figure())
+    picture = tmp_path / "maps/step-2.png"
+    save_page(Figure(), picture)
+    tracker.show(2, picture)
     tracker.close()
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
