@@ -64,12 +64,17 @@ def day_of_year(times: Times) -> npt.NDArray[np.int64]:
     return days + 1
 
 
-def windows(times: Times, length: int, step: np.timedelta64 = STEP) -> npt.NDArray[np.int64]:
-    """Returns the first index of every run of `length` consecutive times that are exactly `step` apart."""
-    regular = np.diff(times) == step
-    broken = np.concatenate([[0], np.cumsum(~regular)])
-    first = np.arange(max(len(times) - length + 1, 0))
-    whole: npt.NDArray[np.int64] = first[broken[first + length - 1] == broken[first]]
+def windows(times: Times, length: int, step: np.timedelta64 = STEP) -> Int[np.ndarray, "window {length}"]:
+    """Returns the indices of the frames of every run of `length` times that are exactly `step` apart.
+
+    `times` increase and may be denser than `step`: then runs start at each of them, unless a gap lies within.
+    """
+    spacing = np.append(np.diff(times), step).min()
+    stride = max(int(step // spacing), 1)
+    first = np.arange(max(len(times) - (length - 1) * stride, 0))
+    frames = first[:, None] + np.arange(length) * stride
+    regular = times[frames] - times[first, None] == np.arange(length) * step
+    whole: npt.NDArray[np.int64] = frames[regular.all(1)]
     return whole
 
 

@@ -66,22 +66,35 @@ def test_the_day_runs_from_zero_to_one_also_before_1970():
     assert day_progress(seconds).tolist() == [0, 0.75, 0.25]
 
 
-def brute_force_windows(axis: np.ndarray, length: int) -> list[int]:
-    return [
-        first
-        for first in range(len(axis) - length + 1)
-        if all(axis[i + 1] - axis[i] == STEP for i in range(first, first + length - 1))
-    ]
+def brute_force_windows(axis: np.ndarray, length: int, spacing: np.timedelta64) -> list[list[int]]:
+    """Every run of the axis between whose ends nothing is missing."""
+    index = {time: number for number, time in enumerate(axis)}
+    runs = []
+    for first in axis:
+        needed = np.arange(first, first + (length - 1) * STEP + spacing, spacing)
+        if all(time in index for time in needed):
+            runs.append([index[first + k * STEP] for k in range(length)])
+    return runs
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 12])
-def test_windows_are_those_that_no_gap_breaks(length: int):
+@pytest.mark.parametrize("hours", [1, 3, 6])
+def test_windows_are_those_that_no_gap_breaks(length: int, hours: int):
     """Compares with a check of every step of every window, on axes with random gaps."""
     random = np.random.default_rng(length)
-    for _ in range(20):
-        kept = np.sort(random.choice(40, size=random.integers(0, 40), replace=False))
-        axis = np.datetime64("2020-01-01", "ns") + kept * STEP
-        assert windows(axis, length).tolist() == brute_force_windows(axis, length)
+    spacing = np.timedelta64(hours, "h").astype("timedelta64[ns]")
+    for share in (0.2, 0.9, 0.97, 1.0):
+        kept = np.flatnonzero(random.random(480 // hours) < share)
+        kept[-2:] = kept[-2] + np.arange(2)  # some two times show the spacing
+        axis = np.datetime64("2020-01-01", "ns") + np.unique(kept) * spacing
+        assert windows(axis, length).tolist() == brute_force_windows(axis, length, spacing)
+
+
+@pytest.mark.parametrize("hours", [4, 5, 9, 12])
+def test_times_that_are_never_six_hours_apart_have_no_windows(hours: int):
+    axis = np.datetime64("2020-01-01", "ns") + np.arange(40) * np.timedelta64(hours, "h")
+    assert windows(axis, 1).tolist() == [[number] for number in range(40)]
+    assert windows(axis, 3).shape == (0, 3)
 
 
 def test_many_times_are_described_in_short():

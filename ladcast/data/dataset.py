@@ -57,7 +57,7 @@ class StateDataset:
 
 
 class StoredWindows:
-    """Serves windows of consecutive normalised frames straight from a store, as batches `(scaled, time)`.
+    """Serves windows of 6-hourly normalised frames straight from a store, as batches `(scaled, time)`.
 
     Each batch is read by `threads` threads of its own, sample by sample, into memory that is pinned for a GPU's sake
     with `pin_memory`. Windows never straddle a gap of the time axis.
@@ -69,16 +69,16 @@ class StoredWindows:
     def __init__(self, reader: FrameReader, *, length: int = 1, threads: int = 8, pin_memory: bool = False) -> None:
         self.reader, self.length, self.threads, self.pin_memory = reader, length, threads, pin_memory
         self.seconds = to_epoch_seconds(reader.times)
-        self.first = _first_frames(reader.times, length, "Download a longer stretch with `ladcast-data download`.")
+        self.windows = _windows(reader.times, length, "Download a longer stretch with `ladcast-data download`.")
 
     def __len__(self) -> int:
-        return len(self.first)
+        return len(self.windows)
 
     def batch(
         self, indices: npt.NDArray[np.int64]
     ) -> tuple[Float[Tensor, "batch time channel lat lon"], Int[Tensor, "batch time"]]:
         """Returns the windows that start at `indices`, and the time of every frame in seconds since 1970."""
-        frames = self.first[indices][:, None] + np.arange(self.length)
+        frames = self.windows[indices]
         scaled = _empty((*frames.shape, *self.reader.shape), pin_memory=self.pin_memory)
         with ThreadPoolExecutor(self.threads) as pool:
             deque(pool.map(self.reader.read, frames, scaled.numpy()), maxlen=0)  # raises the first error
@@ -101,9 +101,9 @@ class StoredStates:
 
 
 class LatentDataset:
-    """Serves windows of consecutive latents, as batches `(past, future, init_time)`.
+    """Serves windows of 6-hourly latents, as batches `(past, future, init_time)`.
 
-    Windows never straddle a gap of the time axis.
+    Windows never straddle a gap of the time axis. Of hourly latents they start at every hour.
 
     Raises:
         ValueError: no window of `past + future` consecutive frames exists.
@@ -113,15 +113,14 @@ class LatentDataset:
         self.latents = latents
         self.seconds = to_epoch_seconds(times).to(latents.device)
         self.past, self.future = past, future
-        self.first = _first_frames(times, past + future, "Encode a longer stretch with `ladcast-data encode`.")
+        self.windows = _windows(times, past + future, "Encode a longer stretch with `ladcast-data encode`.")
 
     def __len__(self) -> int:
-        return len(self.first)
+        return len(self.windows)
 
     def batch(self, indices: npt.NDArray[np.int64]) -> tuple[PastSequence, LatentSequence, Int[Tensor, " batch"]]:
         """Returns past and future latents `batch latent time y x` and the last past time in seconds."""
-        window = np.arange(self.past + self.future)
-        frames = torch.from_numpy(self.first[indices][:, None] + window).to(self.latents.device)
+        frames = torch.from_numpy(self.windows[indices]).to(self.latents.device)
         sequence = self.latents[frames].transpose(1, 2)
         init_time = self.seconds[frames[:, self.past - 1]]
         return sequence[:, :, : self.past], sequence[:, :, self.past :], init_time
@@ -135,10 +134,10 @@ def _empty(shape: tuple[int, ...], *, pin_memory: bool = False) -> Tensor:
     return torch.from_numpy(np.empty(shape, np.float32))
 
 
-def _first_frames(times: Times, length: int, advice: str) -> npt.NDArray[np.int64]:
-    first = windows(times, length)
-    if first.size == 0:
+def _windows(times: Times, length: int, advice: str) -> npt.NDArray[np.int64]:
+    found = windows(times, length)
+    if not len(found):
         raise ValueError(
-            f"Expected runs of {length} consecutive 6-hourly frames, found none among {len(times)} times. {advice}"
+            f"Expected runs of {length} frames that are 6 h apart, found none among {len(times)}. {advice}"
         )
-    return first
+    return found

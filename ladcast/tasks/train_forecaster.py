@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import xarray as xr
 from torch import Tensor, nn
@@ -134,13 +133,13 @@ def check_latents(run: ForecasterRun, store: xr.Dataset, autoencoder: str) -> No
         )
 
 
-def window_starts(run: ForecasterRun, period: xr.Dataset) -> npt.NDArray[np.int64]:
-    """Returns the first frame of every training sample; raises ConfigError where there is none."""
+def count_samples(run: ForecasterRun, period: xr.Dataset) -> int:
+    """Returns the number of training samples; raises ConfigError where there is none."""
     length = run.frames.past + run.frames.future * run.push_forward.blocks
-    first = windows(period["time"].values.astype("datetime64[ns]"), length)
-    if not first.size:
-        raise ConfigError(f"{run.latents} has no {length} consecutive 6-hourly frames in the training period.")
-    return first
+    count = len(windows(period["time"].values.astype("datetime64[ns]"), length))
+    if not count:
+        raise ConfigError(f"{run.latents} has no {length} frames 6 h apart in the training period.")
+    return count
 
 
 def new_forecaster(run: ForecasterRun, codec: LatentCodec) -> Forecaster:

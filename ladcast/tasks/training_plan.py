@@ -28,10 +28,10 @@ from ladcast.tasks.train_autoencoder import AutoencoderRun, autoencoder_config, 
 from ladcast.tasks.train_forecaster import (
     ForecasterRun,
     check_latents,
+    count_samples,
     forecast_loss,
     token_rows,
     transformer_config,
-    window_starts,
 )
 from ladcast.training.footprint import FLOAT_BYTES, Footprint, measure
 from ladcast.training.options import TrainingOptions
@@ -120,7 +120,7 @@ def _sketch_forecaster(run: ForecasterRun) -> Sketch:
     codec = load_codec(run.autoencoder, "cpu")
     store = xr.open_zarr(run.latents, chunks=None)
     check_latents(run, store, weights_hash(run.autoencoder))
-    samples = len(window_starts(run, run.train.select(store)))
+    samples = count_samples(run, run.train.select(store))
     autoencoder = codec.autoencoder.config
     with torch.device("meta"):
         model = Denoiser(LatentTransformer(transformer_config(run, autoencoder, codec.grid)))

@@ -87,7 +87,7 @@ def test_windows_on_disk_are_runs_of_consecutive_frames(long_world, channels, no
 
 def test_a_stretch_without_a_window_on_disk_is_refused(long_world, normalizer):
     reader = open_frames(long_world.isel(time=slice(None, None, 2)), normalizer)
-    with pytest.raises(ValueError, match=r"runs of 2 consecutive .* none among 42 times.*`ladcast-data download`"):
+    with pytest.raises(ValueError, match=r"runs of 2 frames .* none among 42.*`ladcast-data download`"):
         StoredWindows(reader, length=2)
 
 
@@ -115,6 +115,16 @@ def test_windows_never_straddle_a_gap(past: int, future: int):
     assert torch.equal(init_time, hours)
 
 
+def test_windows_of_hourly_latents_start_at_every_hour():
+    latents, _ = latents_that_tell_their_time(np.arange(40))
+    times = np.datetime64("2020-02-27", "ns") + np.arange(40) * np.timedelta64(1, "h")
+    data = LatentDataset(latents, times, past=1, future=4)
+    past, future, init_time = data.batch(np.arange(len(data)))
+    assert past[:, 0, 0, 0, 0].tolist() == list(range(16))
+    assert future[3, 0, :, 0, 0].tolist() == [9, 15, 21, 27]
+    assert init_time.diff().unique().tolist() == [3600]
+
+
 def test_channels_stay_apart_from_times():
     latents, times = latents_that_tell_their_time(np.arange(9))
     past, future, _ = LatentDataset(latents, times, past=2, future=3).batch(np.array([4]))
@@ -125,7 +135,5 @@ def test_channels_stay_apart_from_times():
 @pytest.mark.parametrize("kept", [np.arange(4), np.arange(0, 40, 2)])
 def test_a_stretch_without_a_window_is_refused(kept: np.ndarray):
     latents, times = latents_that_tell_their_time(kept)
-    with pytest.raises(
-        ValueError, match=rf"runs of 5 consecutive .* none among {len(kept)} times.*`ladcast-data encode`"
-    ):
+    with pytest.raises(ValueError, match=rf"runs of 5 frames .* none among {len(kept)}\..*`ladcast-data encode`"):
         LatentDataset(latents, times, past=1, future=4)
