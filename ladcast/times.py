@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,8 @@ Times = Shaped[np.ndarray, " time"]
 HOUR = np.timedelta64(1, "h")
 STEP = np.timedelta64(6, "h")
 DAY = np.timedelta64(24, "h")
+DAYS_IN_400_YEARS, DAYS_FROM_MARCH_0000, DAYS_FROM_MARCH_TO_JANUARY = 146_097, 719_468, 306
+"""Of the Gregorian calendar; the second counts from 1 March of the year 0 to 1970-01-01."""
 TIME_PATTERN = r"\d{4}(-\d{2}(-\d{2}([T ]\d{2}(:\d{2}){0,2})?)?)?"
 
 
@@ -41,15 +42,23 @@ def to_epoch_seconds(times: Times | np.datetime64) -> Int[Tensor, " batch"]:
 
 
 def year_progress(seconds: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-    """Returns the fraction of the calendar year that has passed, in [0, 1), float64 (years 1600 to 2399)."""
-    starts = _year_starts(seconds.device)
-    year = torch.bucketize(seconds.contiguous(), starts, right=True) - 1
-    return (seconds - starts[year]).double() / (starts[year + 1] - starts[year])
+    """Returns the fraction of the calendar year that has passed, in [0, 1), as float64.
+
+    Arithmetic of the Gregorian calendar on the tensor itself, without a table: a compiled network holds it too.
+    """
+    days = seconds // 86400 + DAYS_FROM_MARCH_0000
+    # The mean length of a year is off by one year at most: of the three, the last that has begun.
+    year = days * 400 // DAYS_IN_400_YEARS - 1
+    year = year + (_march_first(year + 1) <= days).long() + (_march_first(year + 2) <= days).long()
+    year = year + (days - _march_first(year) >= DAYS_FROM_MARCH_TO_JANUARY).long()
+    first, following = (_march_first(y - 1) + DAYS_FROM_MARCH_TO_JANUARY for y in (year, year + 1))
+    elapsed = seconds - (first - DAYS_FROM_MARCH_0000) * 86400
+    return elapsed.double() / ((following - first) * 86400)
 
 
-@lru_cache
-def _year_starts(device: torch.device) -> Int[Tensor, " year"]:
-    return to_epoch_seconds(np.arange("1600", "2401", dtype="datetime64[Y]")).to(device)
+def _march_first(year: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+    """Returns the days from 1 March of the year 0 to that of `year`: leap days are the last of such years."""
+    return 365 * year + year // 4 - year // 100 + year // 400
 
 
 def day_progress(seconds: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:

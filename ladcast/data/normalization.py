@@ -111,9 +111,13 @@ class Normalizer:
         return torch.tensor(bounds, device=self.mean.device, dtype=self.mean.dtype)
 
     def _gaps(self, state: State) -> Tensor:
+        """Says which channels have NaN; the SST has it over land, but not everywhere."""
         gaps = state.isnan().any(dim=(-2, -1)).reshape(-1, len(self.channels)).any(dim=0)
-        sst = torch.arange(len(self.channels), device=gaps.device) == self.channels.sst_index
-        return gaps if self.channels.sst_index is None else gaps & ~sst
+        index = self.channels.sst_index
+        if index is None:
+            return gaps
+        sst = torch.arange(len(self.channels), device=gaps.device) == index
+        return torch.where(sst, state[..., index, :, :].isnan().flatten(-2).all(-1).any(), gaps)
 
     def _refuse(self, wrong: Tensor, expected: str) -> None:
         if wrong.any():

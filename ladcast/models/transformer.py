@@ -188,7 +188,7 @@ class Refiner(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.condition = ConditionEmbedding(config.dim)
+        self.condition = ConditionEmbedding(config.dim) if config.refiner_blocks else None
         self.proj_in = nn.Linear(config.dim, config.dim)
         self.blocks = nn.ModuleList(
             RefinerBlock(config.dim, config.heads, config.mlp_ratio) for _ in range(config.refiner_blocks)
@@ -200,7 +200,7 @@ class Refiner(nn.Module):
         c_noise: Float[Tensor, " batch"],
         positions: Positions,
     ) -> Float[Tensor, "batch token features"]:
-        condition = self.condition(c_noise, tokens)
+        condition = None if self.condition is None else self.condition(c_noise, tokens)
         tokens = self.proj_in(tokens)
         for block in self.blocks:
             tokens = block(tokens, condition=condition, positions=positions)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 from ladcast.nn.position import Heads, Positions, ScoreMod
@@ -45,8 +46,9 @@ def attend(query: Heads, key: Heads, value: Heads, positions: Positions) -> Floa
     if positions.scores is None:
         mixed = F.scaled_dot_product_attention(query, key, value)
     else:
-        # FlexAttention has no gradient on a CPU.
-        scored_attention = flex_attention if query.is_cuda else dense_attention
+        # FlexAttention has no gradient on a CPU, and no arithmetic that could be counted without data.
+        fused = query.is_cuda and not isinstance(query, FakeTensor)
+        scored_attention = flex_attention if fused else dense_attention
         mixed = scored_attention(query, key, value, positions.scores(query, key))
     return mixed.transpose(1, 2).flatten(2)
 

@@ -87,6 +87,7 @@ class ForecastValidation:
     members: int = 4
     days: int = 5
     variables: tuple[str, ...] = ("z500", "t850")
+    """Channels that are logged and drawn."""
 
 
 @dataclass(frozen=True)
@@ -95,3 +96,10 @@ class Frames:
 
     past: int = 1
     future: int = 4
+
+    def __post_init__(self) -> None:
+        if self.past != 1 or self.future < 1:
+            raise ValueError(
+                f"Expected past 1, as a forecast starts from one analysis, and future >= 1, got {self.past} and "
+                f"{self.future}."
+            )

@@ -28,6 +28,7 @@ from ladcast.training.options import TrainingOptions
 from ladcast.training.parallel import Loss
 
 PROFILED_STEPS = 5
+MOST_OVERFITTING_STEPS = 500
 GIB = 2**30
 
 
@@ -87,19 +88,34 @@ def train(job: TrainingJob, ranks: Ranks, interrupted: Callable[[], bool]) -> di
         log.close()
 
 
-def try_out(job: TrainingJob, ranks: Ranks, trial: Trial) -> None:
-    """Does what the trial asks for in a temporary folder, and prints what it finds."""
+def try_out(job: TrainingJob, ranks: Ranks, trial: Trial, interrupted: Callable[[], bool]) -> None:
+    """Does what the trial asks for in a temporary folder, and prints what it finds.
+
+    Raises:
+        SystemExit: `interrupted` said so.
+    """
+    try:
+        _try_out(job, ranks, trial, interrupted)
+    except TrainingInterruptedError as stop:
+        raise SystemExit(f"The trial was interrupted after step {stop.step}; nothing of it is kept.") from None
+    finally:
+        if ranks.is_first:
+            shutil.rmtree(_trial_folder(job), ignore_errors=True)
+
+
+def _try_out(job: TrainingJob, ranks: Ranks, trial: Trial, interrupted: Callable[[], bool]) -> None:
     if trial.dry_run:
         if ranks.is_first:
             options = job.options
             footprint = measure(job.model, job.loss, job.sample(), bf16=options.bf16, recompute=options.recompute)
             print(describe(job.sample(), footprint, options, ranks.size))
-        _take_steps(job, ranks, steps=1)
+        _take_steps(job, ranks, interrupted, steps=1)
     elif trial.overfit_one_batch:
         order = SampleOrder(len(job.data), job.options.batch_size, job.options.seed)
-        _take_steps(replace(job, data=OneBatch(job.data, order.batch(0))), ranks, steps=job.options.steps)
+        one = replace(job, data=OneBatch(job.data, order.batch(0)))
+        _take_steps(one, ranks, interrupted, steps=min(job.options.steps, MOST_OVERFITTING_STEPS))
     else:
-        _profile(job, ranks)
+        _profile(job, ranks, interrupted)
     if ranks.is_first:
         print(peak_memory())
 
@@ -138,21 +154,30 @@ class OneBatch:
         return self.source.batch(self.indices[indices])
 
 
-def _take_steps(job: TrainingJob, ranks: Ranks, *, steps: int, interrupted: Callable[[], bool] = lambda: False) -> None:
-    """Trains for some steps in a folder that all ranks see and that is gone at the end."""
-    folder = job.output / ".trial"
+def _trial_folder(job: TrainingJob) -> Path:
+    return job.output / ".trial"
+
+
+def _take_steps(job: TrainingJob, ranks: Ranks, interrupted: Callable[[], bool], *, steps: int) -> None:
+    """Trains for some steps in a folder that all ranks see."""
+    folder = _trial_folder(job)
     if ranks.is_first:
         shutil.rmtree(folder, ignore_errors=True)
     ranks.any(False)  # all wait for that
     log = TrainingLog(folder / "log.jsonl", steps, silent=not ranks.is_first)
     flops = count_flops(job.model, job.loss, job.sample())
     around = Surroundings(folder / "resume", log, ranks, interrupted=interrupted, flops_per_sample=flops)
-    fit(job.model, job.loss, job.data, replace(job.options, steps=steps, checkpoint_every=steps), around)
-    if ranks.is_first:
-        shutil.rmtree(folder)
+    optimizer = replace(job.options.optimizer, warmup_steps=min(job.options.optimizer.warmup_steps, steps // 10))
+    fit(
+        job.model,
+        job.loss,
+        job.data,
+        replace(job.options, steps=steps, checkpoint_every=steps, optimizer=optimizer),
+        around,
+    )
 
 
-def _profile(job: TrainingJob, ranks: Ranks) -> None:
+def _profile(job: TrainingJob, ranks: Ranks, interrupted: Callable[[], bool]) -> None:
     """Profiles some steps after as many that warm up, and prints what took longest."""
     from torch.profiler import profile, schedule
 
@@ -160,9 +185,9 @@ def _profile(job: TrainingJob, ranks: Ranks) -> None:
 
         def count_step() -> bool:
             profiler.step()
-            return False
+            return interrupted()
 
-        _take_steps(job, ranks, steps=2 * PROFILED_STEPS, interrupted=count_step)
+        _take_steps(job, ranks, count_step, steps=2 * PROFILED_STEPS)
     if ranks.is_first:
         trace = job.output / "profile.json"
         profiler.export_chrome_trace(str(trace))

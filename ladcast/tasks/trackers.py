@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+from uuid import uuid4
 
 
 @runtime_checkable
@@ -37,15 +38,20 @@ def open_trackers(names: Sequence[str] | None, folder: Path, settings: dict[str,
     Raises:
         ValueError: an unknown name, or a tracker that is not installed.
     """
+    return [TRACKERS[name](folder, settings) for name in find_trackers(names)]
+
+
+def find_trackers(names: Sequence[str] | None) -> Sequence[str]:
+    """Returns the names of the trackers to use, or raises as `open_trackers` does."""
     if names is None:
-        names = ["tensorboard"] if find_spec("tensorboard") else []
+        return ["tensorboard"] if find_spec("tensorboard") else []
     unknown = sorted(set(names) - set(TRACKERS))
     if unknown:
         raise ValueError(f"Unknown trackers {', '.join(unknown)}. Known trackers: {', '.join(TRACKERS)}.")
     missing = [name for name in names if find_spec(name) is None]
     if missing:
         raise ValueError(f"Trackers that are not installed: {', '.join(missing)}. Install them or leave them out.")
-    return [TRACKERS[name](folder, settings) for name in names]
+    return names
 
 
 class TensorBoard:
@@ -88,7 +94,13 @@ def weights_and_biases(folder: Path, settings: dict[str, Any]) -> Tracker:
     wandb: Any = import_module("wandb")
     mode = os.environ.get("WANDB_MODE", "offline")
     run: Any = wandb.init(
-        project="ladcast", name=folder.name, id=folder.name, dir=folder, config=settings, mode=mode, resume="allow"
+        project="ladcast",
+        name="/".join(folder.resolve().parts[-2:]),
+        id=_identity(folder / "wandb.id", lambda: uuid4().hex),
+        dir=folder,
+        config=settings,
+        mode=mode,
+        resume="allow",
     )
     return External(
         lambda step, values: run.log(values, step=step),
@@ -105,12 +117,25 @@ def mlflow_run(folder: Path, settings: dict[str, Any]) -> Tracker:
         if mlflow.get_experiment_by_name(folder.name) is None:
             mlflow.create_experiment(folder.name, artifact_location=str(folder.resolve() / "mlflow"))
     mlflow.set_experiment(folder.name)
-    mlflow.start_run()
+
+    def begin() -> str:
+        with mlflow.start_run() as run:
+            return str(run.info.run_id)
+
+    mlflow.start_run(run_id=_identity(folder / "mlflow.id", begin))
     return External(
         lambda step, values: mlflow.log_metrics(values, step=step),
         lambda step, picture: mlflow.log_artifact(str(picture), picture.parent.name),
         mlflow.end_run,
     )
+
+
+def _identity(path: Path, create: Callable[[], str]) -> str:
+    """Returns the name that a tracker knows this run by, which the run keeps when it goes on."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(create())
+    return path.read_text()
 
 
 TRACKERS: dict[str, Callable[[Path, dict[str, Any]], Tracker]] = {

@@ -35,6 +35,7 @@ from ladcast.training.parallel import Loss
 
 HEADLINE = ("z500", "t850", "q700")
 """Channels that validation reports."""
+VALIDATED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def train_autoencoder(
     with join_ranks(device) as ranks:
         setup = prepare(run, ranks)
         if trial.asked:
-            try_out(setup.job, ranks, trial)
+            try_out(setup.job, ranks, trial, interrupted)
             return None
         weights = train(setup.job, ranks, interrupted)
         if ranks.is_first:
@@ -183,26 +184,20 @@ def reconstruction_loss(static: Tensor, grid: Grid, valid: Tensor) -> Loss:
 def validate_autoencoder(
     model: nn.Module, held_out: Tensor, static: Tensor, *, normalizer: Normalizer, grid: Grid
 ) -> Validation:
-    """Returns the RMSE of the headline channels over scaled states, and maps of the first one."""
+    """Returns the area-weighted RMSE of the headline channels over scaled states, and maps of the first one."""
     channels = normalizer.channels
-    rmse = reconstruction_rmse(model, held_out, static, grid) * normalizer.std
+    weight = torch.tensor(grid.area_weights, dtype=torch.float32)[:, None]
+    total, first = torch.zeros(len(channels)), None
+    for states in held_out.split(VALIDATED_AT_ONCE):
+        made = model(states.to(static.device), static).float().cpu()
+        total += (weight * (made - states) ** 2).mean(dim=(-2, -1)).sum(0)
+        first = made[:1] if first is None else first
+    assert first is not None
+    rmse = (total / len(held_out)).sqrt() * normalizer.std
     names = [name for name in HEADLINE if name in channels.names]
-    first = held_out[:1]
-    states = {"truth": first, "reconstruction": model(first.to(static.device), static).float().cpu()}
     fields = {
         title: unpack(normalizer.inverse(state), channels, grid, np.zeros(1, "datetime64[ns]")).isel(time=0)
-        for title, state in states.items()
+        for title, state in {"truth": held_out[:1], "reconstruction": first}.items()
     }
     numbers = {f"rmse_{name}": rmse[channels.index(name)].item() for name in names}
     return Validation(numbers, maps_of(fields, channels, names), "First state of the validation")
-
-
-@torch.no_grad()
-def reconstruction_rmse(model: nn.Module, scaled: Tensor, static: Tensor, grid: Grid) -> Tensor:
-    """Returns the area-weighted root mean square error of each channel, in scaled units."""
-    weight = torch.tensor(grid.area_weights, dtype=torch.float32)[:, None]
-    total = torch.zeros(scaled.shape[1])
-    for part in scaled.split(64):
-        error = model(part.to(static.device), static).float().cpu() - part
-        total += (weight * error**2).mean(dim=(-2, -1)).sum(0)
-    return (total / len(scaled)).sqrt()

@@ -27,7 +27,7 @@ from ladcast.models.transformer import LatentTransformer, TransformerConfig
 from ladcast.tasks.build import ForecastValidation, Frames, Period, TransformerSize
 from ladcast.tasks.launch import TrainingJob, train, try_out
 from ladcast.tasks.trial import NO_TRIAL, Trial
-from ladcast.tasks.validate import Validation, validate_forecaster
+from ladcast.tasks.validate import Validation, check_validation, validate_forecaster
 from ladcast.times import windows
 from ladcast.training.distributed import Ranks, join_ranks
 from ladcast.training.options import TrainingOptions
@@ -73,7 +73,7 @@ def train_forecaster(
     with join_ranks(device) as ranks:
         forecaster, job = prepare(run, ranks)
         if trial.asked:
-            try_out(job, ranks, trial)
+            try_out(job, ranks, trial, interrupted)
             return None
         weights = train(job, ranks, interrupted)
         if ranks.is_first:
@@ -87,6 +87,8 @@ def train_forecaster(
 def prepare(run: ForecasterRun, ranks: Ranks) -> tuple[Forecaster, TrainingJob]:
     """Reads the latents of a run and creates its forecaster, the same on all ranks."""
     codec = load_codec(run.autoencoder, str(ranks.device))
+    if run.validation is not None:
+        check_validation(run.validation, codec.normalizer.channels)
     data, codec.latent_scale = read_latents(run, ranks.device if run.data_on_gpu else torch.device("cpu"))
     torch.manual_seed(run.training.seed)
     forecaster = new_forecaster(run, codec)
@@ -126,10 +128,13 @@ def read_latents(run: ForecasterRun, device: torch.device) -> tuple[LatentDatase
 
 def check_latents(run: ForecasterRun, store: xr.Dataset, autoencoder: str) -> None:
     """Raises ConfigError where latents are not those of the autoencoder with this hash."""
-    if store.attrs["autoencoder"] != autoencoder:
+    maker = store.attrs.get("autoencoder")
+    if maker is None or "latent" not in store:
+        raise ConfigError(f"{run.latents} holds no latents. Make them with `ladcast-data encode`.")
+    if maker != autoencoder:
         raise ConfigError(
-            f"{run.latents} was made by another autoencoder ({store.attrs['autoencoder'][:12]}) than "
-            f"{run.autoencoder} ({autoencoder[:12]}). Run `ladcast-data encode` again."
+            f"{run.latents} was made by another autoencoder ({maker[:12]}) than {run.autoencoder} "
+            f"({autoencoder[:12]}). Run `ladcast-data encode` again."
         )
 
 

@@ -13,17 +13,18 @@ import torch
 import xarray as xr
 from torch import nn
 
-from ladcast.checkpoint import weights_hash
+from ladcast.checkpoint import read_document, weights_hash
 from ladcast.config import ConfigError, load_config
 from ladcast.data.loader import SampleBatch
 from ladcast.data.normalization import Normalizer
 from ladcast.data.sampling import SampleOrder
 from ladcast.diffusion.denoiser import Denoiser
-from ladcast.forecasting.checkpoints import load_codec
+from ladcast.forecasting.checkpoints import CONFIG, load_codec
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder
 from ladcast.models.transformer import LatentTransformer
 from ladcast.tasks.launch import GIB, describe
+from ladcast.tasks.trackers import find_trackers
 from ladcast.tasks.train_autoencoder import AutoencoderRun, autoencoder_config, reconstruction_loss
 from ladcast.tasks.train_forecaster import (
     ForecasterRun,
@@ -33,6 +34,7 @@ from ladcast.tasks.train_forecaster import (
     token_rows,
     transformer_config,
 )
+from ladcast.tasks.validate import check_validation
 from ladcast.training.footprint import FLOAT_BYTES, Footprint, measure
 from ladcast.training.options import TrainingOptions
 from ladcast.training.parallel import Loss
@@ -54,6 +56,8 @@ class Sketch:
     loss: Loss
     sample: SampleBatch
     samples: int
+    data_bytes: int = 0
+    """Of the training data, where they are kept in GPU memory."""
 
     @property
     def options(self) -> TrainingOptions:
@@ -84,6 +88,7 @@ def check_plan(sketch: Sketch, ranks: int, gpu_memory_gib: float | None) -> str:
     """
     options = sketch.options
     SampleOrder(sketch.samples, options.batch_size, options.seed)
+    find_trackers(sketch.run.trackers)
     footprint = measure(
         sketch.model,
         sketch.loss,
@@ -93,7 +98,7 @@ def check_plan(sketch: Sketch, ranks: int, gpu_memory_gib: float | None) -> str:
     )
     text = describe(sketch.sample, footprint, options, ranks)
     if gpu_memory_gib is not None:
-        _check_memory(footprint, options, ranks, gpu_memory_gib)
+        _check_memory(footprint, sketch, ranks, gpu_memory_gib)
     _check_output(sketch.run.output, footprint)
     epochs = options.steps * options.batch_size / sketch.samples
     return f"run         {sketch.kind}, {options.steps} steps, {sketch.samples} samples, {epochs:.2f} epochs\n{text}"
@@ -113,14 +118,20 @@ def _sketch_autoencoder(run: AutoencoderRun) -> Sketch:
         model.encoder.requires_grad_(False)
     static, valid = torch.zeros(len(run.data.static), *grid.shape), torch.ones(len(channels), *grid.shape) > 0
     sample = (torch.empty(1, len(channels), *grid.shape, device="meta"),)
-    return Sketch("autoencoder", run, model, reconstruction_loss(static, grid, valid), sample, samples)
+    held = 2 * samples * len(channels) * grid.shape[0] * grid.shape[1] if run.data_on_gpu else 0
+    return Sketch("autoencoder", run, model, reconstruction_loss(static, grid, valid), sample, samples, held)
 
 
 def _sketch_forecaster(run: ForecasterRun) -> Sketch:
     codec = load_codec(run.autoencoder, "cpu")
     store = xr.open_zarr(run.latents, chunks=None)
     check_latents(run, store, weights_hash(run.autoencoder))
-    samples = count_samples(run, run.train.select(store))
+    period = run.train.select(store)
+    samples = count_samples(run, period)
+    if run.validation is not None:
+        check_validation(run.validation, codec.normalizer.channels)
+    if run.initial is not None:
+        read_document(run.initial, CONFIG)
     autoencoder = codec.autoencoder.config
     with torch.device("meta"):
         model = Denoiser(LatentTransformer(transformer_config(run, autoencoder, codec.grid)))
@@ -129,13 +140,15 @@ def _sketch_forecaster(run: ForecasterRun) -> Sketch:
         past = torch.empty(1, frame[0], run.frames.past, *sides)
         sample = (past, torch.empty(1, *frame, *sides), torch.empty(1, dtype=torch.int64))
     objective = DiffusionObjective(run.noise, token_rows(codec.grid, autoencoder), run.push_forward)
-    return Sketch("forecaster", run, model, forecast_loss(objective), sample, samples)
+    held = FLOAT_BYTES * period["latent"].size if run.data_on_gpu else 0
+    return Sketch("forecaster", run, model, forecast_loss(objective), sample, samples, held)
 
 
-def _check_memory(footprint: Footprint, options: TrainingOptions, ranks: int, gpu_memory_gib: float) -> None:
+def _check_memory(footprint: Footprint, sketch: Sketch, ranks: int, gpu_memory_gib: float) -> None:
+    options = sketch.options
     shards = ranks if options.sharding == "fsdp" else 1
     micro = options.batch_size // ranks // options.micro_batches(ranks)
-    room = USABLE * gpu_memory_gib * GIB
+    room = USABLE * gpu_memory_gib * GIB - sketch.data_bytes
     if footprint.device_bytes(micro, shards=shards) <= room:
         return
     fits = int((room - footprint.state_bytes(shards) - footprint.fixed_bytes) // footprint.sample_bytes)
@@ -143,9 +156,11 @@ def _check_memory(footprint: Footprint, options: TrainingOptions, ranks: int, gp
     advice = [f"training.micro_batch_size={micro_fits}"] if micro_fits else []
     advice += [] if options.recompute else ["training.recompute=true"]
     advice += [] if options.sharding == "fsdp" or ranks == 1 else ["training.sharding=fsdp"]
+    advice += ["data_on_gpu=false"] if sketch.data_bytes else []
     raise ConfigError(
         f"A rank needs {footprint.device_bytes(micro, shards=shards) / GIB:.1f} GiB, a GPU has room for "
-        f"{room / GIB:.1f} GiB. Try {' or '.join(advice) or 'a larger GPU or more of them'}."
+        f"{max(room, 0) / GIB:.1f} GiB beside {sketch.data_bytes / GIB:.1f} GiB of data. Try "
+        f"{' or '.join(advice) or 'a larger GPU or more of them'}."
     )
 
 

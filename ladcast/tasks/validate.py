@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import xarray as xr
 
+from ladcast.config import ConfigError
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.ensemble import EnsembleOptions
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.tasks.build import ForecastValidation
 from ladcast.tasks.frames import forecast_frames
-from ladcast.times import DAY, parse_time
+from ladcast.times import DAY, STEP, describe, parse_time
 from ladcast.verification import merge, score
 
 
@@ -35,7 +37,7 @@ def validate_forecaster(forecaster: Forecaster, validation: ForecastValidation) 
     truth = validation.store.open()
     options = EnsembleOptions(
         validation.members,
-        validation.days,
+        int(-(-validation.days * DAY // (forecaster.config.future_frames * STEP))),
         seed=0,
         sampling=forecaster.config.sampling,
         batch_size=validation.members,
@@ -57,6 +59,21 @@ def validate_forecaster(forecaster: Forecaster, validation: ForecastValidation) 
     shown |= {f"member {number}": end.sel(number=number) for number in end["number"].values}
     about = f"Forecast from {validation.starts[0]}, day {validation.days}"
     return Validation(numbers, maps_of(shown, forecaster.channels, validation.variables), about)
+
+
+def check_validation(validation: ForecastValidation, channels: ChannelSet) -> None:
+    """Raises ConfigError where a validation would fail: a start, its truth or a channel is missing."""
+    if unknown := sorted(set(validation.variables) - set(channels.names)):
+        raise ConfigError(f"validation.variables: {', '.join(unknown)} are no channels of the autoencoder.")
+    truth = validation.store.open()
+    starts = np.array([parse_time(start) for start in validation.starts])
+    leads = np.arange(0, validation.days * DAY + STEP, STEP)
+    needed = np.unique(starts[:, None] + leads)
+    if (missing := needed[~np.isin(needed, truth["time"].values)]).size:
+        raise ConfigError(
+            f"validation.store: {validation.store.path} lacks {describe(missing)}, which the validation starts from or "
+            "is scored against. Choose other 'starts', fewer 'days' or another store."
+        )
 
 
 def maps_of(

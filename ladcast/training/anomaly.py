@@ -12,7 +12,8 @@ class AnomalyPolicy:
     """Sets what counts as an anomaly of a training step, and what follows.
 
     A loss or gradient norm that is not finite always counts. "stop" ends the run, "skip" leaves the weights as they
-    are for that step, "roll_back" returns to the last checkpoint and goes on with the batches after the bad one.
+    are for that step, "roll_back" returns to the last checkpoint and goes on with the batches after the bad one; before
+    the first checkpoint it skips.
     """
 
     action: Literal["stop", "skip", "roll_back"] = "stop"

@@ -79,23 +79,27 @@ class Ranks:
 
     def wait(self) -> None:
         """Returns when all ranks have come here."""
-        self.sum(0.0)
+        self.sum([0.0])
 
     def any(self, flag: bool) -> bool:
         """Says whether the flag is set on any rank: all ranks get the same answer."""
-        return self.sum(float(flag)) > 0
+        return self.sum([float(flag)])[0] > 0
 
-    def mean(self, value: float) -> float:
-        """Returns the mean over ranks."""
-        return self.sum(value) / self.size
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Returns the sum of each number over ranks."""
+        if self.size == 1:
+            return list(values)
+        totals = torch.tensor(values, dtype=torch.float64)
+        distributed.all_reduce(totals, group=self.control)
+        return totals.tolist()
 
-    def sum(self, value: float) -> float:
-        """Returns the sum over ranks."""
+    def first(self, value: Item) -> Item:
+        """Returns the value of the first rank."""
         if self.size == 1:
             return value
-        total = torch.tensor(value, dtype=torch.float64)
-        distributed.all_reduce(total, group=self.control)
-        return total.item()
+        shared = [value]
+        distributed.broadcast_object_list(shared, src=0, group=self.control)
+        return shared[0]
 
 
 ALONE = Ranks()

@@ -17,7 +17,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from ladcast.data.loader import SampleBatch
-from ladcast.times import year_progress
 from ladcast.training.parallel import Loss, LossModule, blocks, recompute_blocks
 
 FLOAT_BYTES = 4
@@ -84,7 +83,6 @@ def _run(model: nn.Module, loss: Loss, sample: SampleBatch, size: int, *, bf16: 
     own = next(model.parameters()).device
     device = torch.device("cpu") if own.type == "meta" else own
     generator = torch.Generator(device=device)
-    year_progress(torch.zeros(1, dtype=torch.int64, device=device))  # keeps a table, which must not be made below
     flops = FlopCounterMode(display=False, custom_mapping=_attention_on_cpu())
     with FakeTensorMode(allow_non_fake_inputs=True), flops as counter:
         tensors = {

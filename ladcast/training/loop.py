@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -44,7 +45,7 @@ class Surroundings:
     validate: Validate | None = None
     """Called on all ranks with the averaged weights and the step, at every checkpoint."""
     interrupted: Callable[[], bool] = lambda: False
-    """Asked after every step: whether to save and raise TrainingInterruptedError."""
+    """Asked in every step: whether to save after it and raise TrainingInterruptedError."""
     flops_per_sample: float = 0.0
     """Counted arithmetic of one sample, forward and backward, for the log."""
 
@@ -54,7 +55,7 @@ def fit(
 ) -> dict[str, Tensor]:
     """Trains `model` in place and returns its averaged weights, whole on every rank.
 
-    `loss(model, batch, generator)` draws all randomness from `generator`, which is seeded by (seed, batch,
+    `loss(model, batch, generator)` draws all randomness from `generator`, whose seed is a hash of (seed, batch,
     micro-batch): a run that was killed and resumed from its folder repeats the uninterrupted one. Ranks are
     micro-batches that are computed at once, so that with `micro_batch_size` set, any number of ranks takes the same
     steps up to rounding.
@@ -75,7 +76,8 @@ def fit(
         speed.pause(state.step)
         with closing(batches(data, state, ranks)) as stream:
             while state.step < options.steps:
-                value, norm = descend(work, next(stream), state, ranks)
+                stop = around.interrupted()
+                value, norm, stop = descend(work, next(stream), state, ranks, stop=stop)
                 problem = state.watch.find(value, norm)
                 if problem is None:
                     state.optimizer.step()
@@ -90,7 +92,6 @@ def fit(
                         continue
                 if _due(state.step, options.log_every, options.steps):
                     around.log(state.step, {**state.numbers(value, norm), **speed.measure(state.step)})
-                stop = ranks.any(around.interrupted())
                 if stop or _due(state.step, options.checkpoint_every, options.steps):
                     snapshots.save(state.step, state.tensors(), state.document())
                     if stop or not options.checkpoint_in_background:
@@ -131,7 +132,9 @@ class TrainingState:
 
     def seed(self, micro_batch: int) -> int:
         """Returns the seed of one micro-batch of the next batch; its number counts those of all ranks."""
-        return self.options.seed * 1_000_003 + self.batch_number + (micro_batch << 40)
+        # A hash, since generators on a CPU know no more of a seed than its lowest 32 bits.
+        sequence = np.random.SeedSequence([self.options.seed, self.batch_number, micro_batch])
+        return int(sequence.generate_state(1, np.uint64)[0])
 
     def numbers(self, loss: float, norm: float) -> dict[str, float]:
         """Returns the numbers of the last step for the log."""
@@ -179,10 +182,13 @@ def batches(data: BatchSource, state: TrainingState, ranks: Ranks) -> Generator[
     return load_batches(data, state.order, steps=endless, device=ranks.device, threads=state.options.loader_threads)
 
 
-def descend(work: nn.Module, batch: SampleBatch, state: TrainingState, ranks: Ranks) -> tuple[float, float]:
+def descend(
+    work: nn.Module, batch: SampleBatch, state: TrainingState, ranks: Ranks, *, stop: bool
+) -> tuple[float, float, bool]:
     """Computes the gradient of a step, micro-batch by micro-batch, and clips it.
 
-    Returns the mean loss and the norm of the whole gradient before clipping, the same on all ranks.
+    Returns the mean loss, the norm of the whole gradient before clipping, and whether any rank was asked to stop: the
+    same on all ranks, for one wait for the device and one message.
     """
     options, device = state.options, ranks.device
     for group in state.optimizer.param_groups:
@@ -199,7 +205,9 @@ def descend(work: nn.Module, batch: SampleBatch, state: TrainingState, ranks: Ra
         total += value.detach()
     parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     norm = nn.utils.clip_grad_norm_(parameters, options.optimizer.max_gradient_norm)
-    return ranks.mean(total.item()), whole(norm).item()
+    loss, size = torch.stack([total, whole(norm)]).tolist()
+    losses, stops = ranks.sum([loss, float(stop)])
+    return losses / ranks.size, size, stops > 0
 
 
 @contextmanager

@@ -22,14 +22,18 @@ class OptimizerOptions:
 
 
 def build_optimizer(model: nn.Module, options: OptimizerOptions) -> torch.optim.AdamW:
-    """Creates AdamW; vectors (biases, norms) are not decayed."""
+    """Creates AdamW, with all of its state at zero; vectors (biases, norms) are not decayed."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     fused = parameters[0].is_cuda
-    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.99), fused=fused)
+    optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.99), fused=fused)
+    optimizer_state(model, optimizer)  # creates the state by a step with a gradient of zero, which must not count
+    for values in optimizer.state.values():
+        values["step"].zero_()
+    return optimizer
 
 
 def learning_rate(options: OptimizerOptions, step: int, total_steps: int) -> float:
@@ -51,8 +55,11 @@ def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[
 
 
 def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Puts back what `optimizer_state` returned."""
+    """Puts back the moments and the counts of `optimizer_state`; the settings of the groups stay as they are."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 
     flat = StateDictOptions(flatten_optimizer_state_dict=True)
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     set_optimizer_state_dict(model, optimizer, state, options=flat)
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)

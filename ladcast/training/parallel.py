@@ -40,45 +40,38 @@ class LossModule(nn.Module):
 def parallelize(model: nn.Module, loss: Loss, options: TrainingOptions, ranks: Ranks) -> nn.Module:
     """Prepares `model` in place for training by all ranks and returns its loss, a module of (batch, generator).
 
-    The order matters: a block is recomputed inside what is compiled inside what is sharded.
+    The order matters: what is compiled is recomputed inside what is sharded.
     """
     sharded = options.sharding == "fsdp" and ranks.size > 1
     if options.recompute:
-        _recompute(model)
-    if options.compile:
+        _recompute(model, compiled=options.compile)
+    elif options.compile:
         # A model compiled as a whole gives its gradients all at once: too late to send some while others are made.
-        in_one = ranks.size == 1 and not options.recompute
-        for module in [model] if in_one else blocks(model):
+        for module in [model] if ranks.size == 1 else blocks(model):
             module.compile(dynamic=False)
     if sharded:
-        shard(model, bf16=options.bf16)
+        shard(model)
     work = LossModule(model, loss)
     if ranks.size == 1 or sharded:
         return work
     return cast(nn.Module, DistributedDataParallel(work, gradient_as_bucket_view=True))
 
 
-def shard(model: nn.Module, *, bf16: bool) -> None:
+def shard(model: nn.Module) -> None:
     """Splits every parameter over the ranks of the default group: block by block, then what is left (FSDP2).
 
-    With `bf16`, weights travel between GPUs in bfloat16; gradients are summed in float32.
+    Weights travel in float32: autocast chooses the precision of each operation, in validation another than in training.
     """
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+    from torch.distributed.fsdp import fully_shard
 
-    on_gpu = next(model.parameters()).is_cuda
-    policy = MixedPrecisionPolicy(
-        param_dtype=torch.bfloat16 if bf16 and on_gpu else None,
-        reduce_dtype=torch.float32,
-        cast_forward_inputs=False,  # the diffusion's noisy input stays float32
-    )
     for module in [*blocks(model), model]:
-        fully_shard(module, mp_policy=policy)
+        fully_shard(module)
 
 
 @contextmanager
 def recompute_blocks(model: nn.Module) -> Iterator[None]:
     """Makes blocks compute their activations again in the backward pass, within a `with` block."""
-    _recompute(model)
+    _recompute(model, compiled=False)
     try:
         yield
     finally:
@@ -86,9 +79,11 @@ def recompute_blocks(model: nn.Module) -> Iterator[None]:
             del block.forward
 
 
-def _recompute(model: nn.Module) -> None:
+def _recompute(model: nn.Module, *, compiled: bool) -> None:
     for block in blocks(model):
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        # Compiled within: what begins with a checkpoint is never compiled.
+        forward = torch.compile(block.forward, dynamic=False) if compiled else block.forward
+        block.forward = partial(checkpoint, forward, use_reentrant=False)
 
 
 def blocks(model: nn.Module) -> Iterator[nn.Module]:

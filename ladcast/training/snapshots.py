@@ -89,7 +89,8 @@ class Snapshots:
         from torch.distributed.checkpoint.state_dict_loader import load
 
         self.wait()
-        folders = self._list()
+        # A shared file system may show a new name to one machine later than to another.
+        folders = self.ranks.first(self._list())
         newest = next((folder for folder in reversed(folders) if self._verify(folder)), None)
         if newest is None:
             if folders:
@@ -125,6 +126,7 @@ class Snapshots:
             target = self.folder / partial.name.removeprefix(".")
             _remove(target)  # a damaged one of the same step
             partial.rename(target)
+            self._damaged.discard(target)
             _sync(self.folder)
             self._prune()
         if self.ranks.size > 1:

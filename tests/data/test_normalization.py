@@ -47,6 +47,13 @@ def test_nan_outside_the_sst_is_refused_by_name(state, channels, normalizer):
         normalizer(state)
 
 
+def test_an_sst_without_any_ocean_is_refused(state, channels, normalizer):
+    """All land is what a failed read looks like."""
+    state[1, channels.sst_index] = torch.nan
+    with pytest.raises(ValueError, match=r"no NaN in the state.*channels: sst\."):
+        normalizer(state)
+
+
 def test_infinity_stays_loud(state, channels, normalizer):
     state[0, channels.index("msl"), 0, 0] = torch.inf
     assert normalizer(state).isinf().sum() == 1

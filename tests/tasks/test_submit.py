@@ -140,6 +140,48 @@ def test_what_would_fail_is_not_submitted(site: Site, arguments: list[str], mess
     assert message in site.refused(*arguments)
 
 
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """The start states of the embedded model, as a store."""
+    starts = find_model("nature-t31").starts
+    assert starts is not None
+    ds = xr.load_dataset(starts)
+    land = ds["sea_surface_temperature"].isel(time=0, drop=True).isnull().astype(np.float32).drop_attrs()
+    ds.assign(land_sea_mask=land).astype(np.float32).to_zarr(tmp_path / "states.zarr", consolidated=False)
+    return tmp_path / "states.zarr"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["validation.starts=[2031-01-01T00]"], "which the validation starts from"),
+        (["validation.starts=[1994-01-11T00]", "validation.days=200"], "which the validation starts from"),
+        (["validation.starts=[1994-01-11T00]", "validation.variables=[z5000]"], "z5000 are no channels"),
+        (["trackers=[wandbb]"], "Unknown trackers wandbb"),
+        (["initial=nowhere"], "nowhere is not a whole checkpoint"),
+        (["frames.past=2"], "Expected past 1"),
+    ],
+)
+def test_what_would_fail_at_the_first_checkpoint_is_found_before(
+    site: Site, store: Path, settings: list[str], message: str
+):
+    validation = [f"validation={{store: {{path: {store}, grid: 64x33-south}}, starts: []}}"]
+    before = validation if any(text.startswith("validation") for text in settings) else []
+    assert message in site.refused("--set", *before, *settings)
+
+
+def test_data_in_gpu_memory_count(site: Site):
+    site.profile.write_text("{gpus_per_node: 4, gpu_memory_gib: 0.02}")
+    site.submit("--only-print")
+    site.profile.write_text("{gpus_per_node: 4, gpu_memory_gib: 0.001}")
+    assert "data_on_gpu=false" in site.refused("--set", "data_on_gpu=true")
+
+
+def test_what_is_no_latent_store_is_refused(site: Site):
+    xr.Dataset({"other": ("time", np.zeros(3))}).to_zarr(site.folder / "latents.zarr", mode="w")
+    assert "holds no latents" in site.refused()
+
+
 def test_a_gpu_that_is_too_small_is_named_with_what_helps(site: Site):
     site.profile.write_text("{gpus_per_node: 2, gpu_memory_gib: 0.001}")
     message = site.refused()

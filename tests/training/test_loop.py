@@ -12,7 +12,7 @@ from ladcast.data.sampling import SampleOrder
 from ladcast.training.anomaly import AnomalyPolicy
 from ladcast.training.ema import WeightAverage
 from ladcast.training.loop import Surroundings, TrainingInterruptedError, TrainingState, averaged, fit
-from ladcast.training.optimizer import OptimizerOptions
+from ladcast.training.optimizer import OptimizerOptions, learning_rate
 from ladcast.training.options import TrainingOptions
 from ladcast.training.snapshots import Snapshots
 
@@ -46,6 +46,36 @@ def small_model() -> nn.Module:
 def noisy_loss(model: nn.Module, batch: tuple[torch.Tensor, ...], generator: torch.Generator) -> torch.Tensor:
     x, y = batch
     return (model(x) - y + 0.1 * torch.randn(y.shape, generator=generator)).square().mean()
+
+
+def test_training_is_plain_adamw(tmp_path: Path):
+    """The loop written out: the optimizer's first step is its first one, and each step has noise of its own."""
+    fitted, _, _ = train(tmp_path)
+    model, state = small_model(), TrainingState(small_model(), OPTIONS, SampleOrder(18, 4, 3))
+    weights, vectors = ([p for p in model.parameters() if (p.ndim > 1) == matrix] for matrix in (True, False))
+    optimizer = torch.optim.AdamW(
+        [{"params": weights}, {"params": vectors, "weight_decay": 0.0}], betas=(0.9, 0.99), weight_decay=0.01
+    )
+    for step in range(OPTIONS.steps):
+        state.step = step
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(OPTIONS.optimizer, step, OPTIONS.steps)
+        noise = torch.Generator().manual_seed(state.seed(0))
+        optimizer.zero_grad()
+        noisy_loss(model, Line().batch(SampleOrder(18, 4, 3).batch(step)), noise).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    assert_same(fitted.state_dict(), model.state_dict())
+
+
+def test_each_micro_batch_of_each_step_and_run_has_noise_of_its_own():
+    draws = []
+    for seed in (0, 1):
+        state = TrainingState(small_model(), replace(OPTIONS, seed=seed), SampleOrder(18, 4, seed))
+        for state.step in range(20):
+            generators = [torch.Generator().manual_seed(state.seed(micro_batch)) for micro_batch in range(8)]
+            draws += [torch.rand((), generator=generator, dtype=torch.float64).item() for generator in generators]
+    assert len(set(draws)) == len(draws) == 320
 
 
 class KilledError(Exception):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -87,6 +88,15 @@ def test_a_restored_optimizer_takes_the_same_steps(generator: torch.Generator):
         step_once(twin, restored, inputs)
     assert torch.equal(model.weight, twin.weight)
     assert torch.equal(model.bias, twin.bias)
+
+
+def test_a_restored_optimizer_keeps_its_own_settings(generator: torch.Generator):
+    model = nn.Linear(3, 2)
+    optimizer, other = build_optimizer(model, OPTIONS), build_optimizer(model, replace(OPTIONS, weight_decay=0.5))
+    step_once(model, optimizer, torch.randn(5, 3, generator=generator))
+    restore_optimizer(model, other, optimizer_state(model, optimizer))
+    assert [group["weight_decay"] for group in other.param_groups] == [0.5, 0.0]
+    assert {values["step"].item() for values in other.state.values()} == {1}
 
 
 def test_the_state_has_the_names_of_the_parameters_that_are_trained(generator: torch.Generator):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ladcast.training.distributed import Ranks
 from ladcast.training.snapshots import Snapshots
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
@@ -93,7 +94,20 @@ def test_a_damaged_snapshot_is_replaced_when_its_step_comes_again(folder: Path):
         with pytest.warns(UserWarning, match="damaged"):
             snapshots.load_newest(state(0))
         snapshots.save(3, state(30), {"step": 3})
-    assert load(folder) == (3, 30)
+        snapshots.save(4, state(40), {"step": 4})
+    assert load(folder) == (4, 40)
+    assert names(folder) == ["step-0000000003", "step-0000000004"]
+
+
+def test_all_ranks_take_the_snapshot_that_the_first_one_sees(folder: Path):
+    class Behind(Ranks):
+        """A rank whose view of the shared folder is one entry newer than the first rank's."""
+
+        def first(self, value):
+            return value[:-1]
+
+    tensors = state(0)
+    assert Snapshots(folder, Behind()).load_newest(tensors)["step"] == 2
 
 
 def test_damage_everywhere_ends_the_run(folder: Path):
