@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 
 from ladcast.cyclones import (
@@ -196,7 +195,7 @@ def test_more_than_one_best_track_is_refused(line, plant):
         follow_storm(plant([[vortex]], GRID), both)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 def test_a_gpu_finds_the_same(line, plant):
     forecast = plant([[line((20.0, 150.0), (30.0, 130.0), 12)]] * 3, GRID)
     xr.testing.assert_allclose(track_all(forecast), track_all(forecast, device="cuda"), rtol=1e-4)

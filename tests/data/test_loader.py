@@ -94,7 +94,7 @@ def test_a_source_is_recognised_by_what_it_can():
     assert isinstance(Numbers(3), BatchSource)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_copies_to_the_gpu_are_whole_while_it_computes():
     """Large batches are checked on the GPU while other kernels run and pinned memory is used again."""
 

@@ -51,7 +51,7 @@ def test_kernel_equals_the_sorted_form() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("members", [2, 50, crps.REGISTER_MEMBERS, 80])
 def test_gpu_equals_cpu(members: int) -> None:
     generator = torch.Generator().manual_seed(0)

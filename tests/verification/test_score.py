@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scoringrules
-import torch
 import xarray as xr
 
 from ladcast.fields import SST
@@ -206,7 +205,7 @@ def test_spread_of_one_member_is_refused(forecast: xr.Dataset, truth: xr.Dataset
         score(forecast.isel(number=[0]), truth, statistics=["variance"])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_gpu_finds_what_the_cpu_finds(forecast: xr.Dataset, truth: xr.Dataset, climatology: Climatology) -> None:
     groups = ("default", "ranks", "energy", "zonal_spectra", "spherical_spectra")
     cpu, gpu = (

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
 from ladcast.nn.position import POSITION_ENCODINGS
 
@@ -53,10 +52,8 @@ print(json.dumps(differences))
 """
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_flex_attention_equals_dense_attention(device: str):
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no GPU here")
     command = [sys.executable, "-c", PROGRAM, device]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert answer.returncode == 0, answer.stderr

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Runs the tests and benchmarks that need an NVIDIA GPU, each within a time limit: benchmarks/gpu.sh [FOLDER]
+# What they print goes to FOLDER (by default runs/gpu), a file each; the last line of each is shown.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+folder=${1:-runs/gpu}
+mkdir -p "$folder"
+
+limited() {  # limited SECONDS NAME COMMAND...
+    local limit=$1 name=$2
+    shift 2
+    timeout "$limit" "$@" >"$folder/$name.txt" 2>&1
+    echo "$name: status $?, $(tail -n 1 "$folder/$name.txt")"
+}
+
+limited 300 tests python3 -m pytest -m gpu -n0 -q --override-ini=addopts=--import-mode=importlib tests
+limited 120 scores python3 benchmarks/scores.py
+limited 120 tracker python3 benchmarks/tracker.py
+limited 120 members python3 benchmarks/members.py
+limited 300 training python3 benchmarks/training.py
+limited 300 networks python3 benchmarks/networks.py
+limited 200 positions python3 benchmarks/positions.py --size tiny --batch 512
+limited 200 positions_375m python3 benchmarks/positions.py --size 375m --batch 8

@@ -1,0 +1,66 @@
+"""The same members from other batch sizes and another device: how far their 500 hPa heights are apart.
+
+The embedded model makes all forecasts, from the same seed. Differences are root mean squares over the globe and the
+members, in units of the ensemble's own spread on that day: 0 is the same bits, 1.4 is another ensemble.
+"""
+
+import argparse
+import platform
+
+import numpy as np
+import torch
+import xarray as xr
+
+import ladcast
+from ladcast.data.analysis import Analysis
+from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
+from ladcast.forecasting.forecaster import Forecaster
+from ladcast.times import DAY
+
+SHOWN_DAYS = (1, 3, 5, 10)
+
+
+def heights(forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions) -> xr.DataArray:
+    """Returns z500 (number, prediction_timedelta, latitude, longitude) at whole days."""
+    batches: dict[int, list[xr.DataArray]] = {}
+    for _, frames in forecast_ensemble(forecaster, analysis, options):
+        z500 = frames["geopotential"].sel(level=500).isel(time=0)
+        batches.setdefault(int(frames["number"][0]), []).append(z500)
+    forecast = xr.concat([xr.concat(parts, "prediction_timedelta") for parts in batches.values()], "number")
+    days = [day * DAY for day in range(1, options.blocks + 1)]
+    return forecast.sel(prediction_timedelta=np.array(days).astype("timedelta64[ns]"))
+
+
+def main() -> None:
+    """Prints a row for each way to make the members."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--members", type=int, default=8)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8, 16, 4, 1])
+    arguments = parser.parse_args()
+    gpu = torch.cuda.is_available()
+    print(torch.cuda.get_device_name() if gpu else platform.processor() or platform.machine(), torch.__version__)
+    model = ladcast.find_model("nature-t31")
+    made: dict[str, xr.DataArray] = {}
+    for device in ("cuda", "cpu") if gpu else ("cpu",):
+        forecaster = ladcast.load_forecaster(model.path, device)
+        start = ladcast.open_store(model.starts, regular=False)["time"].values[0]
+        analysis = ladcast.read_analysis(model.starts, start, forecaster.channels, forecaster.grid)
+        for size in arguments.batch_sizes:
+            options = EnsembleOptions(arguments.members, max(SHOWN_DAYS), 0, forecaster.config.sampling, size)
+            made[f"{device}, {size} at once"] = heights(forecaster, analysis, options)
+        ten_more = EnsembleOptions(
+            arguments.members + 10, max(SHOWN_DAYS), 0, forecaster.config.sampling, arguments.batch_sizes[0]
+        )
+        label = f"{device}, {arguments.batch_sizes[0]} at once, 10 members more"
+        made[label] = heights(forecaster, analysis, ten_more).isel(number=slice(arguments.members))
+    reference, *others = made
+    spread = np.sqrt(made[reference].var("number", ddof=1).mean(("latitude", "longitude")))
+    print(f"difference from '{reference}', in spreads" + "".join(f"{f'day {day}':>12}" for day in SHOWN_DAYS))
+    for name in others:
+        off = np.sqrt(((made[name] - made[reference]) ** 2).mean(("number", "latitude", "longitude"))) / spread
+        shown = (float(off.sel(prediction_timedelta=day * DAY)) for day in SHOWN_DAYS)
+        print(f"{name:<42}" + "".join(f"{value:>12.2e}" for value in shown))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""On a GPU: the same members, and fields that differ from a CPU's by less than single precision with TF32 does."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from ladcast.data.analysis import Analysis
+from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
+from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
+from ladcast.forecasting.forecaster import Forecaster
+from ladcast.tasks.engine import LatentEngine
+
+pytestmark = pytest.mark.gpu
+DEVICE = "cuda"
+TOLERANCE = 0.02
+"""Of the standard deviation over the globe, after two blocks."""
+Make = Callable[..., xr.Dataset]
+
+
+@pytest.fixture
+def make(forecaster: Forecaster, analysis: Analysis, tmp_path: Path) -> Make:
+    """Makes a forecast of two blocks on a device."""
+    save_forecaster(forecaster, tmp_path / "model", {}, dtype=None)
+
+    def forecast(members: int, *, batch_size: int = 4, device: str = DEVICE) -> xr.Dataset:
+        loaded = load_forecaster(tmp_path / "model", device)
+        options = EnsembleOptions(members, 2, 5, loaded.config.sampling, batch_size)
+        blocks: dict[int, list[xr.Dataset]] = {}
+        for _, frames in forecast_ensemble(loaded, analysis, options):
+            blocks.setdefault(int(frames["number"][0]), []).append(frames)
+        return xr.concat([xr.concat(parts, "prediction_timedelta") for parts in blocks.values()], "number")
+
+    return forecast
+
+
+def largest_difference(one: xr.Dataset, other: xr.Dataset) -> float:
+    """The largest over variables, in standard deviations."""
+    off = [float(abs(one[name] - other[name]).max() / other[name].std()) for name in other.data_vars]
+    return max(off)
+
+
+def test_members_do_not_depend_on_the_size_of_the_ensemble(make: Make):
+    xr.testing.assert_identical(make(3).sel(number=2), make(10).sel(number=2))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7])
+def test_the_batch_size_changes_last_bits_alone(make: Make, batch_size: int):
+    assert largest_difference(make(4, batch_size=batch_size), make(4)) < TOLERANCE
+
+
+def test_a_gpu_makes_the_members_of_a_cpu(make: Make):
+    assert largest_difference(make(4), make(4, device="cpu")) < TOLERANCE
+
+
+def test_latents_are_decoded_as_they_are_on_a_cpu(kept):
+    open_on = {
+        device: xr.open_dataset(kept.latents, engine=LatentEngine, model=kept.model, device=device)
+        for device in (DEVICE, "cpu")
+    }
+    assert largest_difference(open_on[DEVICE].load(), open_on["cpu"].load()) < TOLERANCE
+    part = open_on[DEVICE]["temperature"].isel(number=[1], prediction_timedelta=[3]).values
+    np.testing.assert_array_equal(part, open_on[DEVICE]["temperature"].values[:, 3:4, 1:2])
