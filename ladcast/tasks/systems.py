@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from ladcast.data.layout import grid_of
 from ladcast.data.store import open_store
-from ladcast.grid import Grid
+from ladcast.grid import Grid, grid_of
 from ladcast.tasks.forecast_stores import open_system, parse_system
 from ladcast.tasks.score_request import ScoreRequest
 from ladcast.verification import Climatology, Intersection, intersect

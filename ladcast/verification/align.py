@@ -11,9 +11,8 @@ import xarray as xr
 from jaxtyping import Shaped
 
 from ladcast.fields import VARIABLES
-from ladcast.grid import Grid
+from ladcast.grid import Grid, grid_of
 from ladcast.times import HOUR, describe
-from ladcast.verification.match import grid_of
 
 AXES = {"time": "starts", "prediction_timedelta": "lead times", "level": "levels"}
 SHOWN = 6

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from ladcast.grid import grid_of
 from ladcast.verification import Accumulator, ScoreOptions, merge, score, score_starts
 from ladcast.verification import match as match_module
 from ladcast.verification.accumulate import divide
@@ -71,7 +72,7 @@ def test_sums_of_cells_are_in_double_precision(forecast: xr.Dataset, truth: xr.D
     total = score(*shifted).sums["error"][0, 0, 0, 0]
     members, true = (ds["temperature"].values.astype(np.float32) for ds in shifted)
     error = (members[0, 0, :, 0] - true[shifted[1].indexes["time"].get_loc(forecast.indexes["time"][0]) + 1, 0]).mean(0)
-    weights = match_module.grid_of(forecast).area_weights
+    weights = grid_of(forecast).area_weights
     assert total == pytest.approx((error.astype(np.float64) * weights[:, None]).sum(), rel=1e-6)
 
 

@@ -8,8 +8,8 @@ import scoringrules
 import torch
 import xarray as xr
 
-from ladcast.grid import Grid
-from ladcast.verification import match, score
+from ladcast.grid import Grid, grid_of
+from ladcast.verification import score
 from ladcast.verification.case import Area, Case
 from ladcast.verification.crps import crps, fair_crps
 from ladcast.verification.events import brier, fair_brier
@@ -64,7 +64,7 @@ def aligned(forecast: xr.Dataset, truth: xr.Dataset) -> tuple[xr.DataArray, xr.D
 
 
 def weights(forecast: xr.Dataset) -> xr.DataArray:
-    return xr.DataArray(match.grid_of(forecast).area_weights, {"latitude": forecast["latitude"]}, ("latitude",))
+    return xr.DataArray(grid_of(forecast).area_weights, {"latitude": forecast["latitude"]}, ("latitude",))
 
 
 def test_rmse_and_mae_equal_scores(doubled) -> None:

@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 
 from ladcast.fields import SST
-from ladcast.grid import Grid
+from ladcast.grid import Grid, grid_of
 from ladcast.verification import (
     Climatology,
     ScoreOptions,
@@ -19,7 +19,6 @@ from ladcast.verification import (
     score_climatology,
     score_starts,
 )
-from ladcast.verification.match import grid_of
 
 
 def aligned_truth(forecast: xr.Dataset, truth: xr.Dataset, variable: str) -> np.ndarray:
