@@ -26,7 +26,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Climatology:
-    """Holds mean and standard deviation by day of the year, as `<variable>` and `<variable>_std`.
+    """Holds the mean and, for its own score, the standard deviation by day of the year: `<variable>`, `<variable>_std`.
 
     `dataset` has (dayofyear[, hour][, level], latitude, longitude); `dayofyear` and `hour` may hold every k-th day and
     hour. It may also hold `<variable>_quantile` (with the dimension `quantile`), and of the precipitation
@@ -34,8 +34,7 @@ class Climatology:
     small: it is read at every look-up.
 
     Raises:
-        ValueError: `dayofyear` is missing or does not increase within 1..366, `hour` does not increase within 0..23, or
-            a variable lacks its `_std`.
+        ValueError: `dayofyear` is missing or does not increase within 1..366, `hour` does not increase within 0..23.
     """
 
     dataset: xr.Dataset
@@ -46,8 +45,6 @@ class Climatology:
         _require_increasing("dayofyear", self.dataset["dayofyear"].values, 1, DAYS)
         if "hour" in self.dataset.dims:
             _require_increasing("hour", self.dataset["hour"].values, 0, HOURS - 1)
-        if missing := [f"{name}{STD}" for name in self.means if f"{name}{STD}" not in self.dataset]:
-            raise ValueError(f"The climatology lacks {missing}. Fit it again with `ladcast-data climatology`.")
 
     @cached_property
     def means(self) -> xr.Dataset:
