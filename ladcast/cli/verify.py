@@ -60,6 +60,7 @@ def evaluate(
         model: name of an embedded model, or a checkpoint folder.
     """
     from ladcast.tasks.evaluate import evaluate as make_and_score
+    from ladcast.tasks.evaluate import provenance
     from ladcast.tasks.score_report import report
 
     folder = find_model(model)
@@ -67,8 +68,8 @@ def evaluate(
     if scoring.part is not None:
         print(f"sums {scoring.sums}")
         return {}
-    about = {"model": model, "truth": str(store), "members": str(request.members), "seed": str(request.seed)}
-    about["climatology"] = str(request.climatology or folder.climatology or "none")
+    about = {"model": model, **provenance(store, folder, request), "members": str(request.members)}
+    about["seed"] = str(request.seed)
     return report(systems, request.output, request.scorecard, block_days=scoring.block_days, about=about)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -53,13 +53,19 @@ def evaluate(store: Path, model: ModelFolder, request: EvaluationRequest, scorin
     climatology = None if path is None else open_climatology(path, forecaster.grid)
     if climatology is not None and not climatology.stds:
         print(MEANS_ONLY, file=sys.stderr)
-    request = replace(request, climatology=path)
     task = _Evaluation(model.path.name, forecaster, truth, climatology, request, scoring_options(scoring))
     starts = share_of_starts(request, truth["time"].values, scoring, task.lead_times)
     if scoring.sums is not None:
-        claim_folder(scoring.sums, task.systems, task.identity(store, scoring))
+        claim_folder(scoring.sums, task.systems, task.identity(scoring) | provenance(store, model, request))
     done = [task.kept(start, scoring.sums) for start in track(starts, len(starts), "evaluate")]
     return {name: merge(scores[name] for scores in done) for name in done[0]}
+
+
+def provenance(store: Path, model: ModelFolder, request: EvaluationRequest) -> dict[str, str]:
+    """Says which stores the model is scored against; a climatology of its own is named by the model's folder."""
+    own = f"{model.path.name}/{model.climatology.name}" if model.climatology else "none"
+    climatology = str(request.climatology or own)
+    return {"truth": str(store), "climatology": climatology}
 
 
 def share_of_starts(
@@ -120,11 +126,12 @@ class _Evaluation:
         """Returns the lead times of a forecast."""
         return lead_times(self.ensemble.blocks * self.forecaster.config.future_frames)
 
-    def identity(self, store: Path, scoring: Scoring) -> dict[str, str]:
+    def identity(self, scoring: Scoring) -> dict[str, str]:
         """Says what the sums of a start depend on, but for the start."""
         request = asdict(self.request)
-        chosen = {key: request[key] for key in ("members", "days", "seed", "steps", "floor", "climatology")}
-        chosen |= {"model": self.forecaster.name, "truth": str(store)}
+        chosen = {key: request[key] for key in ("members", "days", "seed", "steps", "floor")} | {
+            "model": self.forecaster.name
+        }
         chosen |= {"statistics": scoring.statistics, "regions": scoring.regions}
         return {key: str(value) for key, value in chosen.items()}
 

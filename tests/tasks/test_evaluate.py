@@ -94,6 +94,7 @@ def test_an_ensemble_of_another_model_joins_the_folder(store: Path, tmp_path: Pa
     both = xr.load_dataset(tmp_path / "both.nc", decode_timedelta=True)
     assert both["system"].values.tolist() == ["nature-t31", "persistence", "climatology", "nature-ensemble"]
     assert both.attrs["truth"] == str(store)
+    assert both.attrs["climatology"] == "nature-t31: nature-t31/climatology.nc; nature-ensemble: none"
     assert both.attrs["forecast"] == f"nature-ensemble: {tmp_path / 'nature.zarr'}"
     rmse = both["rmse"].sel(region="globe", season="all", channel="z500")
     assert (rmse.sel(system="nature-ensemble") < rmse.sel(system="nature-t31")).all()
