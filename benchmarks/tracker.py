@@ -17,10 +17,9 @@ import xarray as xr
 
 from ladcast.cyclones import follow_storm, make_table, position_errors, track_all
 from ladcast.cyclones.geometry import distance_km
-from ladcast.data.layout import grid_of
 from ladcast.data.regrid import regrid
 from ladcast.data.store import open_store
-from ladcast.grid import Grid
+from ladcast.grid import Grid, grid_of
 from ladcast.times import STEP, lead_times
 
 GRID, MEMBERS = Grid.parse("240x121"), 50

@@ -15,7 +15,6 @@ from data_pipelines.product import produce
 from data_pipelines.transfer import Transfer
 from data_pipelines.view import View
 from ladcast.data.derive import hourly_windows, relative_vorticity, six_hour_parts
-from ladcast.data.layout import grid_of
 from ladcast.data.lexicon import STATIC_UNITS
 from ladcast.data.reading import select_period
 from ladcast.data.sources.files import open_files
@@ -24,6 +23,7 @@ from ladcast.data.sources.rules import WEATHERBENCH_NAMES, from_hourly, translat
 from ladcast.data.store import declared_gaps, finished_manifest, open_store
 from ladcast.data.validation import check_regular
 from ladcast.fields import PRECIPITATION
+from ladcast.grid import grid_of
 
 VORTICITY = "relative_vorticity"
 WIND = ("u_component_of_wind", "v_component_of_wind")

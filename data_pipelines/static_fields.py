@@ -16,13 +16,14 @@ from data_pipelines.options import EXECUTION, ExecutionArgument
 from data_pipelines.orography import subgrid_orography
 from data_pipelines.product import produce
 from ladcast.data.derive import GRAVITY
-from ladcast.data.layout import canonical_layout, grid_of
-from ladcast.data.lexicon import LAND_SEA_MASK, SURFACE_GEOPOTENTIAL, spell_units
+from ladcast.data.layout import canonical_layout
+from ladcast.data.lexicon import SURFACE_GEOPOTENTIAL
 from ladcast.data.packing import LATITUDE_ATTRIBUTES, LONGITUDE_ATTRIBUTES
 from ladcast.data.regrid import regrid
 from ladcast.data.sources.files import open_files
-from ladcast.fields import ChannelSet
-from ladcast.grid import Grid
+from ladcast.fields import LAND_SEA_MASK, ChannelSet
+from ladcast.grid import Grid, grid_of
+from ladcast.units import spell_units
 
 UNITS = {
     LAND_SEA_MASK: "1",

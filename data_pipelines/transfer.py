@@ -21,12 +21,11 @@ from data_pipelines.options import StoreOptions
 from data_pipelines.patience import DISK, Patience
 from data_pipelines.reading import read_field
 from data_pipelines.zarr_store import Field, Template, write_block
-from ladcast.data.layout import grid_of
 from ladcast.data.packing import LATITUDE_ATTRIBUTES, LEVEL_ATTRIBUTES, LONGITUDE_ATTRIBUTES
 from ladcast.data.reading import prefetch
 from ladcast.data.regrid import regrid
 from ladcast.fields import VARIABLES
-from ladcast.grid import Grid
+from ladcast.grid import Grid, grid_of
 
 READ_BYTES = 64 * 2**20
 READERS = 4

@@ -14,6 +14,7 @@ from typing import Any
 LEVELS_HPA = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 SST = "sea_surface_temperature"
 PRECIPITATION = "total_precipitation_6hr"
+LAND_SEA_MASK = "land_sea_mask"
 
 
 @dataclass(frozen=True)

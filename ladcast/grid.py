@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 from jaxtyping import Float
 
 TOLERANCE_DEG = 1e-3
@@ -111,6 +112,11 @@ class Grid:
     def __str__(self) -> str:
         rows, columns = self.shape
         return f"{columns} x {rows} (latitude {self.latitude[0]:g}..{self.latitude[-1]:g})"
+
+
+def grid_of(ds: xr.Dataset) -> Grid:
+    """Returns the grid of a dataset's coordinates, from south to north and eastward."""
+    return Grid(tuple(ds["latitude"].values.tolist()), tuple(ds["longitude"].values.tolist()))
 
 
 def _brief(values: npt.NDArray[Any]) -> str:

@@ -26,7 +26,7 @@ def score(
         request: what to compare with.
         scoring: what to compute, where, and which share of it.
     """
-    from ladcast.tasks.score import score_forecasts
+    from ladcast.tasks.score import provenance, score_forecasts
     from ladcast.tasks.score_report import report
     from ladcast.tasks.sums import keep_sums
 
@@ -40,8 +40,8 @@ def score(
     if scoring.part is not None:
         return {}
     output = request.output or forecasts[0].with_suffix(".scores.nc")
-    provenance = {"forecast": ", ".join(path.name for path in forecasts), "truth": request.truth.name}
-    return report(systems, output, request.scorecard, block_days=scoring.block_days, about=provenance, notes=notes)
+    about = provenance(forecasts, request)
+    return report(systems, output, request.scorecard, block_days=scoring.block_days, about=about, notes=notes)
 
 
 def evaluate(
@@ -60,13 +60,16 @@ def evaluate(
         model: name of an embedded model, or a checkpoint folder.
     """
     from ladcast.tasks.evaluate import evaluate as make_and_score
+    from ladcast.tasks.evaluate import provenance
     from ladcast.tasks.score_report import report
 
-    systems = make_and_score(store, find_model(model), request, scoring)
+    folder = find_model(model)
+    systems = make_and_score(store, folder, request, scoring)
     if scoring.part is not None:
         print(f"sums {scoring.sums}")
         return {}
-    about = {"model": model, "truth": store.name, "members": str(request.members), "seed": str(request.seed)}
+    about = {"model": model, **provenance(store, folder, request), "members": str(request.members)}
+    about["seed"] = str(request.seed)
     return report(systems, request.output, request.scorecard, block_days=scoring.block_days, about=about)
 
 
@@ -88,8 +91,9 @@ def merge(
         block_days: length of the blocks of the bootstrap.
     """
     from ladcast.tasks.score_report import report
-    from ladcast.tasks.sums import merge_sums
+    from ladcast.tasks.sums import merge_sums, read_claims
 
     systems, notes = merge_sums(sums, first)
     print("\n".join(notes))
-    return report(systems, output, scorecard, block_days=block_days, about={"sums": sums.name}, notes=notes)
+    about = {"sums": str(sums), **read_claims(sums)[1]}
+    return report(systems, output, scorecard, block_days=block_days, about=about, notes=notes)

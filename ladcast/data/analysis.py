@@ -12,13 +12,12 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from ladcast.data.layout import grid_of
 from ladcast.data.normalization import Normalizer, ocean_mask
 from ladcast.data.packing import pack
 from ladcast.data.regrid import regrid
 from ladcast.data.store import open_store
 from ladcast.fields import ChannelSet
-from ladcast.grid import Grid
+from ladcast.grid import Grid, grid_of
 from ladcast.times import Times, describe
 from ladcast.types import OceanMask
 

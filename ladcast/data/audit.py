@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ladcast.data.layout import canonical_layout, grid_of, on_grid
+from ladcast.data.layout import canonical_layout, on_grid
 from ladcast.data.lexicon import canonical_names, check_units
 from ladcast.data.reading import prefetch
 from ladcast.data.sources.files import open_files
 from ladcast.data.store import declared_gaps, finished_manifest, present_channels
 from ladcast.data.validation import area_means, check_present, check_regular, check_times, plausible_range
 from ladcast.fields import PRECIPITATION, SST, ChannelSet
-from ladcast.grid import Grid
+from ladcast.grid import Grid, grid_of
 from ladcast.times import describe
 
 SHOWN = 5

@@ -15,15 +15,10 @@ from xarray.core import indexing
 
 from ladcast.data.lexicon import STATIC_UNITS
 from ladcast.fields import ChannelSet
-from ladcast.grid import TOLERANCE_DEG, Grid
+from ladcast.grid import TOLERANCE_DEG, Grid, grid_of
 
 DIMENSIONS = ("time", "level", "latitude", "longitude")
 Order = npt.NDArray[np.int64]
-
-
-def grid_of(ds: xr.Dataset) -> Grid:
-    """Returns the grid of a dataset in canonical layout."""
-    return Grid(tuple(ds["latitude"].values.tolist()), tuple(ds["longitude"].values.tolist()))
 
 
 def canonical_layout(ds: xr.Dataset, channels: ChannelSet | None, where: str) -> xr.Dataset:

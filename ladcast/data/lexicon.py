@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from ladcast.fields import PRECIPITATION, SST, VARIABLES
+from ladcast.fields import LAND_SEA_MASK, PRECIPITATION, SST, VARIABLES
+from ladcast.units import same_units, spell_units
 
 SURFACE_GEOPOTENTIAL = "geopotential_at_surface"
-LAND_SEA_MASK = "land_sea_mask"
 STATIC_UNITS = {
     SURFACE_GEOPOTENTIAL: "m2 s-2",
     LAND_SEA_MASK: "1",
@@ -74,54 +74,6 @@ NEAR_MISSES = {
 }
 """Names that look like a field of ours and are not the same quantity, with what to do about them."""
 
-_SPELLINGS = {
-    "k": "K",
-    "kelvin": "K",
-    "c": "degC",
-    "degc": "degC",
-    "celsius": "degC",
-    "degrees_celsius": "degC",
-    "pa": "Pa",
-    "pascal": "Pa",
-    "pascals": "Pa",
-    "hpa": "hPa",
-    "mb": "hPa",
-    "mbar": "hPa",
-    "millibar": "hPa",
-    "millibars": "hPa",
-    "pa/s": "Pa s-1",
-    "pa s-1": "Pa s-1",
-    "hpa/s": "hPa s-1",
-    "hpa s-1": "hPa s-1",
-    "m/s": "m s-1",
-    "m2/s2": "m2 s-2",
-    "kg/kg": "kg kg-1",
-    "g/kg": "g kg-1",
-    "gpm": "m",
-    "meter": "m",
-    "meters": "m",
-    "metre": "m",
-    "metres": "m",
-    "m of water equivalent": "m",
-    "kg/m2": "mm",
-    "kg m-2": "mm",
-    "millimeter": "mm",
-    "knots": "kt",
-    "kts": "kt",
-    "knot": "kt",
-    "(0-1)": "1",
-    "0-1": "1",
-    "fraction": "1",
-    "fractional": "1",
-    "proportion": "1",
-    "numeric": "1",
-    "~": "1",
-    "degree": "deg",
-    "degrees": "deg",
-    "radians": "rad",
-    "percent": "%",
-}
-
 
 @dataclass(frozen=True)
 class Conversion:
@@ -179,18 +131,11 @@ def check_units(ds: xr.Dataset, where: str) -> None:
         if name not in ds.variables:
             continue
         written = str(ds[name].attrs.get("units", ""))
-        if written in ("", "~") or spell_units(written) == ours or (written == "1" and ours == "kg kg-1"):
+        if same_units(written, ours):
             continue
         known = [rule for rule in CONVERSIONS.get(ours, ()) if rule.units == spell_units(written)]
         advice = f"Convert it first: {known[0]}." if known else "Convert it, or correct its attribute 'units'."
         raise ValueError(f"{where}: '{name}' is expected in {ours}, got units '{written}'. {advice}")
-
-
-def spell_units(text: str) -> str:
-    """Returns the units as we write them, such as `m2 s-2` for `m**2 s**-2`; unknown text is only tidied."""
-    tidy = " ".join(text.replace("**", "").replace("^", "").split())
-    compact = tidy.lower().replace(" / ", "/").replace(" - ", "-")
-    return _SPELLINGS.get(compact, tidy)
 
 
 def _use_valid_time(ds: xr.Dataset) -> xr.Dataset:

@@ -13,8 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 from jaxtyping import Float
 
-from ladcast.data.layout import grid_of
-from ladcast.grid import TOLERANCE_DEG, Grid
+from ladcast.grid import TOLERANCE_DEG, Grid, grid_of
 
 LEAST_VALID_AREA = 0.5
 

@@ -11,9 +11,8 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from ladcast.data.layout import grid_of
 from ladcast.data.regrid import regrid
-from ladcast.grid import Grid
+from ladcast.grid import Grid, grid_of
 
 
 def normalized_static(ds: xr.Dataset, names: Sequence[str], grid: Grid, where: str) -> Float[Tensor, "static lat lon"]:

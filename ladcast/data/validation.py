@@ -7,9 +7,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from ladcast.data.derive import GRAVITY
-from ladcast.data.layout import grid_of
-from ladcast.data.lexicon import CONVERSIONS, LAND_SEA_MASK, NEAR_MISSES
-from ladcast.fields import SST, VARIABLES, Channel, ChannelSet
+from ladcast.data.lexicon import CONVERSIONS, NEAR_MISSES
+from ladcast.fields import LAND_SEA_MASK, SST, VARIABLES, Channel, ChannelSet
+from ladcast.grid import grid_of
 from ladcast.times import Times, describe
 
 LAND_SHARE_THAT_SST_MUST_SHOW = 0.1

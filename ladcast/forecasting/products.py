@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ladcast.data.lexicon import CONVERSIONS, spell_units
+from ladcast.data.lexicon import CONVERSIONS
 from ladcast.fields import VARIABLES
 from ladcast.plots.page import Place
+from ladcast.units import spell_units
 
 MEMBERS = "number"
 Method = Literal["bilinear", "nearest"]

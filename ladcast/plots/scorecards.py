@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle, product
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from ladcast.verification.metrics import METRICS
 
 SYSTEM_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito (2008), told apart by all colour vision."""
+LINE_STYLES = ("-", "--", ":", "-.")
+"""For more systems than colours."""
 SUPERSCRIPTS = str.maketrans("-123", "\u207b\u00b9\u00b2\u00b3")
 """Units are written as m2 s-2; digits and the minus sign only occur in exponents."""
 CELL_IN = 0.27
@@ -29,11 +32,12 @@ MOST_COLUMNS = 20
 TITLE_PT = SMALL_PT + 3
 
 
-def better_worse_colours() -> Colormap:
+def better_worse_colours(better: str = "low") -> Colormap:
     """Builds a map from blue (better) over white to orange (worse), told apart by all colour vision."""
-    return LinearSegmentedColormap.from_list(
+    colours = LinearSegmentedColormap.from_list(
         "ladcast_scorecard", ["#0b559f", "#8fbfe0", "#ffffff", "#f6b27a", "#b9430b"]
     )
+    return colours if better == "low" else colours.reversed()
 
 
 def draw_scorecard(
@@ -46,8 +50,11 @@ def draw_scorecard(
     more than `MOST_COLUMNS` lead times the whole days are shown.
 
     Raises:
-        ValueError: there is no comparison, or none holds the metric.
+        ValueError: there is no comparison, none holds the metric, or neither low nor high values of it are better.
     """
+    if metric in METRICS and METRICS[metric].better == "none":
+        able = ", ".join(name for name, about in METRICS.items() if about.better != "none" and not about.axes)
+        raise ValueError(f"Neither low nor high values of '{metric}' are better: draw one of {able}.")
     panels = {name: _panel(ds, metric) for name, ds in comparisons.items()}
     if not panels:
         raise ValueError("There is nothing to draw: expected at least one comparison.")
@@ -137,16 +144,15 @@ def _panel(ds: xr.Dataset, metric: str) -> xr.Dataset:
     panel = ds.sel(metric=metric).transpose("channel", "prediction_timedelta")
     if panel.sizes["prediction_timedelta"] > MOST_COLUMNS:
         days = panel["prediction_timedelta"].values / DAY
-        panel = panel.isel(prediction_timedelta=np.flatnonzero(days == np.round(days)))
+        whole = np.flatnonzero(days == np.round(days))
+        panel = panel.isel(prediction_timedelta=whole) if len(whole) else panel
     return panel.isel(channel=np.flatnonzero(panel["difference"].notnull().any("prediction_timedelta")))
 
 
 def _draw_panel(axes: Axes, panel: xr.Dataset, metric: str, limit: float) -> AxesImage:
-    sign = 1 if METRICS[metric].better == "low" else -1
     percent = 100 * panel["relative"].values
-    image = axes.imshow(
-        np.ma.masked_invalid(sign * percent), cmap=better_worse_colours(), norm=Normalize(-limit, limit), aspect="auto"
-    )
+    colours = better_worse_colours(METRICS[metric].better)
+    image = axes.imshow(np.ma.masked_invalid(percent), cmap=colours, norm=Normalize(-limit, limit), aspect="auto")
     axes.set_facecolor("0.85")
     row, column = np.nonzero((panel["lower"].values > 0) | (panel["upper"].values < 0))
     dark = abs(percent[row, column]) > 0.75 * limit
@@ -192,15 +198,16 @@ def _drawable(line: xr.Dataset) -> list[str]:
 
 
 def _draw_lines(axes: Axes, lines: Mapping[str, xr.Dataset], channel: str, metric: str) -> None:
-    for (name, line), colour in zip(lines.items(), SYSTEM_COLOURS, strict=False):
+    looks = product(LINE_STYLES, SYSTEM_COLOURS)
+    for (name, line), (style, colour) in zip(lines.items(), cycle(looks), strict=False):
         if channel not in line["channel"].values:
-            axes.plot([], [], color=colour, label=name)
+            axes.plot([], [], style, color=colour, label=name)
             continue
         at = line.sel(channel=channel)
         days = at["prediction_timedelta"].values / DAY
         if "lower" in at:
             axes.fill_between(days, at["lower"].values, at["upper"].values, color=colour, alpha=0.2, linewidth=0)
-        axes.plot(days, at["value"].values, color=colour, linewidth=1.4, label=name)
+        axes.plot(days, at["value"].values, style, color=colour, linewidth=1.4, label=name)
     units = _units(lines, channel, metric)
     axes.set_title(f"{channel} ({units})" if units else channel, fontsize=SMALL_PT + 2, color=INK)
     axes.tick_params(labelsize=SMALL_PT, width=0.5, length=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -20,9 +21,9 @@ from ladcast.tasks.report import track
 from ladcast.tasks.request import ForecastRequest
 from ladcast.tasks.score import scoring_options
 from ladcast.tasks.score_request import FLOOR, EvaluationRequest, Scoring
-from ladcast.tasks.sums import claim_folder
-from ladcast.tasks.systems import open_climatology
-from ladcast.times import HOUR, Times, describe, parse_time
+from ladcast.tasks.sums import claim_folder, keep_sums
+from ladcast.tasks.systems import MEANS_ONLY, open_climatology
+from ladcast.times import HOUR, Times, describe, lead_times, parse_time
 from ladcast.verification import (
     Accumulator,
     Climatology,
@@ -32,7 +33,6 @@ from ladcast.verification import (
     read_sums,
     score,
     score_climatology,
-    write_sums,
 )
 
 Starts = Shaped[np.ndarray, " start"]
@@ -51,16 +51,27 @@ def evaluate(store: Path, model: ModelFolder, request: EvaluationRequest, scorin
     truth = open_store(store, forecaster.channels, forecaster.grid, regular=False)
     path = request.climatology or model.climatology
     climatology = None if path is None else open_climatology(path, forecaster.grid)
+    if climatology is not None and not climatology.stds:
+        print(MEANS_ONLY, file=sys.stderr)
     task = _Evaluation(model.path.name, forecaster, truth, climatology, request, scoring_options(scoring))
+    starts = share_of_starts(request, truth["time"].values, scoring, task.lead_times)
     if scoring.sums is not None:
-        claim_folder(scoring.sums, task.name, task.identity(store, scoring))
-    starts = share_of_starts(request, truth["time"].values, scoring)
+        claim_folder(scoring.sums, task.systems, task.identity(scoring) | provenance(store, model, request))
     done = [task.kept(start, scoring.sums) for start in track(starts, len(starts), "evaluate")]
     return {name: merge(scores[name] for scores in done) for name in done[0]}
 
 
-def share_of_starts(request: EvaluationRequest, held: Times, scoring: Scoring) -> Starts:
-    """Returns the initial times of this process; raises ValueError where the store lacks one or there is none."""
+def provenance(store: Path, model: ModelFolder, request: EvaluationRequest) -> dict[str, str]:
+    """Says which stores the model is scored against; a climatology of its own is named by the model's folder."""
+    own = f"{model.path.name}/{model.climatology.name}" if model.climatology else "none"
+    climatology = str(request.climatology or own)
+    return {"truth": str(store), "climatology": climatology}
+
+
+def share_of_starts(
+    request: EvaluationRequest, held: Times, scoring: Scoring, leads: Shaped[np.ndarray, " lead"]
+) -> Starts:
+    """Returns the initial times of this process; raises ValueError where the store lacks one, or a valid time."""
     first, last = parse_time(request.start), parse_time(request.end)
     starts = np.arange(first, last + HOUR, request.every * HOUR).astype("datetime64[ns]")
     missing = np.setdiff1d(starts, held)
@@ -71,6 +82,12 @@ def share_of_starts(request: EvaluationRequest, held: Times, scoring: Scoring) -
     share: Starts = np.array_split(starts, count)[part]
     if not share.size:
         raise ValueError(f"Part {scoring.part} has no starts: there are {starts.size}.")
+    missing = np.setdiff1d(starts[:, None] + leads, held)
+    if missing.size:
+        raise ValueError(
+            f"The store lacks the valid times {describe(missing)}; it runs {describe(held[[0, -1]])}. Change --end or "
+            "--days."
+        )
     return share
 
 
@@ -97,11 +114,24 @@ class _Evaluation:
         )
         self.ensemble = ensemble_options(wanted, forecaster.config)
 
-    def identity(self, store: Path, scoring: Scoring) -> dict[str, str]:
+    @property
+    def systems(self) -> list[str]:
+        """Returns the names of what is scored, in the order of the comparison."""
+        climatology = self.climatology is not None and bool(self.climatology.stds)
+        wanted = {self.name: True, "persistence": True, "climatology": climatology, FLOOR: self.request.floor}
+        return [name for name, is_scored in wanted.items() if is_scored]
+
+    @property
+    def lead_times(self) -> Shaped[np.ndarray, " lead"]:
+        """Returns the lead times of a forecast."""
+        return lead_times(self.ensemble.blocks * self.forecaster.config.future_frames)
+
+    def identity(self, scoring: Scoring) -> dict[str, str]:
         """Says what the sums of a start depend on, but for the start."""
         request = asdict(self.request)
-        chosen = {key: request[key] for key in ("members", "days", "seed", "steps", "floor", "climatology")}
-        chosen |= {"model": self.forecaster.name, "store": store.name}
+        chosen = {key: request[key] for key in ("members", "days", "seed", "steps", "floor")} | {
+            "model": self.forecaster.name
+        }
         chosen |= {"statistics": scoring.statistics, "regions": scoring.regions}
         return {key: str(value) for key, value in chosen.items()}
 
@@ -111,11 +141,9 @@ class _Evaluation:
             return self.score(start)
         label = describe(start)
         if (folder / self.name / f"{label}.nc").is_file():
-            return {path.parent.name: read_sums(path) for path in sorted(folder.glob(f"*/{label}.nc"))}
+            return {name: read_sums(folder / name / f"{label}.nc") for name in self.systems}
         scores = self.score(start)
-        for name in reversed(scores):  # the forecast's own file comes last: it says that the start is done
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            write_sums(scores[name], folder / name / f"{label}.nc")
+        keep_sums(scores, folder, label)
         return scores
 
     def score(self, start: np.datetime64) -> dict[str, Accumulator]:
@@ -132,8 +160,8 @@ class _Evaluation:
         yield self.name, score(frames, truth, climatology=climatology, options=self.options)
         kept = persistence(truth.sel(time=frames["time"].values), frames)
         yield "persistence", score(kept, truth, climatology=climatology, options=plain)
-        if climatology is not None:
+        if climatology is not None and "climatology" in self.systems:
             yield "climatology", score_climatology(climatology, frames, truth, options=plain)
-        if self.request.floor:
+        if FLOOR in self.systems:
             made = reconstruction(self.forecaster, truth, frames)
             yield FLOOR, score(made, truth, climatology=climatology, options=plain)

@@ -63,8 +63,8 @@ def open_system(paths: Sequence[Path]) -> xr.Dataset:
 
 
 def in_our_layout(ds: xr.Dataset, where: str) -> xr.Dataset:
-    """Renames dimensions and variables, checks units, and orders rows and columns."""
-    ds = canonical_names(ds)
+    """Renames dimensions and variables, checks units, orders rows and columns; drops valid times, which follow."""
+    ds = canonical_names(ds.drop_vars("valid_time", errors="ignore"))
     held = {theirs: ours for ours, names in DIMENSIONS.items() for theirs in names if theirs in ds.dims}
     ds = ds.rename({theirs: ours for theirs, ours in held.items() if ours not in ds.variables})
     if missing := [dim for dim in ("time", "prediction_timedelta", "latitude", "longitude") if dim not in ds.dims]:

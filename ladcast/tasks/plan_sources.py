@@ -10,7 +10,6 @@ import numpy as np
 import xarray as xr
 
 from ladcast.checkpoint import read_document
-from ladcast.data.layout import grid_of
 from ladcast.data.regrid import regrid_dataset
 from ladcast.data.sources.base import Source
 from ladcast.data.sources.planner import SourcePlan, plan_sources
@@ -18,7 +17,7 @@ from ladcast.data.sources.registry import SOURCES, make_source
 from ladcast.data.store import open_store
 from ladcast.fields import ERA5_CHANNELS, ChannelSet
 from ladcast.forecasting.checkpoints import CHANNELS, GRID
-from ladcast.grid import Grid
+from ladcast.grid import Grid, grid_of
 from ladcast.times import parse_time
 
 Sources = Mapping[str, Source]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ladcast.data.layout import grid_of
 from ladcast.data.store import open_store
+from ladcast.grid import grid_of
 from ladcast.plots.page import Place, draw_page, save_page
 from ladcast.tasks.forecast_stores import open_forecast
 

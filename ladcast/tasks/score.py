@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ladcast.tasks.score_request import ScoreRequest, Scoring
+from ladcast.tasks.sums import claim_folder
 from ladcast.tasks.systems import Systems, open_systems
 from ladcast.verification import (
     Accumulator,
@@ -26,17 +27,36 @@ def score_forecasts(
 ) -> tuple[dict[str, Accumulator], list[str]]:
     """Scores every system and baseline on its share of the common starts; returns sums, and what to tell people.
 
-    With several workers each opens the stores and scores some starts; the result has the same bits as with one.
+    With several workers each opens the stores and scores some starts; the result has the same bits as with one. A
+    folder for sums is claimed before anything is computed.
 
     Raises:
-        ValueError: the truth does not cover the forecasts; the message lists the valid times that are missing.
+        ValueError: the truth does not cover the forecasts; the message lists the valid times that are missing. Or the
+            folder for sums holds those of other stores or options.
     """
     systems = open_systems(forecasts, request)
     part, count = scoring.share
     starts = np.array_split(systems.report.starts, count)[part]
     if not len(starts):
         raise ValueError(f"Part {scoring.part} has no starts: there are {len(systems.report.starts)}.")
+    if scoring.sums is not None:
+        chosen = {key: str(getattr(request, key)) for key in ("equal_members", "baselines")}
+        chosen |= {key: str(getattr(scoring, key)) for key in ("statistics", "regions")}
+        names = systems.names(baselines=request.baselines)
+        claim_folder(scoring.sums, names, {**provenance(forecasts, request), **chosen})
     return score_shared(forecasts, request, scoring, list(starts)), systems.notes
+
+
+def provenance(forecasts: Sequence[Path], request: ScoreRequest) -> dict[str, str]:
+    """Says which stores are scored against which."""
+    stores = {
+        "forecast": ", ".join(map(str, forecasts)),
+        "truth": str(request.truth),
+        "climatology": str(request.climatology or ""),
+        "against": ", ".join(request.against),
+        "years": str(request.years or ""),
+    }
+    return {name: store or "none" for name, store in stores.items()}
 
 
 def score_shared(
@@ -84,16 +104,15 @@ def _score_start(
     first = next(iter(cut.values()))
     for name, forecast in cut.items():
         yield name, score(forecast, truth, climatology=climatology, options=options)
+    names = systems.names(baselines=baselines)
     if systems.years is not None:
         others = climatological_ensemble(systems.years, first)
         yield "other years", score(others, truth, climatology=climatology, options=options)
-    if not baselines:
-        return
     plain = replace(options, statistics=None)
-    if systems.can_persist:
+    if "persistence" in names:
         kept = persistence(truth.sel(time=[start]), first)
         yield "persistence", score(kept, truth, climatology=climatology, options=plain)
-    if climatology is not None:
+    if climatology is not None and "climatology" in names:
         yield "climatology", score_climatology(climatology, first, truth, options=plain)
 
 

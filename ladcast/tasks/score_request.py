@@ -35,6 +35,8 @@ class Scoring:
     sums: Path | None = None
 
     def __post_init__(self) -> None:
+        if not self.block_days > 0:
+            raise ValueError(f"Expected --block-days of more than 0, got {self.block_days:g}.")
         if self.part is not None:
             if self.sums is None:
                 raise ValueError(f"--part {self.part} scores a share of the starts: say where to keep it with --sums.")
@@ -77,6 +79,10 @@ class ScoreRequest:
     workers: int = 1
     output: Path | None = None
     scorecard: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ValueError(f"Expected --workers of at least 1, got {self.workers}.")
 
 
 @dataclass(frozen=True)

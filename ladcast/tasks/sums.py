@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,35 +13,63 @@ import numpy as np
 from ladcast.times import describe
 from ladcast.verification import Accumulator, merge, read_sums, write_sums
 
+CLAIMED, SYSTEMS = "claimed", "systems"
+"""Keys of a claim beside what the sums depend on."""
+
 
 def keep_sums(systems: Mapping[str, Accumulator], folder: Path, label: str) -> Path:
-    """Writes the sums of each system to `folder/<system>/<label>.nc`."""
-    for name, scores in systems.items():
+    """Writes the sums of each system to `folder/<system>/<label>.nc`, those of the first last: then all are there."""
+    for name, scores in reversed(list(systems.items())):
         (folder / name).mkdir(parents=True, exist_ok=True)
         write_sums(scores, folder / name / f"{label}.nc")
     return folder
 
 
-def claim_folder(folder: Path, name: str, about: Mapping[str, str]) -> None:
-    """Writes beside the sums of a system what they are sums of, or checks that they are of the same.
+def claim_folder(folder: Path, systems: Sequence[str], about: Mapping[str, str]) -> None:
+    """Writes beside the sums of a run's systems what they are sums of, or checks that they are of the same.
+
+    The file is named as the first system. It also keeps the order of the systems and when the folder was claimed.
 
     Raises:
         ValueError: the folder holds sums that were made otherwise.
     """
-    path = folder / f"{name}.json"
-    content = json.dumps(dict(about), indent=1)
-    if path.is_file() and path.read_text() != content:
+    path = folder / f"{systems[0]}.json"
+    if path.is_file():
         held = json.loads(path.read_text())
-        differ = [f"{key} {held.get(key)}, now {value}" for key, value in about.items() if held.get(key) != value]
-        raise ValueError(f"{folder} holds sums of another run: {'; '.join(differ)}. Choose another folder.")
+        if SYSTEMS not in held:
+            held.pop("climatology", None)  # earlier versions wrote None for the model's own
+        differ = [f"{key} {held[key]}, now {value}" for key, value in about.items() if held.get(key, value) != value]
+        if differ:
+            raise ValueError(f"{folder} holds sums of another run: {'; '.join(differ)}. Choose another folder.")
+        if SYSTEMS in held:
+            return
     folder.mkdir(parents=True, exist_ok=True)
+    claimed = datetime.now(UTC).isoformat(timespec="microseconds")
     temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    temporary.write_text(content)
+    temporary.write_text(json.dumps({**about, CLAIMED: claimed, SYSTEMS: list(systems)}, indent=1))
     temporary.rename(path)
 
 
+def read_claims(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """Returns the systems of a folder of sums in the order in which they were written, and what they are sums of.
+
+    What differs between runs is said for each of them.
+    """
+    claims = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    claims = sorted((claim for claim in claims if SYSTEMS in claim), key=lambda claim: claim[CLAIMED])
+    order = list(dict.fromkeys(name for claim in claims for name in claim[SYSTEMS]))
+    about = {}
+    for key in dict.fromkeys(key for claim in claims for key in claim if key not in (SYSTEMS, CLAIMED)):
+        values = {claim[SYSTEMS][0]: claim[key] for claim in claims if key in claim}
+        alike = len(claims) == len(values) and len(set(values.values())) == 1
+        about[key] = claims[0][key] if alike else "; ".join(f"{name}: {value}" for name, value in values.items())
+    return order, about
+
+
 def merge_sums(folder: Path, first: str | None = None) -> tuple[dict[str, Accumulator], list[str]]:
-    """Merges the sums in a folder, system by system, on the starts that all have; `first` comes first.
+    """Merges the sums in a folder, system by system, on the starts that all have.
+
+    `first` comes first, then the systems in the order in which they were written.
 
     Raises:
         FileNotFoundError: the folder holds no sums, or not those of `first`.
@@ -50,7 +79,8 @@ def merge_sums(folder: Path, first: str | None = None) -> tuple[dict[str, Accumu
     names = list(dict.fromkeys(path.parent.name for path in files))
     if not names or (first is not None and first not in names):
         raise FileNotFoundError(f"{folder} holds sums of {names}, expected those of {first or 'a system'}.")
-    order: Sequence[str] = sorted(names, key=lambda name: (name != first, names.index(name)))
+    written, _ = read_claims(folder)
+    order = dict.fromkeys(name for name in (first, *written, *names) if name in names)
     merged = {name: merge(read_sums(path) for path in files if path.parent.name == name) for name in order}
     return common_starts(merged)
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from ladcast.data.layout import grid_of
 from ladcast.data.store import open_store
-from ladcast.grid import Grid
+from ladcast.grid import Grid, grid_of
 from ladcast.tasks.forecast_stores import open_system, parse_system
 from ladcast.tasks.score_request import ScoreRequest
 from ladcast.verification import Climatology, Intersection, intersect
+
+MEANS_ONLY = "No climatology as a forecast of its own: it has no standard deviations (`<variable>_std`)."
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,18 @@ class Systems:
             notes.append("No persistence: the truth lacks the initial times.")
         if self.climatology is None:
             notes.append("No climatology: name one with --climatology.")
+        elif not self.climatology.stds:
+            notes.append(MEANS_ONLY)
         return notes
+
+    def names(self, *, baselines: bool) -> list[str]:
+        """Returns the names of all that is scored, in the order of the comparison."""
+        wanted = {
+            "other years": self.years is not None,
+            "persistence": baselines and self.can_persist,
+            "climatology": baselines and self.climatology is not None and bool(self.climatology.stds),
+        }
+        return [*self.forecasts, *(name for name, is_scored in wanted.items() if is_scored)]
 
     @property
     def can_persist(self) -> bool:
@@ -67,8 +79,10 @@ def open_systems(forecasts: Sequence[Path], request: ScoreRequest) -> Systems:
 def open_climatology(path: Path, grid: Grid) -> Climatology:
     """Opens a climatology: a netCDF file is read whole, a Zarr store stays lazy; a surplus south pole row is cut."""
     ds = xr.open_zarr(path, chunks=None) if path.is_dir() else xr.load_dataset(path)
+    if (np.diff(ds["latitude"].values) < 0).any():
+        ds = ds.sortby("latitude")
     if len(ds["latitude"]) == len(grid.latitude) + 1:
-        ds = ds.sortby("latitude").isel(latitude=slice(1, None))
+        ds = ds.isel(latitude=slice(1, None))
     if not grid_of(ds).matches(grid):
         raise ValueError(f"{path}: expected the grid {grid}, got {grid_of(ds)}. Fit it on the grid of the forecasts.")
     return Climatology(ds)

@@ -12,7 +12,7 @@ import xarray as xr
 from jaxtyping import Bool, Shaped
 
 from ladcast.fields import Channel
-from ladcast.times import describe
+from ladcast.times import HOUR, describe
 from ladcast.verification.events import COST_LOSS
 from ladcast.verification.metrics import METRICS, compute_metrics
 from ladcast.verification.wind import wind_pairs, with_winds
@@ -207,13 +207,18 @@ def _require_alike(first: Accumulator, second: Accumulator) -> None:
 
 
 def _texts(labels: Shaped[np.ndarray, " label"]) -> str:
-    return describe(labels) if labels.dtype.kind == "M" else ", ".join(str(label) for label in labels)
+    return describe(labels) if labels.dtype.kind == "M" else ", ".join(map(_text, labels))
+
+
+def _text(label: object) -> str:
+    """Writes a channel by its name, a lead time in hours."""
+    return f"{label / HOUR:g} h" if isinstance(label, np.timedelta64) else str(getattr(label, "name", label))
 
 
 def _differences(ours: object, theirs: object) -> str:
     if not (isinstance(ours, tuple) and isinstance(theirs, tuple)):
         return f"{ours} and {theirs}"
-    only = [[str(getattr(x, "name", x)) for x in a if x not in b] for a, b in ((ours, theirs), (theirs, ours))]
+    only = [[_text(x) for x in a if x not in b] for a, b in ((ours, theirs), (theirs, ours))]
     return f"only the first has {only[0]}, only the second has {only[1]}"
 
 

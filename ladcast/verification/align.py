@@ -11,9 +11,8 @@ import xarray as xr
 from jaxtyping import Shaped
 
 from ladcast.fields import VARIABLES
-from ladcast.grid import Grid
+from ladcast.grid import Grid, grid_of
 from ladcast.times import HOUR, describe
-from ladcast.verification.match import grid_of
 
 AXES = {"time": "starts", "prediction_timedelta": "lead times", "level": "levels"}
 SHOWN = 6
@@ -65,7 +64,8 @@ def intersect(
     system, as many as the smallest ensemble has, for scores that do; a single forecast does not count as an ensemble.
 
     Raises:
-        ValueError: the systems have nothing in common, or differ in their grid by more than the row of the south pole.
+        ValueError: the systems have nothing in common, or differ in their grid by more than the row of the south pole;
+            one holds a start, lead time or level twice.
     """
     if not systems:
         raise ValueError("There is nothing to compare: expected at least one forecast.")
@@ -89,6 +89,10 @@ def _on_axis(systems: dict[str, xr.Dataset], axis: str, plural: str) -> Cutting:
     holders = {system: ds for system, ds in systems.items() if axis in ds.coords and ds[axis].ndim}
     if not holders:
         return systems, []
+    for system, ds in holders.items():
+        if (twice := ds.indexes[axis].duplicated()).any():
+            held = _names(np.unique(ds[axis].values[twice]))
+            raise ValueError(f"{system} holds the {plural} {held} more than once. Keep one of each.")
     common = reduce(np.intersect1d, (ds[axis].values for ds in holders.values()))
     if not common.size:
         held = "; ".join(f"{system} has {_names(ds[axis].values)}" for system, ds in holders.items())
@@ -133,7 +137,7 @@ def _on_rows(systems: dict[str, xr.Dataset]) -> Cutting:
 
 
 def _on_members(systems: dict[str, xr.Dataset]) -> Cutting:
-    ensembles = {system: ds.sizes["number"] for system, ds in systems.items() if "number" in ds.dims}
+    ensembles = {system: ds.sizes["number"] for system, ds in systems.items() if ds.sizes.get("number", 1) > 1}
     fewest = min(ensembles.values(), default=0)
     cut, cuts = dict(systems), []
     for system, count in ensembles.items():

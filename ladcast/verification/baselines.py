@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ladcast.times import DAY, HOUR, Times, describe
+from ladcast.times import DAY, Times, describe
 from ladcast.verification.match import find_times
 
 
@@ -22,8 +22,7 @@ def persistence(start_state: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
         ValueError: a start is missing in `start_state`.
     """
     starts = forecast["time"].values.astype("datetime64[ns]")
-    names = [name for name in forecast.data_vars if name in start_state]
-    states = start_state[names].isel(time=find_times(start_state, starts, "start state"))
+    states = _fields_of(forecast, start_state).isel(time=find_times(start_state, starts, "start state"))
     return states.expand_dims(prediction_timedelta=forecast["prediction_timedelta"].values, axis=1)
 
 
@@ -51,20 +50,31 @@ def climatological_ensemble(
             f"{describe(held[[0, -1]])}. Cut the store to whole years, or add years."
         )
     index = np.array(rows).reshape(*valid.shape, -1)
-    names = [name for name in forecast.data_vars if name in states]
-    chosen = (
-        states[names].drop_vars("time").isel(time=xr.DataArray(index, dims=("time", "prediction_timedelta", "number")))
-    )
+    place = xr.DataArray(index, dims=("time", "prediction_timedelta", "number"))
+    chosen = _fields_of(forecast, states).drop_vars("time").isel(time=place)
     return chosen.assign_coords(time=starts, prediction_timedelta=leads, number=np.arange(index.shape[-1]))
 
 
+def _fields_of(forecast: xr.Dataset, states: xr.Dataset) -> xr.Dataset:
+    """Returns the variables and levels of `states` that the forecast has too."""
+    fields = states[[name for name in forecast.data_vars if name in states]]
+    if "level" not in fields.dims or "level" not in forecast.dims:
+        return fields
+    return fields.isel(level=np.isin(fields["level"].values, forecast["level"].values))
+
+
 def _analogues(held: Times, time: np.datetime64, offsets_days: Sequence[int]) -> npt.NDArray[np.intp]:
-    """Returns the positions of the same date and hour, and of dates nearby, in the other years that are held."""
-    year = time.astype("datetime64[Y]")
-    since = min(time - year.astype("datetime64[ns]"), 364 * DAY + 23 * HOUR)
+    """Returns the positions of the same date and hour, and of dates nearby, in the other years that are held.
+
+    February 29 is February 28 where there is none.
+    """
+    year, month, day = (time.astype(f"datetime64[{unit}]") for unit in "YMD")
     years = np.unique(held.astype("datetime64[Y]"))
-    others = years[years != year].astype("datetime64[ns]")
-    wanted = (others[:, None] + since + np.array(offsets_days) * DAY).ravel()
+    months = years[years != year].astype("datetime64[M]") + (month - year.astype("datetime64[M]"))
+    last_day = (months + 1).astype("datetime64[D]") - 1
+    dates = np.minimum(months.astype("datetime64[D]") + (day - month.astype("datetime64[D]")), last_day)
+    others = dates.astype("datetime64[ns]") + (time - day)
+    wanted = (others[:, None] + np.array(offsets_days) * DAY).ravel()
     place = np.searchsorted(held, wanted).clip(0, len(held) - 1)
     positions: npt.NDArray[np.intp] = place[held[place] == wanted]
     return positions

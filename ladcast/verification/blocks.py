@@ -11,8 +11,8 @@ import xarray as xr
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ladcast.fields import VARIABLES
-from ladcast.times import Times, describe
+from ladcast.fields import SST, VARIABLES
+from ladcast.times import HOUR, Times, describe
 from ladcast.verification.case import Area, Case
 from ladcast.verification.climatology import Climatology
 from ladcast.verification.match import Match
@@ -67,7 +67,7 @@ def read_cases(
     chosen = chosen.isel(time=block.start, prediction_timedelta=block.leads)
     members = _tensor(chosen, ("prediction_timedelta", "number", *DIMS[1:])).to(scope.device)
     true = read_truth(truth, scope.match, block).to(scope.device)
-    missing = torch.isnan(true)
+    missing = require_truth(true, scope.match, block)
     require_same_mask(members, missing, scope.match, block)
     climate = {part: field.to(scope.device) for part, field in climate.items()}
     masked = bool(missing.any())
@@ -143,6 +143,43 @@ def _key(start: np.datetime64, valid: np.datetime64, variable: str) -> tuple[int
     return (*hours, list(VARIABLES).index(variable))
 
 
+def require_truth(
+    true: Float[Tensor, "lead level lat lon"], match: Match, block: Block
+) -> Bool[Tensor, "lead level lat lon"]:
+    """Returns where the truth is masked; raises ValueError for a hole in it: only the SST may be NaN, over land."""
+    missing = torch.isnan(true)
+    if true.sum().isfinite():  # one number says that all are finite
+        return missing
+    if (hidden := missing.flatten(1).all(1)).any():
+        times = block.times(match)[hidden.cpu().numpy()]
+        raise ValueError(f"The truth of '{block.variable}' is NaN everywhere at {describe(times)}. Repair it first.")
+    wrong = torch.isinf(true) if block.variable == SST else ~torch.isfinite(true)
+    if wrong.any():
+        lead, *cell = (int(index) for index in wrong.nonzero()[0])
+        raise ValueError(
+            f"The truth of '{block.variable}' at {describe(block.times(match)[lead])} has {true[lead, *cell]:g} at "
+            f"{_place(cell, match, block)}, {int(wrong.sum())} such cells; only '{SST}' may be NaN. Repair it first."
+        )
+    return missing
+
+
+def require_climate(
+    climate: Float[Tensor, "lead level lat lon"],
+    missing: Bool[Tensor, "lead level lat lon"],
+    match: Match,
+    block: Block,
+) -> None:
+    """Raises ValueError where the climatology is not finite but the truth is present."""
+    wrong = ~(torch.isfinite(climate) | missing)
+    if wrong.any():
+        lead, *cell = (int(index) for index in wrong.nonzero()[0])
+        raise ValueError(
+            f"The climatology of '{block.variable}' for {describe(block.times(match)[lead])} has "
+            f"{climate[lead, *cell]:g} at {_place(cell, match, block)} where the truth is present, {int(wrong.sum())} "
+            "such cells. Fit it again, or leave it out."
+        )
+
+
 def require_same_mask(
     members: Float[Tensor, "lead member level lat lon"],
     missing: Bool[Tensor, "lead level lat lon"],
@@ -150,21 +187,23 @@ def require_same_mask(
     block: Block,
 ) -> None:
     """Raises ValueError where the forecast is not finite but the truth is, or the other way round."""
-    start = match.starts[block.start]
-    if (hidden := missing.flatten(1).all(1)).any():
-        times = block.times(match)[hidden.cpu().numpy()]
-        raise ValueError(f"The truth of '{block.variable}' is NaN everywhere at {describe(times)}. Repair it first.")
     if not missing.any() and members.sum().isfinite():  # one number says that all are finite
         return
     wrong = torch.isfinite(members) == missing[:, None]
     if not wrong.any():
         return
-    lead, member, level, lat, lon = (int(index) for index in wrong.nonzero()[0])
-    hours = match.lead_times[block.leads][lead] / np.timedelta64(1, "h")
-    at = "" if block.levels is None else f" at {block.levels[level]} hPa"
-    where = f"({match.grid.latitude[lat]:g} N, {match.grid.longitude[lon]:g} E)"
+    lead, member, *cell = (int(index) for index in wrong.nonzero()[0])
+    hours = match.lead_times[block.leads][lead] / HOUR
     raise ValueError(
-        f"'{block.variable}'{at} of the forecast from {describe(start)}, lead {hours:g} h, member {member}: "
-        f"expected NaN exactly where the truth is NaN, got {members[lead, member, level, lat, lon]:g} at "
-        f"{where}, {int(wrong.sum())} such cells. Give both the same mask; another NaN is a failed forecast."
+        f"'{block.variable}' of the forecast from {describe(match.starts[block.start])}, lead {hours:g} h, member "
+        f"{member}: expected NaN exactly where the truth is NaN, got {members[lead, member, *cell]:g} at "
+        f"{_place(cell, match, block)}, {int(wrong.sum())} such cells. Give both the same mask; another NaN is a "
+        "failed forecast."
     )
+
+
+def _place(cell: Sequence[int], match: Match, block: Block) -> str:
+    """Says where a cell (level, lat, lon) lies."""
+    level, lat, lon = cell
+    height = "" if block.levels is None else f"{block.levels[level]} hPa, "
+    return f"{height}{match.grid.latitude[lat]:g} N, {match.grid.longitude[lon]:g} E"

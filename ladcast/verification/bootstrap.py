@@ -17,6 +17,7 @@ from ladcast.verification.metrics import METRICS
 SINGLE = {"fair_crps": "mae", "crps": "mae"}
 """The CRPS of a single forecast is its absolute error."""
 MIN_BLOCKS = 4
+NANOSECOND = np.timedelta64(1, "ns")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class Blocks:
     draws: int = 1000
     level: float = 0.95
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.days > 0:
+            raise ValueError(f"Expected blocks of more than 0 days, got {self.days:g}.")
 
     def counts(self, starts: Sequence[np.datetime64]) -> Int[np.ndarray, "draw start"]:
         """Returns how many times each start is drawn, for each draw.
@@ -54,11 +59,10 @@ class Blocks:
         return counts
 
     def length(self, starts: Sequence[np.datetime64]) -> int:
-        """Returns how many starts one block holds, at their usual distance."""
-        if len(starts) < 2:
-            return 1
-        distance = float(np.median(np.diff(np.array(starts, dtype="datetime64[ns]"))) / DAY)
-        return max(round(self.days / distance), 1)
+        """Returns how many starts a block holds: the median over starts t of those within [t, t + days)."""
+        times = np.sort(np.array(starts, dtype="datetime64[ns]"))
+        ends = times + np.timedelta64(round(self.days * (DAY / NANOSECOND)), "ns")
+        return max(round(float(np.median(np.searchsorted(times, ends) - np.arange(len(times))))), 1)
 
     def widening(self, starts: Sequence[np.datetime64]) -> float:
         """Returns by how much bounds move away from the sample's own value: t / z sqrt(k / (k - 1)) of k blocks."""

@@ -19,6 +19,8 @@ from ladcast.grid import Grid
 from ladcast.verification.crps import Moments, moments
 from ladcast.verification.regions import Region
 
+MEDIAN = 0.5
+"""Events and tails lie above a quantile from here on, below it otherwise: on the rarer side."""
 Sums = Float[Tensor, "region level *bin"]
 """Area-weighted sums in double precision."""
 
@@ -87,3 +89,14 @@ class Case:
     def moments(self) -> Moments:
         """Returns ensemble-mean error, variance, and mean distances, from one pass over the members."""
         return moments(self.members, self.truth)
+
+    @cached_property
+    def thresholds(self) -> tuple[tuple[float, Float[Tensor, "level lat lon"]], ...]:
+        """Returns each probability with its quantile, in the precision of the members: double would double the work."""
+        return tuple(zip(self.probabilities, self.climate["quantiles"].to(self.members.dtype), strict=True))
+
+    @cached_property
+    def tails(self) -> tuple[Moments, ...]:
+        """Returns the moments of v(x_i) and v(y) for each quantile t; v(x) is max(x, t) above the median, else min."""
+        chains = ((torch.maximum if p >= MEDIAN else torch.minimum, threshold) for p, threshold in self.thresholds)
+        return tuple(moments(chain(self.members, t), chain(self.truth, t)) for chain, t in chains)

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from ladcast.fields import SST
 from ladcast.times import Times, day_of_year, describe
 from ladcast.verification.cycles import DAYS, HOURS, corners, day_windows, hour_of_day
-from ladcast.verification.quantiles import DRY_FRACTION, QUANTILE, WET_THRESHOLD, fit_distribution
+from ladcast.verification.precipitation import DRY_M
+from ladcast.verification.quantiles import DRY_FRACTION, DRY_LIMIT, QUANTILE, WET_THRESHOLD, fit_distribution
 
 STD = "_std"
 SUFFIXES = (STD, QUANTILE, DRY_FRACTION, WET_THRESHOLD)
@@ -25,7 +26,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Climatology:
-    """Holds mean and standard deviation by day of the year, as `<variable>` and `<variable>_std`.
+    """Holds the mean and, for its own score, the standard deviation by day of the year: `<variable>`, `<variable>_std`.
 
     `dataset` has (dayofyear[, hour][, level], latitude, longitude); `dayofyear` and `hour` may hold every k-th day and
     hour. It may also hold `<variable>_quantile` (with the dimension `quantile`), and of the precipitation
@@ -33,8 +34,7 @@ class Climatology:
     small: it is read at every look-up.
 
     Raises:
-        ValueError: `dayofyear` is missing or does not increase within 1..366, `hour` does not increase within 0..23, or
-            a variable lacks its `_std`.
+        ValueError: `dayofyear` is missing or does not increase within 1..366, `hour` does not increase within 0..23.
     """
 
     dataset: xr.Dataset
@@ -45,8 +45,6 @@ class Climatology:
         _require_increasing("dayofyear", self.dataset["dayofyear"].values, 1, DAYS)
         if "hour" in self.dataset.dims:
             _require_increasing("hour", self.dataset["hour"].values, 0, HOURS - 1)
-        if missing := [f"{name}{STD}" for name in self.means if f"{name}{STD}" not in self.dataset]:
-            raise ValueError(f"The climatology lacks {missing}. Fit it again with `ladcast-data climatology`.")
 
     @cached_property
     def means(self) -> xr.Dataset:
@@ -86,7 +84,19 @@ class Climatology:
         return _at(self._named(QUANTILE), times, variables)
 
     def dry_fraction_at(self, times: Times, variables: Sequence[str] | None = None) -> xr.Dataset:
-        """Interpolates how often it is dry, as `mean_at` does."""
+        """Interpolates how often it is dry, as `mean_at` does.
+
+        Raises:
+            ValueError: it was fitted with another limit than `DRY_M`; files of our own without the limit had 0.25 mm.
+        """
+        assumed = 0.25e-3 if "window_days" in self.dataset.attrs else DRY_M
+        for name in (name for name in self.dataset if str(name).endswith(DRY_FRACTION)):
+            limit = self.dataset[name].attrs.get(DRY_LIMIT, assumed)
+            if not np.isclose(limit, DRY_M, atol=0):
+                raise ValueError(
+                    f"'{name}' counts up to {1e3 * limit:g} mm as dry, SEEPS {1e3 * DRY_M:g} mm. Fit the climatology "
+                    "again with `ladcast-data climatology`."
+                )
         return _at(self._named(DRY_FRACTION), times, variables)
 
     def wet_threshold_at(self, times: Times, variables: Sequence[str] | None = None) -> xr.Dataset:

@@ -73,14 +73,8 @@ def member_difference(members: Members, truth: Field) -> Field:
 def fair_crps(members: Members, truth: Field) -> Field:
     """Returns mean_i |x_i - y| - sum_ij |x_i - x_j| / (2 M (M - 1)), unbiased for M >= 2.
 
-    A single forecast has no fair CRPS. Its ordinary CRPS (`crps`) is its absolute error.
+    A single forecast has no fair CRPS. Its ordinary CRPS is its absolute error.
     Source: Ferro (2014), doi:10.1002/qj.2270.
     """
     _, _, distance, difference = moments(members, truth)
     return distance - difference / 2
-
-
-def crps(members: Members, truth: Field) -> Field:
-    """Returns mean_i |x_i - y| - sum_ij |x_i - x_j| / (2 M^2), the CRPS of the empirical distribution."""
-    _, _, distance, difference = moments(members, truth)
-    return distance - difference * (1 - 1 / len(members)) / 2

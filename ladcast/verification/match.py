@@ -11,8 +11,9 @@ import xarray as xr
 from jaxtyping import Int, Shaped
 
 from ladcast.fields import VARIABLES, Channel
-from ladcast.grid import Grid
+from ladcast.grid import Grid, grid_of
 from ladcast.times import describe
+from ladcast.units import same_units
 
 BLOCK_BYTES = 64 * 2**20
 """Forecast values that are read at once, at most, unless one lead time is larger."""
@@ -70,11 +71,6 @@ def match_truth(forecast: xr.Dataset, truth: xr.Dataset) -> Match:
     )
 
 
-def grid_of(ds: xr.Dataset) -> Grid:
-    """Returns the grid of a dataset's coordinates, latitude ascending."""
-    return Grid(tuple(ds["latitude"].values.tolist()), tuple(ds["longitude"].values.tolist()))
-
-
 def find_times(ds: xr.Dataset, times: Shaped[np.ndarray, "*time"], what: str) -> Int[np.ndarray, "*time"]:
     """Returns the index of each time in `ds`, shaped as `times`; raises ValueError listing missing times."""
     index = np.asarray(ds.indexes["time"].get_indexer(times.ravel())).reshape(times.shape)
@@ -98,8 +94,8 @@ def common_channels(first: xr.Dataset, second: xr.Dataset) -> tuple[Channel, ...
         names = [sorted(channel.name for channel in _channels(ds)) for ds in (first, second)]
         raise ValueError(f"No variable and level is in both datasets: {names[0]} and {names[1]}.")
     for name in {channel.variable for channel in shared}:
-        units = [ds[name].attrs.get("units") for ds in (first, second)]
-        if None not in units and units[0] != units[1]:
+        units = [str(ds[name].attrs.get("units", "")) for ds in (first, second)]
+        if not same_units(*units):
             raise ValueError(f"The units of '{name}' differ: '{units[0]}' and '{units[1]}'. Convert one of them.")
     order = list(VARIABLES)
     return tuple(sorted(shared, key=lambda channel: (order.index(channel.variable), channel.level or 0)))

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from ladcast.times import HOUR
 
 
 def plain_scores(metrics: Mapping[str, xr.Dataset]) -> dict[str, Any]:
-    """Returns `system -> channel -> metric -> one number for each of "lead_hours"`, and those lead times."""
-    leads = next(iter(metrics.values()))["prediction_timedelta"].values / HOUR
-    return {"lead_hours": leads.tolist(), **{system: _by_channel(scores) for system, scores in metrics.items()}}
+    """Returns `system -> channel -> metric -> one number for each of "lead_hours"`, and those lead times.
+
+    These are the lead times of all systems together; a number is NaN (in JSON null) where a system lacks one.
+    """
+    leads = np.unique(np.concatenate([scores["prediction_timedelta"].values for scores in metrics.values()]))
+    systems = {system: _by_channel(scores.reindex(prediction_timedelta=leads)) for system, scores in metrics.items()}
+    return {"lead_hours": (leads / HOUR).tolist(), **systems}
 
 
 def _by_channel(scores: xr.Dataset) -> dict[str, dict[str, list[float]]]:

@@ -1,7 +1,8 @@
 """SEEPS: the stable equitable error in probability space of precipitation in three categories.
 
-Source: Rodwell et al. (2010), doi:10.1002/qj.656. Dry is at most 0.25 mm; the threshold between light and heavy leaves
-twice as many light as heavy amounts in the climatology.
+Source: Rodwell et al. (2010), doi:10.1002/qj.656. Dry is at most 0.1 mm in 6 hours, as in WeatherBench 2
+(its 0.25 mm are of 24 hours); the threshold between light and heavy leaves twice as many light as heavy amounts in the
+climatology.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ladcast.verification.case import Case
 
-DRY_M = 0.25e-3
+DRY_M = 0.1e-3
 WET_QUANTILE = 2 / 3
 DRY_FRACTIONS = (0.10, 0.85)
 """Where it is dry more seldom or more often than this, SEEPS is not defined."""

@@ -5,17 +5,12 @@ The quantile 0.9 stands for the event "above it", the quantile 0.1 for "below it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ladcast.verification.case import Case
-from ladcast.verification.crps import moments
-
-MEDIAN = 0.5
+from ladcast.verification.case import MEDIAN, Case
 
 
 def rank_histogram(case: Case) -> Float[Tensor, "region level rank"]:
@@ -32,19 +27,24 @@ def rank_histogram(case: Case) -> Float[Tensor, "region level rank"]:
 def event_table(case: Case) -> Float[Tensor, "region level quantile event count"]:
     """Counts by area how many members saw the event (last axis, 0..M) where it did not and where it did happen.
 
-    Brier scores, reliability and economic value are functions of this table.
+    Brier scores, reliability and economic value are functions of this table. NaN for a level where the climatology
+    lacks the quantile of a cell that counts.
     """
     counts = len(case.members) + 1
     tables = []
-    for members, truth in _exceedance(case):
+    for probability, threshold in case.thresholds:
+        above = probability >= MEDIAN
+        members, truth = ((x > threshold if above else x < threshold) for x in (case.members, case.truth))
         index: Int[Tensor, "level lat lon"] = members.sum(0) + counts * truth
-        tables.append(case.area.histogram(index, 2 * counts).unflatten(-1, (2, counts)))
+        table = case.area.histogram(index, 2 * counts).unflatten(-1, (2, counts))
+        unknown = (threshold.isnan() & case.area.present).flatten(1).any(1).cpu()
+        tables.append(table.masked_fill(unknown[:, None, None], torch.nan))
     return torch.stack(tables, dim=2)
 
 
 def tail_error(case: Case) -> Float[Tensor, "region level quantile"]:
     """Sums mean_i |v(x_i) - v(y)| with v(x) = max(x, t) for upper, min(x, t) for lower quantiles t."""
-    return torch.stack([case.area.sum(moments(*tails).member_error) for tails in _tails(case)], dim=-1)
+    return torch.stack([case.area.sum(tail.member_error) for tail in case.tails], dim=-1)
 
 
 def tail_difference(case: Case) -> Float[Tensor, "region level quantile"]:
@@ -52,18 +52,4 @@ def tail_difference(case: Case) -> Float[Tensor, "region level quantile"]:
 
     Source: Allen et al. (2023), doi:10.1137/22M1532184 (chaining functions).
     """
-    return torch.stack([case.area.sum(moments(*tails).member_difference) for tails in _tails(case)], dim=-1)
-
-
-def _exceedance(case: Case) -> Iterator[tuple[Tensor, Tensor]]:
-    for probability, threshold in zip(case.probabilities, case.climate["quantiles"], strict=True):
-        if probability >= MEDIAN:
-            yield case.members > threshold, case.truth > threshold
-        else:
-            yield case.members < threshold, case.truth < threshold
-
-
-def _tails(case: Case) -> Iterator[tuple[Tensor, Tensor]]:
-    for probability, threshold in zip(case.probabilities, case.climate["quantiles"], strict=True):
-        chain = torch.maximum if probability >= MEDIAN else torch.minimum
-        yield chain(case.members, threshold), chain(case.truth, threshold)
+    return torch.stack([case.area.sum(tail.member_difference) for tail in case.tails], dim=-1)

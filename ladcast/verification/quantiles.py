@@ -16,6 +16,8 @@ from ladcast.verification.precipitation import DRY_M, WET_QUANTILE
 
 QUANTILE, DRY_FRACTION, WET_THRESHOLD = "_quantile", "_seeps_dry_fraction", "_seeps_threshold"
 """Suffixes; the last two are those of WeatherBench 2."""
+DRY_LIMIT = "dry_limit_m"
+"""Attribute of a fitted dry fraction: what amount counted as dry."""
 
 Fields = Float[np.ndarray, "..."]
 
@@ -42,7 +44,10 @@ def fit_distribution(
         seeps = _over_windows(field, centres, days, _dry_and_wet)
         fitted[f"{field.name}{DRY_FRACTION}"] = seeps.isel(kind=0)
         fitted[f"{field.name}{WET_THRESHOLD}"] = seeps.isel(kind=1)
-    return {name: values.assign_attrs({} if name.endswith(DRY_FRACTION) else attrs) for name, values in fitted.items()}
+    return {
+        name: values.assign_attrs({DRY_LIMIT: DRY_M} if name.endswith(DRY_FRACTION) else attrs)
+        for name, values in fitted.items()
+    }
 
 
 def _over_windows(

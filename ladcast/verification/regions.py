@@ -9,9 +9,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from ladcast.fields import LAND_SEA_MASK
 from ladcast.grid import Grid
-
-LAND_SEA_MASK = "land_sea_mask"
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,11 @@ def scores_dataset(systems: Mapping[str, Accumulator]) -> xr.Dataset:
         data_vars="all",
         combine_attrs="override",
     )
-    each = each.drop_attrs(deep=False).assign_coords(members=("system", list(members.values())))
+    units = {row: units for scores in systems.values() for row, units in scores.rows.items()}
+    of_row = [units[row] for row in each["channel"].values.tolist()]
+    each = each.drop_attrs(deep=False).assign_coords(
+        members=("system", list(members.values())), channel_units=("channel", of_row)
+    )
     each["members"].attrs = {"long_name": "ensemble members; infinite for a distribution", "units": "1"}
     for name, attrs in ABOUT.items():
         if name in each.coords:
@@ -107,7 +111,7 @@ def _by_region(scores: Accumulator) -> xr.Dataset:
     seasons = {"all": scores, **{name: scores.season(name) for name in scores.seasons}}
     parts = []
     for region in scores.regions:
-        each = [part.metrics(region).drop_vars("start") for part in seasons.values()]
+        each = [part.metrics(region).drop_vars(["start", "channel_units"]) for part in seasons.values()]
         parts.append(xr.concat(each, xr.DataArray(list(seasons), dims="season", name="season")))
     return xr.concat(parts, xr.DataArray(list(scores.regions), dims="region", name="region"))
 

@@ -22,7 +22,8 @@ from ladcast.verification.blocks import (
     read_cases,
     read_climate,
     read_truth,
-    require_same_mask,
+    require_climate,
+    require_truth,
 )
 from ladcast.verification.climatology import Climatology
 from ladcast.verification.match import common_channels, lead_blocks, match_truth
@@ -109,12 +110,17 @@ def score_climatology(
     members: its fair and its ordinary CRPS are both the CRPS of the distribution.
 
     Raises:
-        ValueError: see `match_truth`; or the climatology has no channel in common, or is NaN where the truth
-            is not.
+        ValueError: see `match_truth`; or the climatology has no standard deviations, no channel in common, or is NaN
+            where the truth is not.
     """
+    if not climatology.stds:
+        raise ValueError(
+            "The climatology has means only: as a forecast it needs standard deviations, `<variable>_std`. Fit it with "
+            "`ladcast-data climatology`, or leave its own score out; anomalies and events need none."
+        )
     scope = _scope(forecast, truth, options)
     match = scope.match
-    channels = set(common_channels(climatology.means, truth)) & set(match.channels)
+    channels = set(common_channels(climatology.stds, truth)) & set(match.channels)
     if not channels:
         raise ValueError(f"The climatology has none of {', '.join(channel.name for channel in match.channels)}.")
     kept = tuple(channel for channel in match.channels if channel in channels)
@@ -159,9 +165,9 @@ def _collect(scope: Scope, start: int, parts: Iterable[Found]) -> Accumulator:
 
 def _climatology_sums(climatology: Climatology, truth: xr.Dataset, scope: Scope, block: Block) -> Iterator[Found]:
     true = read_truth(truth, scope.match, block).to(scope.device)
-    missing = torch.isnan(true)
+    missing = require_truth(true, scope.match, block)
     mean, std = (read_at(at, scope.match, block).to(scope.device) for at in (climatology.mean_at, climatology.std_at))
-    require_same_mask(torch.where(missing, torch.nan, mean + std)[:, None], missing, scope.match, block)
+    require_climate(mean + std, missing, scope.match, block)
     for lead, hidden in enumerate(missing):
         area = scope.area(~hidden)
         filled = (field[lead].masked_fill(hidden, 0) for field in (mean, std, true))

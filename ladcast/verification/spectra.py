@@ -1,6 +1,7 @@
 """Power spectra: how the variance of a field is shared among wavenumbers.
 
-Powers add up to the mean square of the field: over wavenumbers on each circle, over degrees on the sphere.
+Powers add up to the mean square of the field: over wavenumbers on each circle, over degrees on the sphere where the
+field has none beyond `max_degree`.
 """
 
 from __future__ import annotations
@@ -51,10 +52,11 @@ def spherical_power(case: Case, fields: Float[Tensor, "member level lat lon"]) -
 
 
 def spherical_powers(fields: Float[Tensor, "*batch lat lon"], grid: Grid) -> Float[Tensor, "*batch degree"]:
-    """Returns the power of each degree of spherical harmonics, sum_m |a_lm|^2; over degrees, the mean square.
+    """Returns the power of each degree of spherical harmonics, sum_m |a_lm|^2, up to `max_degree`.
 
     Coefficients are a least-squares fit on each zonal wavenumber: exact for a field without degrees beyond
-    `max_degree(grid)`, on equiangular and Gaussian rows, with or without poles.
+    `max_degree(grid)`, on equiangular and Gaussian rows, with or without poles. Then powers add up to the mean square;
+    of other fields what lies beyond is counted in part.
     """
     waves = torch.fft.rfft(fields, dim=-1) / fields.shape[-1]
     fit = _analysis(grid).to(waves.device)

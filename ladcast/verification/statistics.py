@@ -11,56 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from ladcast.verification.case import Case, Sums
-from ladcast.verification.crps import Field, Members, crps, fair_crps, member_difference, member_error
+from ladcast.verification.crps import Field
 from ladcast.verification.energy import energy_difference, energy_error
 from ladcast.verification.precipitation import seeps, seeps_share
 from ladcast.verification.probability import event_table, rank_histogram, tail_difference, tail_error
 from ladcast.verification.spectra import spherical_power, zonal_power
-
-__all__ = [
-    "GROUPS",
-    "STATISTICS",
-    "Case",
-    "Statistic",
-    "absolute_error",
-    "anomaly_correlation",
-    "crps",
-    "error",
-    "fair_crps",
-    "gaussian_crps",
-    "gaussian_member_difference",
-    "gaussian_member_error",
-    "gaussian_statistics",
-    "member_difference",
-    "member_error",
-    "select_statistics",
-    "squared_error",
-    "variance",
-]
-
-
-def error(members: Members, truth: Field) -> Field:
-    """Returns ensemble mean minus truth."""
-    return (members - truth).mean(0)
-
-
-def absolute_error(members: Members, truth: Field) -> Field:
-    """Returns the distance of the ensemble mean from the truth."""
-    return error(members, truth).abs()
-
-
-def squared_error(members: Members, truth: Field) -> Field:
-    """Returns the squared error of the ensemble mean."""
-    return error(members, truth).square()
-
-
-def variance(members: Members, truth: Field) -> Field:
-    """Returns the unbiased variance of at least two members, sum_i (x_i - mean)^2 / (M - 1)."""
-    return (members - truth).var(0, correction=1)
 
 
 def gaussian_member_error(mean: Field, std: Field, truth: Field) -> Field:
@@ -76,13 +34,11 @@ def gaussian_member_difference(std: Field) -> Field:
     return std * (2 / math.sqrt(math.pi))
 
 
-def gaussian_crps(mean: Field, std: Field, truth: Field) -> Field:
-    """Returns the CRPS of a normal distribution in closed form (Gneiting 2005, doi:10.1175/MWR2904.1)."""
-    return gaussian_member_error(mean, std, truth) - gaussian_member_difference(std) / 2
-
-
 def gaussian_statistics(mean: Field, std: Field, truth: Field) -> dict[str, Field]:
-    """Returns the statistics of infinitely many members of a normal distribution."""
+    """Returns the statistics of infinitely many members of a normal distribution.
+
+    The CRPS, member_error minus half of member_difference, is that of Gneiting (2005), doi:10.1175/MWR2904.1.
+    """
     return {
         "error": mean - truth,
         "absolute_error": (mean - truth).abs(),
@@ -91,13 +47,6 @@ def gaussian_statistics(mean: Field, std: Field, truth: Field) -> dict[str, Fiel
         "member_error": gaussian_member_error(mean, std, truth),
         "member_difference": gaussian_member_difference(std),
     }
-
-
-def anomaly_correlation(anomaly: Field, true_anomaly: Field, weight: Field) -> Float[Tensor, "*batch"]:
-    """Returns the uncentred correlation of anomalies, sum(w f a) / sqrt(sum(w f^2) sum(w a^2))."""
-    covariance = (weight * anomaly * true_anomaly).sum((-2, -1))
-    power = (weight * anomaly.square()).sum((-2, -1)) * (weight * true_anomaly.square()).sum((-2, -1))
-    return covariance / power.sqrt()
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from ladcast.times import describe
+from ladcast.times import DAY, describe
 
 HEADLINE = ("z500", "t850", "t2m", "q700", "u850", "v850", "u10", "v10", "msl", "tp6h")
 LEADS_DAYS = (1.0, 3.0, 5.0, 7.0, 10.0, 15.0)
+MOST_LEADS = 8
 
 SECTIONS = (
     ("CRPS (fair; of a single forecast: its mean absolute error)", ("fair_crps", "mae"), True),
@@ -31,7 +32,8 @@ def format_table(
 
     `differences` maps a system to `compare(first system, that one)`: the row below it says by how many per cent the
     first system differs, with half the width of the confidence interval, and a star where that leaves out zero.
-    A lead time or channel that no system has is left out and named in the last line.
+    A lead time or channel that no system has is left out and named in the last line; where there are none of the lead
+    times, up to `MOST_LEADS` of those that there are stand for them.
 
     Raises:
         ValueError: there is no system, or the systems were scored on different starts.
@@ -39,9 +41,10 @@ def format_table(
     if not scores:
         raise ValueError("There are no scores to print: expected at least one system.")
     _require_same_starts(scores)
-    leads = [
-        days for days in leads_days if any(_lead(days) in ds["prediction_timedelta"].values for ds in scores.values())
-    ]
+    held = np.unique(np.concatenate([ds["prediction_timedelta"].values for ds in scores.values()]))
+    leads = [days for days in leads_days if _lead(days) in held] or (held / DAY)[
+        :: -(-len(held) // MOST_LEADS)
+    ].tolist()
     channels = [name for name in headline if any(name in ds["channel"].values for ds in scores.values())]
     lines = [_describe_starts(scores)]
     for title, metrics, with_units in SECTIONS:

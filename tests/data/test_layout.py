@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.data.layout import canonical_layout, grid_of
-from ladcast.grid import Grid
+from ladcast.data.layout import canonical_layout
+from ladcast.grid import Grid, grid_of
 
 
 def disarranged(world: xr.Dataset) -> xr.Dataset:

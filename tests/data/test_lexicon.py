@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.data.lexicon import CONVERSIONS, canonical_names, check_units, spell_units
+from ladcast.data.lexicon import CONVERSIONS, canonical_names, check_units
 from ladcast.fields import VARIABLES
+from ladcast.units import spell_units
 
 ECMWF = {
     "geopotential": "z",

@@ -41,6 +41,30 @@ def test_better_is_blue_and_certain_has_a_dot() -> None:
     assert axes.get_title() == "against persistence"
 
 
+def test_where_high_is_better_blue_is_high_and_the_numbers_stay() -> None:
+    ds = comparison().assign_coords(metric=["acc"])
+    figure = draw_scorecard({"persistence": ds}, metric="acc")
+    image = figure.axes[0].images[0]
+    np.testing.assert_allclose(image.get_array()[0, 0], -10)
+    worse = image.cmap(image.norm(-10))
+    assert worse[0] > worse[2]
+    assert "blue is better (higher)" in figure.axes[-1].get_xlabel()
+
+
+def test_more_systems_than_colours_are_all_drawn() -> None:
+    figure = draw_curves({f"system {number}": scores(number + 1) for number in range(9)})
+    lines = figure.axes[0].lines
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 9
+    assert len(figure.legends[0].get_texts()) == 9
+
+
+def test_hours_without_a_whole_day_are_all_shown() -> None:
+    ds = comparison(days=22)
+    hours = ds["prediction_timedelta"].values // 25
+    axes = draw_scorecard({"ifs": ds.assign_coords(prediction_timedelta=hours)}).axes[0]
+    assert axes.images[0].get_array().shape == (2, 22)
+
+
 def test_many_lead_times_are_thinned_to_days() -> None:
     axes = draw_scorecard({"ifs": comparison(days=40)}).axes[0]
     assert axes.images[0].get_array().shape == (2, 10)
@@ -79,6 +103,10 @@ def test_nothing_is_cut_off(tmp_path: Path, suffix: str) -> None:
     [
         (lambda: draw_scorecard({}), "at least one comparison"),
         (lambda: draw_scorecard({"ifs": comparison()}, metric="rmse"), "no 'rmse', only fair_crps"),
+        (
+            lambda: draw_scorecard({"ifs": comparison().assign_coords(metric=["spread_skill"])}, metric="spread_skill"),
+            "Neither low nor high values of 'spread_skill' are better: draw one of fair_crps, crps, rmse",
+        ),
         (lambda: draw_curves({"ladcast": scores(1)}, metric="rmse"), "None of ladcast has the metric 'rmse'"),
         (lambda: draw_curves({"ladcast": scores(1)}, channels=["msl"]), "No system has msl. There are: z500, t850"),
     ],

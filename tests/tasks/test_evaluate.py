@@ -1,5 +1,7 @@
 """`ladcast evaluate`: the embedded model, scored while it forecasts; stopped and gone on, whole and in parts."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from ladcast.tasks.evaluate import evaluate
 from ladcast.tasks.frames import reconstruction
 from ladcast.tasks.installed import find_model
 from ladcast.tasks.score_request import FLOOR, EvaluationRequest, Scoring
+from ladcast.tasks.sums import merge_sums
 
 MODEL = find_model("nature-t31")
 REQUEST = EvaluationRequest("2000-01-01", "2000-01-02", every=24, members=2, days=1, steps=2)
@@ -89,9 +92,35 @@ def test_an_ensemble_of_another_model_joins_the_folder(store: Path, tmp_path: Pa
     run(app, ["score", *other, "--output", str(tmp_path / "nature.nc")])
     run(app, ["merge", str(tmp_path / "sums"), "--first", "nature-t31", "--output", str(tmp_path / "both.nc")])
     both = xr.load_dataset(tmp_path / "both.nc", decode_timedelta=True)
-    assert both["system"].values.tolist() == ["nature-t31", "climatology", "nature-ensemble", "persistence"]
+    assert both["system"].values.tolist() == ["nature-t31", "persistence", "climatology", "nature-ensemble"]
+    assert both.attrs["truth"] == str(store)
+    assert both.attrs["climatology"] == "nature-t31: nature-t31/climatology.nc; nature-ensemble: none"
+    assert both.attrs["forecast"] == f"nature-ensemble: {tmp_path / 'nature.zarr'}"
     rmse = both["rmse"].sel(region="globe", season="all", channel="z500")
     assert (rmse.sel(system="nature-ensemble") < rmse.sel(system="nature-t31")).all()
+
+
+def test_a_resumed_run_keeps_its_systems_in_order_and_reads_no_others(store: Path, tmp_path: Path) -> None:
+    """The folder holds another model's sums of the first start, and the second start is still to be made."""
+    scoring = Scoring(sums=tmp_path / "sums")
+    whole = evaluate(store, MODEL, REQUEST, scoring)
+    own = tmp_path / "sums" / "nature-t31"
+    shutil.copytree(own, tmp_path / "sums" / "another")
+    for name in whole:
+        (tmp_path / "sums" / name / "2000-01-02T00.nc").unlink()
+    again = evaluate(store, MODEL, REQUEST, scoring)
+    assert list(again) == list(whole) == ["nature-t31", "persistence", "climatology", FLOOR]
+    for name, scores in whole.items():
+        np.testing.assert_array_equal(again[name].sums["squared_error"], scores.sums["squared_error"])
+    shutil.rmtree(tmp_path / "sums" / "another")
+    merged, _ = merge_sums(tmp_path / "sums")
+    assert list(merged) == list(whole)
+
+
+def test_valid_times_are_checked_before_the_first_forecast(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(evaluate_module, "forecast_frames")
+    with pytest.raises(ValueError, match=r"lacks the valid times 2000-01-03T06, .*Change --end or --days"):
+        evaluate(store, MODEL, replace(REQUEST, end="2000-01-03"), Scoring())
 
 
 def test_the_floor_keeps_land_out_of_the_sea(store: Path) -> None:

@@ -1,6 +1,7 @@
 """`ladcast score` and `merge`: many stores, other systems, several processes, and what is said about all that."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import xarray as xr
 from cyclopts import CycloptsError
 
 from ladcast.cli import app, run
-from ladcast.tasks.forecast_stores import open_system, parse_system
+from ladcast.tasks.forecast_stores import in_our_layout, open_system, parse_system
 from ladcast.tasks.score import score_forecasts
 from ladcast.tasks.score_request import ScoreRequest, Scoring
 from ladcast.tasks.sums import keep_sums
@@ -114,18 +115,50 @@ def test_parts_merge_to_the_whole_and_draw_a_scorecard(
     files += ["--against", f"ifs={folder / 'ifs.zarr'}", "--regions", "globe", "tropics"]
     for part in ("2/2", "1/2"):
         run(app, ["score", *files, "--part", part, "--sums", str(tmp_path / "sums")])
-    merged = ["--output", str(tmp_path / "merged.nc"), "--scorecard", str(tmp_path / "card.png"), "--first", "ladcast"]
+    merged = ["--output", str(tmp_path / "merged.nc"), "--scorecard", str(tmp_path / "card.png")]
     run(app, ["merge", str(tmp_path / "sums"), *merged])
     run(app, ["score", *files, "--output", str(tmp_path / "whole.nc")])
     shown = capsys.readouterr().out
     assert "first - this" in shown
     first, second = (xr.load_dataset(tmp_path / name, decode_timedelta=True) for name in ("merged.nc", "whole.nc"))
-    xr.testing.assert_identical(first.drop_attrs(), second.sel(system=first["system"]).drop_attrs())
+    xr.testing.assert_identical(first.drop_attrs(), second.drop_attrs())
+    for ds in (first, second):
+        assert ds.attrs["against"] == f"ifs={folder / 'ifs.zarr'}"
+        assert ds.attrs["climatology"] == str(folder / "climatology.nc")
+        assert (ds.attrs["truth"], ds.attrs["years"]) == (str(folder / "truth.zarr"), "none")
     assert len(second.attrs["initial_times"].split()) == 39
     assert second.attrs["Conventions"] == "CF-1.11"
     assert "36 h" in second.attrs["comparison"]
     for name in ("card.png", "card_tropics.png", "card_fair_crps.png", "card_rmse.png"):
         assert (tmp_path / name).stat().st_size > 10_000
+
+
+def test_parts_against_another_truth_are_refused(stores: list[Path], folder: Path, tmp_path: Path) -> None:
+    scoring = Scoring(part="1/2", sums=tmp_path / "sums")
+    score_forecasts(stores, ScoreRequest(folder / "truth.zarr"), scoring)
+    (tmp_path / "other.zarr").symlink_to(folder / "truth.zarr")
+    with pytest.raises(ValueError, match=r"sums of another run: truth .*truth.zarr, now .*other.zarr. Choose another"):
+        score_forecasts(stores, ScoreRequest(tmp_path / "other.zarr"), replace(scoring, part="2/2"))
+
+
+def test_means_alone_score_anomalies_but_are_no_baseline(stores: list[Path], folder: Path, tmp_path: Path) -> None:
+    """As WeatherBench 2 writes them by default, here with the rows from north to south."""
+    fitted = xr.load_dataset(folder / "climatology.nc")
+    means = fitted[["geopotential", "2m_temperature"]].sortby("latitude", ascending=False)
+    means.to_netcdf(tmp_path / "means.nc")
+    systems, notes = score_forecasts(stores, ScoreRequest(folder / "truth.zarr", tmp_path / "means.nc"), Scoring())
+    assert list(systems) == ["ladcast", "persistence"]
+    assert "No climatology as a forecast of its own" in "\n".join(notes)
+    whole, _ = score_forecasts(stores, ScoreRequest(folder / "truth.zarr", folder / "climatology.nc"), Scoring())
+    for name, total in whole["ladcast"].sums.items():
+        np.testing.assert_array_equal(systems["ladcast"].sums[name], total)
+
+
+def test_the_layout_of_cfgrib_is_read(folder: Path) -> None:
+    forecast = xr.open_zarr(folder / "fc_1.zarr", decode_timedelta=True)
+    valid = forecast["time"] + forecast["prediction_timedelta"]
+    theirs = forecast.assign_coords(valid_time=valid).rename(prediction_timedelta="step")
+    xr.testing.assert_equal(in_our_layout(theirs, "theirs"), in_our_layout(forecast, "ours"))
 
 
 def test_other_years_are_an_ensemble(folder: Path, tmp_path: Path) -> None:
@@ -170,6 +203,8 @@ def test_the_same_start_twice_is_refused(stores: list[Path]) -> None:
         (["--against", "ladcast=a.zarr"], "a name of its own"),
         (["--part", "2/8"], "say where to keep it with --sums"),
         (["--part", "9/8", "--sums", "s"], "a part such as 2/8"),
+        (["--workers", "0"], "Expected --workers of at least 1, got 0"),
+        (["--block-days", "0"], "Expected --block-days of more than 0, got 0"),
         (["--regions", "mars"], "Known regions: globe"),
         (["--statistics", "luck"], "Known groups and statistics: default, ranks"),
         (["--statistics", "events"], "needs a climatology"),

@@ -4,10 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from ladcast.fields import SST
 from ladcast.grid import Grid
+from ladcast.verification.crps import moments
+from ladcast.verification.metrics import METRICS
 
 GRID = Grid.regular(12, 7)
 STARTS = np.array(["2020-12-30T00", "2020-12-30T12", "2020-12-31T00"], "datetime64[ns]")
@@ -38,6 +41,17 @@ def make_states() -> MakeStates:
         ).astype(np.float32)
 
     return build
+
+
+@pytest.fixture
+def ordinary_crps() -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The metric that is reported, cell by cell."""
+
+    def of(members: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        means = {name: field.numpy() for name, field in moments(members, truth)._asdict().items()}
+        return torch.from_numpy(METRICS["crps"].compute(means, len(members)))
+
+    return of
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from ladcast.grid import grid_of
 from ladcast.verification import Accumulator, ScoreOptions, merge, score, score_starts
 from ladcast.verification import match as match_module
 from ladcast.verification.accumulate import divide
@@ -71,7 +72,7 @@ def test_sums_of_cells_are_in_double_precision(forecast: xr.Dataset, truth: xr.D
     total = score(*shifted).sums["error"][0, 0, 0, 0]
     members, true = (ds["temperature"].values.astype(np.float32) for ds in shifted)
     error = (members[0, 0, :, 0] - true[shifted[1].indexes["time"].get_loc(forecast.indexes["time"][0]) + 1, 0]).mean(0)
-    weights = match_module.grid_of(forecast).area_weights
+    weights = grid_of(forecast).area_weights
     assert total == pytest.approx((error.astype(np.float64) * weights[:, None]).sum(), rel=1e-6)
 
 
@@ -83,13 +84,15 @@ def test_same_start_does_not_count_twice(forecast: xr.Dataset, truth: xr.Dataset
 
 def test_same_lead_time_does_not_count_twice(forecast: xr.Dataset, truth: xr.Dataset) -> None:
     parts = (score(forecast.isel(prediction_timedelta=part), truth) for part in (slice(2), slice(1, None)))
-    with pytest.raises(ValueError, match="lead_times are in both scores"):
+    with pytest.raises(ValueError, match="lead_times are in both scores and would count twice: 12 h"):
         merge(parts)
 
 
 def test_starts_with_different_lead_times_do_not_merge(forecast: xr.Dataset, truth: xr.Dataset) -> None:
     short, long = forecast.isel(time=[0], prediction_timedelta=[0]), forecast.isel(time=[1])
-    with pytest.raises(ValueError, match="different lead_times do not merge"):
+    with pytest.raises(
+        ValueError, match=r"different lead_times do not merge: .*only the second has \['12 h', '18 h', '24 h'"
+    ):
         merge([score(short, truth), score(long, truth)])
 
 

@@ -45,6 +45,12 @@ def test_members_are_kept_unless_told_otherwise(forecast: xr.Dataset) -> None:
     assert cut["ours"].sizes["number"] == 2
 
 
+def test_an_ensemble_of_one_is_a_single_forecast(forecast: xr.Dataset) -> None:
+    _, report = intersect({"ours": forecast, "hres": forecast.isel(number=[0])}, equal_members=True)
+    assert report.members == {"ours": 5, "hres": 1}
+    assert not report.cuts
+
+
 def test_fair_crps_does_not_depend_on_the_number_of_members(make_states) -> None:
     starts = np.arange("2000-01-01", "2000-04-01", dtype="datetime64[D]").astype("datetime64[ns]")
     lead = np.array([6], "timedelta64[h]").astype("timedelta64[ns]")
@@ -63,6 +69,7 @@ def test_fair_crps_does_not_depend_on_the_number_of_members(make_states) -> None
             lambda ds: ds.assign_coords(level=[300, 400]),
             "no levels in common: ours has 500 hPa, 850 hPa; other has 300",
         ),
+        (lambda ds: ds.isel(time=[0, 1, 1]), "other holds the starts 2020-12-30T12 more than once"),
         (lambda ds: ds.isel(latitude=slice(2, None)), "different grids: ours 12 x 7"),
         (lambda ds: ds.rename({name: f"{name}_of_theirs" for name in ds}), "no variable in common"),
     ],

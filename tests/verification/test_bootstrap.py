@@ -71,8 +71,21 @@ def test_equal_seeds_draw_equal_intervals_and_every_start_as_often() -> None:
 
 @pytest.mark.parametrize(("hours", "length"), [(12, 20), (24, 10), (120, 2), (480, 1)])
 def test_blocks_are_as_long_as_the_days_say(hours: int, length: int) -> None:
-    scores = scores_of(np.ones(9), every=np.timedelta64(hours, "h"))
+    scores = scores_of(np.ones(60), every=np.timedelta64(hours, "h"))
     assert Blocks(days=10).length(scores.starts) == length
+
+
+@pytest.mark.parametrize("hours", [[0, 12], [0, 6, 108], [0, 1, 2, 3]])
+def test_blocks_of_an_uneven_calendar_span_their_days(hours: list[int]) -> None:
+    """Some hours of every fifth day: ten days hold them twice."""
+    days = np.datetime64("2020-01-01", "ns") + np.arange(30) * 5 * DAY
+    starts = np.sort((days[:, None] + np.array(hours) * HOUR).ravel())
+    assert Blocks(days=10).length(tuple(starts)) == 2 * len(hours)
+
+
+def test_blocks_without_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="blocks of more than 0 days, got 0"):
+        Blocks(days=0)
 
 
 def test_single_forecast_is_compared_by_its_absolute_error(forecast: xr.Dataset, truth: xr.Dataset) -> None:

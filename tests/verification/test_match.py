@@ -53,6 +53,12 @@ def test_different_units_are_refused(forecast: xr.Dataset, truth: xr.Dataset) ->
         match_truth(forecast, truth)
 
 
+def test_units_may_be_spelled_in_other_ways(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    forecast["geopotential"].attrs["units"] = "m2 s-2"
+    truth["geopotential"].attrs["units"] = "m**2 s**-2"
+    assert match_truth(forecast, truth).channels
+
+
 def test_missing_dimension_is_named(forecast: xr.Dataset, truth: xr.Dataset) -> None:
     with pytest.raises(ValueError, match=r"forecast lacks the dimensions \['prediction_timedelta'\]"):
         match_truth(forecast.isel(prediction_timedelta=0, drop=True), truth)

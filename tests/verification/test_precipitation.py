@@ -27,12 +27,18 @@ def test_always_forecasting_one_category_scores_one() -> None:
 
 def test_categories_are_dry_light_and_heavy() -> None:
     dry = torch.full(SHAPE, 0.4)
-    amounts = [torch.full(SHAPE, amount) for amount in (0.2e-3, 1e-3, 5e-3)]
+    amounts = [torch.full(SHAPE, amount) for amount in (0.08e-3, 1e-3, 5e-3)]
     expected = seeps_scores(torch.tensor(0.4))
     for forecast, first in enumerate(amounts):
         for observed, second in enumerate(amounts):
             scored = case(first[None], second, dry)
             assert float(seeps(scored) / seeps_share(scored)) == pytest.approx(float(expected[forecast, observed]))
+
+
+def test_dry_is_at_most_a_tenth_of_a_millimetre_in_six_hours() -> None:
+    dry = torch.full(SHAPE, 0.4)
+    scored = case(torch.full((1, *SHAPE), 0.2e-3), torch.zeros(SHAPE), dry)
+    assert float(seeps(scored) / seeps_share(scored)) == pytest.approx(float(seeps_scores(torch.tensor(0.4))[1, 0]))
 
 
 def test_members_are_averaged() -> None:

@@ -1,5 +1,7 @@
 """Ranks, events and tails through the scorer: calibrated members, ties, and the sides of quantiles."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,9 @@ import xarray as xr
 
 from ladcast.grid import Grid
 from ladcast.verification import Climatology, ScoreOptions, fit_climatology, score
+from ladcast.verification import case as case_module
 from ladcast.verification.case import Area, Case
+from ladcast.verification.crps import moments
 from ladcast.verification.probability import event_table, rank_histogram, tail_difference, tail_error
 from ladcast.verification.regions import GLOBE, REGIONS
 
@@ -66,6 +70,39 @@ def test_tails_beyond_everything_score_nothing_and_within_everything_the_crps(ca
     for tail, field in ((tail_error, case.moments.member_error), (tail_difference, case.moments.member_difference)):
         whole = case.area.sum(field)
         torch.testing.assert_close(tail(everything), whole[..., None].expand(2, 2, 2))
+
+
+def test_a_level_whose_quantile_is_not_known_has_no_score(case: Case) -> None:
+    """One cell is enough: a perfect Brier score would be the alternative."""
+    quantiles = case.climate["quantiles"].clone()
+    quantiles[1, 0, 3, 4] = torch.nan
+    partial = replace(case, climate={"quantiles": quantiles})
+    for statistic in (event_table, tail_error, tail_difference):
+        found, expected = statistic(partial), statistic(case)
+        assert found[:, 0, 1].isnan().all()
+        for known in ((0, 0), (1, 0), (1, 1)):
+            torch.testing.assert_close(found[:, *known], expected[:, *known], rtol=0, atol=0)
+
+
+def test_a_quantile_of_a_masked_cell_does_not_matter(case: Case) -> None:
+    present = case.area.present.clone()
+    present[0, 3, 4] = False
+    masked = replace(case, area=replace(case.area, present=present))
+    quantiles = case.climate["quantiles"].clone()
+    quantiles[1, 0, 3, 4] = torch.nan
+    partial = replace(masked, climate={"quantiles": quantiles})
+    torch.testing.assert_close(event_table(partial), event_table(masked), rtol=0, atol=0)
+
+
+def test_tails_are_computed_once_and_in_the_precision_of_the_members(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr(case_module, "moments", lambda *fields: calls.append(fields) or moments(*fields))
+    single = replace(case, members=case.members.float(), truth=case.truth.float())
+    tail_error(single)
+    tail_difference(single)
+    assert [members.dtype for members, _ in calls] == [torch.float32] * 2
 
 
 def test_a_climatology_with_quantiles_gives_every_score(forecast: xr.Dataset, truth: xr.Dataset, make_states) -> None:

@@ -69,6 +69,13 @@ def test_scores_hold_every_system_region_and_season(forecast: xr.Dataset, truth:
     assert all({"units", "long_name"} <= set(ds[name].attrs) for name in ds)
 
 
+def test_units_belong_to_channels_whatever_a_system_lacks(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    systems = {"all": score(forecast, truth), "some": score(forecast.sel(level=[850]), truth)}
+    ds = scores_dataset(systems)
+    assert ds["channel_units"].dims == ("channel",)
+    assert ds["channel_units"].sel(channel=["z500", "t850"]).values.tolist() == ["m2 s-2", "K"]
+
+
 def test_systems_of_different_sizes_share_a_dataset(forecast: xr.Dataset, truth: xr.Dataset) -> None:
     sizes = {"five": forecast, "two": forecast.isel(number=[0, 1])}
     ds = scores_dataset({name: score(part, truth, statistics=["ranks"]) for name, part in sizes.items()})

@@ -8,7 +8,7 @@ import scoringrules
 import xarray as xr
 
 from ladcast.fields import SST
-from ladcast.grid import Grid
+from ladcast.grid import Grid, grid_of
 from ladcast.verification import (
     Climatology,
     ScoreOptions,
@@ -18,7 +18,6 @@ from ladcast.verification import (
     score_climatology,
     score_starts,
 )
-from ladcast.verification.match import grid_of
 
 
 def aligned_truth(forecast: xr.Dataset, truth: xr.Dataset, variable: str) -> np.ndarray:
@@ -142,7 +141,9 @@ def test_acc_is_one_for_the_truth_and_nan_without_climatology(
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_unexpected_value_in_a_forecast_is_located(forecast: xr.Dataset, truth: xr.Dataset, value: float) -> None:
     forecast["temperature"][{"time": 1, "prediction_timedelta": 2, "number": 3, "level": 1, "latitude": 4}] = value
-    with pytest.raises(ValueError, match=r"'temperature' at 850 hPa .*2020-12-30T12, lead 18 h, member 3"):
+    with pytest.raises(
+        ValueError, match=r"'temperature' of .*2020-12-30T12, lead 18 h, member 3.* at 850 hPa, 30 N, 0 E"
+    ):
         score(forecast, truth)
 
 
@@ -155,6 +156,37 @@ def test_hole_in_the_truth_is_refused(forecast: xr.Dataset, truth: xr.Dataset) -
     truth[SST][{"time": 2}] = np.nan
     with pytest.raises(ValueError, match=f"truth of '{SST}' is NaN everywhere at 2020-12-30T12"):
         score(forecast, truth)
+
+
+@pytest.mark.parametrize(("name", "value"), [("temperature", np.nan), ("temperature", np.inf), (SST, -np.inf)])
+def test_a_bad_cell_of_the_truth_is_the_truths_fault(
+    forecast: xr.Dataset, truth: xr.Dataset, name: str, value: float
+) -> None:
+    truth[name][{"time": 3, "latitude": 5, "longitude": 1}] = value
+    forecast[name][{"time": 0, "prediction_timedelta": 2, "latitude": 5, "longitude": 1}] = value
+    with pytest.raises(ValueError, match=rf"truth of '{name}' at 2020-12-30T18 has {value:g} at .*60 N, 30 E, \d"):
+        score(forecast, truth)
+
+
+def test_a_hole_in_the_climatology_is_its_own_fault(
+    forecast: xr.Dataset, truth: xr.Dataset, climatology: Climatology
+) -> None:
+    holed = climatology.dataset.copy(deep=True)
+    holed["temperature"][{"latitude": 5, "longitude": 1}] = np.nan
+    with pytest.raises(
+        ValueError, match="climatology of 'temperature' for 2020-12-30T06 has nan at 500 hPa, 60 N, 30 E"
+    ):
+        score_climatology(Climatology(holed), forecast, truth)
+
+
+def test_means_alone_give_anomalies_but_no_distribution(
+    forecast: xr.Dataset, truth: xr.Dataset, climatology: Climatology
+) -> None:
+    means = Climatology(climatology.means)
+    expected = score(forecast, truth, climatology=climatology).metrics()
+    xr.testing.assert_identical(score(forecast, truth, climatology=means).metrics(), expected)
+    with pytest.raises(ValueError, match="means only: as a forecast it needs standard deviations"):
+        score_climatology(means, forecast, truth)
 
 
 def test_each_start_is_scored_by_itself(forecast: xr.Dataset, truth: xr.Dataset) -> None:

@@ -54,6 +54,15 @@ def test_powers_of_a_smooth_field_sum_to_its_mean_square(generator: torch.Genera
     torch.testing.assert_close(spherical_powers(field, grid).sum(), factors.square().sum())
 
 
+def test_of_noise_at_the_scale_of_the_grid_a_part_is_missing(generator: torch.Generator) -> None:
+    """Equiangular rows resolve fewer degrees than there are cells: only smooth fields have all their power."""
+    grid = Grid.regular(48, 25)
+    noise = torch.randn(50, *grid.shape, generator=generator, dtype=torch.float64)
+    weight = torch.from_numpy(grid.area_weights)[:, None] / len(grid.latitude)
+    square = (noise.square() * weight).sum(-2).mean()
+    assert spherical_powers(noise, grid).sum(-1).mean() < 0.9 * square
+
+
 def test_turning_the_sphere_keeps_the_power_of_each_degree() -> None:
     """The degree does not depend on where the poles are: x, y and z are the same wave."""
     grid = GRIDS[0]

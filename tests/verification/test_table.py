@@ -33,6 +33,13 @@ def test_what_is_not_scored_is_named(scores: dict[str, xr.Dataset]) -> None:
     assert format_table(scores, ("z500", "msl"), (1, 15)).endswith("Not scored: msl, 15 d")
 
 
+def test_without_whole_days_the_leads_that_there_are_stand_for_them(scores: dict[str, xr.Dataset]) -> None:
+    text = format_table(scores, ("z500",), (3, 5))
+    row = next(line for line in text.splitlines() if line.startswith("z500")).split()
+    assert "0.25 d" in text
+    assert row[-4:] == [f"{value:.4g}" for value in scores["ladcast"]["fair_crps"].sel(channel="z500").values]
+
+
 def test_default_table_fits_100_columns(scores: dict[str, xr.Dataset]) -> None:
     text = format_table(scores, leads_days=(0.25, 0.5, 0.75, 1, 0.25, 0.5))
     assert max(len(line) for line in text.splitlines()) <= 100

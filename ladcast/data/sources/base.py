@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Shaped
 
-from ladcast.data.lexicon import LAND_SEA_MASK, STATIC_UNITS, SURFACE_GEOPOTENTIAL
+from ladcast.data.lexicon import STATIC_UNITS, SURFACE_GEOPOTENTIAL
 from ladcast.data.sources.rules import Rule
-from ladcast.fields import LEVELS_HPA, PRECIPITATION, VARIABLES, Channel, ChannelSet
+from ladcast.fields import LAND_SEA_MASK, LEVELS_HPA, PRECIPITATION, VARIABLES, Channel, ChannelSet
 from ladcast.times import STEP, Times, describe
 
 ALL_LEVELS = frozenset(float(level) for level in LEVELS_HPA)

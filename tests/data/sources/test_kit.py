@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.data.lexicon import LAND_SEA_MASK
 from ladcast.data.store import open_static, open_store
-from ladcast.fields import ERA5_CHANNELS, LEVELS_HPA, ChannelSet
+from ladcast.fields import ERA5_CHANNELS, LAND_SEA_MASK, LEVELS_HPA, ChannelSet
 
 MSL, T2M = "mean_sea_level_pressure", "2m_temperature"
 UPPER = ERA5_CHANNELS.upper_air
