@@ -36,13 +36,10 @@ def claim_folder(folder: Path, systems: Sequence[str], about: Mapping[str, str])
     path = folder / f"{systems[0]}.json"
     if path.is_file():
         held = json.loads(path.read_text())
-        if SYSTEMS not in held:
-            held.pop("climatology", None)  # earlier versions wrote None for the model's own
-        differ = [f"{key} {held[key]}, now {value}" for key, value in about.items() if held.get(key, value) != value]
+        differ = [f"{key} {held.get(key)}, now {value}" for key, value in about.items() if held.get(key) != value]
         if differ:
             raise ValueError(f"{folder} holds sums of another run: {'; '.join(differ)}. Choose another folder.")
-        if SYSTEMS in held:
-            return
+        return
     folder.mkdir(parents=True, exist_ok=True)
     claimed = datetime.now(UTC).isoformat(timespec="microseconds")
     temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
@@ -55,8 +52,7 @@ def read_claims(folder: Path) -> tuple[list[str], dict[str, str]]:
 
     What differs between runs is said for each of them.
     """
-    claims = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    claims = sorted((claim for claim in claims if SYSTEMS in claim), key=lambda claim: claim[CLAIMED])
+    claims = sorted((json.loads(path.read_text()) for path in folder.glob("*.json")), key=lambda claim: claim[CLAIMED])
     order = list(dict.fromkeys(name for claim in claims for name in claim[SYSTEMS]))
     about = {}
     for key in dict.fromkeys(key for claim in claims for key in claim if key not in (SYSTEMS, CLAIMED)):

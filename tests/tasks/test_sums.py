@@ -1,6 +1,5 @@
 """Folders of sums: what a run claims, in which order systems stand, and claims of earlier versions."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -21,13 +20,3 @@ def test_another_run_is_refused(tmp_path: Path) -> None:
     claim_folder(tmp_path, ["ours"], {"truth": "era5.zarr", "seed": "0"})
     with pytest.raises(ValueError, match=r"sums of another run: seed 0, now 1\. Choose another folder"):
         claim_folder(tmp_path, ["ours"], {"truth": "era5.zarr", "seed": "1"})
-
-
-def test_a_claim_of_an_earlier_version_is_completed(tmp_path: Path) -> None:
-    (tmp_path / "ours.json").write_text(json.dumps({"seed": "0", "climatology": "None", "store": "era5.zarr"}))
-    assert read_claims(tmp_path) == ([], {})
-    with pytest.raises(ValueError, match="seed 0, now 1"):
-        claim_folder(tmp_path, ["ours"], {"seed": "1"})
-    about = {"seed": "0", "climatology": "nature-t31/climatology.nc", "truth": "era5.zarr"}
-    claim_folder(tmp_path, ["ours", "persistence"], about)
-    assert read_claims(tmp_path) == (["ours", "persistence"], about)
