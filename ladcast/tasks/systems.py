@@ -66,11 +66,13 @@ def open_systems(forecasts: Sequence[Path], request: ScoreRequest) -> Systems:
     if len(set(names)) < len(names):
         raise ValueError(f"Each system needs a name of its own, got {', '.join(names)}.")
     opened = {request.name: open_system(forecasts)} | {name: open_system(paths) for name, paths in others}
-    cut, report = intersect(opened, equal_members=request.equal_members)
+    climatology = None if request.climatology is None else _read_climatology(request.climatology)
+    reference = None if climatology is None else grid_of(climatology)
+    cut, report = intersect(opened, equal_members=request.equal_members, reference=reference)
     return Systems(
         forecasts=cut,
         truth=open_store(request.truth, grid=report.grid, regular=False),
-        climatology=None if request.climatology is None else open_climatology(request.climatology, report.grid),
+        climatology=None if climatology is None else _on_grid(climatology, report.grid, request.climatology),
         years=None if request.years is None else open_store(request.years, grid=report.grid),
         report=report,
     )
@@ -78,9 +80,15 @@ def open_systems(forecasts: Sequence[Path], request: ScoreRequest) -> Systems:
 
 def open_climatology(path: Path, grid: Grid) -> Climatology:
     """Opens a climatology: a netCDF file is read whole, a Zarr store stays lazy; a surplus south pole row is cut."""
+    return _on_grid(_read_climatology(path), grid, path)
+
+
+def _read_climatology(path: Path) -> xr.Dataset:
     ds = xr.open_zarr(path, chunks=None) if path.is_dir() else xr.load_dataset(path)
-    if (np.diff(ds["latitude"].values) < 0).any():
-        ds = ds.sortby("latitude")
+    return ds.sortby("latitude") if (np.diff(ds["latitude"].values) < 0).any() else ds
+
+
+def _on_grid(ds: xr.Dataset, grid: Grid, path: Path | None) -> Climatology:
     if len(ds["latitude"]) == len(grid.latitude) + 1:
         ds = ds.isel(latitude=slice(1, None))
     if not grid_of(ds).matches(grid):

@@ -87,9 +87,9 @@ def train_forecaster(
 def prepare(run: ForecasterRun, ranks: Ranks) -> tuple[Forecaster, TrainingJob]:
     """Reads the latents of a run and creates its forecaster, the same on all ranks."""
     codec = load_codec(run.autoencoder, str(ranks.device))
+    data, codec.latent_scale = read_latents(run, ranks.device if run.data_on_gpu else torch.device("cpu"))
     if run.validation is not None:
         check_validation(run.validation, codec.normalizer.channels)
-    data, codec.latent_scale = read_latents(run, ranks.device if run.data_on_gpu else torch.device("cpu"))
     torch.manual_seed(run.training.seed)
     forecaster = new_forecaster(run, codec)
     if run.initial is not None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 import xarray as xr
@@ -56,12 +56,13 @@ class Intersection:
 
 
 def intersect(
-    systems: Mapping[str, xr.Dataset], *, equal_members: bool = False
+    systems: Mapping[str, xr.Dataset], *, equal_members: bool = False, reference: Grid | None = None
 ) -> tuple[dict[str, xr.Dataset], Intersection]:
     """Cuts forecasts to the starts, lead times, levels, variables and rows that all of them have.
 
     Members stay as they are: fair scores do not depend on their number. `equal_members` keeps the first ones of each
     system, as many as the smallest ensemble has, for scores that do; a single forecast does not count as an ensemble.
+    `reference` is the grid of what they are compared with, such as a climatology: a row that it lacks is cut too.
 
     Raises:
         ValueError: the systems have nothing in common, or differ in their grid by more than the row of the south pole;
@@ -73,7 +74,8 @@ def intersect(
     for axis, plural in AXES.items():
         cut, left_out = _on_axis(cut, axis, plural)
         cuts += left_out
-    for step in (_on_variables, _on_rows, *([_on_members] if equal_members else [])):
+    steps: list[Callable[[dict[str, xr.Dataset]], Cutting]] = [_on_variables, partial(_on_rows, reference=reference)]
+    for step in [*steps, _on_members] if equal_members else steps:
         cut, left_out = step(cut)
         cuts += left_out
     first = next(iter(cut.values()))
@@ -121,9 +123,9 @@ def _on_variables(systems: dict[str, xr.Dataset]) -> Cutting:
     return {system: ds[common] for system, ds in systems.items()}, cuts
 
 
-def _on_rows(systems: dict[str, xr.Dataset]) -> Cutting:
+def _on_rows(systems: dict[str, xr.Dataset], reference: Grid | None) -> Cutting:
     grids = {system: grid_of(ds) for system, ds in systems.items()}
-    smallest = min(grids.values(), key=lambda grid: len(grid.latitude))
+    smallest = min([*grids.values(), *([reference] if reference else [])], key=lambda grid: len(grid.latitude))
     cut, cuts = dict(systems), []
     for system, grid in grids.items():
         if grid.matches(smallest):

@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from ladcast.fields import SST
+from ladcast.grid import grid_of
 from ladcast.verification import intersect, score
 
 
@@ -27,6 +28,14 @@ def test_starts_leads_levels_and_variables_are_intersected(forecast: xr.Dataset)
     assert "ours: 1 of 2 levels are scored, without 500 hPa." in text
     assert f"ours: 2 of 3 variables are scored, without {SST}." in text
     assert "ifs:" not in text
+
+
+def test_a_row_that_the_climatology_lacks_is_dropped(forecast: xr.Dataset) -> None:
+    reference = grid_of(forecast.isel(latitude=slice(1, None)))
+    cut, report = intersect({"ours": forecast}, reference=reference)
+    assert grid_of(cut["ours"]) == report.grid == reference
+    with pytest.raises(ValueError, match="different grids"):
+        intersect({"ours": forecast}, reference=grid_of(forecast.isel(latitude=slice(2, None))))
 
 
 def test_the_row_of_the_south_pole_is_dropped(forecast: xr.Dataset) -> None:
