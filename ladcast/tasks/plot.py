@@ -12,7 +12,9 @@ from ladcast.plots.page import Place, draw_page, save_page
 from ladcast.tasks.forecast_stores import open_forecast
 
 
-def plot_forecast(forecast_path: Path, output: Path, *, place: str, truth_path: Path | None, lead_days: float) -> Path:
+def plot_forecast(
+    forecast_path: Path, output: Path, *, place: str, truth_path: Path | None, lead_days: int | float
+) -> Path:
     """Draws ensemble mean and spread on maps at one lead time, and the plume of one place.
 
     `place` is written as `Name,latitude,longitude` in degrees.
