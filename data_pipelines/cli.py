@@ -5,6 +5,7 @@ from __future__ import annotations
 from cyclopts import App, Parameter
 
 from ladcast.tasks.outcome import run
+from ladcast.tasks.words import strictly
 
 STAGES = {
     "plan": "Say what a download would move and need, before anything moves.",
@@ -26,12 +27,13 @@ app = App(
     name="ladcast-data",
     help="Make the data sets that ladcast is trained and judged on.",
     result_action="return_value",
-    default_parameter=Parameter(consume_multiple=True),  # as in --at A B
+    default_parameter=Parameter(consume_multiple=True, converter=strictly),  # as in --at A B
     suppress_keyboard_interrupt=False,
 )
 for stage, summary in STAGES.items():
     function = stage.replace("-", "_")
     app.command(f"data_pipelines.{function}:{function}", name=stage, help=summary)
+app.register_install_completion_command(help="Install completion of commands and options for your shell.")
 
 
 def main() -> None:

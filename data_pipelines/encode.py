@@ -33,6 +33,7 @@ from ladcast.checkpoint import weights_hash
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
 from ladcast.data.reading import prefetch
+from ladcast.device import find_device
 from ladcast.forecasting.checkpoints import load_codec
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.types import Scaled
@@ -124,8 +125,7 @@ def _load(autoencoder: Path, weights: str, device: str) -> LatentCodec:
 
 
 def _device(name: str | None) -> str:
-    chosen = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    return f"cuda:{worker_number() % torch.cuda.device_count()}" if chosen == "cuda" else chosen
+    return str(find_device(name, worker_number()))
 
 
 def encode(

@@ -18,7 +18,7 @@ def excerpt(
     folder: Path,
     *,
     starts: tuple[str, ...],
-    headline: str = "configs/channels/headline.yaml",
+    headline: str = "headline",
     days: int = 10,
 ) -> Path:
     """Cut start states (all channels) and verifying truth (headline channels) out of a store.
@@ -27,14 +27,19 @@ def excerpt(
         store: Zarr store in the WeatherBench 2 layout.
         folder: folder to write `starts.nc` and `truth.nc` to.
         starts: initial times, such as 2032-01-11T00.
-        headline: channel set of the truth, `era5` or a YAML file.
+        headline: channel set of the truth: `headline`, `era5` or a YAML file.
         days: longest lead time of the truth.
     """
     times = np.array([parse_time(start) for start in starts])
     leads = np.arange(days * 24 // 6 + 1) * STEP
     valid = np.unique(times[:, None] + leads)
-    write_compact(_cut(store, ERA5_CHANNELS, times), folder / "starts.nc")
-    write_compact(_cut(store, read_channels(headline), valid), folder / "truth.nc")
+    cuts = {  # both, before anything is written: they are lazy
+        "starts.nc": _cut(store, ERA5_CHANNELS, times),
+        "truth.nc": _cut(store, read_channels(headline), valid),
+    }
+    for name, cut in cuts.items():
+        write_compact(cut, folder / name)
+        print(f"wrote {folder / name}")
     return folder
 
 

@@ -26,7 +26,7 @@ class Selection(Period):
     """Says which part of a store a stage reads.
 
     Attributes:
-        channels: `era5`, or a YAML file that names another channel set.
+        channels: `era5`, `headline` (what forecasts are judged by first), or a YAML file.
         grid: grid of the model, such as 240x121-south, where it leaves out the south pole of the store.
         start: first time, such as 1979-01-01.
         end: last time, inclusive.

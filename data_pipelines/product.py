@@ -97,6 +97,7 @@ def produce(recipe: Recipe, product: Path, execution: Execution | None = None) -
         if read_manifest(folder)["status"] == "running":
             _make_blocks(recipe, folder, execution or Execution())
         _complete(recipe, folder, product)
+    print(f"wrote {product}")
     return product
 
 

@@ -37,6 +37,14 @@ def load_config(path: Path, schema: type[Schema], overrides: Sequence[str] = ())
     return parse_config(content, schema, where=str(path), folder=path.parent)
 
 
+def from_overrides(overrides: Sequence[str], schema: type[Schema]) -> Schema:
+    """Returns the defaults of `schema` with `key.subkey=value` strings that win; raises as `load_config` does."""
+    content: dict[str, Any] = {}
+    for override in overrides:
+        content = _override(content, override)
+    return parse_config(content, schema, where="--set")
+
+
 def parse_config(content: Mapping[str, Any], schema: type[Schema], *, where: str, folder: Path = Path()) -> Schema:
     """Validates plain data as `schema`; raises ConfigError with `where` and the dotted key."""
     from pydantic import TypeAdapter, ValidationError

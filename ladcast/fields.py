@@ -155,14 +155,15 @@ class ChannelSet:
 
 
 def read_channels(source: str | Path) -> ChannelSet:
-    """Reads a channel set: the name `era5` (the standard set) or the path of a YAML file."""
-    if str(source) == "era5":
-        return ERA5_CHANNELS
+    """Reads a channel set: a name (`era5`, the standard set, or `headline`) or the path of a YAML file."""
+    if str(source) in CHANNEL_SETS:
+        return CHANNEL_SETS[str(source)]
     import yaml
 
     path = Path(source)
     if not path.is_file():
-        raise FileNotFoundError(f"Expected the channel set 'era5' or a YAML file, got '{source}', which is no file.")
+        known = ", ".join(map(repr, CHANNEL_SETS))
+        raise FileNotFoundError(f"Expected a channel set ({known}) or a YAML file, got '{source}', which is no file.")
     return ChannelSet.from_dict(yaml.safe_load(path.read_text()))
 
 
@@ -171,3 +172,17 @@ ERA5_CHANNELS = ChannelSet(
     surface=tuple(name for name, about in VARIABLES.items() if not about.on_levels),
 )
 """The 84 channels of LaDCast (arXiv 2506.09193): z q t u v w on 13 levels, u10 v10 t2m msl sst tp6h."""
+HEADLINE_CHANNELS = ChannelSet(
+    upper_air=("geopotential", "temperature"),
+    surface=(
+        "10m_u_component_of_wind",
+        "10m_v_component_of_wind",
+        "2m_temperature",
+        "mean_sea_level_pressure",
+        PRECIPITATION,
+    ),
+    levels=(500, 850),
+)
+"""The channels that forecasts are judged by first; small enough that their truth travels with the package."""
+CHANNEL_SETS = {"era5": ERA5_CHANNELS, "headline": HEADLINE_CHANNELS}
+"""Those that `--channels` knows by name."""

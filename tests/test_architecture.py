@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 FLOORS = (
-    "fields grid times types units",
+    "device fields grid times types units",
     "nn diffusion data verification config checkpoint",
     "models plots cyclones export",
     "forecasting training",

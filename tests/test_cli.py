@@ -2,12 +2,14 @@
 
 import io
 import json
+import os
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from ladcast.cli import app, run
@@ -158,6 +160,56 @@ def test_a_missing_forecast_is_named(tmp_path: Path):
 def test_a_place_needs_numbers():
     with pytest.raises(ValueError, match=r"Oslo,59\.9,10\.8"):
         parse_place("Oslo")
+
+
+def test_what_the_page_needs_is_known_before_the_forecast_is_made(tmp_path: Path, capsys):
+    output = str(tmp_path / "fc.zarr")
+    assert "such as Oslo" in fail("forecast", "--output", output, *QUICK, "--place", "Paris")
+    assert not list(tmp_path.iterdir())
+    run(app, ["forecast", "--output", output, "--members", "1", "--days", "1", "--steps", "2"])
+    assert "no page: it shows the spread between members; ask for --members 2" in capsys.readouterr().out
+    assert xr.open_zarr(output, chunks=None).attrs["unreal"].startswith("Model weather")
+
+
+def test_an_output_that_is_no_zarr_store_is_refused(tmp_path: Path):
+    message = fail("forecast", "--output", str(tmp_path / "fc.nc"), *QUICK)
+    assert f"`ladcast export {tmp_path}/fc.zarr {tmp_path}/fc.nc`" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_no_forecast_store_is_named(source: Path, tmp_path: Path):
+    for command in (["plot"], ["show"], ["score", "--truth", str(source)]):
+        assert "start.nc exists, but is no forecast store" in fail(*command[:1], str(source), *command[1:])
+    (tmp_path / "fc.zarr.partial").mkdir()
+    assert "fc.zarr.partial is unfinished. Run the same" in fail("show", str(tmp_path / "fc.zarr.partial"))
+
+
+def test_several_sources_follow_one_option():
+    _, found, _ = app.parse_args(["analysis", "2026-11-22T00", "--source", "a", "b"], exit_on_error=False)
+    assert found.arguments["source"] == ("a", "b")
+
+
+def test_leads_of_the_maps_may_be_hours():
+    _, found, _ = app.parse_args(["plot", "fc.zarr", "--lead-days", "0.25"], exit_on_error=False)
+    assert found.arguments["lead_days"] == 0.25
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_named(tmp_path: Path):
+    message = fail("forecast", "--output", str(tmp_path / "fc.zarr"), *QUICK, "--device", "cuda")
+    assert "Expected a GPU" in message
+    assert "--device cpu" in message
+    config = Path(__file__).parents[1] / "configs/train/nature_forecaster.yaml"
+    assert "Expected a GPU" in fail("train", "forecaster", str(config), "--device", "cuda")
+
+
+def test_threads_sleep_while_they_wait_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    run(app, ["weights", "show"])
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    run(app, ["weights", "show"])
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
 def test_an_unknown_config_key_suggests_the_nearest(tmp_path: Path):

@@ -54,7 +54,7 @@ def test_sets_travel_through_yaml(channels: ChannelSet, tmp_path: Path):
 
 def test_the_name_era5_means_the_standard_set():
     assert read_channels("era5") is ERA5_CHANNELS
-    with pytest.raises(FileNotFoundError, match=r"'era5' or a YAML file, got 'era6'"):
+    with pytest.raises(FileNotFoundError, match=r"\('era5', 'headline'\) or a YAML file, got 'era6'"):
         read_channels("era6")
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from ladcast.cli import forecast, models, outputs, verify
 from ladcast.tasks.outcome import JSON_FLAG, run
+from ladcast.tasks.words import strictly
 
 __all__ = ["app", "main", "run"]
 
@@ -17,6 +18,7 @@ app = App(
     help="Calibrated global ensemble forecasts from one analysis.",
     help_epilogue=f"{JSON_FLAG} with any command: results become one JSON object on stdout, all else goes to stderr.",
     result_action="return_value",
+    default_parameter=Parameter(converter=strictly),
     suppress_keyboard_interrupt=False,
 )
 plan_app = App(name="plan", help="Predict what a command will take, before it runs.")

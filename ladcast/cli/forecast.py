@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ladcast.cli.common import DEFAULT_PLACE, Results, told
+from ladcast.cli.common import DEFAULT_PLACE, Results, Several, told
 from ladcast.cli.outputs import plot
 from ladcast.cli.verify import score
 from ladcast.tasks.installed import DEFAULT_MODEL, find_model
@@ -36,6 +36,11 @@ def forecast(
     """
     from ladcast.tasks.forecast import forecast as make_forecast
 
+    hindrance = _no_page(request)
+    if draw and hindrance is None:
+        from ladcast.tasks.plot import parse_place
+
+        parse_place(place)  # which is not to fail when the forecast is made
     if dry_run:
         return plan_forecast(request, model=model)
     folder = find_model(model)
@@ -43,9 +48,18 @@ def forecast(
     truth = folder.truth if request.source is None else None
     if truth is not None:
         results |= score(request.output, request=ScoreRequest(truth, folder.climatology))
-    if draw and request.members > 1:
-        results |= plot(request.output, truth=truth, place=place, lead_days=min(5, request.days))
+    if draw and hindrance is None:
+        results |= plot(request.output, truth=truth, place=place, lead_days=float(min(5, request.days)))
+    elif draw:
+        print(f"no page: {hindrance}")
     return results
+
+
+def _no_page(request: ForecastRequest) -> str | None:
+    """Says why there can be no page of a forecast, if so."""
+    if request.members == 1:
+        return "it shows the spread between members; ask for --members 2 or more"
+    return "it shows a forecast from one start" if len(set(request.times)) > 1 else None
 
 
 def plan_forecast(
@@ -75,7 +89,7 @@ def plan_forecast(
 def analysis(
     time: str,
     *,
-    source: tuple[str, ...],
+    source: Annotated[tuple[str, ...], Several],
     output: Path | None = None,
     model: str = DEFAULT_MODEL,
     downloads: Path = Path("downloads"),

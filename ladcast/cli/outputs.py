@@ -143,7 +143,7 @@ def plot(
     truth: Path | None = None,
     output: Path | None = None,
     place: str = DEFAULT_PLACE,
-    lead_days: int = 5,
+    lead_days: float = 5.0,
 ) -> Results:
     """Draw one page: ensemble mean and spread on maps, and the plume of one place.
 
@@ -152,7 +152,7 @@ def plot(
         truth: Zarr store or netCDF file to draw beside the plume.
         output: .png, .pdf or .svg file; by default beside the forecast.
         place: place of the plume, as Name,latitude,longitude.
-        lead_days: lead time of the maps.
+        lead_days: lead time of the maps, such as 5, or 0.25 for 6 hours.
     """
     from ladcast.tasks.plot import plot_forecast
 

@@ -145,7 +145,9 @@ def _require_resolved(grid: Grid, rules: Detection) -> None:
     if rules.radius_deg < 1.5 * spacing:
         raise ValueError(
             f"A radius of {rules.radius_deg:g} deg is too small for rows {spacing:.3g} deg apart: expected at least "
-            f"{1.5 * spacing:.3g} deg. Set radius_deg in the detection."
+            f"{1.5 * spacing:.3g} deg. For grids of 5.6 deg, as that of the embedded model: ladcast track --config "
+            f"configs/track/nature.yaml, or --set detection.radius_deg=12 detection.separation_deg=6; in Python "
+            f"Detection(radius_deg=12, separation_deg=6)."
         )
 
 

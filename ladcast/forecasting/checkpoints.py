@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ladcast.checkpoint import MANIFEST, read_document, read_tensors, weights_hash, write_checkpoint
 from ladcast.data.normalization import Normalizer
+from ladcast.device import find_device
 from ladcast.diffusion.denoiser import Denoiser
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.codec import LatentCodec, LatentScale
@@ -49,7 +50,7 @@ def load_codec(folder: Path | str, device: str | None = None) -> LatentCodec:
         ValueError: a file is damaged or does not fit the configuration.
     """
     folder = Path(folder)
-    return _codec(folder, read_tensors(folder)).to(_device(device)).eval()
+    return _codec(folder, read_tensors(folder)).to(find_device(device)).eval()
 
 
 def load_forecaster(folder: Path | str, device: str | None = None) -> Forecaster:
@@ -60,7 +61,7 @@ def load_forecaster(folder: Path | str, device: str | None = None) -> Forecaster
     with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
         denoiser = Denoiser(LatentTransformer(config.transformer), config.sigma_data)
     _load(denoiser, _part("denoiser", tensors), folder)
-    target = _device(device)
+    target = find_device(device)
     return Forecaster(
         config=config,
         codec=_codec(folder, tensors).to(target).eval(),
@@ -128,7 +129,3 @@ def _prefixed(part: str, network: nn.Module) -> dict[str, Tensor]:
 def _part(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     prefix = f"{part}/"
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _device(name: str | None) -> torch.device:
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -19,7 +19,7 @@ from ladcast.fields import ChannelSet
 from ladcast.forecasting.ensemble import EnsembleOptions, LatentBlock, Starts, start_groups
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.latent_manifest import LatentManifest
-from ladcast.forecasting.layout import ForecastLayout, global_attributes
+from ladcast.forecasting.layout import ForecastLayout
 from ladcast.forecasting.writer import StoreWriter, empty_variable
 from ladcast.grid import Grid
 from ladcast.times import HOUR, describe
@@ -53,8 +53,9 @@ class LatentWriter(StoreWriter[LatentBlock]):
         options: EnsembleOptions,
         *,
         folder: Path | None = None,
+        unreal: str | None = None,
     ) -> None:
-        super().__init__(path, forecaster, starts, options)
+        super().__init__(path, forecaster, starts, options, unreal=unreal)
         self.manifest = LatentManifest(
             model=forecaster.name,
             folder=None if folder is None else str(folder.resolve()),
@@ -72,7 +73,7 @@ class LatentWriter(StoreWriter[LatentBlock]):
         template = xr.Dataset(
             {"latent": latent, "ocean": mask},
             coords=self.layout.coordinates("time", "prediction_timedelta", "number", "latitude", "longitude"),
-            attrs=global_attributes(self.identity) | self.manifest.to_attributes(),
+            attrs=self.attributes() | self.manifest.to_attributes(),
         )
         chunks = (1, 1, members_per_chunk(self.options), *self.frame_shape)
         encoding: dict[str, Any] = {"latent": {"chunks": chunks, "compressors": ZstdCodec(checksum=True)}}
@@ -172,7 +173,7 @@ def _check(ds: xr.Dataset, ocean: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
         raise ValueError("expected an ocean in 'ocean', got land everywhere")
 
 
-GLOBAL_ATTRIBUTES = ("Conventions", "title", "source", "history")
+GLOBAL_ATTRIBUTES = ("Conventions", "title", "source", "history", "unreal")
 COPY_AGAIN = "The store is incomplete: copy it again, or make the forecast again."
 
 

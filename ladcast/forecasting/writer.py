@@ -31,6 +31,7 @@ class StoreWriter(ABC, Generic[Block]):
     """Appends what a forecast yields to a store that becomes `path` when it is complete.
 
     Use: `position = start()`, then `append` every block that the forecast makes from there on, then `finish`.
+    `unreal` says what about the model's weather is not as in the real atmosphere.
 
     Raises:
         FileExistsError: `path` exists, or a partial store of another forecast does.
@@ -40,8 +41,16 @@ class StoreWriter(ABC, Generic[Block]):
     keeps: ClassVar[str]
     """What is kept of a frame: a store of latents does not go on as one of fields."""
 
-    def __init__(self, path: Path, forecaster: Forecaster, starts: Starts, options: EnsembleOptions) -> None:
-        self.forecaster, self.starts, self.options = forecaster, starts, options
+    def __init__(
+        self,
+        path: Path,
+        forecaster: Forecaster,
+        starts: Starts,
+        options: EnsembleOptions,
+        *,
+        unreal: str | None = None,
+    ) -> None:
+        self.forecaster, self.starts, self.options, self.unreal = forecaster, starts, options, unreal
         self.layout = forecast_layout(forecaster, starts, options)
         self.identity = forecast_identity(forecaster, starts, options)
         self.partial = PartialStore(path, {**self.identity, "kind of store": self.keeps})
@@ -61,6 +70,10 @@ class StoreWriter(ABC, Generic[Block]):
         """Completes the metadata and gives the store its name."""
         zarr.consolidate_metadata(self.partial.store)
         return self.partial.finish()
+
+    def attributes(self) -> dict[str, str]:
+        """Returns the attributes of the store as a whole."""
+        return global_attributes(self.identity) | ({} if self.unreal is None else {"unreal": self.unreal})
 
     @abstractmethod
     def _create(self, store: Path) -> None:
@@ -85,7 +98,7 @@ class ForecastWriter(StoreWriter[xr.Dataset]):
             xr.Dataset(
                 {name: self._empty(name) for name in self.layout.channels.variables},
                 coords=self.layout.coordinates(),
-                attrs=global_attributes(self.identity),
+                attrs=self.attributes(),
             ),
             members_per_chunk=self.options.batch_size,
         )

@@ -59,7 +59,8 @@ def draw_page(
 
     Args:
         forecast: WeatherBench 2 names, SI units; dimensions time (one start), prediction_timedelta, number
-            (2 or more), level, latitude, longitude. The attribute `source` names the model.
+            (2 or more), level, latitude, longitude. The attribute `source` names the model, `unreal` says that its
+            weather is not that of the real atmosphere.
         place: the point of the plumes.
         truth: the same variables against valid time, on the forecast's grid; its gaps stay blank.
         lead: lead time of the maps; the last one by default.
@@ -182,12 +183,14 @@ def _add_legend(figure: Figure) -> None:
 
 def _write_heading(figure: Figure, forecast: xr.Dataset, shown: np.timedelta64) -> None:
     start = _start(forecast)
-    model = textwrap.shorten(str(forecast.attrs.get("source", "Ensemble forecast")), 90, placeholder=" ...")
+    unreal = "  |  model weather, not the real atmosphere" if forecast.attrs.get("unreal") else ""
+    source = str(forecast.attrs.get("source", "Ensemble forecast"))
+    model = textwrap.shorten(source, 90 - len(unreal), placeholder=" ...")
     figure.text(MARGIN, 0.955, f"Forecast for {_say(start + shown)}", fontsize=16, weight="bold", color=INK)
     figure.text(
         MARGIN,
         0.925,
-        f"{model}  |  start {_say(start)}  |  day {shown / DAY:g}  |  {forecast.sizes['number']} members",
+        f"{model}  |  start {_say(start)}  |  day {shown / DAY:g}  |  {forecast.sizes['number']} members{unreal}",
         fontsize=9,
         color="0.3",
     )

@@ -15,10 +15,12 @@ ENSEMBLE = "#0072b2"
 TRUTH = "#d55e00"
 BANDS = ((0.1, 0.9, "#d9e9f4"), (0.25, 0.75, "#a6cce5"))
 """Lower quantile, upper quantile, shade. Colours: Okabe and Ito (2008), told apart by all colour vision."""
+FEWEST_IN_BANDS = 5
+"""Members from which bands are drawn: quantiles of fewer are little but the members themselves."""
 
 
 def draw_plume(axes: Axes, members: xr.DataArray, *, truth: xr.DataArray | None = None) -> None:
-    """Draws members, their mean, and bands between quantiles against lead time in days.
+    """Draws members, their mean, and bands between quantiles of 5 members and more against lead time in days.
 
     Args:
         axes: plain axes; lines carry labels for a legend.
@@ -27,7 +29,7 @@ def draw_plume(axes: Axes, members: xr.DataArray, *, truth: xr.DataArray | None 
     """
     members = members.transpose("prediction_timedelta", "number")
     days = lead_days(members)
-    for low, high, shade in BANDS:
+    for low, high, shade in BANDS if members.sizes["number"] >= FEWEST_IN_BANDS else ():
         edges = members.quantile([low, high], dim="number").transpose("quantile", ...).values
         label = f"{low:.0%} to {high:.0%} of members"
         axes.fill_between(days, *edges, color=shade, linewidth=0, label=label)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ladcast.checkpoint import remove_output
 from ladcast.data.analysis import Analysis, read_analysis
+from ladcast.data.sources.files import open_files
 from ladcast.data.store import read_times
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.cost import network_costs
@@ -52,10 +53,17 @@ def forecast(request: ForecastRequest, model: ModelFolder) -> Path:
         if request.compile:
             forecaster.compile()
         if keeps_latents(request, options, forecaster.config.future_frames * len(starts) * len(starts[0])):
-            fill(LatentWriter(request.output, forecaster, starts, options, folder=model.path), forecast_blocks, job)
+            latents = LatentWriter(request.output, forecaster, starts, options, folder=model.path, unreal=unreal(model))
+            fill(latents, forecast_blocks, job)
         else:
-            fill(ForecastWriter(request.output, forecaster, starts, options), forecast_ensemble, job)
+            fields = ForecastWriter(request.output, forecaster, starts, options, unreal=unreal(model))
+            fill(fields, forecast_ensemble, job)
     return request.output
+
+
+def unreal(model: ModelFolder) -> str | None:
+    """Returns what is unreal about a model's weather, as its own start states say, if they do."""
+    return None if model.starts is None else open_files(model.starts).attrs.get("unreal")
 
 
 def fitting_batch(forecaster: Forecaster, members: int) -> int:

@@ -20,6 +20,8 @@ DIMENSIONS = {
     "time": ("init_time", "forecast_reference_time"),
 }
 """Ours, and what others call them."""
+ZARR_FILES = ("zarr.json", ".zgroup", ".zmetadata")
+GO_ON = "Run the same `ladcast forecast` again to go on."
 
 
 def open_forecast(path: Path, **decoding: Any) -> xr.Dataset:
@@ -27,14 +29,21 @@ def open_forecast(path: Path, **decoding: Any) -> xr.Dataset:
 
     Raises:
         FileNotFoundError: there is none; where an unfinished one lies beside it, the message says how to go on.
+        ValueError: what is there is unfinished, or no forecast store.
     """
     if is_latent_store(path):
         return xr.open_dataset(path, engine=LatentEngine, **decoding)
-    if path.is_dir():
+    if path.suffix == ".partial":
+        raise ValueError(f"{path} is unfinished. {GO_ON}")
+    if any((path / name).is_file() for name in ZARR_FILES):
         forecast: xr.Dataset = xr.open_zarr(path, chunks=None, decode_timedelta=True)
         return forecast
-    partial = path.with_name(f"{path.name}.partial")
-    hint = " It is unfinished: run the same `ladcast forecast` again to go on." if partial.is_dir() else ""
+    if path.exists():
+        raise ValueError(
+            f"{path} exists, but is no forecast store: expected a folder in Zarr, such as `ladcast forecast` writes. "
+            f"Of what was exported, name the store that it came from."
+        )
+    hint = f" It is unfinished. {GO_ON}" if path.with_name(f"{path.name}.partial").is_dir() else ""
     raise FileNotFoundError(f"No forecast at {path}.{hint}")
 
 

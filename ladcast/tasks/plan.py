@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ladcast.checkpoint import read_document
+from ladcast.device import find_device
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.checkpoints import CHANNELS, CONFIG, GRID
 from ladcast.forecasting.cost import NetworkCosts, largest_batch, network_costs
@@ -40,9 +41,9 @@ def plan(
     costs = network_costs(config, grid, device if torch.cuda.is_available() else "cpu")
     options = ensemble_options(request, config)
     if fit_batch:
-        options = replace(options, batch_size=fitting_batch(costs, request.members, device))
+        options = replace(options, batch_size=fitting_batch(costs, request.members, str(find_device(device))))
     if tflops is None:
-        rates = measure_rates(config, grid, device, rows=options.batch_size)
+        rates = measure_rates(config, grid, str(find_device(device)), rows=options.batch_size)
     else:
         rates = Rates(tflops * 1e12, tflops * 1e12)
     starts = int(STEP / HOUR) // request.lead_step * max(len(request.times), 1)

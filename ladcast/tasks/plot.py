@@ -12,14 +12,16 @@ from ladcast.plots.page import Place, draw_page, save_page
 from ladcast.tasks.forecast_stores import open_forecast
 
 
-def plot_forecast(forecast_path: Path, output: Path, *, place: str, truth_path: Path | None, lead_days: int) -> Path:
+def plot_forecast(
+    forecast_path: Path, output: Path, *, place: str, truth_path: Path | None, lead_days: int | float
+) -> Path:
     """Draws ensemble mean and spread on maps at one lead time, and the plume of one place.
 
     `place` is written as `Name,latitude,longitude` in degrees.
     """
     forecast = open_forecast(forecast_path)
     truth = None if truth_path is None else open_store(truth_path, grid=grid_of(forecast), regular=False)
-    lead = np.timedelta64(lead_days, "D").astype("timedelta64[ns]")
+    lead = np.timedelta64(round(lead_days * 86_400), "s").astype("timedelta64[ns]")
     figure = draw_page(forecast, place=parse_place(place), truth=truth, lead=lead)
     save_page(figure, output)
     return output

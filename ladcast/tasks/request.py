@@ -59,3 +59,8 @@ class ForecastRequest:
         for name, least in (("members", 1), ("days", 1), ("batch_size", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"Expected {name} of at least {least}, got {getattr(self, name)}.")
+        if self.output.suffix != ".zarr":
+            raise ValueError(
+                f"Expected an output named *.zarr, got '{self.output}': a forecast is a Zarr store. `ladcast export "
+                f"{self.output.with_suffix('.zarr')} {self.output.with_suffix('.nc')}` writes netCDF from it, or GRIB2."
+            )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ladcast.device import find_device
 from ladcast.tasks.score_request import ScoreRequest, Scoring
 from ladcast.tasks.sums import claim_folder
 from ladcast.tasks.systems import Systems, open_systems
@@ -119,4 +120,4 @@ def _score_start(
 def scoring_options(scoring: Scoring) -> ScoreOptions:
     """Returns the options of the scorer."""
     statistics = tuple(dict.fromkeys(("default", *scoring.statistics)))
-    return ScoreOptions(statistics, scoring.regions, scoring.device)
+    return ScoreOptions(statistics, scoring.regions, str(find_device(scoring.device)))

@@ -15,7 +15,7 @@ from ladcast.times import describe
 def show(name_or_path: str) -> str:
     """Describes a model (by name or folder) or a forecast store in a few lines."""
     path = Path(name_or_path)
-    if path.is_dir() and not (path / MANIFEST).is_file():
+    if path.exists() and not (path / MANIFEST).is_file():
         return describe_forecast(path)
     return describe_model(find_model(name_or_path))
 
@@ -47,14 +47,14 @@ def describe_forecast(path: Path) -> str:
     """Lists the dimensions, start times and origin of a forecast store."""
     forecast = open_forecast(path)
     sizes = ", ".join(f"{name} {size}" for name, size in forecast.sizes.items())
+    about = [name for name in ("source", "unreal", "history") if name in forecast.attrs]
     return "\n".join(
         [
             f"forecast  {path}",
             f"starts    {describe(forecast['time'].values)}",
             f"sizes     {sizes}",
             f"variables {', '.join(map(str, forecast.data_vars))}",
-            f"source    {forecast.attrs['source']}",
-            f"history   {forecast.attrs['history']}",
+            *(f"{name:<9} {forecast.attrs[name]}" for name in about),
         ]
     )
 

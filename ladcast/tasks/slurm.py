@@ -87,19 +87,23 @@ class Submission:
 
 
 def find_profile(name: str, config: Path) -> Path:
-    """Returns the file of a profile: `name` itself, or one of that name in `slurm/` beside the folder of `config`.
+    """Returns the file of a profile: `name` itself, or one of that name in a folder of profiles.
+
+    Such folders are `slurm/` beside the folder of `config`, `configs/slurm` here, and that of the checkout.
 
     Raises:
         FileNotFoundError: there is none; lists those there are.
     """
-    folders = [config.resolve().parent.parent / "slurm", Path("configs/slurm").resolve()]
+    here, checkout = Path("configs/slurm"), Path(__file__).parents[2] / "configs/slurm"
+    folders = list(dict.fromkeys(path.resolve() for path in (config.resolve().parent.parent / "slurm", here, checkout)))
     places = [Path(name), *(folder / f"{PREFIX}{name}.yaml" for folder in folders)]
     for place in places:
         if place.is_file():
             return place
     known = sorted({path.stem.removeprefix(PREFIX) for folder in folders for path in folder.glob(f"{PREFIX}*.yaml")})
     raise FileNotFoundError(
-        f"No profile '{name}': known profiles are {', '.join(known) or 'none'}. Copy one of {folders[0]} and adapt it."
+        f"No profile '{name}': known profiles are {', '.join(known) or 'none'}. Looked for the file {name}, and for "
+        f"{PREFIX}{name}.yaml in {', '.join(map(str, folders))}. Copy one of those in configs/slurm and adapt it."
     )
 
 
@@ -157,7 +161,10 @@ def submit_script(script: Path, *, after: str | None = None) -> str:
             ["sbatch", "--parsable", *dependency, str(script)], capture_output=True, text=True, check=False
         )
     except FileNotFoundError:
-        raise OSError(f"There is no sbatch on this machine: run it where there is one: sbatch {script}") from None
+        raise OSError(
+            f"There is no SLURM here (no sbatch on this machine). Where there is: sbatch {script}. To see the plan and "
+            f"the script only, add --only-print."
+        ) from None
     if answer.returncode:
         raise OSError(f"sbatch refused {script}: {answer.stderr.strip()}")
     return answer.stdout.strip().partition(";")[0]

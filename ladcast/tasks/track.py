@@ -7,7 +7,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from ladcast.config import load_config
+from ladcast.config import from_overrides, load_config
 from ladcast.cyclones import (
     Detection,
     Stitching,
@@ -20,6 +20,7 @@ from ladcast.cyclones import (
 )
 from ladcast.cyclones.tracker import DETECTION, STITCHING
 from ladcast.data.store import open_store
+from ladcast.device import find_device
 from ladcast.tasks.forecast_stores import open_forecast
 from ladcast.tasks.track_report import draw_page, summary
 from ladcast.tasks.track_request import TrackRequest
@@ -57,7 +58,7 @@ def track(forecast_path: Path, request: TrackRequest) -> str:
     run = settle(request)
     forecast = select(open_source(forecast_path), run, forecast_path)
     best = None if run.best_track is None else read_best_tracks(run.best_track)
-    detection, stitching, device = run.detection, run.stitching, request.device
+    detection, stitching, device = run.detection, run.stitching, str(find_device(request.device))
     if run.storm is None:
         tracks = track_all(forecast, detection=detection, stitching=stitching, device=device)
         tracks = tracks if best is None else identify(tracks, best)
@@ -79,9 +80,10 @@ def settle(request: TrackRequest) -> TrackRun:
     Raises:
         ValueError: it is not clear whether one storm or all are wanted, or there are no best tracks to start from.
     """
-    if request.set and request.config is None:
-        raise ValueError("Settings with --set win over those of a file: name it with --config.")
-    run = TrackRun() if request.config is None else load_config(request.config, TrackRun, request.set)
+    if request.config is None:
+        run = from_overrides(request.set, TrackRun)
+    else:
+        run = load_config(request.config, TrackRun, request.set)
     storm = None if request.all else request.storm or run.storm
     if request.all and request.storm:
         raise ValueError("Expected --storm or --all, got both. Leave one out.")

@@ -13,6 +13,8 @@ from typing import TypeVar
 import torch
 from torch import distributed
 
+from ladcast.device import find_device
+
 Item = TypeVar("Item")
 PORTS = range(15_000, 30_000)
 """Ports below those that Linux hands out by itself (32768 and above)."""
@@ -111,11 +113,13 @@ def join_ranks(device: str | None = None) -> Iterator[Ranks]:
 
     `device` is "cpu" or "cuda"; by default a GPU where there is one. After an error the group is left as it is: to
     close it would wait for ranks that may be gone.
+
+    Raises:
+        ValueError: there is no such device.
     """
     place = find_place(os.environ)
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if target.type == "cuda" and target.index is None:
-        target = torch.device("cuda", place.local_rank % torch.cuda.device_count())
+    target = find_device(device, place.local_rank)
+    if target.type == "cuda":
         torch.cuda.set_device(target)
     if place.size == 1:
         yield Ranks(device=target)

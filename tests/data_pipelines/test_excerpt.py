@@ -8,23 +8,22 @@ import xarray as xr
 
 from data_pipelines.excerpt import excerpt
 from ladcast.data.store import open_store
-from ladcast.fields import ERA5_CHANNELS, read_channels
+from ladcast.fields import ERA5_CHANNELS, HEADLINE_CHANNELS
 
-HEADLINE = Path(__file__).parents[2] / "configs/channels/headline.yaml"
 STARTS = ("2020-01-01T06", "2020-01-02T00")
 
 
 @pytest.fixture(scope="module")
 def folder(full_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return excerpt(full_store, tmp_path_factory.mktemp("excerpt"), starts=STARTS, headline=str(HEADLINE), days=1)
+    return excerpt(full_store, tmp_path_factory.mktemp("excerpt"), starts=STARTS, days=1)
 
 
 def test_both_files_pass_the_gate(folder: Path):
     starts = open_store(folder / "starts.nc", ERA5_CHANNELS, regular=False)
-    truth = open_store(folder / "truth.nc", read_channels(HEADLINE))
+    truth = open_store(folder / "truth.nc", HEADLINE_CHANNELS)
     assert starts["time"].values.tolist() == np.array(STARTS, "datetime64[ns]").tolist()
     assert truth.sizes["time"] == 8
-    assert set(truth.data_vars) == set(read_channels(HEADLINE).variables)
+    assert set(truth.data_vars) == set(HEADLINE_CHANNELS.variables)
 
 
 def test_the_truth_covers_every_lead_time_of_every_start_once(folder: Path):
@@ -46,6 +45,12 @@ def test_the_source_travels_along(folder: Path):
     assert xr.open_dataset(folder / "starts.nc").attrs["source"] == "random numbers"
 
 
+def test_nothing_is_written_where_the_truth_cannot_be(full_store: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="'headline'"):
+        excerpt(full_store, tmp_path / "out", starts=STARTS, headline="nowhere.yaml", days=1)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("starts", "days", "message"),
     [
@@ -56,4 +61,4 @@ def test_the_source_travels_along(folder: Path):
 )
 def test_times_that_are_not_there_are_refused(full_store: Path, tmp_path: Path, starts, days: int, message: str):
     with pytest.raises(ValueError, match=message):
-        excerpt(full_store, tmp_path, starts=starts, headline=str(HEADLINE), days=days)
+        excerpt(full_store, tmp_path, starts=starts, days=days)

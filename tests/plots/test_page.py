@@ -108,6 +108,15 @@ def test_page_without_truth_wind_and_rain_at_an_earlier_lead(forecast: xr.Datase
     assert "truth" not in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
+def test_page_says_where_weather_is_unreal(forecast: xr.Dataset) -> None:
+    note = "model weather, not the real atmosphere"
+    figure = draw_page(forecast.assign_attrs(unreal="no diurnal cycle", source="a " * 60), place=PARIS)
+    assert note in texts(figure)[-1]
+    figure.canvas.draw()
+    assert figure.texts[-1].get_window_extent().x1 < figure.bbox.x1
+    assert note not in "".join(texts(draw_page(forecast, place=PARIS)))
+
+
 @pytest.mark.parametrize(
     ("latitude", "longitude"), [(91.0, 0.0), (-90.1, 0.0), (np.nan, 0.0), (0.0, 361.0), (0.0, -181.0)]
 )

@@ -41,6 +41,12 @@ def test_bands_reach_from_quantile_to_quantile(axes: Axes, members: xr.DataArray
         np.testing.assert_allclose([first.min(), first.max()], expected)
 
 
+def test_few_members_have_no_bands(axes: Axes, members: xr.DataArray) -> None:
+    draw_plume(axes, members.isel(number=slice(4)))
+    assert not axes.collections
+    assert len(axes.lines) == 5
+
+
 def test_legend_has_one_entry_of_each_kind(axes: Axes, members: xr.DataArray) -> None:
     draw_plume(axes, members, truth=members.isel(number=0, prediction_timedelta=[0, 1, 5]))
     bands = {"10% to 90% of members", "25% to 75% of members"}

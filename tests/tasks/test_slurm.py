@@ -80,6 +80,18 @@ def test_a_profile_is_found_by_name_or_path(tmp_path: Path):
         find_profile("gpus", TRAIN)
 
 
+def test_profiles_of_the_checkout_serve_configurations_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_profile("cpu", tmp_path / "a/b/run.yaml") == ROOT / "configs/slurm/train_cpu.yaml"
+    (tmp_path / "configs/slurm").mkdir(parents=True)
+    (tmp_path / "configs/slurm/train_cpu.yaml").touch()
+    assert find_profile("cpu", tmp_path / "a/b/run.yaml") == tmp_path / "configs/slurm/train_cpu.yaml"
+    with pytest.raises(FileNotFoundError) as error:
+        find_profile("gpus", tmp_path / "a/b/run.yaml")
+    for folder in (tmp_path / "a/slurm", tmp_path / "configs/slurm", ROOT / "configs/slurm"):
+        assert str(folder) in str(error.value)
+
+
 def test_flags_win_over_the_profile(tmp_path: Path):
     submission = Submission("h100x8", nodes=4, gpus=2, time="12:00:00")
     profile = load_config(find_profile("h100x8", TRAIN), SlurmProfile, submission.changes())
@@ -98,7 +110,7 @@ def test_wrong_numbers_are_refused(tmp_path: Path):
 
 def test_without_sbatch_the_command_to_run_elsewhere_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(OSError, match=r"no sbatch on this machine.*sbatch /job\.sbatch"):
+    with pytest.raises(OSError, match=r"no SLURM here .*sbatch /job\.sbatch.*--only-print"):
         submit_script(Path("/job.sbatch"))
 
 

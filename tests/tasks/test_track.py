@@ -19,7 +19,9 @@ from ladcast.grid import Grid
 from ladcast.tasks.track import TrackRun
 from ladcast.times import lead_times, parse_time
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs/track").glob("*.yaml"))
+CONFIGS = Path(__file__).parents[2] / "configs/track"
+CASES = [path for path in sorted(CONFIGS.glob("*.yaml")) if load_config(path, TrackRun).storm is not None]
+"""Those of the paper; other configurations set rules alone."""
 STORM = "2018271N06154"
 START = np.datetime64("2018-09-30T00", "ns")
 HEADER = "SID,NAME,ISO_TIME,LAT,LON,WMO_WIND,WMO_PRES,TRACK_TYPE\n , , ,degrees_north,degrees_east,kts,mb, \n"
@@ -126,7 +128,6 @@ WRONG = {
     "nothing_asked": ([], "Expected --storm IDENTIFIER"),
     "both_asked": (["--all", "--storm", STORM], "got both"),
     "no_best_track": (["--storm", STORM], "--best-track"),
-    "set_without_a_file": (["--all", "--set", "detection.depth_pa=1"], "--config"),
 }
 
 
@@ -157,7 +158,7 @@ def test_broken_best_tracks_are_named_with_their_line(forecast: Path, best_track
     )
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_the_cases_of_the_paper_lie_within_their_storms_lives(path: Path, shared: Path, tmp_path: Path):
     config = load_config(path, TrackRun)
     assert config.storm is not None
@@ -171,4 +172,22 @@ def test_the_cases_of_the_paper_lie_within_their_storms_lives(path: Path, shared
 
 
 def test_there_are_three_cases():
-    assert [path.stem for path in CONFIGS] == ["dorian", "kong_rey", "lorenzo"]
+    assert [path.stem for path in CASES] == ["dorian", "kong_rey", "lorenzo"]
+
+
+def test_lows_of_the_embedded_models_grid_need_wider_rules(tmp_path: Path, capsys):
+    rows = 64, 32
+    lat, lon = Grid.parse("64x33-south").latitude, Grid.parse("64x33-south").longitude
+    name = "mean_sea_level_pressure"
+    field = np.full((1, 2, 1, *rows[::-1]), 101_300, dtype=np.float32)
+    coords = {"time": [START], "prediction_timedelta": lead_times(2), "number": [0]}
+    coords |= {"latitude": list(lat), "longitude": list(lon)}
+    dims = ("time", "prediction_timedelta", "number", "latitude", "longitude")
+    xr.Dataset({name: (dims, field, {"units": "Pa"})}, coords=coords).to_zarr(tmp_path / "coarse.zarr")
+    refused = fail(tmp_path / "coarse.zarr", "--all")
+    assert "configs/track/nature.yaml" in refused
+    assert "--set detection.radius_deg=12 detection.separation_deg=6" in refused
+    track(tmp_path / "coarse.zarr", "--all", "--config", CONFIGS / "nature.yaml")
+    track(tmp_path / "coarse.zarr", "--all", "--set", "detection.radius_deg=12", "detection.separation_deg=6")
+    assert capsys.readouterr().out.count("0 tracks in 1 members") == 2
+    assert "Did you mean 'radius_deg'?" in fail(tmp_path / "coarse.zarr", "--all", "--set", "detection.radius=12")

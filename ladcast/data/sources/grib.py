@@ -133,7 +133,8 @@ def _one_member(messages: Sequence[Message], member: int | None, where: str) -> 
     if len(present) > 1 and member is None:
         raise ValueError(
             f"{where}: expected one state, got an ensemble of {len(present)} members "
-            f"({present[0]}..{present[-1]}). Choose one with member={present[0]}."
+            f"({present[0]}..{present[-1]}). Choose one with member={present[0]} of open_store, or name a store that "
+            "`ladcast forecast` wrote."
         )
     if member is not None and member not in present:
         raise ValueError(
