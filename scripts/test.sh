@@ -7,4 +7,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 timed "environment" make_environment "[data,dev,grib,notebook,slurm]"
 cd "$root"
 export OMP_NUM_THREADS=1  # one thread for each of the two test processes
-timed "tests" "$venv/bin/python" -m pytest --quiet --numprocesses 2 --dist loadfile "$@"
+timed "tests" "$venv/bin/python" -m pytest --quiet --numprocesses 2 --dist loadfile --durations 15 "$@"
