@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from ladcast.cli.common import Results
 from ladcast.tasks.installed import DEFAULT_MODEL, find_model
-from ladcast.tasks.score_request import EvaluationRequest, Names, ScoreRequest, Scoring
+from ladcast.tasks.score_request import EvaluationRequest, ScoreRequest, Scoring
 
 DEFAULT_SCORING = Scoring()
 
@@ -41,10 +41,7 @@ def score(
         return {}
     output = request.output or forecasts[0].with_suffix(".scores.nc")
     about = provenance(forecasts, request)
-    shown = scoring.channels
-    return report(
-        systems, output, request.scorecard, block_days=scoring.block_days, about=about, channels=shown, notes=notes
-    )
+    return report(systems, output, request.scorecard, block_days=scoring.block_days, about=about, notes=notes)
 
 
 def evaluate(
@@ -73,14 +70,7 @@ def evaluate(
         return {}
     about = {"model": model, **provenance(store, folder, request), "members": str(request.members)}
     about["seed"] = str(request.seed)
-    return report(
-        systems,
-        request.output,
-        request.scorecard,
-        block_days=scoring.block_days,
-        about=about,
-        channels=scoring.channels,
-    )
+    return report(systems, request.output, request.scorecard, block_days=scoring.block_days, about=about)
 
 
 def merge(
@@ -89,7 +79,6 @@ def merge(
     first: str | None = None,
     output: Path = Path("scores.nc"),
     scorecard: Path | None = None,
-    channels: Names = (),
     block_days: float = 10.0,
 ) -> Results:
     """Merge the sums that several processes wrote to one folder: to the bit what one process would have found.
@@ -99,7 +88,6 @@ def merge(
         first: system that the others are compared with.
         output: netCDF file for all scores.
         scorecard: .png, .pdf or .svg file for a scorecard; curves by lead time are drawn beside it.
-        channels: those of the table and the figures, such as z500 t850, or all; by default the best known.
         block_days: length of the blocks of the bootstrap.
     """
     from ladcast.tasks.score_report import report
@@ -108,4 +96,4 @@ def merge(
     systems, notes = merge_sums(sums, first)
     print("\n".join(notes))
     about = {"sums": str(sums), **read_claims(sums)[1]}
-    return report(systems, output, scorecard, block_days=block_days, about=about, channels=channels, notes=notes)
+    return report(systems, output, scorecard, block_days=block_days, about=about, notes=notes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle, product
 from pathlib import Path
 
@@ -27,7 +27,7 @@ LINE_STYLES = ("-", "--", ":", "-.")
 SUPERSCRIPTS = str.maketrans("-123", "\u207b\u00b9\u00b2\u00b3")
 """Units are written as m2 s-2; digits and the minus sign only occur in exponents."""
 CELL_IN = 0.27
-PERCENT_LIMITS = (10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 80.0, 100.0)
+LARGEST_PERCENT = 20.0
 MOST_COLUMNS = 20
 TITLE_PT = SMALL_PT + 3
 
@@ -41,18 +41,13 @@ def better_worse_colours(better: str = "low") -> Colormap:
 
 
 def draw_scorecard(
-    comparisons: Mapping[str, xr.Dataset],
-    *,
-    metric: str = "fair_crps",
-    channels: Sequence[str] | None = None,
-    title: str = "",
+    comparisons: Mapping[str, xr.Dataset], *, metric: str = "fair_crps", title: str = "", limit: float = LARGEST_PERCENT
 ) -> Figure:
     """Draws one panel for each reference (name -> `compare(system, reference)`): channels in rows, leads in columns.
 
-    All panels have the same rows: `channels`, by default all that have numbers. The shade is the relative difference in
-    per cent: blue is better, orange worse; it ends where nine of ten differences are within. A dot marks a difference
-    whose confidence interval leaves out zero; without a dot it may be chance. Missing scores are grey. Of more than
-    `MOST_COLUMNS` lead times the whole days are shown.
+    The shade is the relative difference in per cent, up to `limit`: blue is better, orange worse. A dot marks a
+    difference whose confidence interval leaves out zero; without a dot it may be chance. Missing scores are grey. Of
+    more than `MOST_COLUMNS` lead times the whole days are shown.
 
     Raises:
         ValueError: there is no comparison, none holds the metric, or neither low nor high values of it are better.
@@ -63,13 +58,9 @@ def draw_scorecard(
     panels = {name: _panel(ds, metric) for name, ds in comparisons.items()}
     if not panels:
         raise ValueError("There is nothing to draw: expected at least one comparison.")
-    held = list(dict.fromkeys(name for panel in panels.values() for name in panel["channel"].values.tolist()))
-    shown = held if channels is None else [name for name in channels if name in held]
-    panels = {name: panel.reindex(channel=shown) for name, panel in panels.items()}
-    limit = _percent_limit(panels.values())
-    rows = len(shown)
+    rows = max(panel.sizes["channel"] for panel in panels.values())
     columns = max(panel.sizes["prediction_timedelta"] for panel in panels.values())
-    width, height = max((CELL_IN * columns + 0.75) * len(panels), 4.5), CELL_IN * rows + 1.9
+    width, height = max((CELL_IN * columns + 0.75) * len(panels), 4.5), CELL_IN * rows + 1.7
     figure = _figure(width, height)
     cells = figure.add_gridspec(1, len(panels))
     for column, (name, panel) in enumerate(panels.items()):
@@ -82,7 +73,7 @@ def draw_scorecard(
     level = float(next(iter(comparisons.values())).attrs.get("level", 0.95))
     word = "lower" if METRICS[metric].better == "low" else "higher"
     bar.set_label(
-        f"Difference in % of the reference: blue is better ({word}).\nA dot: significant at {level:.0%}.",
+        f"difference in % of the reference; blue is better ({word}); a dot: significant at {level:.0%}",
         fontsize=SMALL_PT,
         color=INK,
     )
@@ -158,20 +149,12 @@ def _panel(ds: xr.Dataset, metric: str) -> xr.Dataset:
     return panel.isel(channel=np.flatnonzero(panel["difference"].notnull().any("prediction_timedelta")))
 
 
-def _percent_limit(panels: Iterable[xr.Dataset]) -> float:
-    """Returns a round number of per cent that nine of ten differences do not exceed."""
-    percent = np.concatenate([100 * abs(panel["relative"].values).ravel() for panel in panels])
-    most = float(np.nanquantile(percent, 0.9)) if np.isfinite(percent).any() else 0.0
-    return next((limit for limit in PERCENT_LIMITS if limit >= most), PERCENT_LIMITS[-1])
-
-
 def _draw_panel(axes: Axes, panel: xr.Dataset, metric: str, limit: float) -> AxesImage:
     percent = 100 * panel["relative"].values
     colours = better_worse_colours(METRICS[metric].better)
     image = axes.imshow(np.ma.masked_invalid(percent), cmap=colours, norm=Normalize(-limit, limit), aspect="auto")
     axes.set_facecolor("0.85")
-    significant = (panel["lower"].values > 0) | (panel["upper"].values < 0)
-    row, column = np.nonzero(significant & np.isfinite(percent))
+    row, column = np.nonzero((panel["lower"].values > 0) | (panel["upper"].values < 0))
     dark = abs(percent[row, column]) > 0.75 * limit
     axes.scatter(column, row, s=5, c=np.where(dark, "white", INK), linewidths=0)
     channels = panel["channel"].values

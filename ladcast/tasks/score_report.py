@@ -15,14 +15,9 @@ from ladcast.times import DAY, describe
 from ladcast.verification import Accumulator, Blocks, compare, format_table, intervals
 from ladcast.verification import write_scores as write_file
 from ladcast.verification.plain import plain_scores
-from ladcast.verification.table import HEADLINE
 
 SHOWN_DAYS = (1, 2, 3, 4, 5, 7, 10, 15)
 METRICS = ("fair_crps", "rmse")
-TITLES = {
-    "fair_crps": "Fair CRPS (of a single forecast: its mean absolute error)",
-    "rmse": "RMSE of the ensemble mean",
-}
 
 
 def report(
@@ -32,37 +27,18 @@ def report(
     *,
     block_days: float,
     about: Mapping[str, str],
-    channels: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Prints the table, writes the scores and, where asked for, draws the figures; returns the scores for machines.
-
-    The table and the figures show `channels`, by default those of `HEADLINE`; the file holds all.
-    """
+    """Prints the table, writes the scores and, where asked for, draws the figures; returns the scores for machines."""
     blocks = Blocks(days=block_days)
-    shown = shown_channels(systems, channels)
-    print(table(systems, blocks, shown))
+    print(table(systems, blocks))
     compared = {"comparison": " ".join(notes)} if notes else {}
     path = write_scores(systems, output, {**about, **compared})
     print(f"scores {path}")
     if scorecard is not None:
-        for figure in draw(systems, blocks, scorecard, shown):
+        for figure in draw(systems, blocks, scorecard):
             print(f"figure {figure}")
     return {"scores_file": path, "scores": plain_scores({name: sums.metrics() for name, sums in systems.items()})}
-
-
-def shown_channels(systems: Mapping[str, Accumulator], asked: Sequence[str] = ()) -> list[str]:
-    """Returns the channels to show: those asked for (`all` for all), else the headline channels that there are.
-
-    Raises:
-        ValueError: no system was scored on a channel that is asked for.
-    """
-    held = list(dict.fromkeys(str(name) for sums in systems.values() for name in sums.metrics()["channel"].values))
-    if "all" in asked:
-        return held
-    if unknown := [name for name in asked if name not in held]:
-        raise ValueError(f"No scores of {', '.join(unknown)}: there are {', '.join(held)}.")
-    return list(asked) or [name for name in HEADLINE if name in held] or held
 
 
 def comparisons(
@@ -79,32 +55,31 @@ def comparisons(
         return {}, [str(error)]
 
 
-def table(systems: Mapping[str, Accumulator], blocks: Blocks, channels: Sequence[str]) -> str:
-    """Formats the metrics of some channels for people, at whole days, with intervals of differences.
-
-    The autoencoder's absolute error is no floor for the CRPS of an ensemble, so it is not put beside that.
-    """
+def table(systems: Mapping[str, Accumulator], blocks: Blocks) -> str:
+    """Formats the metrics for people: the channels that were scored, at whole days, with intervals of differences."""
     metrics = {name: scores.metrics() for name, scores in systems.items()}
-    metrics = {name: ds.drop_vars("mae", errors="ignore") if name == FLOOR else ds for name, ds in metrics.items()}
     differences, notes = comparisons(systems, blocks)
-    leads = next(iter(metrics.values()))["prediction_timedelta"].values / DAY
-    whole = leads[leads == leads.round()]
-    days = [day for day in SHOWN_DAYS if day in leads and day < whole.max(initial=0)] + whole[-1:].tolist()
-    text = format_table(metrics, headline=channels, leads_days=days, differences=differences)
+    scored = next(iter(metrics.values()))
+    leads = scored["prediction_timedelta"].values / DAY
+    text = format_table(
+        metrics,
+        headline=tuple(map(str, scored["channel"].values)),
+        leads_days=[days for days in SHOWN_DAYS if days in leads],
+        differences=differences,
+    )
     legend = (
         f"first - this: difference with the {blocks.level:.0%} interval, blocks of {blocks.days:g} days; * significant"
     )
     return "\n".join([text, *([legend] if differences else []), *notes])
 
 
-def draw(systems: Mapping[str, Accumulator], blocks: Blocks, path: Path, channels: Sequence[str]) -> list[Path]:
+def draw(systems: Mapping[str, Accumulator], blocks: Blocks, path: Path) -> list[Path]:
     """Draws a scorecard for each region, and curves by lead time of the first one; returns the files.
 
-    The floor of the autoencoder is no competitor: it is among the curves of the RMSE only. Where there are too few
-    starts for intervals, there is no scorecard, and curves have no bands.
+    The floor of the autoencoder is no competitor: it is among the curves only.
 
     Raises:
-        ValueError: there is no other system to compare with.
+        ValueError: there are too few starts for intervals, or no other system to compare with.
     """
     from ladcast.plots.scorecards import draw_curves, draw_scorecard, save_figure
 
@@ -114,22 +89,16 @@ def draw(systems: Mapping[str, Accumulator], blocks: Blocks, path: Path, channel
     regions = systems[first].regions
     files = []
     for region in regions:
-        differences, _ = comparisons({name: systems[name] for name in (first, *others)}, blocks, region)
+        differences, notes = comparisons({name: systems[name] for name in (first, *others)}, blocks, region)
         if not differences:
-            break
+            raise ValueError(f"No scorecard: {notes[0]}")
         title = f"{first}, {region}: fair CRPS, {len(systems[first].starts)} starts"
         place = path if region == regions[0] else path.with_name(f"{path.stem}_{region}{path.suffix}")
-        files.append(save_figure(draw_scorecard(differences, channels=channels, title=title), place))
-    enough_starts = bool(files)
+        files.append(save_figure(draw_scorecard(differences, title=title), place))
+    with_bands = {name: intervals(scores, metrics=METRICS, blocks=blocks) for name, scores in systems.items()}
     for metric in METRICS:
-        lines = {
-            name: intervals(scores, metrics=METRICS, blocks=blocks) if enough_starts else scores.metrics()
-            for name, scores in systems.items()
-            if name != FLOOR or metric != "fair_crps"
-        }
-        held = [name for name in channels if any(name in line["channel"].values for line in lines.values())]
         place = path.with_name(f"{path.stem}_{metric}{path.suffix}")
-        files.append(save_figure(draw_curves(lines, metric=metric, channels=held, title=TITLES[metric]), place))
+        files.append(save_figure(draw_curves(with_bands, metric=metric), place))
     return files
 
 

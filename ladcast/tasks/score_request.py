@@ -20,7 +20,6 @@ class Scoring:
     Attributes:
         statistics: groups or names beside `default`: ranks, events, tails, energy, seeps, zonal_spectra,
             spherical_spectra.
-        channels: those of the table and the figures, such as z500 t850, or all; by default the best known.
         regions: such as globe tropics northern-extratropics southern-extratropics europe land.
         device: cpu or cuda.
         block_days: length of the blocks of the bootstrap.
@@ -30,7 +29,6 @@ class Scoring:
 
     statistics: Names = ("default",)
     regions: Names = ("globe",)
-    channels: Names = ()
     device: str = "cpu"
     block_days: float = 10.0
     part: str | None = None

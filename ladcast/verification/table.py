@@ -123,8 +123,7 @@ def _require_same_starts(scores: Mapping[str, xr.Dataset]) -> None:
 def _describe_starts(scores: Mapping[str, xr.Dataset]) -> str:
     starts = next(iter(scores.values()))["start"].values
     sizes = [f"{system}: {_members(ds.attrs['members'])}" for system, ds in scores.items()]
-    count = "1 start" if len(starts) == 1 else f"{len(starts)} starts"
-    return f"{count}: {describe(starts, limit=2)}.\n{', '.join(sizes)}."
+    return f"{len(starts)} starts: {describe(starts, limit=2)}.\n{', '.join(sizes)}."
 
 
 def _members(count: int | float) -> str:

@@ -51,18 +51,6 @@ def test_where_high_is_better_blue_is_high_and_the_numbers_stay() -> None:
     assert "blue is better (higher)" in figure.axes[-1].get_xlabel()
 
 
-def test_all_panels_have_the_same_rows_and_the_scale_follows_the_differences():
-    few = comparison().isel(channel=[0])
-    figure = draw_scorecard({"all": comparison(), "few": few})
-    panels = [axes for axes in figure.axes if axes.images]
-    labels = [[label.get_text() for label in axes.get_yticklabels()] for axes in panels]
-    assert labels[0] == labels[1]
-    percent = 100 * abs(comparison()["relative"].values)
-    limit = panels[0].images[0].norm.vmax
-    assert limit >= min(np.nanquantile(percent, 0.9), 100)
-    assert panels[0].images[0].norm.vmax == panels[1].images[0].norm.vmax
-
-
 def test_more_systems_than_colours_are_all_drawn() -> None:
     figure = draw_curves({f"system {number}": scores(number + 1) for number in range(9)})
     lines = figure.axes[0].lines

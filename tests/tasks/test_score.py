@@ -133,23 +133,6 @@ def test_parts_merge_to_the_whole_and_draw_a_scorecard(
         assert (tmp_path / name).stat().st_size > 10_000
 
 
-def test_few_starts_have_curves_without_bands_and_no_scorecard(
-    stores: list[Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    xr.open_zarr(stores[0], decode_timedelta=True).isel(time=[1, 2]).to_zarr(tmp_path / "few.zarr")
-    files = [str(tmp_path / "few.zarr"), "--truth", str(folder / "truth.zarr"), "--channels", "t2m"]
-    run(app, ["score", *files, "--output", str(tmp_path / "few.nc"), "--scorecard", str(tmp_path / "card.png")])
-    shown = capsys.readouterr().out
-    assert shown.count("No confidence interval") == 1
-    assert "t2m" in shown
-    assert "z500" not in shown
-    assert {path.name for path in tmp_path.glob("*.png")} == {"card_fair_crps.png", "card_rmse.png"}
-    assert "z500" in xr.open_dataset(tmp_path / "few.nc", decode_timedelta=True)["channel"].values
-    with pytest.raises(SystemExit):
-        run(app, ["score", *files, "z5000", "--output", str(tmp_path / "other.nc")])
-    assert "No scores of z5000: there are z500, t2m" in capsys.readouterr().err
-
-
 def test_parts_against_another_truth_are_refused(stores: list[Path], folder: Path, tmp_path: Path) -> None:
     scoring = Scoring(part="1/2", sums=tmp_path / "sums")
     score_forecasts(stores, ScoreRequest(folder / "truth.zarr"), scoring)
