@@ -33,7 +33,8 @@ def score(
     if not forecasts:
         raise ValueError("There is nothing to score: name at least one forecast store.")
     systems, notes = score_forecasts(forecasts, request, scoring)
-    print("\n".join(notes))
+    if notes:
+        print("\n".join(notes))
     if scoring.sums is not None:
         label = f"{request.name}-{(scoring.part or '1/1').replace('/', '-of-')}"
         print(f"sums {keep_sums(systems, scoring.sums, label)}")
@@ -101,6 +102,7 @@ def merge(
 
     require_channel_names(channels)
     systems, notes = merge_sums(sums, first)
-    print("\n".join(notes))
+    if notes:
+        print("\n".join(notes))
     about = {"sums": str(sums), **read_claims(sums)[1], **compared(notes)}
     return report(systems, output, scorecard, block_days=block_days, about=about, channels=channels)

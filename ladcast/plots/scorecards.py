@@ -27,8 +27,8 @@ LINE_STYLES = ("-", "--", ":", "-.")
 """For more systems than colours."""
 SUPERSCRIPTS = str.maketrans("-123", "\u207b\u00b9\u00b2\u00b3")
 """Units are written as m2 s-2; digits and the minus sign only occur in exponents."""
-CELL_IN, LETTER_IN, BAR_IN = 0.27, 0.075, 3.8
-LEFT_IN, GAP_IN, TOP_IN, BOTTOM_IN = 0.62, 0.15, 0.62, 1.1
+CELL_IN, LETTER_IN, BAR_IN = 0.27, 0.085, 3.8
+LEFT_IN, GAP_IN, TOP_IN, BOTTOM_IN = 0.62, 0.15, 0.56, 1.1
 """Room for the channels, between panels, for the titles, for lead times and the colour bar."""
 LIMITS_PERCENT = (10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 80.0, 100.0)
 SHARE_WITHIN = 0.9
@@ -54,10 +54,10 @@ def draw_scorecard(
 ) -> Figure:
     """Draws one panel for each reference (name -> `compare(system, reference)`): channels in rows, leads in columns.
 
-    The shade is the relative difference in per cent, up to `limit`, by default a round number that nine in ten stay
-    below: blue is better, orange worse. A dot marks a difference whose confidence interval leaves out zero; without a
-    dot it may be chance. Missing scores are grey. All panels have the same rows: see `choose_channels`. Of more than
-    `MOST_COLUMNS` lead times the whole days are shown.
+    The shade is the relative difference in per cent, up to `limit`, by default `round_limit` of the panels: blue is
+    better, orange worse. A dot marks a difference whose confidence interval leaves out zero; without a dot it may be
+    chance. Missing scores are grey. All panels have the same rows: see `choose_channels`. Of more than `MOST_COLUMNS`
+    lead times the whole days are shown.
 
     Raises:
         ValueError: there is no comparison, none holds the metric or a channel, or neither low nor high values of it
@@ -68,29 +68,35 @@ def draw_scorecard(
         raise ValueError(f"Neither low nor high values of '{metric}' are better: draw one of {able}.")
     panels = _panels(comparisons, metric, channels)
     rows, columns = next(iter(panels.values()))["relative"].shape
-    percent = np.concatenate([100 * panel["relative"].values.ravel() for panel in panels.values()])
-    norm = Normalize(-(limit := limit or round_limit(percent)), limit)
+    limit = limit or round_limit([100 * panel["relative"].values for panel in panels.values()])
+    norm = Normalize(-limit, limit)
     titles = [f"against {name}" for name in panels]
     size = np.array([max(CELL_IN * columns, *(LETTER_IN * len(text) for text in titles)), CELL_IN * rows])
-    width, height = max(LEFT_IN + len(panels) * (size[0] + GAP_IN), 4.5), TOP_IN + size[1] + BOTTOM_IN
+    text = title or heading(metric)
+    needed = LEFT_IN + len(panels) * (size[0] + GAP_IN)
+    width, height = max(needed, _title_in(text)), TOP_IN + size[1] + BOTTOM_IN
     figure = Figure(figsize=(width, height), facecolor="white")
-    for number, (text, panel) in enumerate(zip(titles, panels.values(), strict=True)):
-        corner = [LEFT_IN + number * (size[0] + GAP_IN), BOTTOM_IN]
+    for number, panel in enumerate(panels.values()):
+        corner = [(width - needed) / 2 + LEFT_IN + number * (size[0] + GAP_IN), BOTTOM_IN]
         axes = figure.add_axes(_box([*corner, *size], width, height))
         image = _draw_panel(axes, panel, metric, norm)
-        axes.set_title(text, fontsize=SMALL_PT + 2, color=INK)
+        axes.set_title(titles[number], fontsize=SMALL_PT + 2, color=INK)
         axes.tick_params(labelleft=number == 0)
     bar = figure.add_axes(_box([width / 2 - BAR_IN / 2, 0.5, BAR_IN, 0.1], width, height))
     _draw_bar(bar, image, _explain(comparisons, metric))
-    figure.suptitle(title or heading(metric), fontsize=TITLE_PT, color=INK, y=1 - 0.08 / height, va="top")
+    figure.suptitle(text, fontsize=TITLE_PT, color=INK, y=1 - 0.08 / height, va="top")
     return figure
 
 
-def round_limit(percent: Shaped[np.ndarray, "*cell"]) -> float:
-    """Returns where the colours end: the first round number that nine in ten absolute differences stay below."""
-    known = abs(percent[np.isfinite(percent)])
-    most = float(np.quantile(known, SHARE_WITHIN)) if known.size else 0.0
-    return next((limit for limit in LIMITS_PERCENT if limit >= most), LIMITS_PERCENT[-1])
+def round_limit(differences: Sequence[Shaped[np.ndarray, "channel lead"]]) -> float:
+    """Returns where the colours end: the first round per cent that nine in ten differences of a panel stay below.
+
+    It is that of the panel in the middle: one reference that is far better or worse does not pale all others.
+    """
+    known = [abs(percent[np.isfinite(percent)]) for percent in differences]
+    most = [float(np.quantile(percent, SHARE_WITHIN)) for percent in known if percent.size]
+    middle = sorted(most)[(len(most) - 1) // 2] if most else 0.0
+    return next((limit for limit in LIMITS_PERCENT if limit >= middle), LIMITS_PERCENT[-1])
 
 
 def heading(metric: str) -> str:
@@ -120,7 +126,7 @@ def draw_curves(
     shown = choose_channels((channel for line in lines.values() for channel in _drawable(line)), channels)
     columns = min(len(shown), 3)
     rows = -(-len(shown) // columns)
-    size = (max(2.5 * columns + 0.4, 4.5), 1.9 * rows + 0.9)
+    size = (max(2.5 * columns + 0.4, _title_in(title or heading(metric))), 1.9 * rows + 0.9)
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
     cells = figure.add_gridspec(rows, columns)
     for place, channel in enumerate(shown):
@@ -169,6 +175,11 @@ def _panel(ds: xr.Dataset, metric: str) -> xr.Dataset:
     return panel.isel(channel=np.flatnonzero(panel["difference"].notnull().any("prediction_timedelta")))
 
 
+def _title_in(title: str) -> float:
+    """Returns the width in inches that the longest line of a title needs, and no less than a colour bar's."""
+    return max(LETTER_IN * max(map(len, title.splitlines())) + 0.2, BAR_IN + 0.7)
+
+
 def _box(inches: Sequence[float], width: float, height: float) -> tuple[float, float, float, float]:
     """Converts left, bottom, width and height to shares of the figure."""
     left, bottom, across, up = inches
@@ -182,8 +193,7 @@ def _draw_panel(axes: Axes, panel: xr.Dataset, metric: str, norm: Normalize) -> 
     axes.set_facecolor("0.85")
     certain = (panel["lower"].values > 0) | (panel["upper"].values < 0)
     row, column = np.nonzero(certain & np.isfinite(percent))
-    dark = abs(percent[row, column]) > 0.75 * float(norm.vmax or 0)
-    axes.scatter(column, row, s=5, c=np.where(dark, "white", INK), linewidths=0)
+    axes.scatter(column, row, s=9, c=INK, edgecolors="white", linewidths=0.6)  # the ring shows on dark shades
     channels = panel["channel"].values
     axes.set_yticks(range(len(channels)), channels, fontsize=SMALL_PT, color=INK)
     _tick_leads(axes, panel["prediction_timedelta"].values)
@@ -199,6 +209,7 @@ def _draw_bar(axes: Axes, image: AxesImage, label: str) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
     bar = figure.colorbar(image, cax=axes, orientation="horizontal", extend="both")
+    bar.set_ticks(np.linspace(image.norm.vmin or 0, image.norm.vmax or 0, 5))
     bar.set_label(label, fontsize=SMALL_PT, color=INK)
     bar.ax.tick_params(labelsize=SMALL_PT, width=0.4, length=2)
     bar.outline.set_linewidth(0.4)
