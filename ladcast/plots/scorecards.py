@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle, product
+from math import isqrt
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def draw_scorecard(
         axes.set_title(titles[number], fontsize=SMALL_PT + 2, color=INK)
         axes.tick_params(labelleft=number == 0)
     bar = figure.add_axes(_box([width / 2 - BAR_IN / 2, 0.5, BAR_IN, 0.1], width, height))
-    _draw_bar(bar, image, _explain(comparisons, metric))
+    _draw_bar(bar, image, limit, _explain(comparisons, metric))
     figure.suptitle(text, fontsize=TITLE_PT, color=INK, y=1 - 0.08 / height, va="top")
     return figure
 
@@ -124,7 +125,7 @@ def draw_curves(
     if not lines:
         raise ValueError(f"None of {', '.join(scores)} has the metric '{metric}'. Choose another.")
     shown = choose_channels((channel for line in lines.values() for channel in _drawable(line)), channels)
-    columns = min(len(shown), 3)
+    columns = min(len(shown), max(3, isqrt(len(shown) // 2)))
     rows = -(-len(shown) // columns)
     size = (max(2.5 * columns + 0.4, _title_in(title or heading(metric))), 1.9 * rows + 0.9)
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
@@ -205,11 +206,11 @@ def _draw_panel(axes: Axes, panel: xr.Dataset, metric: str, norm: Normalize) -> 
     return image
 
 
-def _draw_bar(axes: Axes, image: AxesImage, label: str) -> None:
+def _draw_bar(axes: Axes, image: AxesImage, limit: float, label: str) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
     bar = figure.colorbar(image, cax=axes, orientation="horizontal", extend="both")
-    bar.set_ticks(np.linspace(image.norm.vmin or 0, image.norm.vmax or 0, 5))
+    bar.set_ticks([-limit, -limit / 2, 0, limit / 2, limit])
     bar.set_label(label, fontsize=SMALL_PT, color=INK)
     bar.ax.tick_params(labelsize=SMALL_PT, width=0.4, length=2)
     bar.outline.set_linewidth(0.4)
