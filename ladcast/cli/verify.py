@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ladcast.cli.common import Results
+from ladcast.cli.common import Results, Several
 from ladcast.tasks.installed import DEFAULT_MODEL, find_model
 from ladcast.tasks.score_request import EvaluationRequest, ScoreRequest, Scoring
 
@@ -27,21 +27,23 @@ def score(
         scoring: what to compute, where, and which share of it.
     """
     from ladcast.tasks.score import provenance, score_forecasts
-    from ladcast.tasks.score_report import report
+    from ladcast.tasks.score_report import compared, report
     from ladcast.tasks.sums import keep_sums
 
     if not forecasts:
         raise ValueError("There is nothing to score: name at least one forecast store.")
     systems, notes = score_forecasts(forecasts, request, scoring)
-    print("\n".join(notes))
+    if notes:
+        print("\n".join(notes))
     if scoring.sums is not None:
         label = f"{request.name}-{(scoring.part or '1/1').replace('/', '-of-')}"
         print(f"sums {keep_sums(systems, scoring.sums, label)}")
     if scoring.part is not None:
         return {}
     output = request.output or forecasts[0].with_suffix(".scores.nc")
-    about = provenance(forecasts, request)
-    return report(systems, output, request.scorecard, block_days=scoring.block_days, about=about, notes=notes)
+    about = provenance(forecasts, request) | compared(notes)
+    channels, days = scoring.channels, scoring.block_days
+    return report(systems, output, request.scorecard, block_days=days, about=about, channels=channels)
 
 
 def evaluate(
@@ -70,7 +72,8 @@ def evaluate(
         return {}
     about = {"model": model, **provenance(store, folder, request), "members": str(request.members)}
     about["seed"] = str(request.seed)
-    return report(systems, request.output, request.scorecard, block_days=scoring.block_days, about=about)
+    channels, days = scoring.channels, scoring.block_days
+    return report(systems, request.output, request.scorecard, block_days=days, about=about, channels=channels)
 
 
 def merge(
@@ -80,6 +83,7 @@ def merge(
     output: Path = Path("scores.nc"),
     scorecard: Path | None = None,
     block_days: float = 10.0,
+    channels: Annotated[tuple[str, ...], Several] = (),
 ) -> Results:
     """Merge the sums that several processes wrote to one folder: to the bit what one process would have found.
 
@@ -89,11 +93,16 @@ def merge(
         output: netCDF file for all scores.
         scorecard: .png, .pdf or .svg file for a scorecard; curves by lead time are drawn beside it.
         block_days: length of the blocks of the bootstrap.
+        channels: what the table and the figures show, such as z500 t2m wind10, or all; by default the headline
+            channels. The file of scores holds all.
     """
-    from ladcast.tasks.score_report import report
+    from ladcast.tasks.score_report import compared, report
+    from ladcast.tasks.score_request import require_channel_names
     from ladcast.tasks.sums import merge_sums, read_claims
 
+    require_channel_names(channels)
     systems, notes = merge_sums(sums, first)
-    print("\n".join(notes))
-    about = {"sums": str(sums), **read_claims(sums)[1]}
-    return report(systems, output, scorecard, block_days=block_days, about=about, notes=notes)
+    if notes:
+        print("\n".join(notes))
+    about = {"sums": str(sums), **read_claims(sums)[1], **compared(notes)}
+    return report(systems, output, scorecard, block_days=block_days, about=about, channels=channels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle, product
+from math import isqrt
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from ladcast.plots.maps import INK, SMALL_PT
 from ladcast.times import DAY, HOUR
 from ladcast.verification.metrics import METRICS
+from ladcast.verification.table import choose_channels, readable_units
 
 SYSTEM_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito (2008), told apart by all colour vision."""
@@ -26,8 +28,11 @@ LINE_STYLES = ("-", "--", ":", "-.")
 """For more systems than colours."""
 SUPERSCRIPTS = str.maketrans("-123", "\u207b\u00b9\u00b2\u00b3")
 """Units are written as m2 s-2; digits and the minus sign only occur in exponents."""
-CELL_IN = 0.27
-LARGEST_PERCENT = 20.0
+CELL_IN, LETTER_IN, BAR_IN = 0.27, 0.085, 3.8
+LEFT_IN, GAP_IN, TOP_IN, BOTTOM_IN = 0.62, 0.15, 0.56, 1.1
+"""Room for the channels, between panels, for the titles, for lead times and the colour bar."""
+LIMITS_PERCENT = (10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 80.0, 100.0)
+SHARE_WITHIN = 0.9
 MOST_COLUMNS = 20
 TITLE_PT = SMALL_PT + 3
 
@@ -41,73 +46,89 @@ def better_worse_colours(better: str = "low") -> Colormap:
 
 
 def draw_scorecard(
-    comparisons: Mapping[str, xr.Dataset], *, metric: str = "fair_crps", title: str = "", limit: float = LARGEST_PERCENT
+    comparisons: Mapping[str, xr.Dataset],
+    *,
+    metric: str = "fair_crps",
+    channels: Sequence[str] = (),
+    title: str = "",
+    limit: float | None = None,
 ) -> Figure:
     """Draws one panel for each reference (name -> `compare(system, reference)`): channels in rows, leads in columns.
 
-    The shade is the relative difference in per cent, up to `limit`: blue is better, orange worse. A dot marks a
-    difference whose confidence interval leaves out zero; without a dot it may be chance. Missing scores are grey. Of
-    more than `MOST_COLUMNS` lead times the whole days are shown.
+    The shade is the relative difference in per cent, up to `limit`, by default `round_limit` of the panels: blue is
+    better, orange worse. A dot marks a difference whose confidence interval leaves out zero; without a dot it may be
+    chance. Missing scores are grey. All panels have the same rows: see `choose_channels`. Of more than `MOST_COLUMNS`
+    lead times the whole days are shown.
 
     Raises:
-        ValueError: there is no comparison, none holds the metric, or neither low nor high values of it are better.
+        ValueError: there is no comparison, none holds the metric or a channel, or neither low nor high values of it
+            are better.
     """
     if metric in METRICS and METRICS[metric].better == "none":
         able = ", ".join(name for name, about in METRICS.items() if about.better != "none" and not about.axes)
         raise ValueError(f"Neither low nor high values of '{metric}' are better: draw one of {able}.")
-    panels = {name: _panel(ds, metric) for name, ds in comparisons.items()}
-    if not panels:
-        raise ValueError("There is nothing to draw: expected at least one comparison.")
-    rows = max(panel.sizes["channel"] for panel in panels.values())
-    columns = max(panel.sizes["prediction_timedelta"] for panel in panels.values())
-    width, height = max((CELL_IN * columns + 0.75) * len(panels), 4.5), CELL_IN * rows + 1.7
-    figure = _figure(width, height)
-    cells = figure.add_gridspec(1, len(panels))
-    for column, (name, panel) in enumerate(panels.items()):
-        axes = figure.add_subplot(cells[column])
-        image = _draw_panel(axes, panel, metric, limit)
-        axes.set_title(f"against {name}", fontsize=SMALL_PT + 2, color=INK)
-    bar = figure.colorbar(
-        image, ax=figure.axes, orientation="horizontal", aspect=32, shrink=min(3.8 / width, 1), extend="both"
-    )
-    level = float(next(iter(comparisons.values())).attrs.get("level", 0.95))
-    word = "lower" if METRICS[metric].better == "low" else "higher"
-    bar.set_label(
-        f"difference in % of the reference; blue is better ({word}); a dot: significant at {level:.0%}",
-        fontsize=SMALL_PT,
-        color=INK,
-    )
-    bar.ax.tick_params(labelsize=SMALL_PT, width=0.4, length=2)
-    bar.outline.set_linewidth(0.4)
-    figure.suptitle(title or METRICS[metric].long_name, fontsize=TITLE_PT, color=INK)
+    panels = _panels(comparisons, metric, channels)
+    rows, columns = next(iter(panels.values()))["relative"].shape
+    limit = limit or round_limit([100 * panel["relative"].values for panel in panels.values()])
+    norm = Normalize(-limit, limit)
+    titles = [f"against {name}" for name in panels]
+    size = np.array([max(CELL_IN * columns, *(LETTER_IN * len(text) for text in titles)), CELL_IN * rows])
+    text = title or heading(metric)
+    needed = LEFT_IN + len(panels) * (size[0] + GAP_IN)
+    width, height = max(needed, _title_in(text)), TOP_IN + size[1] + BOTTOM_IN
+    figure = Figure(figsize=(width, height), facecolor="white")
+    for number, panel in enumerate(panels.values()):
+        corner = [(width - needed) / 2 + LEFT_IN + number * (size[0] + GAP_IN), BOTTOM_IN]
+        axes = figure.add_axes(_box([*corner, *size], width, height))
+        image = _draw_panel(axes, panel, metric, norm)
+        axes.set_title(titles[number], fontsize=SMALL_PT + 2, color=INK)
+        axes.tick_params(labelleft=number == 0)
+    bar = figure.add_axes(_box([width / 2 - BAR_IN / 2, 0.5, BAR_IN, 0.1], width, height))
+    _draw_bar(bar, image, limit, _explain(comparisons, metric))
+    figure.suptitle(text, fontsize=TITLE_PT, color=INK, y=1 - 0.08 / height, va="top")
     return figure
+
+
+def round_limit(differences: Sequence[Shaped[np.ndarray, "channel lead"]]) -> float:
+    """Returns where the colours end: the first round per cent that nine in ten differences of a panel stay below.
+
+    It is that of the panel in the middle: one reference that is far better or worse does not pale all others.
+    """
+    known = [abs(percent[np.isfinite(percent)]) for percent in differences]
+    most = [float(np.quantile(percent, SHARE_WITHIN)) for percent in known if percent.size]
+    middle = sorted(most)[(len(most) - 1) // 2] if most else 0.0
+    return next((limit for limit in LIMITS_PERCENT if limit >= middle), LIMITS_PERCENT[-1])
+
+
+def heading(metric: str) -> str:
+    """Returns the long name of a metric; of the CRPS also what stands for it where there is a single forecast."""
+    about = METRICS[metric].long_name
+    return "Fair CRPS; of a single forecast: its mean absolute error" if metric == "fair_crps" else about
 
 
 def draw_curves(
     scores: Mapping[str, xr.Dataset],
     *,
     metric: str = "fair_crps",
-    channels: Sequence[str] | None = None,
+    channels: Sequence[str] = (),
     title: str = "",
 ) -> Figure:
-    """Draws a metric against lead time, one panel for each channel and one line for each system.
+    """Draws a metric against lead time, one panel for each channel (`choose_channels`), one line for each system.
 
     `scores` maps systems to `Accumulator.metrics()`, or to `intervals(...)`, whose bounds are drawn as bands. Of a
-    single forecast the fair CRPS is its absolute error.
+    single forecast the fair CRPS is its absolute error. Precipitation is in mm, humidity in g/kg.
 
     Raises:
-        ValueError: no system has the metric, or a channel is missing in all of them.
+        ValueError: no system has the metric, or none of the channels.
     """
     lines = {name: line for name, ds in scores.items() if (line := _line(ds, metric)) is not None}
     if not lines:
         raise ValueError(f"None of {', '.join(scores)} has the metric '{metric}'. Choose another.")
-    held = list(dict.fromkeys(channel for line in lines.values() for channel in _drawable(line)))
-    shown = held if channels is None else list(channels)
-    if missing := [channel for channel in shown if channel not in held]:
-        raise ValueError(f"No system has {', '.join(missing)}. There are: {', '.join(held)}.")
-    columns = min(len(shown), 3)
+    shown = choose_channels((channel for line in lines.values() for channel in _drawable(line)), channels)
+    columns = min(len(shown), max(3, isqrt(len(shown) // 2)))
     rows = -(-len(shown) // columns)
-    figure = _figure(2.5 * columns + 0.4, 1.9 * rows + 0.9)
+    size = (max(2.5 * columns + 0.4, _title_in(title or heading(metric))), 1.9 * rows + 0.9)
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
     cells = figure.add_gridspec(rows, columns)
     for place, channel in enumerate(shown):
         axes = figure.add_subplot(cells[place // columns, place % columns])
@@ -123,7 +144,7 @@ def draw_curves(
         fontsize=SMALL_PT + 1,
         frameon=False,
     )
-    figure.suptitle(title or METRICS[metric].long_name, fontsize=TITLE_PT, color=INK)
+    figure.suptitle(title or heading(metric), fontsize=TITLE_PT, color=INK)
     return figure
 
 
@@ -134,29 +155,46 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+def _panels(comparisons: Mapping[str, xr.Dataset], metric: str, channels: Sequence[str]) -> dict[str, xr.Dataset]:
+    """Returns the comparisons with the same rows and columns, NaN where one lacks a score."""
+    if not comparisons:
+        raise ValueError("There is nothing to draw: expected at least one comparison.")
+    panels = {name: _panel(ds, metric) for name, ds in comparisons.items()}
+    rows = choose_channels((str(row) for ds in panels.values() for row in ds["channel"].values), channels)
+    leads = np.unique(np.concatenate([ds["prediction_timedelta"].values for ds in panels.values()]))
+    if len(leads) > MOST_COLUMNS:
+        whole = leads[leads % DAY == np.timedelta64(0)]
+        leads = whole if len(whole) else leads
+    return {name: ds.reindex(channel=rows, prediction_timedelta=leads) for name, ds in panels.items()}
 
 
 def _panel(ds: xr.Dataset, metric: str) -> xr.Dataset:
+    """Returns the channels of a comparison that have numbers."""
     if metric not in ds["metric"].values:
         raise ValueError(f"The comparison has no '{metric}', only {', '.join(ds['metric'].values)}.")
     panel = ds.sel(metric=metric).transpose("channel", "prediction_timedelta")
-    if panel.sizes["prediction_timedelta"] > MOST_COLUMNS:
-        days = panel["prediction_timedelta"].values / DAY
-        whole = np.flatnonzero(days == np.round(days))
-        panel = panel.isel(prediction_timedelta=whole) if len(whole) else panel
     return panel.isel(channel=np.flatnonzero(panel["difference"].notnull().any("prediction_timedelta")))
 
 
-def _draw_panel(axes: Axes, panel: xr.Dataset, metric: str, limit: float) -> AxesImage:
+def _title_in(title: str) -> float:
+    """Returns the width in inches that the longest line of a title needs, and no less than a colour bar's."""
+    return max(LETTER_IN * max(map(len, title.splitlines())) + 0.2, BAR_IN + 0.7)
+
+
+def _box(inches: Sequence[float], width: float, height: float) -> tuple[float, float, float, float]:
+    """Converts left, bottom, width and height to shares of the figure."""
+    left, bottom, across, up = inches
+    return left / width, bottom / height, across / width, up / height
+
+
+def _draw_panel(axes: Axes, panel: xr.Dataset, metric: str, norm: Normalize) -> AxesImage:
     percent = 100 * panel["relative"].values
     colours = better_worse_colours(METRICS[metric].better)
-    image = axes.imshow(np.ma.masked_invalid(percent), cmap=colours, norm=Normalize(-limit, limit), aspect="auto")
+    image = axes.imshow(np.ma.masked_invalid(percent), cmap=colours, norm=norm, aspect="auto")
     axes.set_facecolor("0.85")
-    row, column = np.nonzero((panel["lower"].values > 0) | (panel["upper"].values < 0))
-    dark = abs(percent[row, column]) > 0.75 * limit
-    axes.scatter(column, row, s=5, c=np.where(dark, "white", INK), linewidths=0)
+    certain = (panel["lower"].values > 0) | (panel["upper"].values < 0)
+    row, column = np.nonzero(certain & np.isfinite(percent))
+    axes.scatter(column, row, s=9, c=INK, edgecolors="white", linewidths=0.6)  # the ring shows on dark shades
     channels = panel["channel"].values
     axes.set_yticks(range(len(channels)), channels, fontsize=SMALL_PT, color=INK)
     _tick_leads(axes, panel["prediction_timedelta"].values)
@@ -166,6 +204,24 @@ def _draw_panel(axes: Axes, panel: xr.Dataset, metric: str, limit: float) -> Axe
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
     return image
+
+
+def _draw_bar(axes: Axes, image: AxesImage, limit: float, label: str) -> None:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    bar = figure.colorbar(image, cax=axes, orientation="horizontal", extend="both")
+    bar.set_ticks([-limit, -limit / 2, 0, limit / 2, limit])
+    bar.set_label(label, fontsize=SMALL_PT, color=INK)
+    bar.ax.tick_params(labelsize=SMALL_PT, width=0.4, length=2)
+    bar.outline.set_linewidth(0.4)
+
+
+def _explain(comparisons: Mapping[str, xr.Dataset], metric: str) -> str:
+    word = "lower" if METRICS[metric].better == "low" else "higher"
+    level = float(next(iter(comparisons.values())).attrs.get("level", 0.95))
+    known = any(ds["lower"].notnull().any() for ds in comparisons.values())
+    dots = f"a dot: significant at {level:.0%}" if known else "no dots: too few starts for intervals"
+    return f"difference in % of the reference; blue is better ({word})\n{dots}; grey: no score"
 
 
 def _tick_leads(axes: Axes, leads: Shaped[np.ndarray, " lead"]) -> None:
@@ -199,16 +255,16 @@ def _drawable(line: xr.Dataset) -> list[str]:
 
 def _draw_lines(axes: Axes, lines: Mapping[str, xr.Dataset], channel: str, metric: str) -> None:
     looks = product(LINE_STYLES, SYSTEM_COLOURS)
+    units, factor = _units(lines, channel, metric)
     for (name, line), (style, colour) in zip(lines.items(), cycle(looks), strict=False):
         if channel not in line["channel"].values:
             axes.plot([], [], style, color=colour, label=name)
             continue
-        at = line.sel(channel=channel)
+        at = line[[name for name in ("value", "lower", "upper") if name in line]].sel(channel=channel) * factor
         days = at["prediction_timedelta"].values / DAY
         if "lower" in at:
             axes.fill_between(days, at["lower"].values, at["upper"].values, color=colour, alpha=0.2, linewidth=0)
         axes.plot(days, at["value"].values, style, color=colour, linewidth=1.4, label=name)
-    units = _units(lines, channel, metric)
     axes.set_title(f"{channel} ({units})" if units else channel, fontsize=SMALL_PT + 2, color=INK)
     axes.tick_params(labelsize=SMALL_PT, width=0.5, length=3)
     axes.grid(linewidth=0.3, color="0.85")
@@ -219,12 +275,15 @@ def _draw_lines(axes: Axes, lines: Mapping[str, xr.Dataset], channel: str, metri
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _units(lines: Mapping[str, xr.Dataset], channel: str, metric: str) -> str:
-    if METRICS[metric].units == "1":
-        return ""
+def _units(lines: Mapping[str, xr.Dataset], channel: str, metric: str) -> tuple[str, float]:
+    """Returns the units that people read, and the factor to them from those of the scores."""
     held = [
         line["channel_units"].sel(channel=channel).item()
         for line in lines.values()
         if "channel_units" in line.coords and channel in line["channel"].values
     ]
-    return str(held[0]).translate(SUPERSCRIPTS) if held else ""
+    if METRICS[metric].units == "1" or not held:
+        return "", 1.0
+    units, factor = readable_units(str(held[0]))
+    units = units.translate(SUPERSCRIPTS)
+    return (f"({units})²", factor**2) if METRICS[metric].units == "field squared" else (units, factor)

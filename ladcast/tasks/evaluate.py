@@ -77,18 +77,19 @@ def share_of_starts(
     missing = np.setdiff1d(starts, held)
     if missing.size or not starts.size:
         what = f"lacks the initial times {describe(missing)}" if starts.size else "is asked for no initial time"
-        raise ValueError(f"The store {what}; it runs {describe(held[[0, -1]])}. Change --start, --end or --every.")
+        raise ValueError(f"The store {what}; {_span(held)}. Change --start, --end or --every.")
     part, count = scoring.share
     share: Starts = np.array_split(starts, count)[part]
     if not share.size:
         raise ValueError(f"Part {scoring.part} has no starts: there are {starts.size}.")
     missing = np.setdiff1d(starts[:, None] + leads, held)
     if missing.size:
-        raise ValueError(
-            f"The store lacks the valid times {describe(missing)}; it runs {describe(held[[0, -1]])}. Change --end or "
-            "--days."
-        )
+        raise ValueError(f"The store lacks the valid times {describe(missing)}; {_span(held)}. Change --end or --days.")
     return share
+
+
+def _span(held: Times) -> str:
+    return f"it runs from {describe(held[0])} to {describe(held[-1])}"
 
 
 class _Evaluation:

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from ladcast.fields import VARIABLES
+
 FLOOR = "autoencoder floor"
 """What the system is called that encodes and decodes the truth."""
+DIGITS = "0123456789"
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
+
+
+def require_channel_names(names: Sequence[str]) -> None:
+    """Raises ValueError for what can be no channel, before anything is computed."""
+    levels = tuple(about.short for about in VARIABLES.values() if about.on_levels)
+    surface = {about.short for about in VARIABLES.values() if not about.on_levels} | {"all"}
+    for name in names:
+        if name not in surface and not (name.rstrip(DIGITS) in (*levels, "wind") and name[-1:] in DIGITS):
+            raise ValueError(
+                f"Unknown channel '{name}' in --channels. There are {', '.join(sorted(surface))} and, with a level in "
+                f"hPa such as z500, {', '.join(levels)}, wind."
+            )
 
 
 @dataclass(frozen=True)
@@ -25,6 +41,8 @@ class Scoring:
         block_days: length of the blocks of the bootstrap.
         part: the share of the starts that this process scores, such as 2/8; needs --sums.
         sums: folder for sums that merge (`ladcast merge`), one file for each system and part.
+        channels: what the table and the figures show, such as z500 t2m wind10, or all; by default the headline
+            channels. The file of scores holds all.
     """
 
     statistics: Names = ("default",)
@@ -33,8 +51,10 @@ class Scoring:
     block_days: float = 10.0
     part: str | None = None
     sums: Path | None = None
+    channels: Names = ()
 
     def __post_init__(self) -> None:
+        require_channel_names(self.channels)
         if not self.block_days > 0:
             raise ValueError(f"Expected --block-days of more than 0, got {self.block_days:g}.")
         if self.part is not None:

@@ -30,6 +30,11 @@ ABOUT = {
     "wavenumber": {"long_name": "zonal wavenumber", "units": "1"},
     "degree": {"long_name": "spherical degree", "units": "1"},
 }
+OF_CHANNEL = {
+    "field": "In the units of the channel, which the coordinate channel_units holds.",
+    "field squared": "In the squared units of the channel, which the coordinate channel_units holds.",
+}
+"""What stands for the attribute `units`, which CF wants to be one unit for the whole array."""
 PROTOCOL = (
     "Cell areas as weights, sin(upper latitude) - sin(lower latitude). Averages over starts and area first, roots and "
     "ratios last; anomaly correlations for each start first. Fair scores divide by M(M-1)."
@@ -76,7 +81,8 @@ def read_sums(path: Path) -> Accumulator:
 def scores_dataset(systems: Mapping[str, Accumulator]) -> xr.Dataset:
     """Returns every metric of every system by (system, region, season, channel, prediction_timedelta, ...).
 
-    The season `all` holds all starts. What a system does not have is NaN.
+    The season `all` holds all starts. What a system does not have is NaN. Metrics in the units of the field have no
+    attribute `units`, but a comment: `channel_units` says them for each channel.
     """
     members = {name: float(scores.members) for name, scores in systems.items()}
     each = xr.concat(
@@ -95,6 +101,9 @@ def scores_dataset(systems: Mapping[str, Accumulator]) -> xr.Dataset:
     for name, attrs in ABOUT.items():
         if name in each.coords:
             each[name].attrs |= attrs
+    for metric in each.data_vars.values():
+        if metric.attrs.get("units") in OF_CHANNEL:
+            metric.attrs["comment"] = OF_CHANNEL[metric.attrs.pop("units")]
     return each
 
 

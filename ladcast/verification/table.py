@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Shaped
 
 from ladcast.times import DAY, describe
 
-HEADLINE = ("z500", "t850", "t2m", "q700", "u850", "v850", "u10", "v10", "msl", "tp6h")
+HEADLINE = ("z500", "z850", "t500", "t850", "q700", "u850", "v850", "u10", "v10", "t2m", "msl", "tp6h")
+"""What forecasts are judged by first."""
+ALL = "all"
+"""Stands for every channel."""
+READ_AS = {"m": ("mm", 1e3), "kg kg-1": ("g kg-1", 1e3)}
+"""Units in files -> what people read, and the factor to it; of those in metres only precipitation is a channel."""
 LEADS_DAYS = (1.0, 3.0, 5.0, 7.0, 10.0, 15.0)
 MOST_LEADS = 8
 
@@ -19,6 +25,33 @@ SECTIONS = (
     ("Spread / skill, sqrt((M+1)/M) spread / RMSE, 1 is calibrated", ("spread_skill",), False),
 )
 """Title, the metrics to show (the first that the system has), and whether they carry units."""
+
+
+def choose_channels(held: Iterable[str], wanted: Sequence[str] = ()) -> list[str]:
+    """Returns which of the channels to show: those wanted, `all`, or by default the headline ones.
+
+    Wanted ones that nothing holds are left out. Where there is no headline channel, all stand for them.
+
+    Raises:
+        ValueError: none of the wanted channels is there.
+    """
+    present = list(dict.fromkeys(held))
+    if ALL in wanted:
+        return present
+    chosen = [name for name in dict.fromkeys(wanted or HEADLINE) if name in present]
+    if wanted and not chosen:
+        raise ValueError(f"No system has {', '.join(wanted)}. There are: {', '.join(present)}.")
+    return chosen or present
+
+
+def readable_units(units: str) -> tuple[str, float]:
+    """Returns the units that people read, such as mm for m of precipitation, and the factor to them."""
+    return READ_AS.get(units, (units, 1.0))
+
+
+def count_of(number: int, thing: str) -> str:
+    """Returns a count with its noun, such as `1 start` or `31 starts`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def format_table(
@@ -33,7 +66,7 @@ def format_table(
     `differences` maps a system to `compare(first system, that one)`: the row below it says by how many per cent the
     first system differs, with half the width of the confidence interval, and a star where that leaves out zero.
     A lead time or channel that no system has is left out and named in the last line; where there are none of the lead
-    times, up to `MOST_LEADS` of those that there are stand for them.
+    times, up to `MOST_LEADS` of those that there are stand for them. Precipitation is in mm, humidity in g/kg.
 
     Raises:
         ValueError: there is no system, or the systems were scored on different starts.
@@ -42,9 +75,7 @@ def format_table(
         raise ValueError("There are no scores to print: expected at least one system.")
     _require_same_starts(scores)
     held = np.unique(np.concatenate([ds["prediction_timedelta"].values for ds in scores.values()]))
-    leads = [days for days in leads_days if _lead(days) in held] or (held / DAY)[
-        :: -(-len(held) // MOST_LEADS)
-    ].tolist()
+    leads = [days for days in leads_days if _lead(days) in held] or _spread_leads(held)
     channels = [name for name in headline if any(name in ds["channel"].values for ds in scores.values())]
     lines = [_describe_starts(scores)]
     for title, metrics, with_units in SECTIONS:
@@ -53,6 +84,12 @@ def format_table(
             lines += ["", title, _row("", "", "system", [f"{days:g} d" for days in leads]), *rows]
     left_out = [name for name in headline if name not in channels] + [f"{d:g} d" for d in leads_days if d not in leads]
     return "\n".join([*lines, *([f"\nNot scored: {', '.join(left_out)}"] if left_out else [])])
+
+
+def _spread_leads(held: Shaped[np.ndarray, " lead"]) -> list[float]:
+    """Returns at most `MOST_LEADS` lead times in days, evenly and with the last."""
+    days: list[float] = (held / DAY)[::-1][:: -(-len(held) // MOST_LEADS)][::-1].tolist()
+    return days
 
 
 def _rows(
@@ -70,8 +107,9 @@ def _rows(
             metric = next((name for name in metrics if name in ds), None)
             if metric is None or channel not in ds["channel"].values:
                 continue
-            units = str(ds["channel_units"].sel(channel=channel).item()) if with_units else ""
-            cells = [_number(ds[metric], channel, days) for days in leads]
+            units, factor = readable_units(str(ds["channel_units"].sel(channel=channel).item()))
+            units, factor = (units, factor) if with_units else ("", 1.0)
+            cells = [_number(factor * ds[metric], channel, days) for days in leads]
             if set(cells) == {"-"}:
                 continue
             yield _row(label, units if label else "", system, cells)
@@ -99,7 +137,7 @@ def _change(change: xr.Dataset, channel: str, days: int | float) -> str:
         return "-"
     at = change.sel(channel=channel, prediction_timedelta=_lead(days))
     difference, lower, upper = (float(at[name]) for name in ("difference", "lower", "upper"))
-    if np.isnan(difference):
+    if not np.isfinite(at["relative"]):  # no score, or a reference without error, as of an SST that is kept
         return "-"
     percent = 100 * float(at["relative"]) / difference if difference else 0.0
     star = "*" if lower > 0 or upper < 0 else " "
@@ -121,12 +159,13 @@ def _require_same_starts(scores: Mapping[str, xr.Dataset]) -> None:
 
 
 def _describe_starts(scores: Mapping[str, xr.Dataset]) -> str:
-    starts = next(iter(scores.values()))["start"].values
+    starts = np.sort(next(iter(scores.values()))["start"].values)
+    span = f": {describe(starts)}" if len(starts) == 1 else f" from {describe(starts[0])} to {describe(starts[-1])}"
     sizes = [f"{system}: {_members(ds.attrs['members'])}" for system, ds in scores.items()]
-    return f"{len(starts)} starts: {describe(starts, limit=2)}.\n{', '.join(sizes)}."
+    return f"{count_of(len(starts), 'start')}{span}.\n{', '.join(sizes)}."
 
 
 def _members(count: int | float) -> str:
     if np.isinf(count):
         return "normal distribution"
-    return "single forecast" if count == 1 else f"{count:g} members"
+    return "single forecast" if count == 1 else count_of(int(count), "member")

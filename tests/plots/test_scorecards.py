@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.plots.scorecards import draw_curves, draw_scorecard, save_figure
+from ladcast.plots.scorecards import draw_curves, draw_scorecard, round_limit, save_figure
 from ladcast.times import DAY
 
 LEADS = (np.arange(1, 5) * DAY).astype("timedelta64[ns]")
@@ -39,6 +39,57 @@ def test_better_is_blue_and_certain_has_a_dot() -> None:
     assert {tuple(point) for point in axes.collections[0].get_offsets()} == {(lead, 0) for lead in range(4)}
     assert [label.get_text() for label in axes.get_yticklabels()] == ["z500", "t850"]
     assert axes.get_title() == "against persistence"
+
+
+def test_panels_share_rows_and_what_is_missing_is_blank() -> None:
+    other = comparison().isel(channel=[1, 2]).assign_coords(channel=["t850", "msl"])
+    other = other.fillna(0.2)
+    first, second, _ = draw_scorecard({"persistence": comparison(), "climatology": other}).axes
+    rows = [label.get_text() for label in first.get_yticklabels()]
+    assert rows == ["z500", "t850", "msl"]
+    np.testing.assert_array_equal(first.get_ylim(), second.get_ylim())
+    assert first.get_position().bounds[1::2] == second.get_position().bounds[1::2]
+    np.testing.assert_array_equal(first.images[0].get_array().mask.all(1), [False, False, True])
+    np.testing.assert_array_equal(second.images[0].get_array().mask.all(1), [True, False, False])
+
+
+def test_no_dot_where_the_reference_has_no_error() -> None:
+    ds = comparison()
+    ds["relative"] = xr.where(ds["prediction_timedelta"] < LEADS[2], np.inf, ds["relative"])
+    axes = draw_scorecard({"persistence": ds}).axes[0]
+    assert {tuple(point) for point in axes.collections[0].get_offsets()} == {(2, 0), (3, 0)}
+
+
+def test_without_intervals_there_are_no_dots_and_that_is_said() -> None:
+    ds = comparison()
+    unknown = xr.full_like(ds["lower"], np.nan)
+    figure = draw_scorecard({"persistence": ds.assign(lower=unknown, upper=unknown)})
+    assert len(figure.axes[0].collections[0].get_offsets()) == 0
+    assert "no dots: too few starts" in figure.axes[-1].get_xlabel()
+
+
+@pytest.mark.parametrize(
+    ("panels", "limit"),
+    [
+        ([np.full((3, 4), -3.0)], 10),
+        ([np.linspace(-60, 60, 121)], 60),
+        ([np.array([np.inf, np.nan, 12.0])], 20),
+        ([np.full(4, 500.0)], 100),
+        ([np.full(4, 500.0), np.full(4, 33.0)], 40),
+        ([np.full(4, np.nan)], 10),
+    ],
+)
+def test_the_scale_ends_at_a_round_number_of_the_data(panels: list[np.ndarray], limit: float) -> None:
+    assert round_limit([np.atleast_2d(panel) for panel in panels]) == limit
+
+
+def test_headline_channels_are_drawn_unless_others_are_asked_for() -> None:
+    ds = comparison().fillna(0.1).assign_coords(channel=["z500", "w300", "t850"])
+    rows = [
+        [label.get_text() for label in draw_scorecard({"ifs": ds}, channels=wanted).axes[0].get_yticklabels()]
+        for wanted in ((), ("all",), ("w300", "t2m"))
+    ]
+    assert rows == [["z500", "t850"], ["z500", "w300", "t850"], ["w300"]]
 
 
 def test_where_high_is_better_blue_is_high_and_the_numbers_stay() -> None:
@@ -83,19 +134,30 @@ def test_lines_have_names_units_and_bands() -> None:
     np.testing.assert_allclose(figure.axes[0].lines[0].get_xdata(), [1, 2, 3, 4])
 
 
+def test_precipitation_is_in_millimetres_and_a_single_forecast_is_named() -> None:
+    ds = scores(1e-3).assign_coords(channel=["tp6h", "t850", "z500"], channel_units=("channel", ["m", "K", "m2 s-2"]))
+    figure = draw_curves({"persistence": ds.rename(fair_crps="mae")})
+    assert figure.get_suptitle() == "Fair CRPS; of a single forecast: its mean absolute error"
+    rain = next(axes for axes in figure.axes if axes.get_title() == "tp6h (mm)")
+    np.testing.assert_allclose(rain.lines[0].get_ydata(), [1, 2, 3, 4])
+
+
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
 def test_nothing_is_cut_off(tmp_path: Path, suffix: str) -> None:
-    figure = draw_scorecard({name: comparison() for name in ("persistence", "climatology")}, title="A title")
-    path = save_figure(figure, tmp_path / f"card{suffix}")
-    assert path.stat().st_size > 1000
-    renderer = figure.canvas.get_renderer()
-    width, height = figure.canvas.get_width_height()
-    for axes in figure.axes:
-        box = axes.get_tightbbox(renderer)
-        assert box.x0 >= 0
-        assert box.y0 >= 0
-        assert box.x1 <= width
-        assert box.y1 <= height
+    card = draw_scorecard({name: comparison() for name in ("persistence", "climatology")}, title="A title")
+    narrow = draw_scorecard({"a reference with a long name": comparison(days=1)}, title="A system's name, " * 5)
+    curves = draw_curves({"persistence": scores(1)}, channels=["z500"])
+    for figure in (card, narrow, curves):
+        path = save_figure(figure, tmp_path / f"card{suffix}")
+        assert path.stat().st_size > 1000
+        renderer = figure.canvas.get_renderer()
+        width, height = figure.canvas.get_width_height()
+        for artist in (*figure.axes, figure._suptitle):
+            box = artist.get_tightbbox(renderer)
+            assert box.x0 >= 0
+            assert box.y0 >= 0
+            assert box.x1 <= width
+            assert box.y1 <= height
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,10 @@ def test_the_floor_keeps_land_out_of_the_sea(store: Path) -> None:
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [
-        (["--start", "1999-01-01", "--end", "1999-01-02"], "lacks the initial times 1999-01-01T00"),
+        (
+            ["--start", "1999-01-01", "--end", "1999-01-02"],
+            "lacks the initial times 1999-01-01T00.*it runs from 2000-01-01T00 to 2000-01-03T00",
+        ),
         (["--start", "2000-01-02", "--end", "2000-01-01"], "asked for no initial time"),
         (["--start", "2000-01-01", "--end", "2000-01-01", "--part", "2/2", "--sums", "s"], "Part 2/2 has no starts"),
     ],

@@ -12,9 +12,10 @@ from cyclopts import CycloptsError
 from ladcast.cli import app, run
 from ladcast.tasks.forecast_stores import in_our_layout, open_system, parse_system
 from ladcast.tasks.score import score_forecasts
-from ladcast.tasks.score_request import ScoreRequest, Scoring
+from ladcast.tasks.score_report import table
+from ladcast.tasks.score_request import FLOOR, ScoreRequest, Scoring
 from ladcast.tasks.sums import keep_sums
-from ladcast.verification import fit_climatology
+from ladcast.verification import Blocks, fit_climatology
 from ladcast.verification.results import read_sums
 
 LAT, LON = np.linspace(-90, 90, 7), np.arange(12) * 30.0
@@ -133,6 +134,39 @@ def test_parts_merge_to_the_whole_and_draw_a_scorecard(
         assert (tmp_path / name).stat().st_size > 10_000
 
 
+def test_few_starts_are_drawn_without_dots_and_said_once(
+    stores: list[Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a forecast of two days the last lead has a column, and one sentence says why there are no intervals."""
+    xr.open_zarr(stores[0], decode_timedelta=True).isel(time=[0]).drop_encoding().to_zarr(tmp_path / "one.zarr")
+    files = [str(tmp_path / "one.zarr"), "--truth", str(folder / "truth.zarr"), "--output", str(tmp_path / "one.nc")]
+    run(app, ["score", *files, "--scorecard", str(tmp_path / "card.png"), "--channels", "z500"])
+    shown = capsys.readouterr().out
+    assert shown.count("No confidence interval") == 1
+    assert "1 start: 2020-01-01T00." in shown
+    assert "t2m" not in shown
+    assert "1 of 2 channels shown" in shown
+    assert (tmp_path / "card.png").is_file()
+
+
+def test_the_last_lead_time_has_a_column(stores: list[Path], request_: ScoreRequest) -> None:
+    systems, _ = score_forecasts(stores, request_, Scoring())
+    cut = {
+        name: replace(scores, lead_times=tuple(3 * lead for lead in LEADS[[0, 1, 3]]))
+        for name, scores in systems.items()
+    }
+    head = next(line for line in table(cut, Blocks()).splitlines() if line.split()[:1] == ["system"])
+    assert head.split()[1:] == ["3", "d", "6", "d"]
+
+
+def test_the_floor_is_none_of_the_crps(stores: list[Path], request_: ScoreRequest) -> None:
+    systems, _ = score_forecasts(stores, request_, Scoring())
+    crps, rmse, *_ = table(systems | {FLOOR: systems["persistence"]}, Blocks()).split("\n\n")[1:]
+    assert crps.startswith("CRPS")
+    assert FLOOR not in crps
+    assert FLOOR in rmse
+
+
 def test_parts_against_another_truth_are_refused(stores: list[Path], folder: Path, tmp_path: Path) -> None:
     scoring = Scoring(part="1/2", sums=tmp_path / "sums")
     score_forecasts(stores, ScoreRequest(folder / "truth.zarr"), scoring)
@@ -205,6 +239,7 @@ def test_the_same_start_twice_is_refused(stores: list[Path]) -> None:
         (["--part", "9/8", "--sums", "s"], "a part such as 2/8"),
         (["--workers", "0"], "Expected --workers of at least 1, got 0"),
         (["--block-days", "0"], "Expected --block-days of more than 0, got 0"),
+        (["--channels", "z500", "t850x"], "Unknown channel 't850x' in --channels. There are all, msl, "),
         (["--regions", "mars"], "Known regions: globe"),
         (["--statistics", "luck"], "Known groups and statistics: default, ranks"),
         (["--statistics", "events"], "needs a climatology"),

@@ -66,7 +66,19 @@ def test_scores_hold_every_system_region_and_season(forecast: xr.Dataset, truth:
         np.testing.assert_array_equal(found.sel(season=season), expected)
     assert ds["fair_crps"].sel(system="persistence").isnull().all()
     assert ds["members"].values.tolist() == [5, 1]
-    assert all({"units", "long_name"} <= set(ds[name].attrs) for name in ds)
+    assert all("long_name" in ds[name].attrs for name in ds)
+
+
+def test_units_that_differ_among_channels_are_a_comment(
+    forecast: xr.Dataset, truth: xr.Dataset, tmp_path: Path
+) -> None:
+    """CF wants units that UDUNITS knows, which "field" is not."""
+    with xr.open_dataset(write_scores({"ladcast": score(forecast, truth)}, tmp_path / "scores.nc", {})) as ds:
+        assert "units" not in ds["rmse"].attrs
+        assert ds["rmse"].attrs["comment"].startswith("In the units of the channel")
+        assert ds["debiased_mse"].attrs["comment"].startswith("In the squared units")
+        assert "channel_units" in ds["rmse"].coords
+        assert {ds[name].attrs["units"] for name in ds if "units" in ds[name].attrs} == {"1"}
 
 
 def test_units_belong_to_channels_whatever_a_system_lacks(forecast: xr.Dataset, truth: xr.Dataset) -> None:

@@ -1,9 +1,11 @@
 """The table shows every number with its units, fits a terminal, and hides nothing."""
 
+import numpy as np
 import pytest
 import xarray as xr
 
 from ladcast.verification import format_table, persistence, score
+from ladcast.verification.table import choose_channels, count_of, readable_units
 
 
 @pytest.fixture
@@ -19,7 +21,7 @@ def test_numbers_units_and_systems_are_shown(scores: dict[str, xr.Dataset]) -> N
     assert row.split()[:4] == ["z500", "m2", "s-2", "ladcast"]
     assert f"{value:.4g}" in row
     assert "5 members, persistence: single forecast" in text
-    assert "3 starts: 2020-12-30T00" in text
+    assert text.startswith("3 starts from 2020-12-30T00 to ")
 
 
 def test_single_forecast_shows_its_absolute_error_and_no_spread(scores: dict[str, xr.Dataset]) -> None:
@@ -38,6 +40,48 @@ def test_without_whole_days_the_leads_that_there_are_stand_for_them(scores: dict
     row = next(line for line in text.splitlines() if line.startswith("z500")).split()
     assert "0.25 d" in text
     assert row[-4:] == [f"{value:.4g}" for value in scores["ladcast"]["fair_crps"].sel(channel="z500").values]
+
+
+def test_the_last_lead_is_among_those_that_stand_for_others(scores: dict[str, xr.Dataset]) -> None:
+    lead = scores["ladcast"]["prediction_timedelta"].values
+    many = {"ladcast": scores["ladcast"].isel(prediction_timedelta=np.arange(9) % 4)}
+    many["ladcast"]["prediction_timedelta"] = lead[0] * np.arange(1, 10)
+    head = format_table(many, ("z500",), (99,)).splitlines()[4]
+    assert head.split()[1::2] == ["0.25", "0.75", "1.25", "1.75", "2.25"]
+
+
+def test_one_start_is_no_plural(scores: dict[str, xr.Dataset]) -> None:
+    text = format_table({"ladcast": scores["ladcast"].isel(start=[0])}, ("z500",), (1,))
+    assert text.startswith("1 start: 2020-12-30T00.\n")
+    assert (count_of(1, "member"), count_of(0, "member"), count_of(2, "member")) == (
+        "1 member",
+        "0 members",
+        "2 members",
+    )
+
+
+def test_people_read_rain_in_millimetres(scores: dict[str, xr.Dataset]) -> None:
+    metres = scores["ladcast"].isel(channel=[0]).assign_coords(channel=["tp6h"], channel_units=("channel", ["m"]))
+    row = next(line for line in format_table({"ladcast": metres}, ("tp6h",), (1,)).splitlines() if "tp6h" in line)
+    assert row.split() == ["tp6h", "mm", "ladcast", f"{1000 * float(metres['fair_crps'][0, 3]):.4g}"]
+    assert readable_units("K") == ("K", 1)
+
+
+def test_no_per_cent_of_a_reference_without_error(scores: dict[str, xr.Dataset]) -> None:
+    one = scores["ladcast"]["fair_crps"].expand_dims(metric=["fair_crps"])
+    none = {"difference": one, "lower": one, "upper": one, "relative": one * np.inf}
+    text = format_table(scores, ("z500",), (1,), differences={"persistence": xr.Dataset(none)})
+    assert [line.split()[-1] for line in text.splitlines() if "first - this" in line] == ["-"]
+
+
+def test_channels_are_the_headline_ones_those_wanted_or_all() -> None:
+    held = ["w50", "z500", "wind10"]
+    assert choose_channels(held) == ["z500"]
+    assert choose_channels(held, ["all"]) == held
+    assert choose_channels(held, ["wind10", "t2m", "w50"]) == ["wind10", "w50"]
+    assert choose_channels(["w50"]) == ["w50"]
+    with pytest.raises(ValueError, match=r"No system has t2m\. There are: w50, z500, wind10"):
+        choose_channels(held, ["t2m"])
 
 
 def test_default_table_fits_100_columns(scores: dict[str, xr.Dataset]) -> None:
