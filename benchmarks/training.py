@@ -110,7 +110,7 @@ def step_times(case: Case, ranks: Ranks, *, tiny: bool, steps: int) -> Iterator[
     state = TrainingState(model, options, SampleOrder(options.batch_size, options.batch_size))
     for step in range(steps + 3):
         started = time.perf_counter()
-        descend(work, batch, state, ranks)
+        descend(work, batch, state, ranks, stop=False)
         state.optimizer.step()
         state.average.update(model.state_dict())
         state.optimizer.zero_grad(set_to_none=True)

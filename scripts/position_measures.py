@@ -25,7 +25,7 @@ from ladcast.models.transformer import LatentTransformer, TransformerConfig
 from ladcast.tasks.build import Period, StoreOptions
 from ladcast.tasks.train_forecaster import ForecasterRun, read_latents, token_rows
 from ladcast.times import DAY, parse_time, to_epoch_seconds
-from ladcast.verification.statistics import fair_crps
+from ladcast.verification.crps import fair_crps
 
 CHANNELS = ("z500", "t850", "q700")
 COMPARED_DAY = 4
