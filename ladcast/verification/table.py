@@ -121,7 +121,7 @@ def _rows(
 
 
 def _row(channel: str, units: str, system: str, cells: Sequence[str]) -> str:
-    return f"{channel:<9}{units:<9}{system:<18}" + "".join(f"{cell:>10}" for cell in cells)
+    return f"{channel:<9}{units:<9}{system:<18}" + "".join(f" {cell:>9}" for cell in cells)
 
 
 def _number(values: xr.DataArray, channel: str, days: int | float) -> str:
