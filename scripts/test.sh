@@ -6,5 +6,5 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 timed "environment" make_environment "[data,dev,grib,notebook,slurm]"
 cd "$root"
-export OMP_NUM_THREADS=1  # one thread for each of the two test processes
-timed "tests" "$venv/bin/python" -m pytest --quiet --numprocesses 2 --dist loadfile --durations 15 "$@"
+export OMP_NUM_THREADS=1  # one thread for each test process; jobs of SLURM mostly wait, so three processes fill two cores
+timed "tests" "$venv/bin/python" -m pytest --quiet --numprocesses 3 --dist loadfile --durations 15 "$@"
