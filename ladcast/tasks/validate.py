@@ -42,19 +42,19 @@ def validate_forecaster(forecaster: Forecaster, validation: ForecastValidation) 
         sampling=forecaster.config.sampling,
         batch_size=validation.members,
     )
-    parts, ends = [], []
+    parts, end = [], None
     for start in validation.starts:
         for frames in forecast_frames(forecaster, truth, parse_time(start), options):
             parts.append(score(frames, truth))
-        ends.append(frames.isel(prediction_timedelta=-1, number=slice(2)))
+        end = frames.isel(time=0, prediction_timedelta=-1, number=slice(2)) if end is None else end
     metrics = merge(parts).metrics().sel(channel=list(validation.variables))
+    assert end is not None, "there is nothing to merge without starts"
     numbers = {}
     for days in range(1, validation.days + 1):
         for channel in validation.variables:
             at = metrics.sel(channel=channel, prediction_timedelta=days * DAY)
             numbers[f"{channel}_crps_{days}d"] = float(at["fair_crps"])
             numbers[f"{channel}_spread_skill_{days}d"] = float(at["spread_skill"])
-    end = ends[0].isel(time=0)
     shown = {"truth": truth.sel(time=end["time"].values + end["prediction_timedelta"].values)}
     shown |= {f"member {number}": end.sel(number=number) for number in end["number"].values}
     about = f"Forecast from {validation.starts[0]}, day {validation.days}"

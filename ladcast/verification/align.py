@@ -13,6 +13,7 @@ from jaxtyping import Shaped
 from ladcast.fields import VARIABLES
 from ladcast.grid import Grid, grid_of
 from ladcast.times import HOUR, describe
+from ladcast.verification.table import count_of
 
 AXES = {"time": "starts", "prediction_timedelta": "lead times", "level": "levels"}
 SHOWN = 6
@@ -47,7 +48,7 @@ class Intersection:
         """Yields the report, a sentence in each line."""
         hours = (self.lead_times / HOUR).astype(int)
         members = ", ".join(f"{system} {count}" for system, count in self.members.items())
-        yield f"{len(self.starts)} starts: {describe(self.starts, limit=2)}; grid {self.grid}."
+        yield f"{count_of(len(self.starts), 'start')}: {describe(self.starts, limit=2)}; grid {self.grid}."
         yield f"{len(hours)} lead times: {hours[0]} h to {hours[-1]} h. Members: {members}."
         yield from (f"{cut}." for cut in self.cuts)
 

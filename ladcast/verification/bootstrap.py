@@ -13,6 +13,7 @@ from jaxtyping import Int, Shaped
 from ladcast.times import DAY, describe
 from ladcast.verification.accumulate import Accumulator
 from ladcast.verification.metrics import METRICS
+from ladcast.verification.table import count_of
 
 SINGLE = {"fair_crps": "mae", "crps": "mae"}
 """The CRPS of a single forecast is its absolute error."""
@@ -49,7 +50,7 @@ class Blocks:
         if count < MIN_BLOCKS * length:
             raise ValueError(
                 f"No confidence interval: expected at least {MIN_BLOCKS} blocks of {self.days:g} days, got "
-                f"{count} start(s) ({describe(np.array(starts), limit=2)}). Score more starts, or draw shorter blocks."
+                f"{count_of(count, 'start')} ({describe(np.array(starts), limit=2)}). Score more starts, or draw shorter blocks."
             )
         number = -(-count // length)
         first = np.random.default_rng(self.seed).integers(0, count, (self.draws, number))
