@@ -50,7 +50,8 @@ class Blocks:
         if count < MIN_BLOCKS * length:
             raise ValueError(
                 f"No confidence interval: expected at least {MIN_BLOCKS} blocks of {self.days:g} days, got "
-                f"{count_of(count, 'start')} ({describe(np.array(starts), limit=2)}). Score more starts, or draw shorter blocks."
+                f"{count_of(count, 'start')} ({describe(np.array(starts), limit=2)}). Score more starts, or draw "
+                "shorter blocks."
             )
         number = -(-count // length)
         first = np.random.default_rng(self.seed).integers(0, count, (self.draws, number))
