@@ -1,8 +1,8 @@
 """Training steps of the released sizes on random data: time, memory and MFU, beside those of the public implementation.
 
 On one GPU: `python benchmarks/training.py`; on two: `torchrun --nproc-per-node 2 benchmarks/training.py`, which also
-prints how much faster they are together. `--cases forecaster-375m` takes some of the cases, `--tiny` makes networks of
-a few thousand weights of them, for a CPU, and leaves out compilation.
+prints how much faster they are together. `--cases forecaster-375m` takes some of the cases, `--eager` leaves out
+compilation, `--tiny` makes networks of a few thousand weights of them, for a CPU.
 """
 
 import argparse
@@ -150,6 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="*", default=[case.name for case in CASES])
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--eager", action="store_true")
     parser.add_argument("--steps", type=int, default=10)
     arguments = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = True
@@ -158,7 +159,7 @@ def main() -> None:
             name = torch.cuda.get_device_name() if ranks.device.type == "cuda" else "CPU"
             print(f"{name}, PyTorch {torch.__version__}, {ranks.size} ranks", flush=True)
         for case in CASES:
-            if case.name not in arguments.cases or (arguments.tiny and case.compile):
+            if case.name not in arguments.cases or (arguments.eager and case.compile):
                 continue
             try:
                 alone = report(case, Ranks(device=ranks.device), tiny=arguments.tiny, steps=arguments.steps)

@@ -3,17 +3,20 @@
     python scripts/position_study.py configs/study/positions.yaml [--minutes 9] [--device cuda] [--set key=value]
 
 Every finished cell (encoding, seed) is a line of OUTPUT/results.jsonl: the same command goes on where it stopped, also
-in the middle of a training, and then draws the table and the figure anew (position_table.py).
+in the middle of a training, and then draws the table and the figure anew (position_table.py). Several processes of the
+same command, on one GPU or more, share the cells.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -83,33 +86,39 @@ def build(run: ForecasterRun, codec: LatentCodec, encoding: str) -> Forecaster:
 
 def train(run: ForecasterRun, forecaster: Forecaster, data: LatentDataset, folder: Path) -> dict[str, float]:
     """Trains the forecaster in place, going on from `folder`; returns what it cost."""
-    log, speeds = TrainingLog(folder / "log.jsonl", run.training.steps), []
-
-    def note(step: int, values: dict[str, float]) -> None:
-        speeds.append(values.get("steps_per_s", 0.0))
-        log(step, values)
-
+    log = TrainingLog(folder / "log.jsonl", run.training.steps)
     on_gpu = forecaster.device.type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     rows = token_rows(forecaster.grid, forecaster.config.autoencoder).to(forecaster.device)
     loss = forecast_loss(DiffusionObjective(run.noise, rows, run.push_forward))
-    weights = fit(forecaster.denoiser, loss, data, run.training, Surroundings(folder / "resume", note))
+    weights = fit(forecaster.denoiser, loss, data, run.training, Surroundings(folder / "resume", log))
     forecaster.denoiser.load_state_dict(weights)
     forecaster.denoiser.eval()
-    learned = sum(parameter.numel() for parameter in forecaster.denoiser.parameters())
-    cost = {"parameters": float(learned), "steps_per_s": max(speeds, default=0.0)}
+    cost = {"parameters": float(sum(parameter.numel() for parameter in forecaster.denoiser.parameters()))}
     return {**cost, "gib": torch.cuda.max_memory_allocated() / 2**30} if on_gpu else cost
 
 
-def run_cell(study: PositionStudy, encoding: str, seed: int, device: str | None) -> dict[str, float]:
+@contextmanager
+def claimed(folder: Path) -> Iterator[bool]:
+    """Keeps other processes from the folder, and says whether none of them had it; a killed process lets go."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        except BlockingIOError:
+            free = False
+        yield free
+
+
+def run_cell(study: PositionStudy, encoding: str, seed: int, folder: Path, device: str | None) -> dict[str, float]:
     """Trains and measures one cell."""
     torch.compiler.reset()  # each encoding brings kernels of its own, and torch keeps few of them
     run = load_config(study.forecaster, ForecasterRun, [*study.overrides, f"training.seed={seed}"])
     codec = load_codec(run.autoencoder, device)
     data, codec.latent_scale = read_latents(run, codec.static.device if run.data_on_gpu else torch.device("cpu"))
     forecaster = build(run, codec, encoding)
-    folder = study.output / f"{encoding}-{seed}-{study.digest}"
     started = time.monotonic()
     cost = train(run, forecaster, data, folder)
     trained = time.monotonic()
@@ -129,19 +138,19 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.monotonic()
     study = load_config(arguments.config, PositionStudy, arguments.set)
-    study.output.mkdir(parents=True, exist_ok=True)
     results = study.output / "results.jsonl"
-    done = {(row["encoding"], row["seed"]) for row in read_rows(results, study.digest)}
     for encoding, seed in study.cells():
-        if (encoding, seed) in done:
-            continue
         if time.monotonic() - started > 60 * arguments.minutes:
             print(f"Stopped after {arguments.minutes:g} minutes: the same command goes on.")
             break
-        print(f"== {encoding}, seed {seed}", flush=True)
-        values = run_cell(study, encoding, seed, arguments.device)
-        with results.open("a") as file:
-            file.write(json.dumps({"study": study.digest, "encoding": encoding, "seed": seed, **values}) + "\n")
+        folder = study.output / f"{encoding}-{seed}-{study.digest}"
+        with claimed(folder) as free:
+            done = {(row["encoding"], row["seed"]) for row in read_rows(results, study.digest)}
+            if free and (encoding, seed) not in done:
+                print(f"== {encoding}, seed {seed}", flush=True)
+                values = run_cell(study, encoding, seed, folder, arguments.device)
+                with results.open("a") as file:
+                    file.write(json.dumps({"study": study.digest, "encoding": encoding, "seed": seed, **values}) + "\n")
     print(write_report(read_rows(results, study.digest), study.output))
 
 

@@ -36,7 +36,6 @@ COLUMNS = {
     "test_loss_8f": "test loss, 8 frames",
     "test_loss_16f": "test loss, 16 frames",
     "other_grid_loss": "test loss, other grid",
-    "steps_per_s": "training steps/s",
     "gib": "peak GiB",
 }
 PANELS = (

@@ -79,7 +79,7 @@ class Integrator:
 
         dry = weather._replace(precipitation=jnp.zeros_like(weather.precipitation))
         moved, _ = jax.lax.scan(step, dry, None, length=FRAME_SECONDS // seconds)
-        return Weather(*moved)
+        return moved._replace(dynamics=self.model.with_mass_of(moved.dynamics, weather.dynamics))
 
 
 def to_host(tree: Any) -> Any:

@@ -109,6 +109,22 @@ class AtmosphericModel:
         scale = amplitude_k / jnp.sqrt(jnp.mean(self.horizontal.to_nodal(noise) ** 2))
         return weather._replace(dynamics=weather.dynamics.replace(temperature_variation=temperature + noise * scale))
 
+    def with_mass_of(self, dynamics: Any, before: Any) -> Any:
+        """Returns the state with the mass of air of another: the core, which steps ln(surface pressure), loses some.
+
+        One factor multiplies the surface pressure everywhere, so that the flow stays as it is.
+        """
+        from dinosaur.spherical_harmonic import add_constant
+
+        pressure = dynamics.log_surface_pressure
+        lost = jnp.log(self._mass(before.log_surface_pressure) / self._mass(pressure))
+        return dynamics.replace(log_surface_pressure=add_constant(pressure, lost))
+
+    def _mass(self, log_surface_pressure: Float[jax.Array, "1 m l"]) -> Float[jax.Array, ""]:
+        nodal = self.horizontal.to_nodal(log_surface_pressure)
+        mass: jax.Array = self.horizontal.integrate(jnp.exp(nodal))[0]
+        return mass
+
     def pressure_velocity(self, dynamics: Any) -> Float[jax.Array, "sigma lon lat"]:
         """Returns Dp/Dt in Pa s-1 at the layer centres of the Gaussian grid."""
         # Private in JCM: the public way computes all of a gridpoint state around it.

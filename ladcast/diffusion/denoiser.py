@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ladcast.types import LatentSequence, PastSequence
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Condition:
     """Holds what a forecast starts from: past latents and their last valid time in seconds since 1970."""
 

@@ -58,12 +58,16 @@ def plan_forecast(
     starts: int = 1,
     device: str = "cpu",
     rates: Rates | None = None,
+    keeps_latents: bool = False,
 ) -> ForecastPlan:
-    """Predicts a forecast of `starts` analyses (staggered or of several initial times), decoded to fields."""
+    """Predicts a forecast of `starts` analyses (staggered or of several initial times).
+
+    It is decoded to fields unless latents are kept.
+    """
     config, grid = costs.config, costs.grid
     runs = starts * options.batches
     calls = runs * options.blocks * denoiser_calls(options.sampling)
-    decoded = starts * options.blocks * _decoded_frames(options, config.future_frames, device)
+    decoded = 0 if keeps_latents else starts * options.blocks * _decoded_frames(options, config.future_frames, device)
     denoising = calls * options.batch_size * costs.denoise.flops
     coding = runs * costs.encode.flops + decoded * costs.decode.flops
     rows, columns = grid.shape

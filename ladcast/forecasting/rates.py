@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ladcast.forecasting.codec import DECODED_AT_ONCE
 from ladcast.forecasting.cost import (
     call_cost,
     decode_call,
@@ -19,7 +20,8 @@ from ladcast.forecasting.cost import (
 from ladcast.forecasting.forecaster import ForecasterConfig
 from ladcast.grid import Grid
 
-TIMED_FLOPS = 1e11
+TIMED_FLOPS = {"cpu": 1e11, "cuda": 2e13}
+"""By kind of device: a tenth of a second or more, and calls of the size that fills a GPU."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,15 @@ def measure_rates(config: ForecasterConfig, grid: Grid, device: str, *, rows: in
 
     At most about `TIMED_FLOPS` operations are timed for each, so that even large networks take seconds.
     """
+    kind = device.split(":")[0]
     transformer = replace(config.transformer, dual_blocks=1, single_blocks=1, refiner_blocks=1)
     short = replace(config, transformer=transformer)
     with torch.device(device):
         networks = random_networks(short)
         one = call_cost(denoise_call(networks.denoiser, short, grid, 1), device).flops
-        timed = max(1, min(rows, int(TIMED_FLOPS // one)))
+        timed = max(1, min(rows, int(TIMED_FLOPS[kind] // one)))
         denoise = denoise_call(networks.denoiser, short, grid, timed)
-        decode = decode_call(networks.autoencoder, grid, 1)
+        decode = decode_call(networks.autoencoder, grid, DECODED_AT_ONCE.get(kind, 1))
         decoded = call_cost(decode, device).flops
         return Rates(timed * one / _seconds(denoise, device), decoded / _seconds(decode, device))
 

@@ -16,7 +16,7 @@ from ladcast.forecasting.forecaster import ForecasterConfig
 from ladcast.forecasting.plan import ForecastPlan, decoded_at_once, plan_forecast
 from ladcast.forecasting.rates import Rates, measure_rates
 from ladcast.grid import Grid
-from ladcast.tasks.forecast import ensemble_options
+from ladcast.tasks.forecast import ensemble_options, keeps_latents
 from ladcast.tasks.installed import ModelFolder
 from ladcast.tasks.request import ForecastRequest
 from ladcast.times import HOUR, STEP
@@ -47,7 +47,8 @@ def plan(
     else:
         rates = Rates(tflops * 1e12, tflops * 1e12)
     starts = int(STEP / HOUR) // request.lead_step * max(len(request.times), 1)
-    return plan_forecast(costs, channels, options, starts=starts, device=device, rates=rates)
+    latents = keeps_latents(request, options, config.future_frames * starts)
+    return plan_forecast(costs, channels, options, starts=starts, device=device, rates=rates, keeps_latents=latents)
 
 
 def fitting_batch(costs: NetworkCosts, members: int, device: str) -> int:

@@ -13,6 +13,7 @@ import xarray as xr
 from data_pipelines.gcm.manifest import new_manifest, read_manifest, write_manifest
 from data_pipelines.simulate import SimulationOptions, simulate
 from ladcast.fields import SST, VARIABLES
+from ladcast.grid import Grid
 
 TINY = SimulationOptions(days=2, segments=3, spinup_days=1, grid="32x17", truncation=21, block_frames=4, restart_days=1)
 
@@ -80,6 +81,26 @@ def test_nature_run_is_finite_weather_on_the_promised_axes(nature: Path) -> None
     assert (abs(pressure - 101100) < 300).all()
     assert (found["total_precipitation_6hr"] >= 0).all()
     assert (found["geopotential"].diff("level") < 0).all()
+
+
+@pytest.mark.slow
+def test_no_air_is_lost(compiled: None) -> None:
+    from data_pipelines.gcm.integrate import Integrator
+    from data_pipelines.gcm.model import stack
+
+    integrator = Integrator.build(21, Grid.parse("32x17"))
+    model = integrator.model
+    rest = model.at_rest(np.datetime64("2001-01-01"))
+    rng = np.random.default_rng(0)
+    before = stack([model.with_noise(rest, rng, amplitude_k=1.0) for _ in range(2)])
+    after = integrator.advance(before, 8)
+
+    def masses(weather: Any) -> np.ndarray:
+        pressure = np.exp(model.horizontal.to_nodal(weather.dynamics.log_surface_pressure)[:, 0])
+        return np.asarray(model.horizontal.integrate(pressure))
+
+    assert abs(after.dynamics.log_surface_pressure - before.dynamics.log_surface_pressure).max() > 1e-3
+    np.testing.assert_allclose(masses(after), masses(before), rtol=1e-6)
 
 
 @pytest.mark.slow

@@ -57,6 +57,16 @@ def test_latent_bytes_are_exact(forecaster: Forecaster, analysis: Analysis):
     assert sum(chunk.latents.numpy().nbytes for chunk in chunks) == predict(forecaster, options).latent_bytes
 
 
+def test_latents_that_are_kept_are_not_decoded(forecaster: Forecaster, analysis: Analysis):
+    options = EnsembleOptions(3, 2, 0, forecaster.config.sampling, batch_size=4)
+    costs = costs_of(forecaster.config, forecaster.grid)
+    plan = plan_forecast(costs, forecaster.channels, options, keeps_latents=True)
+    with count_flops() as operations:
+        list(forecast_latents(forecaster, analysis, options, Position(0, 0)))
+    assert plan.decoded_frames == 0
+    assert operations.get_total_flops() == plan.flops
+
+
 def test_time_is_work_over_rate(forecaster: Forecaster):
     options = EnsembleOptions(4, 3, 0, forecaster.config.sampling, batch_size=4)
     plan = predict(forecaster, options)

@@ -25,7 +25,7 @@ Scores = Callable[[Heads, Heads], ScoreMod]
 """Makes the `ScoreMod` of one attention layer from its rotated queries and keys."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenGrid:
     """Places tokens: frames (0 is the last known one), ascending latitudes and longitudes in radians.
 
@@ -64,7 +64,7 @@ def token_axes(token: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Tens
     return token // (rows * columns), token // columns % rows, token % columns
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # torch.compile hashes what a graph makes before it has its fields
 class Rotation:
     """Turns each pair of head dimensions (2i, 2i + 1) by an angle of its token, in the coordinates of `basis`.
 
@@ -97,7 +97,7 @@ class Rotation:
         return Rotation(torch.cat([cos, still + 1], dim=-2), torch.cat([sin, still], dim=-2), self.basis)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Positions:
     """Holds what attention applies: rotations of queries and keys, one after another, and a change of the scores."""
 

@@ -14,10 +14,10 @@ import json, sys, warnings
 import torch
 from torch.nn.attention.flex_attention import flex_attention as reference_flex
 from ladcast.nn.attention import dense_attention, flex_attention
-from ladcast.nn.position import POSITION_ENCODINGS, EncodingOptions, TokenGrid, build_position_encoding
+from ladcast.nn.position import EncodingOptions, TokenGrid, build_position_encoding
 
 warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
-device = sys.argv[1]
+device, *names = sys.argv[1:]
 on_gpu = device == "cuda"
 flex = flex_attention if on_gpu else lambda *layer: reference_flex(*layer[:3], score_mod=layer[3])
 
@@ -36,7 +36,7 @@ torch.manual_seed(0)
 with torch.device(device), torch.set_grad_enabled(on_gpu):
     grid = TokenGrid(torch.tensor([1.0, 2, 0]), torch.linspace(-1, 1, 4), torch.arange(6) * (2 * torch.pi / 6))
     differences = {}
-    for name in POSITION_ENCODINGS:
+    for name in names:
         torch.compiler.reset()
         for variant in ("plain", "area_weighted", "unplaced"):
             options = EncodingOptions(2, (4, 6, 6), spacing_deg=60.0, area_weighted=variant == "area_weighted")
@@ -52,14 +52,17 @@ print(json.dumps(differences))
 """
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_flex_attention_equals_dense_attention(device: str):
-    command = [sys.executable, "-c", PROGRAM, device]
+ON_GPU = [pytest.param("cuda", [name], id=f"cuda-{name}", marks=pytest.mark.gpu) for name in POSITION_ENCODINGS]
+
+
+@pytest.mark.parametrize(("device", "names"), [pytest.param("cpu", [*POSITION_ENCODINGS], id="cpu"), *ON_GPU])
+def test_flex_attention_equals_dense_attention(device: str, names: list[str]):
+    command = [sys.executable, "-c", PROGRAM, device, *names]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert answer.returncode == 0, answer.stderr
     differences = json.loads(answer.stdout)
     changed = {case: off for case, off in differences.items() if off is not None}
-    assert len(differences) == 3 * len(POSITION_ENCODINGS)
-    assert {case.split()[0] for case in changed} == set(POSITION_ENCODINGS)  # area weights change scores in all
+    assert len(differences) == 3 * len(names)
+    assert {case.split()[0] for case in changed} == set(names)  # area weights change scores in all
     # The products of float32 may run in TF32 on a GPU.
     assert max(changed.values()) < (1e-5 if device == "cpu" else 1e-2), changed
