@@ -13,7 +13,8 @@ limited() {  # limited SECONDS NAME COMMAND...
     echo "$name: status $?, $(tail -n 1 "$folder/$name.txt")"
 }
 
-limited 300 tests python3 -m pytest -m gpu -n0 -q --override-ini=addopts=--import-mode=importlib tests
+OMP_NUM_THREADS=2 TORCHINDUCTOR_COMPILE_THREADS=2 limited 300 tests \
+    python3 -m pytest -m gpu -n 8 -q --override-ini=addopts=--import-mode=importlib tests
 limited 120 scores python3 benchmarks/scores.py
 limited 120 tracker python3 benchmarks/tracker.py
 limited 120 members python3 benchmarks/members.py

@@ -2,6 +2,8 @@
 
     python scripts/position_study.py configs/study/positions.yaml [--minutes 9] [--device cuda] [--set key=value]
 
+position_study.sh makes the data first and starts several processes.
+
 Every finished cell (encoding, seed) is a line of OUTPUT/results.jsonl: the same command goes on where it stopped, also
 in the middle of a training, and then draws the table and the figure anew (position_table.py). Several processes of the
 same command, on one GPU or more, share the cells.
@@ -10,13 +12,12 @@ same command, on one GPU or more, share the cells.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import json
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import torch
 from position_measures import MeasureOptions, Measures
 from position_table import read_rows, write_report
 
+from data_pipelines.lock import sole_writer
 from ladcast.config import ConfigError, load_config, to_plain
 from ladcast.data.dataset import LatentDataset
 from ladcast.diffusion.denoiser import Denoiser
@@ -101,13 +103,12 @@ def train(run: ForecasterRun, forecaster: Forecaster, data: LatentDataset, folde
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[bool]:
-    """Keeps other processes from the folder, and says whether none of them had it; a killed process lets go."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    """Keeps other processes from a cell, and says whether none of them has it; a killed process lets go."""
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(sole_writer(folder))
             free = True
-        except BlockingIOError:
+        except FileExistsError:
             free = False
         yield free
 

@@ -1,6 +1,7 @@
-"""On a GPU: the same members, and fields that differ from a CPU's by less than single precision with TF32 does."""
+"""On a GPU: the same members, and fields that differ from a CPU's by no more than its precision does."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,11 @@ from ladcast.tasks.engine import LatentEngine
 
 pytestmark = pytest.mark.gpu
 DEVICE = "cuda"
-TOLERANCE = 0.02
-"""Of the standard deviation over the globe, after two blocks."""
+TOLERANCE = {"float32": 0.02, "bfloat16": 0.12}
+"""By precision of the transformer, the largest difference in standard deviations over the globe, after two blocks.
+
+The autoencoder computes in TF32 in both. On a CPU, bfloat16 differs from float32 by 0.029, and by 0.013 between batches.
+"""
 Make = Callable[..., xr.Dataset]
 
 
@@ -25,9 +29,9 @@ def make(forecaster: Forecaster, analysis: Analysis, tmp_path: Path) -> Make:
     """Makes a forecast of two blocks on a device."""
     save_forecaster(forecaster, tmp_path / "model", {}, dtype=None)
 
-    def forecast(members: int, *, batch_size: int = 4, device: str = DEVICE) -> xr.Dataset:
+    def forecast(members: int, *, batch_size: int = 4, device: str = DEVICE, precision: str = "bfloat16") -> xr.Dataset:
         loaded = load_forecaster(tmp_path / "model", device)
-        options = EnsembleOptions(members, 2, 5, loaded.config.sampling, batch_size)
+        options = EnsembleOptions(members, 2, 5, replace(loaded.config.sampling, precision=precision), batch_size)
         blocks: dict[int, list[xr.Dataset]] = {}
         for _, frames in forecast_ensemble(loaded, analysis, options):
             blocks.setdefault(int(frames["number"][0]), []).append(frames)
@@ -46,13 +50,16 @@ def test_members_do_not_depend_on_the_size_of_the_ensemble(make: Make):
     xr.testing.assert_identical(make(3).sel(number=2), make(10).sel(number=2))
 
 
+@pytest.mark.parametrize("precision", TOLERANCE)
 @pytest.mark.parametrize("batch_size", [1, 2, 7])
-def test_the_batch_size_changes_last_bits_alone(make: Make, batch_size: int):
-    assert largest_difference(make(4, batch_size=batch_size), make(4)) < TOLERANCE
+def test_the_batch_size_changes_last_bits_alone(make: Make, batch_size: int, precision: str):
+    ours, theirs = (make(4, batch_size=size, precision=precision) for size in (batch_size, 4))
+    assert largest_difference(ours, theirs) < TOLERANCE[precision]
 
 
-def test_a_gpu_makes_the_members_of_a_cpu(make: Make):
-    assert largest_difference(make(4), make(4, device="cpu")) < TOLERANCE
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_a_gpu_makes_the_members_of_a_cpu(make: Make, precision: str):
+    assert largest_difference(make(4, precision=precision), make(4, device="cpu")) < TOLERANCE[precision]
 
 
 def test_latents_are_decoded_as_they_are_on_a_cpu(kept):
@@ -60,6 +67,6 @@ def test_latents_are_decoded_as_they_are_on_a_cpu(kept):
         device: xr.open_dataset(kept.latents, engine=LatentEngine, model=kept.model, device=device)
         for device in (DEVICE, "cpu")
     }
-    assert largest_difference(open_on[DEVICE].load(), open_on["cpu"].load()) < TOLERANCE
+    assert largest_difference(open_on[DEVICE].load(), open_on["cpu"].load()) < TOLERANCE["float32"]
     part = open_on[DEVICE]["temperature"].isel(number=[1], prediction_timedelta=[3]).values
     np.testing.assert_array_equal(part, open_on[DEVICE]["temperature"].values[:, 3:4, 1:2])

@@ -12,6 +12,7 @@ import torch
 import xarray as xr
 
 from data_pipelines.encode import encode
+from data_pipelines.lock import sole_writer
 from ladcast.config import ConfigError, load_config
 from ladcast.grid import Grid
 from ladcast.models.transformer import TransformerConfig
@@ -92,6 +93,25 @@ def test_cells_are_run_once_and_compared_over_seeds(
     assert " ± " in table
     assert (data / "study/figure.png").stat().st_size > 10_000
     assert not list((data / "study").glob("*/resume"))
+
+
+def test_a_cell_of_another_process_is_left_to_it(
+    scripts: dict[str, ModuleType], data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    study = data / "shared"
+    settings = ("encodings=[none]", "seeds=[0]", f"output={study}")
+    monkeypatch.setattr(scripts["study"], "run_cell", lambda *arguments: {"test_loss_4f": 1.0})
+    with scripts["study"].claimed(study / "held") as first, scripts["study"].claimed(study / "held") as second:
+        assert first
+        assert not second
+    run(scripts, data, monkeypatch, *settings)
+    (line,) = (study / "results.jsonl").read_text().splitlines()
+    (study / "results.jsonl").unlink()
+    with sole_writer(study / f"none-0-{json.loads(line)['study']}"):
+        run(scripts, data, monkeypatch, *settings)
+    assert not (study / "results.jsonl").exists()
+    run(scripts, data, monkeypatch, *settings)
+    assert (study / "results.jsonl").read_text() == line + "\n"
 
 
 def test_the_configuration_fits_and_names_every_encoding(scripts: dict[str, ModuleType]):
