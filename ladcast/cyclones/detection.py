@@ -98,11 +98,16 @@ class Lows:
         return len(self.frame)
 
 
+class CoarseGridError(ValueError):
+    """Says that a grid does not resolve the lows that the rules look for."""
+
+
 def detect(fields: Fields, rules: Detection, *, rows: slice = slice(None)) -> Lows:
     """Finds the lows in all frames at once; `rows` limits where their centres are sought.
 
     Raises:
-        ValueError: the grid is too coarse for a radius of the rules, or a field that they need is missing.
+        CoarseGridError: the grid is too coarse for a radius of the rules.
+        ValueError: a field that they need is missing.
     """
     _require_resolved(fields.grid, rules)
     with _one_thread():
@@ -143,11 +148,9 @@ def _one_thread() -> Iterator[None]:
 def _require_resolved(grid: Grid, rules: Detection) -> None:
     spacing = float(np.diff(grid.latitude).max())
     if rules.radius_deg < 1.5 * spacing:
-        raise ValueError(
+        raise CoarseGridError(
             f"A radius of {rules.radius_deg:g} deg is too small for rows {spacing:.3g} deg apart: expected at least "
-            f"{1.5 * spacing:.3g} deg. For grids of 5.6 deg, as that of the embedded model: ladcast track --config "
-            f"configs/track/nature.yaml, or --set detection.radius_deg=12 detection.separation_deg=6; in Python "
-            f"Detection(radius_deg=12, separation_deg=6)."
+            f"{1.5 * spacing:.3g} deg. Detection(radius_deg=12, separation_deg=6) fits grids of 5.6 deg."
         )
 
 

@@ -18,6 +18,7 @@ from ladcast.cyclones import (
     track_all,
     write_tracks,
 )
+from ladcast.cyclones.detection import CoarseGridError
 from ladcast.cyclones.tracker import DETECTION, STITCHING
 from ladcast.data.store import open_store
 from ladcast.device import find_device
@@ -26,6 +27,9 @@ from ladcast.tasks.track_report import draw_page, summary
 from ladcast.tasks.track_request import TrackRequest
 from ladcast.times import describe, parse_time
 
+WIDER_RULES = (
+    "With --config configs/track/nature.yaml, or --set detection.radius_deg=12 detection.separation_deg=6, they are taken."
+)
 SUFFIXES = (".nc", ".csv", ".geojson")
 
 
@@ -59,13 +63,16 @@ def track(forecast_path: Path, request: TrackRequest) -> str:
     forecast = select(open_source(forecast_path), run, forecast_path)
     best = None if run.best_track is None else read_best_tracks(run.best_track)
     detection, stitching, device = run.detection, run.stitching, str(find_device(request.device))
-    if run.storm is None:
-        tracks = track_all(forecast, detection=detection, stitching=stitching, device=device)
-        tracks = tracks if best is None else identify(tracks, best)
-    else:
-        assert best is not None
-        best = select_storm(best, run.storm)
-        tracks = follow_storm(forecast, best, detection=detection, stitching=stitching, device=device)
+    try:
+        if run.storm is None:
+            tracks = track_all(forecast, detection=detection, stitching=stitching, device=device)
+            tracks = tracks if best is None else identify(tracks, best)
+        else:
+            assert best is not None
+            best = select_storm(best, run.storm)
+            tracks = follow_storm(forecast, best, detection=detection, stitching=stitching, device=device)
+    except CoarseGridError as error:
+        raise ValueError(f"{error} {WIDER_RULES}") from None
     output = request.output or forecast_path.with_suffix(".tracks.nc")
     written = [write_tracks(tracks, output.with_suffix(suffix)) for suffix in SUFFIXES]
     if run.storm is not None and best is not None and tracks.sizes["point"]:

@@ -75,9 +75,9 @@ def find_times(ds: xr.Dataset, times: Shaped[np.ndarray, "*time"], what: str) ->
     """Returns the index of each time in `ds`, shaped as `times`; raises ValueError listing missing times."""
     index = np.asarray(ds.indexes["time"].get_indexer(times.ravel())).reshape(times.shape)
     if (index < 0).any():
-        span = describe(ds["time"].values[[0, -1]])
+        first, last = (describe(ds["time"].values[place]) for place in (0, -1))
         raise ValueError(
-            f"The {what} lacks {describe(np.unique(times[index < 0]))} (it runs {span}). "
+            f"The {what} lacks {describe(np.unique(times[index < 0]))} (it runs from {first} to {last}). "
             "Score fewer starts or lead times, or extend it."
         )
     return index

@@ -228,7 +228,7 @@ def test_energy_score_of_one_cell_is_its_crps(forecast: xr.Dataset, truth: xr.Da
 
 def test_forecast_and_truth_without_common_times(forecast: xr.Dataset, truth: xr.Dataset) -> None:
     later = truth.assign_coords(time=truth["time"] + np.timedelta64(3650, "D"))
-    with pytest.raises(ValueError, match=r"truth lacks 2020-12-30T06, .*it runs 2030-12-28T00, 2030"):
+    with pytest.raises(ValueError, match=r"truth lacks 2020-12-30T06, .*it runs from 2030-12-28T00 to 2030"):
         score(forecast, later)
 
 
