@@ -6,6 +6,7 @@ tell whether a job fits a GPU that it does not have.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def _run(model: nn.Module, loss: Loss, sample: SampleBatch, size: int, *, bf16: 
     own = next(model.parameters()).device
     device = torch.device("cpu") if own.type == "meta" else own
     generator = torch.Generator(device=device)
-    flops = FlopCounterMode(display=False, custom_mapping=_attention_on_cpu())
+    flops = FlopCounterMode(display=False, custom_mapping=_formulas())
     with FakeTensorMode(allow_non_fake_inputs=True), flops as counter:
         tensors = {
             f"model.{name}": torch.empty_like(tensor, device=device).requires_grad_(tensor.requires_grad)
@@ -112,19 +113,28 @@ class _BothPasses(LossModule):
         return value
 
 
-def _attention_on_cpu() -> dict[Any, Callable[..., int]]:
-    """Returns how to count the attention of CPUs, which PyTorch's counter does not know."""
+def _formulas() -> dict[Any, Callable[..., int]]:
+    """Returns how to count what PyTorch's counter does not know or counts wrongly.
+
+    It has no formula for the attention of CPUs, and takes the backward pass of a convolution in groups for one without.
+    """
     aten = torch.ops.aten
 
-    def forward(query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
+    def attention(query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
         return int(sdpa_flop_count(query, key, value))
 
-    def backward(gradient: Shape, query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
+    def attention_backward(gradient: Shape, query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
         return int(sdpa_backward_flop_count(gradient, query, key, value))
 
+    def convolution_backward(gradient: Shape, x: Shape, weight: Shape, *rest: Any, **_: object) -> int:
+        transposed, wanted = rest[4], rest[7]
+        batch, _, *cells = x if transposed else gradient
+        return 2 * batch * math.prod(cells) * math.prod(weight) * sum(wanted[:2])
+
     return {
-        aten._scaled_dot_product_flash_attention_for_cpu: forward,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: backward,
+        aten._scaled_dot_product_flash_attention_for_cpu: attention,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,
+        aten.convolution_backward: convolution_backward,
     }
 
 

@@ -31,6 +31,18 @@ def test_two_layers_cost_what_they_cost():
     assert footprint.sample_bytes == 4 * kept
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("groups", [1, 4])
+def test_convolutions_in_groups_cost_what_each_group_costs(groups: int, transposed: bool):
+    """The first layer has no gradient of its inputs, the second has."""
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    first, second = nn.Conv2d(4, 8, 1, bias=False), kind(8, 8, 3, stride=2, padding=1, groups=groups, bias=False)
+    sample = (torch.zeros(1, 4, 10, 12),)
+    cells = 10 * 12 if transposed else 5 * 6
+    expected = 2 * (2 * 4 * 8 * 10 * 12) + 3 * (2 * cells * 8 * 8 // groups * 9)
+    assert count_flops(nn.Sequential(first, second), mean_square, sample) == expected
+
+
 def test_frozen_weights_have_no_gradient_and_no_moments():
     model = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 4))
     model[0].requires_grad_(False)
