@@ -51,7 +51,7 @@ def report(name: str, precision: str, call: Callable[[], object], note: str = ""
     public = PUBLIC_S.get((name, precision))
     compared = f"public {public * 1e3:7.1f} ms, {public / ours:4.1f} times faster" if public else ""
     memory = torch.cuda.max_memory_allocated() / 2**30
-    print(f"{name:7}{precision:9}{note:10}{ours * 1e3:7.1f} ms  peak {memory:5.1f} GiB  {compared}", flush=True)
+    print(f"{name:7}{precision:9}{note:15}{ours * 1e3:7.1f} ms  peak {memory:5.1f} GiB  {compared}", flush=True)
 
 
 def filled(network: nn.Module) -> nn.Module:
@@ -86,9 +86,15 @@ def time_autoencoder() -> None:
         network = filled(Autoencoder(AutoencoderConfig(84, 5, **vars(size), **released)))
         fields, static = torch.randn(FRAMES, 84, 120, 240), torch.randn(5, 120, 240)
         latent = torch.randn(FRAMES, 84, 15, 30)
-    for precision in ("tf32", "bfloat16"):
-        report("encode", precision, lambda: network.encode(fields, static))
-        report("decode", precision, lambda: network.decode(latent))
+    for note in ("", "channels last", "compiled"):
+        if note == "channels last":
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        elif note == "compiled":
+            network.encoder.compile(dynamic=False)
+            network.decoder.compile(dynamic=False)
+        for precision in ("tf32", "bfloat16"):
+            report("encode", precision, lambda: network.encode(fields, static), note)
+            report("decode", precision, lambda: network.decode(latent), note)
 
 
 def main() -> None:

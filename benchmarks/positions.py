@@ -28,7 +28,7 @@ from ladcast.tasks.build import TransformerSize
 CONFIGS = Path(__file__).parents[1] / "configs/model/transformer"
 LATENTS = {"tiny": (32, Grid.parse("64x33-south").coarsen(4)), "375m": (84, Grid.parse("240x121-south").coarsen(8))}
 """Latent channels and grid of the embedded model and of the released one."""
-SECONDS_AT_LEAST = 2.0
+SECONDS_AT_LEAST = 1.0
 
 
 @dataclass(frozen=True)
