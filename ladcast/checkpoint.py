@@ -107,9 +107,9 @@ def weights_hash(folder: Path) -> str:
     return str(read_document(folder, MANIFEST)["sha256"][WEIGHTS])
 
 
-def remove_output(path: Path) -> None:
-    """Deletes a store or file and what a killed run left of it."""
-    for store in (path, path.with_name(f"{path.name}.partial")):
+def remove_output(path: Path, *, partial: bool = True) -> None:
+    """Deletes a store or file, and what a killed run left of it."""
+    for store in (path, *([path.with_name(f"{path.name}.partial")] if partial else [])):
         if store.is_dir():
             shutil.rmtree(store)
         else:

@@ -79,7 +79,8 @@ class Integrator:
 
         dry = weather._replace(precipitation=jnp.zeros_like(weather.precipitation))
         moved, _ = jax.lax.scan(step, dry, None, length=FRAME_SECONDS // seconds)
-        return moved._replace(dynamics=self.model.with_mass_of(moved.dynamics, weather.dynamics))
+        restored = self.model.with_mass_of(moved.dynamics, weather.dynamics)
+        return Weather(*moved._replace(dynamics=restored))
 
 
 def to_host(tree: Any) -> Any:

@@ -24,7 +24,7 @@ def forecast(
     place: str = DEFAULT_PLACE,
     draw: bool = True,
     dry_run: bool = False,
-) -> Results:
+) -> Results | None:
     """Make an ensemble forecast and draw it; one from the model's own start states is also scored.
 
     Args:
@@ -44,7 +44,10 @@ def forecast(
     if dry_run:
         return plan_forecast(request, model=model)
     folder = find_model(model)
-    results = told(forecast=make_forecast(request, folder))
+    made = make_forecast(request, folder)
+    if made is None:  # another process of this job goes on
+        return None
+    results = told(forecast=made)
     truth = folder.truth if request.source is None else None
     if truth is not None:
         results |= score(request.output, request=ScoreRequest(truth, folder.climatology))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +20,10 @@ from ladcast.forecasting.forecaster import ForecasterConfig, SamplingOptions
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder
 from ladcast.models.transformer import LatentTransformer
-from ladcast.times import year_progress
 
+FLOAT32_BYTES = 4
+COPIES_OF_A_BLOCK = 3
+"""How often a decoded block is in memory at once: as the decoder made it, per member, and joined."""
 ATTENTION_ON_CPU = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
         lambda query, key, value, *_, out_shape=None, **__: sdpa_flop_count(query, key, value)
@@ -55,6 +58,13 @@ class NetworkCosts:
     denoiser_bytes: int
     autoencoder_bytes: int
 
+    @property
+    def host_bytes(self) -> int:
+        """Returns the memory that the decoded block of one member takes on the host, in all its copies."""
+        rows, columns = self.grid.shape
+        frames = COPIES_OF_A_BLOCK * self.config.future_frames
+        return frames * self.config.autoencoder.channels * rows * columns * FLOAT32_BYTES
+
     def working_bytes(self, rows: int, decoded_rows: int = 1) -> int:
         """Returns the memory of weights and activations with `rows` members in a call of the denoiser."""
         denoise = self.denoise.activation_bytes + (rows - 1) * self.denoise_bytes_per_row
@@ -69,7 +79,6 @@ def network_costs(config: ForecasterConfig, grid: Grid, device: str = "cpu") -> 
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    year_progress(torch.zeros(1, dtype=torch.int64))  # its table is cached: it must not be made of fake tensors
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
         networks = random_networks(config)
         one, two = (call_cost(denoise_call(networks.denoiser, config, grid, rows), device) for rows in (1, 2))
@@ -100,20 +109,27 @@ def denoiser_calls(sampling: SamplingOptions) -> int:
     return calls
 
 
-def largest_batch(costs: NetworkCosts, free_bytes: int, members: int, *, decoded_rows: int = 1) -> int:
+def largest_batch(
+    costs: NetworkCosts, free_bytes: int, members: int, *, decoded_rows: int = 1, host_bytes: int = 0
+) -> int:
     """Returns the largest number of members in a call whose memory stays within `free_bytes`, at most `members`.
+
+    Each member takes `host_bytes` more.
 
     Raises:
         ValueError: not even one member fits.
     """
-    fixed = costs.working_bytes(1, decoded_rows)
+
+    def needed(rows: int) -> int:
+        return costs.working_bytes(rows, decoded_rows) + rows * host_bytes
+
+    fixed = needed(1)
     if fixed > free_bytes:
         raise ValueError(
             f"Expected {fixed / 2**30:.1f} GiB of free memory for one member, got {free_bytes / 2**30:.1f} GiB. "
             "Use another device, or a smaller model."
         )
-    fits = [rows for rows in range(1, members + 1) if costs.working_bytes(rows, decoded_rows) <= free_bytes]
-    return fits[-1]
+    return bisect_right(range(1, members + 1), free_bytes, key=needed)
 
 
 @dataclass(frozen=True)

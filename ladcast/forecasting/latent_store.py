@@ -54,8 +54,9 @@ class LatentWriter(StoreWriter[LatentBlock]):
         *,
         folder: Path | None = None,
         unreal: str | None = None,
+        overwrite: bool = False,
     ) -> None:
-        super().__init__(path, forecaster, starts, options, unreal=unreal)
+        super().__init__(path, forecaster, starts, options, unreal=unreal, overwrite=overwrite)
         self.manifest = LatentManifest(
             model=forecaster.name,
             folder=None if folder is None else str(folder.resolve()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -59,28 +60,42 @@ class ForecastLayout:
 
 
 def forecast_layout(forecaster: Forecaster, starts: Starts, options: EnsembleOptions) -> ForecastLayout:
-    """Returns the layout of what `forecast_ensemble` makes."""
+    """Returns the layout of what `forecast_ensemble` makes.
+
+    Raises:
+        ValueError: initial times do not increase.
+    """
     groups = start_groups(starts)
+    init_times = np.array([group[0].time for group in groups], dtype="datetime64[ns]")
+    if not (init_times[1:] > init_times[:-1]).all():
+        raise ValueError(f"Expected initial times that increase, got {describe(init_times)}. Sort the analyses.")
     frames = options.blocks * forecaster.config.future_frames * len(groups[0])
     return ForecastLayout(
         channels=forecaster.channels,
         grid=forecaster.grid,
-        init_times=np.array([group[0].time for group in groups], dtype="datetime64[ns]"),
+        init_times=init_times,
         lead_times=lead_times(frames, STEP // len(groups[0])),
         members=np.arange(options.members),
     )
 
 
 def forecast_identity(forecaster: Forecaster, starts: Starts, options: EnsembleOptions) -> dict[str, Any]:
-    """Returns all that a forecast's numbers follow from, as plain data."""
+    """Returns all that a forecast's numbers follow from, as plain data.
+
+    How often a failed member may be drawn again is no part of it: those that do not fail are the same.
+    """
     groups = start_groups(starts)
+    chosen = plain(asdict(options))
+    del chosen["redraws"]
+    states = hashlib.sha256(b"".join(analysis.state.numpy().tobytes() for group in groups for analysis in group))
     return {
         "model": forecaster.name,
         "init_times": [describe(group[0].time) for group in groups],
         "starts": [[describe(analysis.time) for analysis in group] for group in groups],
         "source": groups[0][0].source,
-        "filled": list(groups[0][0].filled),
-        "options": plain(asdict(options)),
+        "filled": sorted({name for group in groups for analysis in group for name in analysis.filled}),
+        "states": states.hexdigest()[:16],
+        "options": chosen,
     }
 
 

@@ -7,10 +7,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ladcast.checkpoint import MANIFEST, read_document, read_tensors, write_checkpoint
+from ladcast.checkpoint import MANIFEST, read_document, read_tensors, remove_output, write_checkpoint
 from ladcast.forecasting.ensemble import Position
 
 STORE, PROGRESS, BEGUN = "store", "progress", "begun"
+
+
+def begun_identity(path: Path) -> dict[str, Any]:
+    """Returns the identity of the run that has begun the store `path` and not completed it; empty where there is none."""
+    try:
+        identity: dict[str, Any] = read_document(path.with_name(f"{path.name}.partial") / PROGRESS / BEGUN, MANIFEST)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return identity
 
 
 class PartialStore:
@@ -20,14 +29,17 @@ class PartialStore:
     part of it and then saves the position that follows, so that after a kill at any moment the part is written again.
     Each batch of the work has a position of its own, so that processes share the batches.
 
+    With `overwrite` a complete store gives way to the new one when that is complete, and an unfinished one of another
+    run at once.
+
     Raises:
-        FileExistsError: `path` exists.
+        FileExistsError: `path` exists, and not `overwrite`.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
-        if path.exists():
+    def __init__(self, path: Path, identity: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        if path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists already. Choose another --output, or add --overwrite.")
-        self.path, self.identity = path, dict(identity)
+        self.path, self.identity, self.overwrite = path, dict(identity), overwrite
         self.folder = path.with_name(f"{path.name}.partial")
 
     @property
@@ -43,7 +55,11 @@ class PartialStore:
             OSError: the folder cannot be written.
         """
         if self.folder.exists() and not self._untouched():
-            return self._resume()
+            try:
+                return self._resume()
+            except FileExistsError:
+                if not self.overwrite:
+                    raise
         try:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
@@ -62,13 +78,16 @@ class PartialStore:
 
     def finish(self) -> Path:
         """Gives the store its name and removes what belongs to the run."""
+        if self.overwrite:
+            remove_output(self.path, partial=False)
         self.store.rename(self.path)
         shutil.rmtree(self.folder)
         return self.path
 
     def _untouched(self) -> bool:
-        """Says whether the run was killed before its first position was saved, so that nothing is lost."""
-        return {path.name for path in self.folder.iterdir() if not path.name.startswith(".")} <= {STORE}
+        """Says whether nothing is lost with the folder: it was never begun, or its store has its name already."""
+        ours = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")} <= {STORE, PROGRESS}
+        return ours and not (self.store.exists() and any(self.folder.glob(f"{PROGRESS}/[!.]*")))
 
     def _resume(self) -> dict[int, Position]:
         self._read(self.folder / PROGRESS / BEGUN)

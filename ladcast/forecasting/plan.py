@@ -6,13 +6,9 @@ from dataclasses import dataclass
 
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.codec import DECODED_AT_ONCE
-from ladcast.forecasting.cost import NetworkCosts, denoiser_calls
+from ladcast.forecasting.cost import FLOAT32_BYTES, NetworkCosts, denoiser_calls
 from ladcast.forecasting.ensemble import EnsembleOptions
 from ladcast.forecasting.rates import Rates
-
-FLOAT32_BYTES = 4
-COPIES_OF_A_BLOCK = 3
-"""How often a decoded block is in memory at once: as the decoder made it, per member, and joined."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +19,7 @@ class ForecastPlan:
     peaks, the former beyond what the process has before the forecast.
     """
 
+    starts: int
     members: int
     lead_times: int
     batch_size: int
@@ -39,8 +36,10 @@ class ForecastPlan:
     def __str__(self) -> str:
         time = "unknown" if self.seconds is None else f"{describe_seconds(self.seconds)} (networks alone)"
         calls = f"{self.denoiser_calls} denoiser, {self.encoder_calls} encoder, {self.decoded_frames} decoded frames"
+        several = f"{self.starts} starts x " if self.starts > 1 else ""
+        size = f"{several}{self.members} members x {self.lead_times} lead times"
         lines = [
-            f"forecast  {self.members} members x {self.lead_times} lead times, {self.batch_size} members at once",
+            f"forecast  {size}, {self.batch_size} members at once",
             f"calls     {calls}",
             f"work      {self.flops / 1e12:.4g} TFLOP",
             f"time      {time}",
@@ -56,37 +55,41 @@ def plan_forecast(
     options: EnsembleOptions,
     *,
     starts: int = 1,
+    staggered: int = 1,
     device: str = "cpu",
     rates: Rates | None = None,
     keeps_latents: bool = False,
 ) -> ForecastPlan:
-    """Predicts a forecast of `starts` analyses (staggered or of several initial times).
+    """Predicts forecasts from `starts` initial times, each with so many staggered analyses.
 
-    It is decoded to fields unless latents are kept.
+    They are decoded to fields unless latents are kept.
     """
     config, grid = costs.config, costs.grid
-    runs = starts * options.batches
+    streams = starts * staggered
+    runs = streams * options.batches
     calls = runs * options.blocks * denoiser_calls(options.sampling)
-    decoded = 0 if keeps_latents else starts * options.blocks * _decoded_frames(options, config.future_frames, device)
+    decoded = 0 if keeps_latents else streams * options.blocks * _decoded_frames(options, config.future_frames, device)
     denoising = calls * options.batch_size * costs.denoise.flops
     coding = runs * costs.encode.flops + decoded * costs.decode.flops
     rows, columns = grid.shape
     y, x = grid.coarsen(config.autoencoder.downsampling).shape
     state_bytes, latent_bytes = len(channels) * rows * columns, config.autoencoder.latent_channels * y * x
-    frames = starts * options.blocks * config.future_frames
-    block = min(options.batch_size, options.members) * config.future_frames * state_bytes * FLOAT32_BYTES
+    leads = staggered * options.blocks * config.future_frames
+    frames = starts * leads
+    block = min(options.batch_size, options.members) * costs.host_bytes
     working = costs.working_bytes(options.batch_size, decoded_at_once(device))
     on_gpu = device.startswith("cuda")
     return ForecastPlan(
+        starts=starts,
         members=options.members,
-        lead_times=frames,
+        lead_times=leads,
         batch_size=options.batch_size,
         denoiser_calls=calls,
         encoder_calls=runs,
         decoded_frames=decoded,
         flops=denoising + coding,
         seconds=None if rates is None else denoising / rates.denoiser + coding / rates.autoencoder,
-        host_bytes=COPIES_OF_A_BLOCK * block + (0 if on_gpu else working),
+        host_bytes=block + (0 if on_gpu else working),
         device_bytes=working if on_gpu else 0,
         field_bytes=options.members * frames * state_bytes * FLOAT32_BYTES,
         latent_bytes=options.members * frames * latent_bytes * FLOAT32_BYTES,

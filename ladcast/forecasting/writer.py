@@ -31,10 +31,11 @@ class StoreWriter(ABC, Generic[Block]):
     """Appends what a forecast yields to a store that becomes `path` when it is complete.
 
     Use: `position = start()`, then `append` every block that the forecast makes from there on, then `finish`.
-    `unreal` says what about the model's weather is not as in the real atmosphere.
+    `unreal` says what about the model's weather is not as in the real atmosphere. With `overwrite` an existing store stays
+    until the new one is complete.
 
     Raises:
-        FileExistsError: `path` exists, or a partial store of another forecast does.
+        FileExistsError: `path` exists, or a partial store of another forecast does, and not `overwrite`.
         OSError: the folder cannot be written.
     """
 
@@ -49,11 +50,13 @@ class StoreWriter(ABC, Generic[Block]):
         options: EnsembleOptions,
         *,
         unreal: str | None = None,
+        overwrite: bool = False,
     ) -> None:
         self.forecaster, self.starts, self.options, self.unreal = forecaster, starts, options, unreal
         self.layout = forecast_layout(forecaster, starts, options)
         self.identity = forecast_identity(forecaster, starts, options)
-        self.partial = PartialStore(path, {**self.identity, "kind of store": self.keeps})
+        identity = {**self.identity, "kind of store": self.keeps}
+        self.partial = PartialStore(path, identity, overwrite=overwrite)
 
     def start(self) -> list[Position]:
         """Creates the partial store, or finds the one of a killed run; returns where its member batches go on."""

@@ -6,11 +6,10 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ladcast.checkpoint import remove_output
 from ladcast.data.analysis import Analysis, read_analysis
 from ladcast.data.sources.files import open_files
 from ladcast.data.store import read_times
@@ -19,6 +18,7 @@ from ladcast.forecasting.cost import network_costs
 from ladcast.forecasting.ensemble import EnsembleOptions, Position, forecast_blocks, forecast_ensemble
 from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig
 from ladcast.forecasting.latent_store import LatentWriter
+from ladcast.forecasting.partial import begun_identity
 from ladcast.forecasting.writer import ForecastWriter, StoreWriter
 from ladcast.tasks.installed import ModelFolder
 from ladcast.tasks.report import peak_memory, track
@@ -31,10 +31,11 @@ Stream = Callable[..., Iterator[tuple[Position, Block]]]
 MANY_FRAMES = 1000
 
 
-def forecast(request: ForecastRequest, model: ModelFolder) -> Path:
+def forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
     """Makes the forecast and returns the path of its store; a killed forecast goes on where it stopped.
 
-    The processes of a job that `torchrun` or `srun` started share the member batches of all initial times.
+    The processes of a job that `torchrun` or `srun` started share the member batches of all initial times; the first
+    returns the path, the others nothing.
 
     Raises:
         ValueError: the analysis does not serve the model.
@@ -45,20 +46,19 @@ def forecast(request: ForecastRequest, model: ModelFolder) -> Path:
         forecaster = load_forecaster(model.path, str(job.device))
         starts = find_analyses(request, model, forecaster)
         options = ensemble_options(request, forecaster.config)
+        streams = len(starts) * len(starts[0])
         if not request.batch_size:
-            options = replace(options, batch_size=fitting_batch(forecaster, request.members))
-        if job.is_first and request.overwrite:  # only now, when nothing in the request can fail any more
-            remove_output(request.output)
-        job.wait()
+            options = replace(options, batch_size=choose_batch(request, forecaster, streams, job))
         if request.compile:
             forecaster.compile()
-        if keeps_latents(request, options, forecaster.config.future_frames * len(starts) * len(starts[0])):
-            latents = LatentWriter(request.output, forecaster, starts, options, folder=model.path, unreal=unreal(model))
+        about: dict[str, Any] = {"unreal": unreal(model), "overwrite": request.overwrite}
+        if keeps_latents(request, options, forecaster.config.future_frames * streams):
+            latents = LatentWriter(request.output, forecaster, starts, options, folder=model.path, **about)
             fill(latents, forecast_blocks, job)
         else:
-            fields = ForecastWriter(request.output, forecaster, starts, options, unreal=unreal(model))
+            fields = ForecastWriter(request.output, forecaster, starts, options, **about)
             fill(fields, forecast_ensemble, job)
-    return request.output
+    return request.output if job.is_first else None
 
 
 def unreal(model: ModelFolder) -> str | None:
@@ -66,12 +66,19 @@ def unreal(model: ModelFolder) -> str | None:
     return None if model.starts is None else open_files(model.starts).attrs.get("unreal")
 
 
-def fitting_batch(forecaster: Forecaster, members: int) -> int:
-    """Returns how many members at once fit the memory that is free on the forecaster's device."""
-    from ladcast.tasks.plan import fitting_batch as fitting
+def choose_batch(request: ForecastRequest, forecaster: Forecaster, streams: int, job: Ranks) -> int:
+    """Returns how many members are computed at once: as many as an unfinished run has, or as fit the free memory.
 
-    device = str(forecaster.device)
-    return fitting(network_costs(forecaster.config, forecaster.grid, device), members, device)
+    The number is the same on all processes, and leaves work for each of them; `streams` are forecasts to be made.
+    """
+    from ladcast.tasks.plan import fitting_batch
+
+    begun = job.first(begun_identity(request.output).get("options", {}).get("batch_size"))
+    if begun is not None:
+        return int(begun)
+    costs = network_costs(forecaster.config, forecaster.grid, str(forecaster.device))
+    fits = job.least(fitting_batch(costs, request.members, str(forecaster.device)))
+    return min(fits, -(-request.members * streams // job.size))
 
 
 def fill(writer: StoreWriter[Block], stream: Stream[Block], job: Ranks) -> None:
@@ -130,6 +137,7 @@ def ensemble_options(request: ForecastRequest, config: ForecasterConfig) -> Ense
     asked = {"steps": request.steps, "precision": request.precision}
     given = {name: value for name, value in asked.items() if value is not None}
     sampling = replace(config.sampling, **given)  # type: ignore[arg-type]
+    sampling.sigmas()  # raises ValueError for a number of steps that there cannot be
     blocks = -(-request.days * DAY // (config.future_frames * STEP))
     return EnsembleOptions(
         request.members,

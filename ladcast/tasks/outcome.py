@@ -70,7 +70,8 @@ def run(application: App, tokens: Sequence[str] | None = None) -> None:
                 return
             with redirect_stdout(sys.stderr):
                 results = application(command, exit_on_error=False)
-        print(to_json(results or {}))
+        if results is not None:
+            print(to_json(results))
     except CycloptsError as error:  # cyclopts has printed it
         _fail(str(error), ExitCode.USAGE, as_json)
     except EXPECTED as error:

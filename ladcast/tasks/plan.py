@@ -40,25 +40,35 @@ def plan(
     device = request.device or ("cuda" if torch.cuda.is_available() else "cpu")
     costs = network_costs(config, grid, device if torch.cuda.is_available() else "cpu")
     options = ensemble_options(request, config)
-    if fit_batch:
+    if fit_batch or not request.batch_size:
         options = replace(options, batch_size=fitting_batch(costs, request.members, str(find_device(device))))
     if tflops is None:
         rates = measure_rates(config, grid, str(find_device(device)), rows=options.batch_size)
     else:
         rates = Rates(tflops * 1e12, tflops * 1e12)
-    starts = int(STEP / HOUR) // request.lead_step * max(len(request.times), 1)
-    latents = keeps_latents(request, options, config.future_frames * starts)
-    return plan_forecast(costs, channels, options, starts=starts, device=device, rates=rates, keeps_latents=latents)
+    starts, staggered = max(len(set(request.times)), 1), int(STEP / HOUR) // request.lead_step
+    return plan_forecast(
+        costs,
+        channels,
+        options,
+        starts=starts,
+        staggered=staggered,
+        device=device,
+        rates=rates,
+        keeps_latents=keeps_latents(request, options, config.future_frames * starts * staggered),
+    )
 
 
 def fitting_batch(costs: NetworkCosts, members: int, device: str) -> int:
-    """Returns the number of members in a call that fits the memory that is free on the device now.
+    """Returns the number of members in a call that fits the memory that is free on the device, and on the host, now.
 
     Raises:
         ValueError: not even one member fits.
     """
-    free = int(SHARE_OF_FREE_MEMORY * free_memory(device))
-    return largest_batch(costs, free, members, decoded_rows=decoded_at_once(device))
+    free, host = (int(SHARE_OF_FREE_MEMORY * free_memory(where)) for where in (device, "cpu"))
+    shared = 0 if device.startswith("cuda") else costs.host_bytes  # on a CPU both take of the same memory
+    fits = largest_batch(costs, free, members, decoded_rows=decoded_at_once(device), host_bytes=shared)
+    return min(fits, max(host // costs.host_bytes, 1))
 
 
 def free_memory(device: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +34,7 @@ class ForecastRequest:
         compile: fuse the network's kernels first, which takes half a minute; for large ensembles on a GPU.
         fill: what to do with channels that the source lacks: refuse, or take their mean or the nearest level.
         device: cpu or cuda; a GPU where there is one.
-        overwrite: replace an existing output.
+        overwrite: replace an existing output, when the new one is complete.
     """
 
     times: tuple[str, ...] = ()
@@ -56,9 +57,12 @@ class ForecastRequest:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("members", 1), ("days", 1), ("batch_size", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"Expected {name} of at least {least}, got {getattr(self, name)}.")
+        least = {"members": 1, "days": 1, "batch_size": 0, "redraws": 0, "noise_scale": 0, "perturbation": 0}
+        for name, bound in least.items():
+            if not bound <= getattr(self, name) < inf:
+                raise ValueError(f"Expected {name} of at least {bound}, got {getattr(self, name)}.")
+        if not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"Expected a seed of 64 bits, got {self.seed}.")
         if self.output.suffix != ".zarr":
             raise ValueError(
                 f"Expected an output named *.zarr, got '{self.output}': a forecast is a Zarr store. `ladcast export "

@@ -28,7 +28,7 @@ from ladcast.tasks.track_request import TrackRequest
 from ladcast.times import describe, parse_time
 
 WIDER_RULES = (
-    "With --config configs/track/nature.yaml, or --set detection.radius_deg=12 detection.separation_deg=6, they are taken."
+    "With --config configs/track/nature.yaml, or --set detection.radius_deg=12 detection.separation_deg=6, it works."
 )
 SUFFIXES = (".nc", ".csv", ".geojson")
 

@@ -95,6 +95,14 @@ class Ranks:
         distributed.all_reduce(totals, group=self.control)
         return totals.tolist()
 
+    def least(self, value: int) -> int:
+        """Returns the smallest number of any rank."""
+        if self.size == 1:
+            return value
+        smallest = torch.tensor(value)
+        distributed.all_reduce(smallest, distributed.ReduceOp.MIN, group=self.control)
+        return int(smallest)
+
     def first(self, value: Item) -> Item:
         """Returns the value of the first rank."""
         if self.size == 1:

@@ -128,8 +128,8 @@ def _formulas() -> dict[Any, Callable[..., int]]:
 
     def convolution_backward(gradient: Shape, x: Shape, weight: Shape, *rest: Any, **_: object) -> int:
         transposed, wanted = rest[4], rest[7]
-        batch, _, *cells = x if transposed else gradient
-        return 2 * batch * math.prod(cells) * math.prod(weight) * sum(wanted[:2])
+        batch, _channels, *cells = x if transposed else gradient
+        return 2 * batch * math.prod(cells) * math.prod(weight) * int(sum(wanted[:2]))
 
     return {
         aten._scaled_dot_product_flash_attention_for_cpu: attention,

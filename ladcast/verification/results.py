@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def _by_region(scores: Accumulator) -> xr.Dataset:
 
 
 def _write(ds: xr.Dataset, path: Path) -> Path:
-    temporary = path.with_name(f"{path.name}.partial")
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     ds.to_netcdf(temporary, engine="netcdf4")
     temporary.rename(path)
     return path

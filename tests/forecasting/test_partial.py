@@ -5,7 +5,7 @@ import torch
 
 from ladcast.checkpoint import remove_output
 from ladcast.forecasting.ensemble import Position
-from ladcast.forecasting.partial import PartialStore
+from ladcast.forecasting.partial import PartialStore, begun_identity
 
 
 def create(store: Path) -> None:
@@ -51,6 +51,32 @@ def test_what_is_not_ours_is_not_deleted(tmp_path: Path):
     with pytest.raises(FileExistsError, match="cannot go on"):
         PartialStore(tmp_path / "out", {}).start(create)
     assert (tmp_path / "out.partial" / "thesis").exists()
+
+
+@pytest.mark.parametrize("left", ["progress/.begun.partial-123", "progress/begun"])
+def test_nothing_is_lost_with_a_run_that_is_not_begun_or_has_its_name(tmp_path: Path, left: str):
+    """A kill while the beginning is recorded, and one between the last two steps of finishing."""
+    (tmp_path / "out.partial" / left).mkdir(parents=True)
+    if left.startswith("progress/."):
+        create(tmp_path / "out.partial/store")
+    assert PartialStore(tmp_path / "out", {"seed": 1}).start(create) == {}
+    assert begun_identity(tmp_path / "out")["seed"] == 1
+    assert begun_identity(tmp_path / "other") == {}
+
+
+def test_overwriting_keeps_the_old_until_the_new_is_complete(tmp_path: Path):
+    create(tmp_path / "out")
+    PartialStore(tmp_path / "out", {"seed": 1}, overwrite=True).start(create)
+    run = PartialStore(tmp_path / "out", {"seed": 2}, overwrite=True)
+    assert run.start(create) == {}
+    run.save(Position(0, 1))
+    (run.store / "values").write_text("new")
+    assert (tmp_path / "out/values").read_text() == "0"
+    again = PartialStore(tmp_path / "out", {"seed": 2}, overwrite=True)
+    assert again.start(create) == {0: Position(0, 1)}
+    again.finish()
+    assert (tmp_path / "out/values").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_failed_creation_leaves_no_trace(tmp_path: Path):

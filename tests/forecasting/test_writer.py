@@ -111,3 +111,16 @@ def test_an_unwritable_output_is_named(
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OSError, match="Choose another --output"):
         write(tmp_path / "file" / "fc.zarr", forecaster, analysis, options)
+
+
+def test_more_redraws_go_on_and_other_states_do_not(
+    forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
+):
+    write(tmp_path / "fc.zarr", forecaster, analysis, options, stop_after=1)
+    ForecastWriter(tmp_path / "fc.zarr", forecaster, analysis, replace(options, redraws=3)).start()
+    other = replace(analysis, state=analysis.state + 1)
+    with pytest.raises(FileExistsError, match="another states"):
+        ForecastWriter(tmp_path / "fc.zarr", forecaster, other, options).start()
+    earlier = replace(analysis, time=analysis.time - np.timedelta64(1, "D"))
+    with pytest.raises(ValueError, match="initial times that increase"):
+        ForecastWriter(tmp_path / "two.zarr", forecaster, [[analysis], [earlier]], options)

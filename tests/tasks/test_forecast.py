@@ -1,5 +1,6 @@
 """One forecast, however many processes make it and however it is kept."""
 
+import json
 import os
 import socket
 import subprocess
@@ -10,19 +11,15 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.tasks.forecast import forecast, keeps_latents
+from ladcast.forecasting.checkpoints import load_forecaster
+from ladcast.forecasting.partial import PartialStore
+from ladcast.tasks.forecast import choose_batch, forecast, keeps_latents
 from ladcast.tasks.installed import find_model
 from ladcast.tasks.request import ForecastRequest
+from ladcast.training.distributed import Ranks
 
 MODEL = find_model("nature-t31")
-PROGRAM = """
-import sys
-from pathlib import Path
-from ladcast.tasks.forecast import forecast
-from ladcast.tasks.installed import find_model
-from ladcast.tasks.request import ForecastRequest
-forecast(ForecastRequest(members=3, days=1, steps=3, batch_size=1, output=Path(sys.argv[1])), find_model("nature-t31"))
-"""
+COMMAND = "forecast --members 3 --days 1 --steps 3 --batch-size 1 --no-draw --json --output".split()
 
 
 def request(output: Path, **changes: object) -> ForecastRequest:
@@ -51,15 +48,20 @@ def test_two_processes_make_the_forecast_of_one(alone: xr.Dataset, tmp_path: Pat
     output, address = tmp_path / "fc.zarr", {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(output)],
+            [sys.executable, "-m", "ladcast.cli", *COMMAND, str(output)],
             env={**os.environ, **address, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"},
             cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for rank in range(2)
     ]
-    assert [process.wait(timeout=200) for process in processes] == [0, 0]
+    told = [process.communicate(timeout=200)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
     xr.testing.assert_equal(read(output, engine="zarr"), alone)
-    assert [path.name for path in tmp_path.iterdir()] == ["fc.zarr"]
+    assert json.loads(told[0])["forecast"] == str(output)
+    assert told[1] == ""  # the first process alone scores and tells
+    assert {path.name for path in tmp_path.iterdir()} == {"fc.zarr", "fc.scores.nc"}
 
 
 def test_latents_decode_to_the_fields_that_would_have_been_written(alone: xr.Dataset, tmp_path: Path):
@@ -72,6 +74,28 @@ def test_latents_decode_to_the_fields_that_would_have_been_written(alone: xr.Dat
 def test_a_batch_that_fits_is_found(tmp_path: Path):
     forecast(request(tmp_path / "fc.zarr", batch_size=0), MODEL)
     assert '"batch_size": 3' in read(tmp_path / "fc.zarr", engine="zarr").attrs["history"]
+
+
+def test_a_batch_is_that_of_the_run_that_goes_on_and_leaves_work_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    forecaster = load_forecaster(MODEL.path, "cpu")
+    assert choose_batch(request(tmp_path / "fc.zarr", members=8), forecaster, 1, Ranks()) == 8
+    monkeypatch.setattr(Ranks, "least", lambda ranks, value: value)
+    monkeypatch.setattr(Ranks, "first", lambda ranks, value: value)
+    assert choose_batch(request(tmp_path / "fc.zarr", members=8), forecaster, 2, Ranks(size=4)) == 4
+    begun = {"options": {"batch_size": 5}}
+    PartialStore(tmp_path / "fc.zarr", begun).start(lambda store: store.mkdir())
+    assert choose_batch(request(tmp_path / "fc.zarr", members=8), forecaster, 1, Ranks()) == 5
+
+
+def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path):
+    for wrong in ({"redraws": -1}, {"noise_scale": float("nan")}, {"perturbation": -1.0}, {"seed": 2**63}):
+        with pytest.raises(ValueError, match="Expected"):
+            request(tmp_path / "fc.zarr", **wrong)
+    with pytest.raises(ValueError, match="steps >= 2"):
+        forecast(request(tmp_path / "fc.zarr", steps=1), MODEL)
+    assert not list(tmp_path.iterdir())
 
 
 def test_several_initial_times_go_into_one_store(alone: xr.Dataset, tmp_path: Path):

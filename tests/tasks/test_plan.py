@@ -26,14 +26,27 @@ def test_a_plan_follows_the_request():
     assert prediction.seconds == pytest.approx(prediction.flops / 1e12)
     hourly = plan(replace(request, lead_step=1), MODEL, tflops=1.0)
     assert hourly.flops == 6 * prediction.flops
+    twice = plan(replace(request, times=("2001-01-01", "2001-01-02", "2001-01-02")), MODEL, tflops=1.0)
+    assert (twice.starts, twice.lead_times, twice.flops) == (2, 20, 2 * prediction.flops)
 
 
 def test_the_batch_fits_the_free_memory(monkeypatch: pytest.MonkeyPatch):
     config, _, grid = read_description(MODEL.path)
     costs = network_costs(config, grid)
-    monkeypatch.setattr("ladcast.tasks.plan.free_memory", lambda device: int(costs.working_bytes(3) / 0.8) + 1)
+    needed = costs.working_bytes(3) + 3 * costs.host_bytes
+    monkeypatch.setattr("ladcast.tasks.plan.free_memory", lambda device: int(needed / 0.8) + 1)
     assert fitting_batch(costs, 50, "cpu") == 3
-    assert plan(ForecastRequest(members=50, days=1, device="cpu"), MODEL, tflops=1.0, fit_batch=True).batch_size == 3
+    request = ForecastRequest(members=50, days=1, device="cpu")
+    assert plan(request, MODEL, tflops=1.0, fit_batch=True).batch_size == 3
+    assert plan(replace(request, batch_size=0), MODEL, tflops=1.0).batch_size == 3
+
+
+def test_blocks_of_a_gpu_fit_the_host(monkeypatch: pytest.MonkeyPatch):
+    config, _, grid = read_description(MODEL.path)
+    costs = network_costs(config, grid)
+    free = {"cuda": 10**12, "cpu": int(7.5 * costs.host_bytes / 0.8)}
+    monkeypatch.setattr("ladcast.tasks.plan.free_memory", lambda device: free[device])
+    assert fitting_batch(costs, 50, "cuda") == 7
 
 
 def test_the_machine_has_free_memory():
