@@ -24,7 +24,7 @@ class NetcdfWriter(FrameWriter):
 
     def __init__(self, forecast: xr.Dataset, path: Path, *, names: Names = "cf") -> None:
         super().__init__(forecast, path, format="netcdf", names=names)
-        self.described = with_metadata(forecast, names)
+        self.described = with_metadata(self.forecast, names)
 
     def _create(self) -> None:
         import netCDF4

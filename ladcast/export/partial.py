@@ -40,11 +40,13 @@ class FrameWriter(ABC):
                 f"{', '.join(map(str, forecast.dims)) or 'none'} and {len(forecast.data_vars)} variables. "
                 "Give a store that `ladcast forecast` wrote."
             )
-        self.forecast, self.path = forecast, path
+        leading = ("time", "prediction_timedelta", "number")
+        self.forecast, self.path = forecast.transpose(*leading, ...), path
         self.partial = path.with_name(f"{path.name}.partial")
         self.content = self.partial / f"content{path.suffix}"
         self.identity = {"forecast": fingerprint(forecast), **options}
         self.done = 0
+        self.overwrite = False
 
     @property
     def frames(self) -> int:
@@ -54,16 +56,18 @@ class FrameWriter(ABC):
     def start(self, *, overwrite: bool = False) -> int:
         """Creates the partial output, or finds that of a killed export; returns how many frames it has.
 
+        With `overwrite` an existing output gives way when the new one is complete.
+
         Raises:
             FileExistsError: the output exists, or an unfinished export of something else does, and not `overwrite`.
             OSError: the output cannot be written.
         """
-        if overwrite:
-            remove_output(self.path)
-        if self.path.exists():
+        self.overwrite = overwrite
+        if self.path.exists() and not overwrite:
             raise FileExistsError(f"{self.path} exists already. Choose another output, or add --overwrite.")
         state = self._read_state()
         if state is None:
+            self._require_ours()
             shutil.rmtree(self.partial, ignore_errors=True)
             try:
                 self.partial.mkdir(parents=True)
@@ -89,6 +93,8 @@ class FrameWriter(ABC):
     def finish(self) -> Path:
         """Gives the complete output its name."""
         self._close()
+        if self.overwrite:
+            remove_output(self.path, partial=False)
         self.content.rename(self.path)
         shutil.rmtree(self.partial)
         return self.path
@@ -121,12 +127,22 @@ class FrameWriter(ABC):
         temporary.write_text(json.dumps({"identity": self.identity, "done": self.done, **state}))
         temporary.rename(self.partial / PROGRESS)
 
+    def _require_ours(self) -> None:
+        there = {path.name for path in self.partial.iterdir()} if self.partial.is_dir() else set()
+        if foreign := sorted(there - {self.content.name, PROGRESS, f"{PROGRESS}.new"}):
+            raise FileExistsError(
+                f"{self.partial} holds {', '.join(foreign)}, which no export made: perhaps an unfinished forecast. "
+                "Choose another output, or delete it."
+            )
+
     def _read_state(self) -> dict[str, Any] | None:
         try:
             state: dict[str, Any] = json.loads((self.partial / PROGRESS).read_text())
         except (FileNotFoundError, NotADirectoryError):
             return None
         if state["identity"] != self.identity:
+            if self.overwrite:
+                return None
             raise FileExistsError(
                 f"{self.partial} holds an unfinished export of another forecast or with other options. "
                 "Delete it, or add --overwrite, to start afresh."

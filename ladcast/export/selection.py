@@ -89,7 +89,7 @@ def _known(forecast: xr.Dataset) -> list[Hashable]:
 
 def _positions(coordinate: xr.DataArray, wanted: Sequence[Any]) -> list[int]:
     there = coordinate.values.tolist()
-    values = np.asarray(wanted, dtype=coordinate.dtype).tolist()
+    values = list(dict.fromkeys(np.asarray(wanted, dtype=coordinate.dtype).tolist()))
     missing = [value for value in values if value not in there]
     if missing:
         raise ValueError(

@@ -27,7 +27,7 @@ class ZarrWriter(FrameWriter):
         self, forecast: xr.Dataset, path: Path, *, zarr_format: ZarrFormat = 3, names: Names = "weatherbench2"
     ) -> None:
         super().__init__(forecast, path, format="zarr", zarr_format=zarr_format, names=names)
-        self.described = with_metadata(forecast, names)
+        self.described = with_metadata(self.forecast, names)
         self.zarr_format = zarr_format
 
     def _create(self) -> None:

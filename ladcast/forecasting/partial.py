@@ -14,7 +14,7 @@ STORE, PROGRESS, BEGUN = "store", "progress", "begun"
 
 
 def begun_identity(path: Path) -> dict[str, Any]:
-    """Returns the identity of the run that has begun the store `path` and not completed it; empty where there is none."""
+    """Returns the identity of the run that has begun the store `path` and not completed it, if there is one."""
     try:
         identity: dict[str, Any] = read_document(path.with_name(f"{path.name}.partial") / PROGRESS / BEGUN, MANIFEST)
     except (FileNotFoundError, NotADirectoryError):

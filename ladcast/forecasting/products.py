@@ -18,6 +18,7 @@ import xarray as xr
 
 from ladcast.data.lexicon import CONVERSIONS
 from ladcast.fields import VARIABLES
+from ladcast.grid import TOLERANCE_DEG
 from ladcast.plots.page import Place
 from ladcast.units import spell_units
 
@@ -29,7 +30,7 @@ COMPARISONS: dict[str, Callable[[xr.DataArray, float], xr.DataArray]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
-NUMBER = r"[-+]?[\d.]+(?:e[-+]?\d+)?"
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 EVENT = re.compile(rf"\s*(?P<name>\w+)\s*(?P<comparison>[<>]=?)\s*(?P<value>{NUMBER})\s*(?P<units>[A-Za-z%].*)")
 WIND_SPEED = "10m_wind_speed"
 WIND = ("10m_u_component_of_wind", "10m_v_component_of_wind")
@@ -121,7 +122,11 @@ def at_points(forecast: xr.Dataset, places: Sequence[Place], method: Method = "b
     """Returns series at places along a dimension `point`, the coordinate `place` naming them.
 
     `nearest` takes the nearest row and column; `bilinear` weights the four points around a place, across 0 deg too.
-    Beyond the outermost row a place takes the values of that row. Where one of the points is NaN, so is the result.
+    Beyond the last row before a pole a place takes the values of that row. Where one of the points is NaN, so is the
+    result.
+
+    Raises:
+        ValueError: a place lies outside of the forecast's region.
     """
     series = [_at(forecast, place, method) for place in places]
     together = xr.concat(series, xr.DataArray(np.arange(len(places)), dims="point", name="point"))
@@ -133,29 +138,46 @@ def at_points(forecast: xr.Dataset, places: Sequence[Place], method: Method = "b
 
 
 def _at(forecast: xr.Dataset, place: Place, method: Method) -> xr.Dataset:
+    rows, columns = forecast["latitude"].values, _around(forecast["longitude"].values)
+    north = _towards_poles(rows, place.latitude_deg)
+    east = columns[0] + (place.longitude_deg - columns[0]) % 360
+    if not (rows[0] <= north <= rows[-1] and east <= columns[-1]):
+        raise ValueError(
+            f"{place.name} at {place.latitude_deg:g} N, {place.longitude_deg:g} E lies outside of the region, "
+            f"{rows[0]:g} to {rows[-1]:g} N and {columns[0]:g} to {columns[-1]:g} E. Widen it."
+        )
     if method == "nearest":
         row, column = place.nearest(forecast)
         return forecast.isel(latitude=row, longitude=column).drop_vars(["latitude", "longitude"])
-    rows, row_weights = _neighbours(forecast["latitude"].values, place.latitude_deg)
-    columns, column_weights = _neighbours(forecast["longitude"].values, place.longitude_deg, period=360.0)
-    around = forecast.isel(latitude=rows, longitude=columns).drop_vars(["latitude", "longitude"])
+    row_pair, row_weights = _neighbours(rows, north)
+    column_pair, column_weights = _neighbours(columns, east)
+    around = forecast.isel(latitude=row_pair, longitude=column_pair % forecast.sizes["longitude"])
     weights = xr.DataArray(np.outer(row_weights, column_weights), dims=("latitude", "longitude"))
-    summed = (around * weights).sum(("latitude", "longitude"), skipna=False)
+    summed = (around.drop_vars(["latitude", "longitude"]) * weights).sum(("latitude", "longitude"), skipna=False)
     return _described(summed, forecast, None)
 
 
+def _around(columns: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Adds the first column again behind the last one where the columns go around the globe."""
+    first_again = columns[:1] + 360
+    closes = len(columns) > 1 and first_again[0] - columns[-1] < 1.5 * np.diff(columns).max()
+    return np.append(columns, first_again) if closes else columns
+
+
+def _towards_poles(rows: npt.NDArray[np.float64], latitude: float) -> float:
+    """Returns the latitude, or that of the last row before a pole where it lies beyond."""
+    step = np.diff(rows).max() if len(rows) > 1 else 0.0
+    south, north = (abs(row) + step > 90 + TOLERANCE_DEG for row in (rows[0], rows[-1]))
+    return float(np.clip(latitude, rows[0] if south else None, rows[-1] if north else None))
+
+
 def _neighbours(
-    points: npt.NDArray[np.float64], wanted: float, period: float | None = None
+    points: npt.NDArray[np.float64], wanted: float
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Returns the points on both sides of a value and their weights; `points` increase."""
-    if period is not None:
-        wanted = points[0] + (wanted - points[0]) % period
-        after = int(np.searchsorted(points, wanted, side="right"))
-        step = period / len(points)
-        share = (wanted - points[after - 1]) / step
-        return np.array([after - 1, after % len(points)]), np.array([1 - share, share])
-    wanted = float(np.clip(wanted, points[0], points[-1]))
-    after = min(max(int(np.searchsorted(points, wanted, side="right")), 1), len(points) - 1)
+    """Returns the points on both sides of a value, which none of them lies beyond, and their weights."""
+    if len(points) == 1:
+        return np.array([0]), np.array([1.0])
+    after = min(int(np.searchsorted(points, wanted, side="right")), len(points) - 1)
     share = (wanted - points[after - 1]) / (points[after] - points[after - 1])
     return np.array([after - 1, after]), np.array([1 - share, share])
 

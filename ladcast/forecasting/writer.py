@@ -31,8 +31,8 @@ class StoreWriter(ABC, Generic[Block]):
     """Appends what a forecast yields to a store that becomes `path` when it is complete.
 
     Use: `position = start()`, then `append` every block that the forecast makes from there on, then `finish`.
-    `unreal` says what about the model's weather is not as in the real atmosphere. With `overwrite` an existing store stays
-    until the new one is complete.
+    `unreal` says what about the model's weather is not as in the real atmosphere. With `overwrite` an existing store
+    stays until the new one is complete.
 
     Raises:
         FileExistsError: `path` exists, or a partial store of another forecast does, and not `overwrite`.

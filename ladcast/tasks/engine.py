@@ -60,7 +60,7 @@ class LatentEngine(BackendEntrypoint):
         from ladcast.checkpoint import weights_hash
         from ladcast.forecasting.decoding import open_latents
 
-        path = Path(filename_or_obj)
+        path = Path(filename_or_obj).expanduser().absolute()  # a process elsewhere may receive it pickled
         manifest = LatentManifest.read(path)
         folder = find_decoder(manifest, None if model is None else str(model))
         drop = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()

@@ -2,54 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
 from ladcast.export.grib import GribWriter
 from ladcast.export.netcdf import NetcdfWriter
 from ladcast.export.partial import FrameWriter
-from ladcast.export.selection import select
 from ladcast.export.zarr_store import ZarrWriter
 from ladcast.tasks.export_request import ExportFormat
+from ladcast.tasks.forecast_part import open_part
 from ladcast.tasks.forecast_stores import open_forecast
 from ladcast.tasks.report import track
 from ladcast.tasks.selection import Selection
 
 
-def export(source: Path, output: Path, selection: Selection, form: ExportFormat) -> Path:
-    """Writes a forecast store as netCDF4, GRIB2 or Zarr, which its suffix says; returns the path of the output.
+def export(
+    source: Path,
+    output: Path,
+    selection: Selection,
+    form: ExportFormat,
+    *,
+    times: Sequence[str] = (),
+    **decoding: Any,
+) -> Path:
+    """Writes a part of a forecast frame by frame as netCDF4, GRIB2 or Zarr, which the suffix of the output says.
+
+    Memory holds the chosen members and variables of one lead time. A Zarr output of a killed run is completed.
+    `decoding` are options of `LatentEngine`.
 
     Raises:
         FileExistsError: the output exists, or an unfinished other export does.
-        ValueError: the suffix is unknown, or the forecast has no such part.
+        ValueError: the suffix is unknown, the forecast has no such part, or the output is the forecast itself.
     """
-    forecast = open_forecast(source)
-    return write_part(selected(forecast, selection), output, form, ensemble_size=forecast.sizes["number"])
-
-
-def write_part(part: xr.Dataset, output: Path, form: ExportFormat, *, ensemble_size: int) -> Path:
-    """Writes a part of a forecast frame by frame, where a killed run stopped; raises as `export` does."""
-    writer = find_writer(part, output, form, ensemble_size=ensemble_size)
+    if output.resolve() == source.resolve():
+        raise ValueError(f"Expected another output than the forecast that is read, got {output} for both.")
+    part = open_part(source, selection, times=times, **decoding)
+    writer = find_writer(part, output, form, ensemble_size=open_forecast(source, **decoding).sizes["number"])
     done = writer.start(overwrite=form.overwrite)
     members = part.sizes["number"]
     total = (writer.frames - done) * members
     for _ in track(_append(writer, done), total, "export", weight=lambda _: members, unit="members x lead times"):
         pass
     return writer.finish()
-
-
-def selected(forecast: xr.Dataset, selection: Selection) -> xr.Dataset:
-    """Returns the part of a forecast that a selection names; raises ValueError where it is not there."""
-    return select(
-        forecast,
-        variables=selection.variables,
-        levels=selection.levels,
-        leads=selection.leads,
-        members=selection.members,
-        region=selection.bounds,
-    )
 
 
 def find_writer(forecast: xr.Dataset, output: Path, form: ExportFormat, *, ensemble_size: int) -> FrameWriter:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
+from ladcast.checkpoint import remove_output
 from ladcast.fields import VARIABLES
 from ladcast.forecasting.products import Event, Method, at_points, mean_and_spread, probabilities, quantiles
-from ladcast.tasks.decode import open_part, write_whole
+from ladcast.tasks.forecast_part import open_part
 from ladcast.tasks.plot import parse_place
 from ladcast.tasks.report import track
 from ladcast.tasks.selection import Selection
@@ -37,7 +40,7 @@ def write_probabilities(source: Path, output: Path, selection: Selection, *, eve
     if not parsed:
         raise ValueError("Expected at least one event such as --event 't2m > 30 degC', got none.")
     needed = dict.fromkeys(name for event in parsed for name in event.variables)
-    chosen = Selection(tuple(needed), selection.levels, selection.leads, selection.members, selection.region)
+    chosen = replace(selection, variables=tuple(needed))
     return write_dataset(make(lambda frame: probabilities(frame, parsed), source, chosen), output)
 
 
@@ -74,6 +77,23 @@ def write_dataset(dataset: xr.Dataset, output: Path) -> Path:
     if output.suffix == ".zarr":
         return write_whole(output, lambda path: dataset.to_zarr(path))
     raise ValueError(f"Expected an output that ends in .nc or .zarr, got '{output.name}'. Rename it.")
+
+
+def write_whole(output: Path, write: Callable[[Path], object]) -> Path:
+    """Lets `write` fill a temporary file or folder that becomes `output` when it is complete.
+
+    Raises:
+        FileExistsError: `output` exists.
+    """
+    if output.exists():
+        raise FileExistsError(f"{output} exists already. Choose another output, or delete it.")
+    temporary = output.with_name(f".{os.getpid()}.{output.name}")
+    try:
+        write(temporary)
+        temporary.rename(output)
+    finally:
+        remove_output(temporary)
+    return output
 
 
 def _frames(part: xr.Dataset) -> Iterator[xr.Dataset]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class ForecastRequest:
         overwrite: replace an existing output, when the new one is complete.
     """
 
-    times: tuple[str, ...] = ()
+    times: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ()
     source: Path | None = None
     output: Path = Path("forecast.zarr")
     members: int = 8

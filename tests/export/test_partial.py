@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
+from ladcast.export.netcdf import NetcdfWriter
 from ladcast.export.partial import fingerprint
 from ladcast.export.zarr_store import ZarrWriter
 
@@ -22,8 +23,35 @@ def test_an_existing_output_is_kept(forecast: xr.Dataset, tmp_path: Path):
     (tmp_path / "fc.zarr").mkdir()
     with pytest.raises(FileExistsError, match="--overwrite"):
         ZarrWriter(forecast, tmp_path / "fc.zarr").start()
-    assert ZarrWriter(forecast, tmp_path / "fc.zarr").start(overwrite=True) == 0
-    assert not (tmp_path / "fc.zarr").exists()
+    writer = ZarrWriter(forecast, tmp_path / "fc.zarr")
+    assert writer.start(overwrite=True) == 0
+    writer.append()
+    assert not list((tmp_path / "fc.zarr").iterdir())
+    again = ZarrWriter(forecast, tmp_path / "fc.zarr")
+    assert again.start(overwrite=True) == 1
+    while again.done < again.frames:
+        again.append()
+    again.finish()
+    xr.testing.assert_equal(xr.open_zarr(tmp_path / "fc.zarr")["number"], forecast["number"])
+
+
+def test_an_unfinished_forecast_of_that_name_is_kept(forecast: xr.Dataset, tmp_path: Path):
+    (tmp_path / "fc.zarr.partial/store").mkdir(parents=True)
+    with pytest.raises(FileExistsError, match="holds store, which no export made"):
+        ZarrWriter(forecast, tmp_path / "fc.zarr").start(overwrite=True)
+    assert (tmp_path / "fc.zarr.partial/store").exists()
+
+
+@pytest.mark.parametrize("kind", [ZarrWriter, NetcdfWriter])
+def test_dimensions_of_another_order_are_put_in_ours(kind, forecast: xr.Dataset, tmp_path: Path):
+    outputs = []
+    for name, ds in {"ours": forecast, "theirs": forecast.transpose("number", "prediction_timedelta", ...)}.items():
+        writer = kind(ds, tmp_path / f"{name}{'.nc' if kind is NetcdfWriter else '.zarr'}")
+        writer.start()
+        while writer.done < writer.frames:
+            writer.append()
+        outputs.append(xr.open_dataset(writer.finish(), decode_timedelta=True).load())
+    xr.testing.assert_equal(*outputs)
 
 
 def test_an_unfinished_export_of_something_else_is_kept(forecast: xr.Dataset, tmp_path: Path):

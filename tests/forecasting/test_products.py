@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from ladcast.export.selection import select
 from ladcast.forecasting.products import Event, at_points, mean_and_spread, probabilities, quantiles
 from ladcast.grid import Grid
 from ladcast.plots.page import Place
@@ -148,6 +149,21 @@ def test_bilinear_is_exact_for_a_field_linear_in_both(forecast: xr.Dataset):
     for latitude, longitude in [(12.3, 45.6), (-77.0, 300.0), (0.0, 0.1)]:
         made = at_points(ds, [Place("x", latitude, longitude)])["2m_temperature"].item()
         assert made == pytest.approx(2 * latitude - 3 * longitude + 7, rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["nearest", "bilinear"])
+@pytest.mark.parametrize("region", [(-50.0, -30.0, 80.0, 70.0), (-50.0, -30.0, 30.0, 90.0)])
+def test_a_region_has_the_values_of_the_whole(method, region, forecast: xr.Dataset):
+    place, polar = Place("x", 12.3, 1.5), Place("polar", 88.0, -3.0)
+    part = select(forecast, region=region)
+    xr.testing.assert_allclose(at_points(part, [place], method), at_points(forecast, [place], method), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"x at 0 N, 120 E lies outside of the region, .* and -45 to"):
+        at_points(part, [Place("x", 0.0, 120.0)], method)
+    if region[3] == 90:
+        xr.testing.assert_allclose(at_points(part, [polar], method), at_points(forecast, [polar], method), rtol=1e-5)
+    else:
+        with pytest.raises(ValueError, match="polar at 88 N"):
+            at_points(part, [polar], method)
 
 
 def test_bilinear_crosses_the_meridian_of_greenwich(forecast: xr.Dataset):

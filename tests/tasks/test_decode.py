@@ -1,4 +1,5 @@
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,11 @@ import xarray as xr
 from ladcast.cli import app, run
 from ladcast.export.zarr_store import ZarrWriter
 from ladcast.forecasting.codec import LatentCodec
-from ladcast.tasks.decode import decode, open_part, write_whole
+from ladcast.tasks.decode import decode
+from ladcast.tasks.export import export
 from ladcast.tasks.export_request import ExportFormat
+from ladcast.tasks.forecast_part import open_part
+from ladcast.tasks.products import write_whole
 from ladcast.tasks.selection import Selection
 
 EUROPE = Selection(("geopotential", "t2m"), (500, 850), (6, 24), (2, 0), "-10,35,30,70")
@@ -78,7 +82,16 @@ def test_a_killed_decoding_goes_on_to_the_same_bytes(frames, kept, tmp_path: Pat
     assert sum(counted) == (4 - frames) * 3
 
 
-def test_every_frame_is_decoded_once_whatever_the_cache(kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("write", [decode, partial(export, form=ExportFormat(overwrite=True))])
+def test_a_forecast_is_not_written_over_itself(write, kept):
+    before = contents(kept.latents)
+    with pytest.raises(ValueError, match="another output than the forecast"):
+        write(kept.latents, kept.latents, Selection())
+    assert contents(kept.latents) == before
+
+
+@pytest.mark.parametrize("write", [decode, partial(export, form=ExportFormat())])
+def test_every_frame_is_decoded_once_whatever_the_cache(write, kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     counted: list[int] = []
     decode_frames = LatentCodec.decode
     monkeypatch.setattr(
@@ -86,8 +99,8 @@ def test_every_frame_is_decoded_once_whatever_the_cache(kept, tmp_path: Path, mo
         "decode",
         lambda self, latent, ocean=None: (counted.append(len(latent)), decode_frames(self, latent))[1],
     )
-    monkeypatch.setattr("ladcast.tasks.decode.CACHE_BYTES", 0)
-    decode(kept.latents, tmp_path / "fields.zarr", Selection())
+    monkeypatch.setattr("ladcast.tasks.forecast_part.CACHE_BYTES", 0)
+    write(kept.latents, tmp_path / "fields.zarr", Selection())
     assert sum(counted) == 12
 
 

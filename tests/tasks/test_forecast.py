@@ -19,7 +19,8 @@ from ladcast.tasks.request import ForecastRequest
 from ladcast.training.distributed import Ranks
 
 MODEL = find_model("nature-t31")
-COMMAND = "forecast --members 3 --days 1 --steps 3 --batch-size 1 --no-draw --json --output".split()
+OPTIONS = {"--members": "3", "--days": "1", "--steps": "3", "--batch-size": "1"}
+COMMAND = ["forecast", *(word for option in OPTIONS.items() for word in option), "--no-draw", "--json", "--output"]
 
 
 def request(output: Path, **changes: object) -> ForecastRequest:
