@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import xarray as xr
 from jaxtyping import Float
@@ -85,6 +86,7 @@ class Measures:
         values = {"train_loss": self._loss(denoiser, rows, self.data, trained)}
         for frames in self.options.frames:
             values[f"test_loss_{frames}f"] = self._loss(denoiser, rows, self.test, frames)
+        torch.compiler.reset()  # the kernels of another grid would be too many for what torch keeps
         fine, rows = self._on_finer_grid()
         values["other_grid_loss"] = self._loss(fine, rows, self.test, trained, refinement=factor)
         return values
@@ -115,8 +117,8 @@ class Measures:
         tokens = codec.grid.coarsen(downsampling * config.transformer.patch_size)
         network = LatentTransformer(finer(config.transformer, tokens, factor)).to(forecaster.device)
         network.load_state_dict(forecaster.denoiser.network.state_dict())
-        latitude = torch.tensor(codec.grid.coarsen(downsampling).latitude, dtype=torch.float64)
-        area = F.interpolate(latitude.deg2rad().cos()[None, None], scale_factor=factor, mode="linear")[0, 0]
+        latitude = torch.from_numpy(finer_centres(codec.grid.coarsen(downsampling).latitude, factor))
+        area = latitude.deg2rad().cos()
         return Denoiser(network, config.sigma_data).eval(), (area / area.mean()).float().to(forecaster.device)
 
     def forecasts(self) -> dict[str, float]:
@@ -198,6 +200,13 @@ def refine(latents: Latents, factor: float) -> Latents:
     return fine.reshape(*latents.shape[:3], rows, columns)
 
 
+def finer_centres(centres: Sequence[float], factor: float) -> npt.NDArray[np.float64]:
+    """Returns the centres of `factor` times as many cells that fill the same interval."""
+    step, count = centres[1] - centres[0], round(len(centres) * factor)
+    fine = step * len(centres) / count
+    return np.linspace(centres[0] + (fine - step) / 2, centres[-1] + (step - fine) / 2, count)
+
+
 def finer(config: TransformerConfig, tokens: Grid, factor: float) -> TransformerConfig:
     """Returns the configuration on a grid of `factor` times as many tokens along each side.
 
@@ -205,9 +214,8 @@ def finer(config: TransformerConfig, tokens: Grid, factor: float) -> Transformer
     """
 
     def ends(centres: tuple[float, ...]) -> tuple[float, float]:
-        step, count = centres[1] - centres[0], round(len(centres) * factor)
-        fine = step * len(centres) / count
-        return centres[0] + (fine - step) / 2, centres[-1] + (step - fine) / 2
+        fine = finer_centres(centres, factor)
+        return float(fine[0]), float(fine[-1])
 
     spacing = config.encoding_options.spacing_deg
     return replace(

@@ -12,21 +12,23 @@ same command, on one GPU or more, share the cells.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from position_measures import MeasureOptions, Measures
 from position_table import read_rows, write_report
 
-from data_pipelines.lock import sole_writer
 from ladcast.config import ConfigError, load_config, to_plain
 from ladcast.data.dataset import LatentDataset
 from ladcast.diffusion.denoiser import Denoiser
@@ -41,6 +43,7 @@ from ladcast.training.loop import Surroundings, fit
 from ladcast.training.push_forward import DiffusionObjective
 
 AREA = "+area"
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,26 @@ class PositionStudy:
 
     @property
     def digest(self) -> str:
-        """Returns a short name of all settings but where, with which encodings and with which seeds."""
-        fixed = {key: value for key, value in to_plain(self).items() if key not in ("output", "encodings", "seeds")}
-        return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:12]
+        """Returns a short name of what is trained and how it is measured, wherever the repository lies."""
+        run = to_plain(load_config(self.forecaster, ForecasterRun, self.overrides))
+        del run["output"], run["training"]["seed"]
+        settings = json.dumps(_portable([run, to_plain(self)["measures"]]), sort_keys=True)
+        return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
     def cells(self) -> Iterator[tuple[str, int]]:
         """Yields (encoding, seed), so that the first seeds of all encodings come first."""
         return ((encoding, seed) for seed in self.seeds for encoding in self.encodings)
+
+
+def _portable(settings: Any) -> Any:
+    """Returns the settings with paths as seen from the repository."""
+    if isinstance(settings, dict):
+        return {key: _portable(value) for key, value in settings.items()}
+    if isinstance(settings, list | tuple):
+        return [_portable(value) for value in settings]
+    if isinstance(settings, str) and "/" in settings:
+        return os.path.relpath(settings, ROOT)
+    return settings
 
 
 def build(run: ForecasterRun, codec: LatentCodec, encoding: str) -> Forecaster:
@@ -104,16 +120,17 @@ def train(run: ForecasterRun, forecaster: Forecaster, data: LatentDataset, folde
 @contextmanager
 def claimed(folder: Path) -> Iterator[bool]:
     """Keeps other processes from a cell, and says whether none of them has it; a killed process lets go."""
-    with ExitStack() as held:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
         try:
-            held.enter_context(sole_writer(folder))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             free = True
-        except FileExistsError:
+        except BlockingIOError:
             free = False
         yield free
 
 
-def run_cell(study: PositionStudy, encoding: str, seed: int, folder: Path, device: str | None) -> dict[str, float]:
+def run_cell(study: PositionStudy, encoding: str, seed: int, folder: Path, device: str | None) -> dict[str, Any]:
     """Trains and measures one cell."""
     torch.compiler.reset()  # each encoding brings kernels of its own, and torch keeps few of them
     run = load_config(study.forecaster, ForecasterRun, [*study.overrides, f"training.seed={seed}"])
@@ -124,7 +141,11 @@ def run_cell(study: PositionStudy, encoding: str, seed: int, folder: Path, devic
     cost = train(run, forecaster, data, folder)
     trained = time.monotonic()
     measures = Measures(study.measures, run, forecaster, data)
-    row = {**cost, **measures.losses(), **measures.forecasts(), "train_s": trained - started}
+    row = {**cost, **measures.losses(), "train_s": trained - started}
+    try:
+        row |= measures.forecasts()
+    except FloatingPointError as error:  # of a network that has not learned enough
+        row["failed"] = str(error)
     shutil.rmtree(folder / "resume")
     return {**row, "measure_s": time.monotonic() - trained}
 
@@ -152,7 +173,9 @@ def main() -> None:
                 values = run_cell(study, encoding, seed, folder, arguments.device)
                 with results.open("a") as file:
                     file.write(json.dumps({"study": study.digest, "encoding": encoding, "seed": seed, **values}) + "\n")
-    print(write_report(read_rows(results, study.digest), study.output))
+    order = {encoding: index for index, encoding in enumerate(study.encodings)}
+    rows = [row for row in read_rows(results, study.digest) if row["encoding"] in order]
+    print(write_report(sorted(rows, key=lambda row: (order[row["encoding"]], row["seed"])), study.output))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,13 @@ PANELS = (
 def read_rows(path: Path, digest: str) -> list[dict[str, Any]]:
     """Reads the finished cells of one study."""
     lines = path.read_text().splitlines() if path.is_file() else []
-    return [row for row in map(json.loads, lines) if row["study"] == digest]
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            print(f"{path}: left out a line that is not whole: {line[:60]}")
+    return [row for row in rows if row["study"] == digest]
 
 
 def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
@@ -87,8 +93,14 @@ def table(rows: Rows) -> str:
     for column, title in COLUMNS.items():
         if any(column in row for row in rows):
             lines.append(f"| {title} | {' | '.join(_cell(rows, encoding, column) for encoding in encodings)} |")
-    seeds = " | ".join(str(len({row["seed"] for row in rows if row["encoding"] == name})) for name in encodings)
-    return "\n".join([*lines, f"| seeds | {seeds} |"])
+    lines.append(f"| seeds | {' | '.join(_seeds(rows, encoding) for encoding in encodings)} |")
+    return "\n".join(lines)
+
+
+def _seeds(rows: Rows, encoding: str) -> str:
+    ours = [row for row in rows if row["encoding"] == encoding]
+    failed = sum("failed" in row for row in ours)
+    return f"{len(ours)}, {failed} without forecasts" if failed else str(len(ours))
 
 
 def _cell(rows: Rows, encoding: str, column: str) -> str:
@@ -116,6 +128,7 @@ def draw(rows: Rows, path: Path) -> None:
         centres, halves = np.array([difference(rows, name, column) for name in encodings]).reshape(-1, 2).T
         axes.axvline(0, color="0.6", linewidth=0.8)
         axes.errorbar(centres, range(len(encodings)), xerr=np.nan_to_num(halves), fmt="o", markersize=4, color=INK)
+        _cut(axes, centres, halves)
         axes.set_yticks(range(len(encodings)), encodings, fontsize=8)
         axes.set_title(COLUMNS[column], fontsize=9)
         axes.tick_params(axis="x", labelsize=8)
@@ -123,6 +136,22 @@ def draw(rows: Rows, path: Path) -> None:
     grid[0, 0].invert_yaxis()  # the panels share it
     figure.supxlabel(f"percent above {BASELINE}, {CONFIDENCE:.0%} interval over seeds", fontsize=9)
     figure.savefig(path, dpi=150)
+
+
+def _cut(axes: Any, centres: npt.NDArray[np.float64], halves: npt.NDArray[np.float64]) -> None:
+    """Limits an axis to most values where a few would squeeze them, and writes those at its edge."""
+    ends = np.abs(centres) + np.nan_to_num(halves)
+    limit = 1.2 * max(np.nanquantile(ends, 0.75), 1e-3) if np.isfinite(ends).any() else np.inf
+    if np.nanmax(ends, initial=0) <= 2 * limit:
+        return
+    axes.set_xlim(-limit, limit)
+    for row in np.flatnonzero(np.abs(centres) > limit):
+        text, at, side = (
+            (f"{centres[row]:+.0f} % →", 0.98, "right")
+            if centres[row] > 0
+            else (f"← {centres[row]:+.0f} %", 0.02, "left")
+        )
+        axes.text(at, row, text, transform=axes.get_yaxis_transform(), fontsize=7, va="center", ha=side)
 
 
 def write_report(rows: Rows, folder: Path) -> str:

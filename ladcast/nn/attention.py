@@ -70,7 +70,8 @@ def flex_attention(query: Heads, key: Heads, value: Heads, score_mod: ScoreMod) 
     """Computes `dense_attention` on a GPU in one kernel, which torch compiles at the first call; no score is stored."""
     # Within a network that is compiled as a whole it becomes a part of that.
     operator = _flex_operator() if torch.compiler.is_compiling() else _compiled_flex_operator()
-    mixed: Heads = operator(query, key, value, score_mod=score_mod)
+    # Layers differ in the strides of their values alone: one layout keeps torch from compiling for each of them.
+    mixed: Heads = operator(query.contiguous(), key.contiguous(), value.contiguous(), score_mod=score_mod)
     return mixed
 
 

@@ -12,7 +12,6 @@ import torch
 import xarray as xr
 
 from data_pipelines.encode import encode
-from data_pipelines.lock import sole_writer
 from ladcast.config import ConfigError, load_config
 from ladcast.grid import Grid
 from ladcast.models.transformer import TransformerConfig
@@ -107,7 +106,7 @@ def test_a_cell_of_another_process_is_left_to_it(
     run(scripts, data, monkeypatch, *settings)
     (line,) = (study / "results.jsonl").read_text().splitlines()
     (study / "results.jsonl").unlink()
-    with sole_writer(study / f"none-0-{json.loads(line)['study']}"):
+    with scripts["study"].claimed(study / f"none-0-{json.loads(line)['study']}"):
         run(scripts, data, monkeypatch, *settings)
     assert not (study / "results.jsonl").exists()
     run(scripts, data, monkeypatch, *settings)
@@ -121,6 +120,38 @@ def test_the_configuration_fits_and_names_every_encoding(scripts: dict[str, Modu
     assert known <= set(study.encodings)
     with pytest.raises(ConfigError, match=r"relative_4.*got \['rope'\]"):
         load_config(CONFIG, scripts["study"].PositionStudy, ["encodings=[geo,rope]"])
+
+
+def test_a_study_is_the_same_wherever_it_lies(scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch):
+    absolute = load_config(CONFIG, scripts["study"].PositionStudy).digest
+    monkeypatch.chdir(CONFIG.parent)
+    assert load_config(Path(CONFIG.name), scripts["study"].PositionStudy).digest == absolute
+    setting = '["training.optimizer.learning_rate=0.01"]'
+    assert load_config(CONFIG, scripts["study"].PositionStudy, [f"overrides={setting}"]).digest != absolute
+
+
+def test_what_failed_or_is_not_whole_is_left_out_and_said(
+    scripts: dict[str, ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    rows = [{"study": "x", "encoding": "geo", "seed": seed, "gib": 1.0} for seed in (0, 1)]
+    rows[1]["failed"] = "Expected latents of weather"
+    (tmp_path / "results.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"study": "x", "enc')
+    read = scripts["table"].read_rows(tmp_path / "results.jsonl", "x")
+    assert read == rows
+    assert "not whole" in capsys.readouterr().out
+    assert "| seeds | 2, 1 without forecasts |" in scripts["table"].table(read)
+
+
+def test_a_network_that_fails_has_its_losses(
+    scripts: dict[str, ModuleType], data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(measures: object) -> dict[str, float]:
+        raise FloatingPointError("members 3 failed")
+
+    monkeypatch.setattr(scripts["measures"].Measures, "forecasts", fail)
+    rows = run(scripts, data, monkeypatch, "encodings=[none]", "seeds=[7]")
+    assert rows[-1]["failed"] == "members 3 failed"
+    assert np.isfinite(rows[-1]["other_grid_loss"])
 
 
 def test_results_of_other_settings_do_not_count(scripts: dict[str, ModuleType]):

@@ -84,7 +84,9 @@ class Rotation:
     def __call__(self, heads: Heads) -> Heads:
         """Rotates queries or keys, in float32 or better."""
         if self.basis is not None:
-            heads = heads @ self.basis.to(heads.dtype)
+            dtype = torch.promote_types(heads.dtype, self.basis.dtype)
+            with torch.autocast(heads.device.type, enabled=False):
+                heads = heads.to(dtype) @ self.basis.to(dtype)
         even, odd = torch.unflatten(heads, -1, (-1, 2)).unbind(-1)
         turned = torch.stack([even * self.cos - odd * self.sin, odd * self.cos + even * self.sin], dim=-1)
         return turned.flatten(-2)
@@ -165,7 +167,7 @@ class PositionEncoding(nn.Module):
         rotations, scores = self.rotations(grid, tokens), self.scores(grid)
         if unplaced:
             rotations = tuple(rotation.sparing_last(unplaced) for rotation in rotations)
-            scores = scores and _among_first(scores, math.prod(grid.shape) - unplaced)
+            scores = None if scores is None else _among_first(scores, math.prod(grid.shape) - unplaced)
         if self.options.area_weighted:
             scores = _with_key_bias(scores, grid.log_cell_area())
         return Positions(rotations, scores)
@@ -189,7 +191,7 @@ def _with_key_bias(scores: Scores | None, bias: Float[Tensor, " token"]) -> Scor
     """Adds a bias of the key's token to whatever `scores` does."""
 
     def biased(query: Heads, key: Heads) -> ScoreMod:
-        change = scores(query, key) if scores else None
+        change = None if scores is None else scores(query, key)
 
         def score_mod(score: Tensor, batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
             return (score if change is None else change(score, batch, head, i, j)) + bias[j]

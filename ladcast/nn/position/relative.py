@@ -1,8 +1,8 @@
 """Relative position tables: the four methods of Huang et al. 2020 (arXiv 2009.13658) on the globe.
 
-Offsets of two tokens are counted in frames, rows and columns of the training grid, rounded to whole ones: a table
-serves any grid and any number of frames. Columns wrap around the globe; frames are clipped at the largest difference
-kept.
+Offsets of two tokens are counted in frames, rows and columns of the training grid, rounded to whole ones (halves down,
+so that equal offsets are rounded alike): a table serves any grid and any number of frames. Columns wrap around the
+globe; frames are clipped at the largest difference kept.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ladcast.nn.position.base import (
 
 Offsets = Int[Tensor, "_ _"]
 """An index for each pair of frames, of rows or of columns: from the first one to the second one."""
+Differences = Float[Tensor, "_ _"]
 
 
 class RelativeEncoding(PositionEncoding):
@@ -43,26 +44,37 @@ class RelativeEncoding(PositionEncoding):
 
     def offsets(self, grid: TokenGrid) -> tuple[Offsets, Offsets, Offsets]:
         """Returns the index of the offset from each frame, row and column to each other one."""
-        radians = math.radians(self.options.spacing_deg)
-        frames = _differences(grid.frames).clamp(-self.reach[0], self.reach[0])
-        rows = _differences(grid.latitude / radians).clamp(-self.reach[1], self.reach[1])
-        columns = _differences(grid.longitude * (self.num_columns / (2 * math.pi))) % self.num_columns
-        return frames + self.reach[0], rows + self.reach[1], columns
+        frames, rows, columns = (_rounded(differences) for differences in self.differences(grid))
+        frames, rows = (
+            offset.clamp(-reach, reach) + reach for offset, reach in zip((frames, rows), self.reach, strict=True)
+        )
+        return frames, rows, columns % self.num_columns
+
+    def differences(self, grid: TokenGrid) -> tuple[Differences, Differences, Differences]:
+        """Returns how many frames, rows and columns it is from each to each other one, columns eastward."""
+        spacing = math.radians(self.options.spacing_deg)
+        positions = grid.frames, grid.latitude / spacing, grid.longitude * (self.num_columns / (2 * math.pi))
+        frames, rows, columns = (position[None, :] - position[:, None] for position in positions)
+        return frames, rows, columns % self.num_columns
 
 
-def _differences(position: Float[Tensor, " _"]) -> Offsets:
-    return (position[None, :] - position[:, None]).round().long()
+def _rounded(differences: Differences) -> Offsets:
+    """Rounds halves down, and what float noise makes of them."""
+    return (differences + (0.5 - 1e-3)).floor().long()
 
 
 class SignedScale(RelativeEncoding):
-    """Multiplies the scores by a scalar per head and signed offset: (q_i.k_j) a_(j-i) / sqrt(d) (method 2)."""
+    """Multiplies the scores by a scalar per head and signed offset: (q_i.k_j) a_(j-i) / sqrt(d) (method 2).
+
+    What is learned is a - 1, so that weight decay pulls towards no encoding.
+    """
 
     def __init__(self, options: EncodingOptions) -> None:
         super().__init__(options)
-        self.scale = nn.Parameter(torch.ones(options.heads, *self.table_shape))
+        self.change = nn.Parameter(torch.zeros(options.heads, *self.table_shape))
 
     def scores(self, grid: TokenGrid) -> Scores:
-        scale, shape = self.scale, grid.shape
+        scale, shape = 1 + self.change, grid.shape
         frames, rows, columns = self.offsets(grid)
 
         def score_mod(score: Tensor, batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
@@ -83,9 +95,10 @@ class AbsoluteScale(SignedScale):
         return self.reach[0] + 1, self.reach[1] + 1, self.num_columns // 2 + 1
 
     def offsets(self, grid: TokenGrid) -> tuple[Offsets, Offsets, Offsets]:
-        frames, rows, columns = super().offsets(grid)
+        frames, rows, columns = self.differences(grid)
         nearest = torch.minimum(columns, self.num_columns - columns)
-        return (frames - self.reach[0]).abs(), (rows - self.reach[1]).abs(), nearest
+        frames, rows, columns = (_rounded(distance) for distance in (frames.abs(), rows.abs(), nearest))
+        return frames.clamp(max=self.reach[0]), rows.clamp(max=self.reach[1]), columns.clamp(max=self.num_columns // 2)
 
 
 class VectorTables(RelativeEncoding):

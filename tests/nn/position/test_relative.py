@@ -43,7 +43,7 @@ def test_method_2_scales_by_signed_offset(build: Any, grid: TokenGrid):
     scores = changed(encoding, rows_apart(grid))
     for i, j in ((0, 0), (3, 50), (71, 2), (30, 29)):
         frames, rows, columns = offset(i, j)
-        scale = encoding.scale[:, frames + 4, rows + 3, columns]
+        scale = 1 + encoding.change[:, frames + 4, rows + 3, columns]
         torch.testing.assert_close(scores[:, :, i, j], (query[:, :, i] * key[:, :, j]).sum(-1) / 4 * scale)
 
 
@@ -52,8 +52,25 @@ def test_method_1_scales_by_absolute_offset(build: Any, grid: TokenGrid):
     scores = changed(encoding, rows_apart(grid))
     for i, j in ((0, 0), (3, 50), (50, 3), (71, 2), (30, 29)):
         frames, rows, columns = offset(i, j)
-        scale = encoding.scale[:, abs(frames), abs(rows), min(columns, 6 - columns)]
+        scale = 1 + encoding.change[:, abs(frames), abs(rows), min(columns, 6 - columns)]
         torch.testing.assert_close(scores[:, :, i, j], (query[:, :, i] * key[:, :, j]).sum(-1) / 4 * scale)
+
+
+@pytest.mark.parametrize("name", ["relative_1", "relative_2", "relative_3", "relative_4"])
+@pytest.mark.parametrize("refinement", [1, 2, 3])
+def test_offsets_alone_count_also_between_whole_ones(name: str, refinement: int, build: Any):
+    """On a grid of half the spacing, half of the offsets lie between two entries of a table."""
+    count = 6 * refinement
+    longitude = torch.arange(count) * (2 * torch.pi / count) + 0.1
+    rows = torch.linspace(-1.2, 1.2, 4 * refinement)
+    encoding = build(name)
+    frames, in_rows, columns = encoding.offsets(TokenGrid(torch.tensor([1.0, 2, 0]), rows, longitude))
+    assert (columns == columns.roll((1, 1), (0, 1))).all()
+    assert (in_rows[1:, 1:] == in_rows[:-1, :-1]).all()
+    assert (frames.diagonal() == frames[0, 0]).all()
+    if name == "relative_1":
+        assert (columns == columns.T).all()
+        assert (in_rows == in_rows.T).all()
 
 
 def vectors(encoding: Any) -> Tensor:
