@@ -26,6 +26,7 @@ WHOLE_ENSEMBLE = {
     "productionStatusOfProcessedData": 2,  # research products
     "typeOfProcessedData": 4,  # perturbed forecast
     "typeOfGeneratingProcess": 4,  # ensemble forecast
+    "generatingProcessIdentifier": 255,
 }
 SHORT_NAMES = {
     name: {"u10": "10u", "v10": "10v", "t2m": "2t", "tp6h": "tp"}.get(about.short, about.short)

@@ -10,10 +10,9 @@ import numpy as np
 import xarray as xr
 
 from ladcast.export.metadata import Names, with_metadata
-from ladcast.export.partial import FrameWriter
+from ladcast.export.partial import CHUNKED_WHOLE, FrameWriter
 
 COMPRESSION_LEVEL: Final = 1
-CHUNKED_WHOLE = {"number", "realization", "latitude", "longitude"}
 
 
 class NetcdfWriter(FrameWriter):

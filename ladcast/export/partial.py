@@ -16,6 +16,8 @@ import xarray as xr
 from ladcast.checkpoint import remove_output
 
 PROGRESS = "progress.json"
+CHUNKED_WHOLE = {"number", "realization", "latitude", "longitude"}
+"""Dimensions that a chunk of a field holds whole: the others are read apart."""
 
 
 class FrameWriter(ABC):

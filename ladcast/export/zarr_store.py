@@ -11,10 +11,9 @@ import numpy as np
 import xarray as xr
 
 from ladcast.export.metadata import Names, with_metadata
-from ladcast.export.partial import FrameWriter
+from ladcast.export.partial import CHUNKED_WHOLE, FrameWriter
 
 ZarrFormat = Literal[2, 3]
-CHUNKED_WHOLE = {"number", "realization", "latitude", "longitude"}
 
 
 class ZarrWriter(FrameWriter):

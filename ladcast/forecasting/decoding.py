@@ -15,9 +15,9 @@ from jaxtyping import Float
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from ladcast.export.metadata import field_attributes
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.latent_store import Frame, LatentStore, all_frames
-from ladcast.forecasting.layout import variable_attributes
 
 GIB = 2**30
 Planes = Float[np.ndarray, "channel lat lon"]
@@ -157,7 +157,7 @@ def open_latents(
 def _variable(array: DecodedArray) -> xr.Variable:
     one_frame = (1, 1, 1, *array.shape[3:])
     encoding = {"preferred_chunks": dict(zip(array.dims, one_frame, strict=True))}
-    return xr.Variable(array.dims, indexing.LazilyIndexedArray(array), variable_attributes(array.name), encoding)
+    return xr.Variable(array.dims, indexing.LazilyIndexedArray(array), field_attributes(array.name), encoding)
 
 
 def _reopen(path: Path, load: Callable[[], LatentCodec], variables: tuple[str, ...], cache_bytes: int) -> FrameDecoder:

@@ -210,7 +210,8 @@ def forecast_blocks(
         init_time, analysis = streams[stream]
         members = range(batch * options.batch_size, min((batch + 1) * options.batch_size, options.members))
         for chunk in forecast_latents(forecaster, analysis, options, replace(position, batch=batch), init_time):
-            past = chunk.latents[:, :, -forecaster.config.past_frames :].cpu()
+            ends = chunk.block + 1 == options.blocks
+            past = None if ends else chunk.latents[:, :, -forecaster.config.past_frames :].cpu()
             kept = replace(chunk, latents=chunk.latents[: len(members)])
             yield Position(position.batch, chunk.block + 1, past), LatentBlock(init_time, members, kept)
 

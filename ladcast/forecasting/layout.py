@@ -14,7 +14,7 @@ import xarray as xr
 from jaxtyping import Shaped
 
 from ladcast.export.metadata import COORDINATES
-from ladcast.fields import PRECIPITATION, VARIABLES, ChannelSet
+from ladcast.fields import VARIABLES, ChannelSet
 from ladcast.forecasting.checkpoints import plain
 from ladcast.forecasting.ensemble import FORECAST_DIMS, EnsembleOptions, Starts, start_groups
 from ladcast.forecasting.forecaster import Forecaster
@@ -97,15 +97,6 @@ def forecast_identity(forecaster: Forecaster, starts: Starts, options: EnsembleO
         "states": states.hexdigest()[:16],
         "options": chosen,
     }
-
-
-def variable_attributes(name: str) -> dict[str, str]:
-    """Returns the CF attributes of a forecast variable."""
-    about = VARIABLES[name]
-    attributes = {"units": about.units, "standard_name": about.standard_name, "short_name": about.short}
-    if name == PRECIPITATION:
-        attributes["cell_methods"] = "prediction_timedelta: sum (interval: 6 hours)"
-    return attributes
 
 
 def global_attributes(identity: Mapping[str, Any]) -> dict[str, str]:

@@ -37,7 +37,13 @@ WIND = ("10m_u_component_of_wind", "10m_v_component_of_wind")
 
 
 def mean_and_spread(forecast: xr.Dataset) -> xr.Dataset:
-    """Returns `<variable>_mean` and `<variable>_spread`, the standard deviation with divisor M - 1."""
+    """Returns `<variable>_mean` and `<variable>_spread`, the standard deviation with divisor M - 1.
+
+    Raises:
+        ValueError: there is no second member.
+    """
+    if forecast.sizes[MEMBERS] < 2:
+        raise ValueError(f"The spread needs 2 members, got {forecast.sizes[MEMBERS]}. Choose more.")
     wide = forecast.astype(np.float64)  # 32 bits lose digits of the geopotential over many members
     mean = _described(wide.mean(MEMBERS, skipna=False), forecast, "mean")
     spread = _described(wide.std(MEMBERS, ddof=1, skipna=False), forecast, "standard_deviation")
@@ -55,7 +61,7 @@ def quantiles(forecast: xr.Dataset, levels: Sequence[float]) -> xr.Dataset:
     if not levels or min(levels) < 0 or max(levels) > 1:
         raise ValueError(f"Expected quantile levels within [0, 1] such as 0.1 0.5 0.9, got {list(levels)}.")
     found = _whole_members(forecast).quantile(list(levels), MEMBERS, skipna=False).transpose(..., "quantile")
-    return _described(found, forecast, "quantile")
+    return _described(found, forecast, None)  # CF has no cell method for quantiles
 
 
 @dataclass(frozen=True)

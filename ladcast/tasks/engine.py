@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ladcast.forecasting.codec import LatentCodec
 
 CACHE_BYTES = 2**30
+DECODERS = {"mask_and_scale", "decode_times", "decode_coords", "use_cftime", "concat_characters"}
 
 
 class LatentEngine(BackendEntrypoint):
@@ -42,16 +43,18 @@ class LatentEngine(BackendEntrypoint):
         model: str | os.PathLike[str] | None = None,
         device: str | None = None,
         cache_bytes: int = CACHE_BYTES,
+        **others: object,
     ) -> xr.Dataset:
         """Opens a latent store; see `ladcast.forecasting.decoding.open_latents`.
 
         Args:
             filename_or_obj: path of the store.
             drop_variables: variables to leave out; the fewer are kept, the more frames the cache holds.
-            decode_timedelta: lead times are always decoded; accepted because stores of fields need it.
+            decode_timedelta: all is always decoded; accepted because stores of fields need it.
             model: name or folder of the model that made the latents, where it is not found by itself.
             device: cpu or cuda; a GPU where there is one.
             cache_bytes: the most that decoded frames may take in memory.
+            others: what xarray passes to every engine, see `DECODERS`.
 
         Raises:
             FileNotFoundError: the store or its model is not there.
@@ -59,6 +62,9 @@ class LatentEngine(BackendEntrypoint):
         """
         from ladcast.checkpoint import weights_hash
         from ladcast.forecasting.decoding import open_latents
+
+        if unknown := sorted(others.keys() - DECODERS):
+            raise TypeError(f"The engine 'ladcast' has no option {', '.join(unknown)}.")
 
         path = Path(filename_or_obj).expanduser().absolute()  # a process elsewhere may receive it pickled
         manifest = LatentManifest.read(path)

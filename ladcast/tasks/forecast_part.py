@@ -16,6 +16,8 @@ from ladcast.tasks.forecast_stores import open_forecast
 from ladcast.tasks.selection import Selection
 from ladcast.times import describe, parse_time
 
+FORECAST_AXES = ("time", "prediction_timedelta", "number")
+
 
 def open_part(source: Path, selection: Selection, *, times: Sequence[str] = (), **decoding: Any) -> xr.Dataset:
     """Opens a part of a forecast lazily, be it of fields or of latents.
@@ -27,6 +29,11 @@ def open_part(source: Path, selection: Selection, *, times: Sequence[str] = (), 
         ValueError: the forecast has no such part.
     """
     whole = open_forecast(source, **decoding)
+    if missing := [dim for dim in FORECAST_AXES if dim not in whole.dims]:
+        raise ValueError(
+            f"{source} lacks the dimensions {', '.join(missing)} of an ensemble forecast: it has "
+            f"{', '.join(map(str, whole.dims))}. Give a store that `ladcast forecast` wrote."
+        )
     part = _selected(_at_times(whole, times, source), selection)
     if not is_latent_store(source):
         return part

@@ -70,7 +70,14 @@ def make(function: Product, source: Path, selection: Selection) -> xr.Dataset:
 
 
 def write_dataset(dataset: xr.Dataset, output: Path) -> Path:
-    """Writes a dataset as netCDF (.nc) or Zarr (.zarr), whole or not at all; raises ValueError for another suffix."""
+    """Writes a dataset as netCDF (.nc) or Zarr (.zarr), whole or not at all; raises ValueError for another suffix.
+
+    It is not said to follow CF: names of WeatherBench 2 begin with digits, and CF knows no quantiles.
+    """
+    dataset = dataset.copy()
+    dataset.attrs.pop("Conventions", None)
+    for coordinate in dataset.coords.values():
+        coordinate.encoding["_FillValue"] = None
     if output.suffix == ".nc":
         compressed = {name: {"zlib": True, "complevel": 1} for name in dataset.data_vars}
         return write_whole(output, lambda path: dataset.to_netcdf(path, engine="netcdf4", encoding=compressed))

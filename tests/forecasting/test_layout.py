@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ladcast.data.analysis import Analysis
-from ladcast.fields import PRECIPITATION, VARIABLES
+from ladcast.fields import PRECIPITATION
 from ladcast.forecasting.ensemble import FORECAST_DIMS, EnsembleOptions
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.layout import (
@@ -13,7 +13,6 @@ from ladcast.forecasting.layout import (
     forecast_layout,
     global_attributes,
     start_groups,
-    variable_attributes,
 )
 
 HOUR, DAY = np.timedelta64(1, "h"), np.timedelta64(1, "D")
@@ -63,11 +62,3 @@ def test_an_identity_is_plain_and_tells_runs_apart(
         assert forecast_identity(forecaster, analysis, other) != identity
     assert forecast_identity(forecaster, later(analysis, DAY), options) != identity
     assert json.loads(global_attributes(identity)["history"]) == identity
-
-
-@pytest.mark.parametrize("name", VARIABLES)
-def test_variables_have_cf_attributes(name: str):
-    attributes = variable_attributes(name)
-    assert attributes["units"] == VARIABLES[name].units
-    assert attributes["standard_name"] == VARIABLES[name].standard_name
-    assert ("cell_methods" in attributes) == (name == PRECIPITATION)

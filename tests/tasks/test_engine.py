@@ -134,3 +134,12 @@ def test_scores_plots_and_descriptions_take_latents(kept, tmp_path: Path):
     assert page.stat().st_size > 50_000
     described = [[sorted(line.split(", ")) for line in show(str(path)).splitlines()[-2:]] for path in paths]
     assert described[0] == described[1]
+
+
+def test_what_xarray_passes_to_every_engine_is_accepted_and_no_more(kept, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(kept.latents.parent)
+    opened = xr.open_dataset(kept.latents.name, engine=LatentEngine, mask_and_scale=True, decode_times=True)
+    monkeypatch.chdir("/")
+    assert opened["2m_temperature"].isel(time=0, prediction_timedelta=0, number=0).notnull().all()  # decoded from here
+    with pytest.raises(TypeError, match="no option cache_byte"):
+        xr.open_dataset(kept.latents, engine=LatentEngine, cache_byte=1)

@@ -9,6 +9,8 @@ import xarray as xr
 
 from ladcast.cli import app, run
 from ladcast.forecasting.products import mean_and_spread
+from ladcast.tasks.export import export
+from ladcast.tasks.export_request import ExportFormat
 from ladcast.tasks.forecast_stores import open_forecast
 from ladcast.tasks.products import make, write_mean, write_points, write_probabilities, write_quantiles
 from ladcast.tasks.selection import Selection
@@ -84,3 +86,16 @@ def test_an_existing_output_is_kept(kept, tmp_path: Path):
     with pytest.raises(FileExistsError, match=r"x\.nc exists"):
         write_mean(kept.fields, tmp_path / "x.nc", Selection(("t2m",)))
     assert (tmp_path / "x.nc").read_text() == "mine"
+
+
+def test_products_are_no_forecasts_and_claim_no_conventions(kept, tmp_path: Path):
+    mean = write_mean(kept.fields, tmp_path / "mean.zarr", Selection(("t2m",)))
+    made = xr.open_zarr(mean, decode_timedelta=True)
+    assert "Conventions" not in made.attrs
+    assert made["2m_temperature_mean"].attrs["units"] == "K"
+    with pytest.raises(ValueError, match="lacks the dimensions number of an ensemble forecast"):
+        write_mean(mean, tmp_path / "again.zarr", Selection())
+    with pytest.raises(ValueError, match="lacks the dimensions number"):
+        export(mean, tmp_path / "again.nc", Selection(), ExportFormat())
+    with pytest.raises(ValueError, match="needs 2 members, got 1"):
+        write_mean(kept.fields, tmp_path / "one.zarr", Selection(("t2m",), members=(1, 1)))
