@@ -22,8 +22,8 @@ SMALL = TransformerConfig(
 )
 LEARNED = {
     "carope": {"weight", "bias"},
-    "relative_1": {"scale"},
-    "relative_2": {"scale"},
+    "relative_1": {"change"},
+    "relative_2": {"change"},
     "relative_3": {"frames", "rows", "columns"},
     "relative_4": {"frames", "rows", "columns"},
 }
