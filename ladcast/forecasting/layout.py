@@ -87,7 +87,9 @@ def forecast_identity(forecaster: Forecaster, starts: Starts, options: EnsembleO
     groups = start_groups(starts)
     chosen = plain(asdict(options))
     del chosen["redraws"]
-    states = hashlib.sha256(b"".join(analysis.state.numpy().tobytes() for group in groups for analysis in group))
+    states = hashlib.sha256()
+    for analysis in (analysis for group in groups for analysis in group):
+        states.update(analysis.state.numpy().tobytes())
     return {
         "model": forecaster.name,
         "init_times": [describe(group[0].time) for group in groups],
