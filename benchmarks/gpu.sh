@@ -14,7 +14,7 @@ limited() {  # limited SECONDS NAME COMMAND...
 }
 
 OMP_NUM_THREADS=2 TORCHINDUCTOR_COMPILE_THREADS=2 limited 300 tests \
-    python3 -m pytest -m gpu -n 8 -q --override-ini=addopts=--import-mode=importlib tests
+    python3 -m pytest -m gpu -n 8 -v --override-ini=addopts=--import-mode=importlib $(grep -rl "mark\.gpu" tests --include="test_*.py")
 limited 120 scores python3 benchmarks/scores.py
 limited 120 tracker python3 benchmarks/tracker.py
 limited 120 members python3 benchmarks/members.py

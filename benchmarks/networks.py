@@ -86,10 +86,10 @@ def time_autoencoder() -> None:
         network = filled(Autoencoder(AutoencoderConfig(84, 5, **vars(size), **released)))
         fields, static = torch.randn(FRAMES, 84, 120, 240), torch.randn(5, 120, 240)
         latent = torch.randn(FRAMES, 84, 15, 30)
-    for note in ("", "channels last", "compiled"):
+    for note in ("", "channels last", "and compiled"):
         if note == "channels last":
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        elif note == "compiled":
+        elif note == "and compiled":
             network.encoder.compile(dynamic=False)
             network.decoder.compile(dynamic=False)
         for precision in ("tf32", "bfloat16"):

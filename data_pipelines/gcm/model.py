@@ -110,15 +110,15 @@ class AtmosphericModel:
         return weather._replace(dynamics=weather.dynamics.replace(temperature_variation=temperature + noise * scale))
 
     def with_mass_of(self, dynamics: Any, before: Any) -> Any:
-        """Returns the state with the mass of air of another: the core, which steps ln(surface pressure), loses some.
+        """Returns the state with the mass of air of another: the core steps ln(surface pressure) and does not keep it.
 
         One factor multiplies the surface pressure everywhere, so that the flow stays as it is.
         """
         from dinosaur.spherical_harmonic import add_constant
 
         pressure = dynamics.log_surface_pressure
-        lost = jnp.log(self._mass(before.log_surface_pressure) / self._mass(pressure))
-        return dynamics.replace(log_surface_pressure=add_constant(pressure, lost))
+        change = jnp.log(self._mass(before.log_surface_pressure) / self._mass(pressure))
+        return dynamics.replace(log_surface_pressure=add_constant(pressure, change))
 
     def _mass(self, log_surface_pressure: Float[jax.Array, "1 m l"]) -> Float[jax.Array, ""]:
         nodal = self.horizontal.to_nodal(log_surface_pressure)

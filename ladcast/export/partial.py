@@ -16,6 +16,7 @@ import xarray as xr
 from ladcast.checkpoint import remove_output
 
 PROGRESS = "progress.json"
+FORECAST_AXES = ("time", "prediction_timedelta", "number")
 CHUNKED_WHOLE = {"number", "realization", "latitude", "longitude"}
 """Dimensions that a chunk of a field holds whole: the others are read apart."""
 
@@ -35,15 +36,14 @@ class FrameWriter(ABC):
     """
 
     def __init__(self, forecast: xr.Dataset, path: Path, **options: Any) -> None:
-        missing = [dim for dim in ("time", "prediction_timedelta", "number") if dim not in forecast.dims]
+        missing = [dim for dim in FORECAST_AXES if dim not in forecast.dims]
         if missing or not forecast.data_vars:
             raise ValueError(
                 f"Expected a forecast with dimensions time, prediction_timedelta and number, got "
                 f"{', '.join(map(str, forecast.dims)) or 'none'} and {len(forecast.data_vars)} variables. "
                 "Give a store that `ladcast forecast` wrote."
             )
-        leading = ("time", "prediction_timedelta", "number")
-        self.forecast, self.path = forecast.transpose(*leading, ...), path
+        self.forecast, self.path = forecast.transpose(*FORECAST_AXES, ...), path
         self.partial = path.with_name(f"{path.name}.partial")
         self.content = self.partial / f"content{path.suffix}"
         self.identity = {"forecast": fingerprint(forecast), **options}

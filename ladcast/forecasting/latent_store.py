@@ -40,7 +40,8 @@ class Frame(NamedTuple):
 class LatentWriter(StoreWriter[LatentBlock]):
     """Writes the latents that `forecast_blocks` yields, with all that is needed to decode them but the weights.
 
-    `folder` is where the model lies; readers look there when they find no model of its name.
+    `folder` is where the model lies; readers look there when they find no model of its name. `about` is what
+    `StoreWriter` takes.
     """
 
     keeps = "latents"
@@ -53,10 +54,9 @@ class LatentWriter(StoreWriter[LatentBlock]):
         options: EnsembleOptions,
         *,
         folder: Path | None = None,
-        unreal: str | None = None,
-        overwrite: bool = False,
+        **about: Any,
     ) -> None:
-        super().__init__(path, forecaster, starts, options, unreal=unreal, overwrite=overwrite)
+        super().__init__(path, forecaster, starts, options, **about)
         self.manifest = LatentManifest(
             model=forecaster.name,
             folder=None if folder is None else str(folder.resolve()),

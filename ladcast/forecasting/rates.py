@@ -21,7 +21,7 @@ from ladcast.forecasting.forecaster import ForecasterConfig
 from ladcast.grid import Grid
 
 TIMED_FLOPS = {"cpu": 1e11, "cuda": 2e13}
-"""By kind of device: a tenth of a second or more, and calls of the size that fills a GPU."""
+"""By kind of device: a call that fills a GPU would keep a CPU busy for minutes."""
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ladcast.export.partial import FORECAST_AXES
 from ladcast.export.selection import select
 from ladcast.forecasting.latent_manifest import is_latent_store
 from ladcast.tasks.engine import CACHE_BYTES
 from ladcast.tasks.forecast_stores import open_forecast
 from ladcast.tasks.selection import Selection
 from ladcast.times import describe, parse_time
-
-FORECAST_AXES = ("time", "prediction_timedelta", "number")
 
 
 def open_part(source: Path, selection: Selection, *, times: Sequence[str] = (), **decoding: Any) -> xr.Dataset:

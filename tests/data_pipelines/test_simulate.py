@@ -84,7 +84,7 @@ def test_nature_run_is_finite_weather_on_the_promised_axes(nature: Path) -> None
 
 
 @pytest.mark.slow
-def test_no_air_is_lost(compiled: None) -> None:
+def test_the_mass_of_air_stays(compiled: None) -> None:
     from data_pipelines.gcm.integrate import Integrator
     from data_pipelines.gcm.model import stack
 
