@@ -79,7 +79,7 @@ class Encoding:
         batches = [frames.isel(time=slice(k, k + size)) for k in range(0, frames.sizes["time"], size)]
         read = partial(_read_scaled, codec.normalizer.to("cpu"))
         scaled = prefetch(read, batches, threads=READERS, ahead=READERS)
-        raw = np.concatenate([codec.encode_scaled(batch).cpu().numpy() for batch in scaled])
+        raw = np.concatenate([codec.encode_raw(batch).cpu().numpy() for batch in scaled])
         if not np.isfinite(raw).all():
             raise ValueError(f"{self.autoencoder} made latents that are not finite. Check how it was trained.")
         Moments.of(raw).save(folder / block.part)
@@ -110,7 +110,7 @@ class Encoding:
 
     def _latent_shape(self, codec: LatentCodec) -> tuple[int, int, int]:
         scaled = torch.zeros(1, len(self.view.channels), *codec.grid.shape)
-        channels, rows, columns = codec.encode_scaled(scaled).shape[1:]
+        channels, rows, columns = codec.encode_raw(scaled).shape[1:]
         return channels, rows, columns
 
 
@@ -142,7 +142,7 @@ def encode(
 
     Args:
         store: Zarr store in the WeatherBench 2 layout.
-        autoencoder: checkpoint folder that `ladcast train autoencoder` wrote.
+        autoencoder: checkpoint folder that `ladcast train autoencoder` wrote, or that of a forecaster.
         output: Zarr store to write: `latent(time, latent, y, x)`, and its mean and std per channel.
         period: what to encode.
         device: cpu or cuda, by default a GPU where there is one; workers share the GPUs of a host.

@@ -80,13 +80,14 @@ class LatentCodec(nn.Module):
     @torch.no_grad()
     def encode(self, state: State) -> Latent:
         """Encodes states `frame channel lat lon` in SI units; NaN of the sea surface temperature means land."""
-        return torch.cat([self.encode_scaled(self.normalizer(part)) for part in state.split(self.frames_at_once)])
+        raw = [self.encode_raw(self.normalizer(part)) for part in state.split(self.frames_at_once)]
+        return self.latent_scale.apply(torch.cat(raw))
 
     @torch.no_grad()
-    def encode_scaled(self, scaled: Scaled) -> Latent:
-        """Encodes states that are normalised already."""
-        raw = self.autoencoder.encode(scaled.to(self.static.device), self.static)
-        return self.latent_scale.apply(raw)
+    def encode_raw(self, scaled: Scaled) -> Latent:
+        """Encodes states that are normalised already to latents as the autoencoder makes them, not scaled."""
+        raw: Latent = self.autoencoder.encode(scaled.to(self.static.device), self.static)
+        return raw
 
     @property
     def decoded_at_once(self) -> int:

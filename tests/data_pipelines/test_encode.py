@@ -11,7 +11,8 @@ from data_pipelines.encode import encode
 from data_pipelines.options import Period, StoreOptions
 from ladcast.checkpoint import weights_hash
 from ladcast.data.packing import pack
-from ladcast.forecasting.checkpoints import load_codec
+from ladcast.forecasting.checkpoints import load_codec, save_codec
+from ladcast.forecasting.codec import LatentScale
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,15 @@ def test_every_frame_is_encoded_at_its_time(latents, world, channels, autoencode
     expected = codec.encode(pack(world.isel(latitude=slice(1, None)), channels))
     np.testing.assert_allclose(latents["latent"].values, expected.numpy(), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(latents["time"].values, world["time"].values)
+
+
+def test_latents_are_not_scaled_by_what_a_forecaster_scales_them_with(store, autoencoder, latents, tmp_path: Path):
+    codec = load_codec(autoencoder, "cpu")
+    codec.latent_scale = LatentScale((3.0,) * latents.sizes["latent"], (0.1,) * latents.sizes["latent"])
+    save_codec(codec, tmp_path / "codec", {})
+    period = Period("2020-01-02", "2020-01-02")
+    again = xr.open_zarr(encode(store, tmp_path / "codec", tmp_path / "a.zarr", period=period, device="cpu"))
+    np.testing.assert_allclose(again["latent"], latents["latent"].sel(time=again["time"]), rtol=1e-4, atol=1e-5)
 
 
 def test_the_statistics_are_those_of_the_latents(latents: xr.Dataset):
