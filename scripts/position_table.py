@@ -36,6 +36,8 @@ COLUMNS = {
     "test_loss_8f": "test loss, 8 frames",
     "test_loss_16f": "test loss, 16 frames",
     "other_grid_loss": "test loss, other grid",
+    "z500_decoded": "z500 error of decoded truth",
+    "train_s": "seconds to train",
     "gib": "peak GiB",
 }
 PANELS = (

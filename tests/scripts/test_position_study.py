@@ -85,6 +85,7 @@ def test_cells_are_run_once_and_compared_over_seeds(
         assert all(np.isfinite(value) for value in row.values() if isinstance(value, float))
         assert {"train_loss", "test_loss_8f", "other_grid_loss", "seam_jump", "q700_crps_4d_8f"} < row.keys()
         assert {"z500_crps_1d_4f_seam", "z500_crps_1d_4f_polar"} < row.keys()
+        assert row["z500_decoded"] < 100 < row["z500_crps_1d_4f"]  # what is trained has the scale of what is decoded
     assert rows[0]["z500_crps_1d_4f"] != rows[2]["z500_crps_1d_4f"]
     table = (data / "study/table.md").read_text()
     assert table.strip() in capsys.readouterr().out
@@ -113,8 +114,9 @@ def test_a_cell_of_another_process_is_left_to_it(
     assert (study / "results.jsonl").read_text() == line + "\n"
 
 
-def test_the_configuration_fits_and_names_every_encoding(scripts: dict[str, ModuleType]):
-    study = load_config(CONFIG, scripts["study"].PositionStudy)
+@pytest.mark.parametrize("name", ["positions.yaml", "positions_cpu.yaml"])
+def test_the_configurations_fit_and_name_every_encoding(scripts: dict[str, ModuleType], name: str):
+    study = load_config(CONFIG.with_name(name), scripts["study"].PositionStudy)
     assert len(study.seeds) >= 3
     known = set(scripts["study"].POSITION_ENCODINGS)
     assert known <= set(study.encodings)
