@@ -1,6 +1,7 @@
 """From a store to a forecaster by the commands of docs/training.md, with networks of a few thousand weights."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import xarray as xr
 from data_pipelines.cli import app as data_app
 from ladcast.cli import app, run
 from ladcast.forecasting.checkpoints import load_forecaster
+from ladcast.tasks.build import ForecastValidation, StoreOptions
 from ladcast.tasks.installed import find_model
+from ladcast.tasks.validate import validate_forecaster
 
 CONFIGS = Path(__file__).parents[1] / "configs/train"
 FRAMES = 14
@@ -114,6 +117,15 @@ def test_validation_leaves_maps_to_look_at(model: Path, store: Path):
         maps = sorted((run_folder / "maps").glob("*.png"))
         assert [path.stem for path in maps] == ["step-0000000002", "step-0000000003"]
         assert all(path.stat().st_size > 50_000 for path in maps)
+
+
+def test_validation_needs_no_truth_beyond_its_last_day(model: Path, store: Path):
+    """Two calls of three frames end half a day after the day, and where the store has no state."""
+    forecaster = load_forecaster(model, "cpu")
+    config = replace(forecaster.config, future_frames=3)
+    validation = ForecastValidation(StoreOptions(store, "64x33-south"), ("2001-01-03T00",), members=2, days=1)
+    found = validate_forecaster(replace(forecaster, config=config), validation)
+    assert np.isfinite(found.numbers["z500_crps_1d"])
 
 
 def test_latents_of_another_autoencoder_are_refused(

@@ -44,7 +44,8 @@ def validate_forecaster(forecaster: Forecaster, validation: ForecastValidation) 
     )
     parts, end = [], None
     for start in validation.starts:
-        for frames in forecast_frames(forecaster, truth, parse_time(start), options):
+        for block in forecast_frames(forecaster, truth, parse_time(start), options):
+            frames = block.sel(prediction_timedelta=slice(None, validation.days * DAY))  # the last may go beyond
             parts.append(score(frames, truth))
         end = frames.isel(time=0, prediction_timedelta=-1, number=slice(2)) if end is None else end
     metrics = merge(parts).metrics().sel(channel=list(validation.variables))
