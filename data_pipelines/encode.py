@@ -29,7 +29,7 @@ from data_pipelines.reading import read_frames
 from data_pipelines.view import View
 from data_pipelines.workers import worker_number
 from data_pipelines.zarr_store import Field, Template, write_block, write_small
-from ladcast.checkpoint import weights_hash
+from ladcast.checkpoint import checkpoint_hash
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
 from ladcast.data.reading import prefetch
@@ -57,8 +57,8 @@ class Encoding:
         return {
             "stage": "encode",
             "inputs": {"store": self.view.about, "autoencoder": weights},
-            "arguments": {**self.view.arguments, **asdict(self.options)},
-            "autoencoder": weights_hash(self.autoencoder),
+            "arguments": {**self.view.arguments, **asdict(self.options), "latents": "not scaled"},
+            "autoencoder": checkpoint_hash(self.autoencoder),
             **describe_times(self.view.open()["time"].values),
         }
 
@@ -100,7 +100,7 @@ class Encoding:
         fixed = xr.Dataset(
             {"latent_mean": unknown, "latent_std": unknown},
             {"time": self.view.open()["time"].values},
-            {"autoencoder": weights_hash(self.autoencoder), "store": self.view.store.name},
+            {"autoencoder": checkpoint_hash(self.autoencoder), "store": self.view.store.name},
         )
         fields = {"latent": Field(("latent", "y", "x"), shape, {"long_name": "latent, not scaled"})}
         return Template.of(fixed, fields, self.options)

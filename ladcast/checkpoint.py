@@ -102,9 +102,10 @@ def verify_checkpoint(folder: Path) -> None:
             )
 
 
-def weights_hash(folder: Path) -> str:
-    """Returns the SHA-256 of the weights, the name under which products refer to a model."""
-    return str(read_document(folder, MANIFEST)["sha256"][WEIGHTS])
+def checkpoint_hash(folder: Path) -> str:
+    """Returns a SHA-256 of weights, normalisation, channels, grid and configuration: how products refer to a model."""
+    files = read_document(folder, MANIFEST)["sha256"]
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def remove_output(path: Path, *, partial: bool = True) -> None:

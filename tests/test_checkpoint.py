@@ -12,10 +12,10 @@ from ladcast import checkpoint
 from ladcast.checkpoint import (
     MANIFEST,
     WEIGHTS,
+    checkpoint_hash,
     read_document,
     read_tensors,
     verify_checkpoint,
-    weights_hash,
     write_checkpoint,
 )
 
@@ -55,10 +55,13 @@ def test_nothing_else_is_left_behind(folder: Path):
     assert {path.name for path in folder.iterdir()} == {*DOCUMENTS, WEIGHTS}
 
 
-def test_the_weights_name_the_model(folder: Path, tensors: dict[str, torch.Tensor], tmp_path: Path):
-    write_checkpoint(tmp_path / "same", tensors, {})
-    write_checkpoint(tmp_path / "other", {**tensors, "count": torch.tensor(4)}, DOCUMENTS)
-    assert weights_hash(tmp_path / "same") == weights_hash(folder) != weights_hash(tmp_path / "other")
+def test_weights_and_documents_name_the_model(folder: Path, tensors: dict[str, torch.Tensor], tmp_path: Path):
+    write_checkpoint(tmp_path / "same", tensors, {**DOCUMENTS, MANIFEST: {"step": 8}})
+    write_checkpoint(tmp_path / "weights", {**tensors, "count": torch.tensor(4)}, DOCUMENTS)
+    write_checkpoint(tmp_path / "documents", tensors, {})
+    hashes = [checkpoint_hash(tmp_path / name) for name in ("weights", "documents")]
+    assert checkpoint_hash(tmp_path / "same") == checkpoint_hash(folder)
+    assert len({checkpoint_hash(folder), *hashes}) == 3
 
 
 def change_a_byte(path: Path) -> None:

@@ -119,6 +119,26 @@ def test_validation_leaves_maps_to_look_at(model: Path, store: Path):
         assert all(path.stat().st_size > 50_000 for path in maps)
 
 
+def test_weights_are_not_taken_for_those_of_other_statistics(model: Path, store: Path, capsys):
+    folder, other = store.parent, store.parent / "other.json"
+    statistics = json.loads((folder / "statistics.json").read_text())
+    for numbers in statistics["channels"].values():
+        numbers["std"] *= 2
+    other.write_text(json.dumps(statistics))
+    size = ["model.latent_channels=4", "model.widths=[8,8,8]", "model.blocks=[1,1,1]"]
+    short = ["training.steps=3", "training.batch_size=2", "training.checkpoint_every=2", "data_on_gpu=false"]
+    period = [*PERIODS, "validation.start=2001-01-01", "validation.end=2001-01-02"]
+    settings = [f"data.path={store}", f"statistics={other}", *period, *size, *short]
+    kept = ["part=decoder", f"initial={folder / 'runs_autoencoder/autoencoder'}"]
+    for given, message in (
+        (settings, "snapshots of a run with other statistics"),
+        ([*settings, *kept], "runs_autoencoder/autoencoder was trained with other statistics"),
+    ):
+        with pytest.raises(SystemExit):
+            train("autoencoder", folder, given)
+        assert message in capsys.readouterr().err
+
+
 def test_validation_needs_no_truth_beyond_its_last_day(model: Path, store: Path):
     """Two calls of three frames end half a day after the day, and where the store has no state."""
     forecaster = load_forecaster(model, "cpu")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ladcast.checkpoint import MANIFEST, read_document, read_tensors, weights_hash, write_checkpoint
+from ladcast.checkpoint import MANIFEST, checkpoint_hash, read_document, read_tensors, write_checkpoint
 from ladcast.data.normalization import Normalizer
 from ladcast.device import find_device
 from ladcast.diffusion.denoiser import Denoiser
@@ -34,10 +34,13 @@ def save_codec(codec: LatentCodec, folder: Path, manifest: Mapping[str, Any]) ->
 def save_forecaster(
     forecaster: Forecaster, folder: Path, manifest: Mapping[str, Any], *, dtype: torch.dtype | None = torch.bfloat16
 ) -> None:
-    """Writes both networks and all they need; their weights in `dtype`, or with None in the precision they have."""
+    """Writes both networks and all they need; the transformer in `dtype`, or with None in the precision it has.
+
+    The autoencoder stays float32, in which latents were made: bfloat16 weights would change them (docs/decisions/006).
+    """
     tensors = {**_codec_tensors(forecaster.codec), **_prefixed("denoiser", forecaster.denoiser)}
     if dtype is not None:
-        tensors = {name: tensor if name == "static" else tensor.to(dtype) for name, tensor in tensors.items()}
+        tensors |= {name: tensor.to(dtype) for name, tensor in _prefixed("denoiser", forecaster.denoiser).items()}
     documents = {**_codec_documents(forecaster.codec, manifest), CONFIG: plain(asdict(forecaster.config))}
     write_checkpoint(folder, tensors, documents)
 
@@ -66,7 +69,7 @@ def load_forecaster(folder: Path | str, device: str | None = None) -> Forecaster
         config=config,
         codec=_codec(folder, tensors).to(target).eval(),
         denoiser=denoiser.to(target).eval(),
-        name=f"{folder.name}@{weights_hash(folder)[:12]}",
+        name=f"{folder.name}@{checkpoint_hash(folder)[:12]}",
     )
 
 

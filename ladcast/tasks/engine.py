@@ -60,7 +60,7 @@ class LatentEngine(BackendEntrypoint):
             FileNotFoundError: the store or its model is not there.
             ValueError: the store is damaged, or the model has other weights.
         """
-        from ladcast.checkpoint import weights_hash
+        from ladcast.checkpoint import checkpoint_hash
         from ladcast.forecasting.decoding import open_latents
 
         if unknown := sorted(others.keys() - DECODERS):
@@ -70,7 +70,7 @@ class LatentEngine(BackendEntrypoint):
         manifest = LatentManifest.read(path)
         folder = find_decoder(manifest, None if model is None else str(model))
         drop = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
-        load = partial(_load, folder, weights_hash(folder), device)
+        load = partial(_load, folder, checkpoint_hash(folder), device)
         return open_latents(path, load, drop=drop, cache_bytes=cache_bytes)
 
 
@@ -81,14 +81,14 @@ def find_decoder(manifest: LatentManifest, model: str | None = None) -> Path:
         FileNotFoundError: there is no such model.
         ValueError: the models found have other weights.
     """
-    from ladcast.checkpoint import weights_hash
+    from ladcast.checkpoint import checkpoint_hash
 
     places = [model] if model is not None else [manifest.name, *([manifest.folder] if manifest.folder else [])]
     others: list[str] = []
     for place in places:
         try:
             folder = find_model(place).path
-            found = weights_hash(folder)
+            found = checkpoint_hash(folder)
         except FileNotFoundError as error:
             if model is not None:
                 raise FileNotFoundError(f"{error} {_expected(manifest)}") from None

@@ -133,7 +133,7 @@ class _Evaluation:
         chosen = {key: request[key] for key in ("members", "days", "seed", "steps", "floor")} | {
             "model": self.forecaster.name
         }
-        chosen |= {"statistics": scoring.statistics, "regions": scoring.regions}
+        chosen |= {"statistics": scoring.statistics, "regions": scoring.regions, "grid": self.forecaster.grid}
         return {key: str(value) for key, value in chosen.items()}
 
     def kept(self, start: np.datetime64, folder: Path | None) -> dict[str, Accumulator]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import warnings
@@ -43,6 +45,8 @@ class TrainingJob:
     output: Path
     settings: dict[str, Any] = field(default_factory=dict)
     """The configuration as plain data, for trackers."""
+    made_of: dict[str, Any] = field(default_factory=dict)
+    """By name, as plain data, what the weights are made of: a run does not go on with something else."""
     trackers: Sequence[str] | None = None
     validate: Callable[[nn.Module], Validation] | None = None
 
@@ -73,7 +77,13 @@ def train(job: TrainingJob, ranks: Ranks, interrupted: Callable[[], bool]) -> di
         return found.numbers
 
     around = Surroundings(
-        job.output / "resume", log, ranks, validate if job.validate else None, interrupted, flops_per_sample=flops
+        job.output / "resume",
+        log,
+        ranks,
+        validate if job.validate else None,
+        interrupted,
+        flops_per_sample=flops,
+        made_of={name: digest(part) for name, part in job.made_of.items()},
     )
     try:
         return fit(job.model, job.loss, job.data, job.options, around)
@@ -86,6 +96,11 @@ def train(job: TrainingJob, ranks: Ranks, interrupted: Callable[[], bool]) -> di
         raise SystemExit(0 if requeued else EXIT_RESUMABLE) from None
     finally:
         log.close()
+
+
+def digest(plain: Any) -> str:
+    """Returns the SHA-256 of plain data."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def try_out(job: TrainingJob, ranks: Ranks, trial: Trial, interrupted: Callable[[], bool]) -> None:

@@ -43,6 +43,7 @@ def score_forecasts(
     if scoring.sums is not None:
         chosen = {key: str(getattr(request, key)) for key in ("equal_members", "baselines")}
         chosen |= {key: str(getattr(scoring, key)) for key in ("statistics", "regions")}
+        chosen["grid"] = str(systems.report.grid)
         names = systems.names(baselines=request.baselines)
         claim_folder(scoring.sums, names, {**provenance(forecasts, request), **chosen})
     return score_shared(forecasts, request, scoring, list(starts)), systems.notes

@@ -75,10 +75,13 @@ def merge_sums(folder: Path, first: str | None = None) -> tuple[dict[str, Accumu
     names = list(dict.fromkeys(path.parent.name for path in files))
     if not names or (first is not None and first not in names):
         raise FileNotFoundError(f"{folder} holds sums of {names}, expected those of {first or 'a system'}.")
-    written, _ = read_claims(folder)
+    written, about = read_claims(folder)
     order = dict.fromkeys(name for name in (first, *written, *names) if name in names)
     merged = {name: merge(read_sums(path) for path in files if path.parent.name == name) for name in order}
-    return common_starts(merged)
+    cut, notes = common_starts(merged)
+    if ";" in about.get("grid", ""):
+        notes.append(f"The systems were scored on different grids: {about['grid']}. Name one --climatology for all.")
+    return cut, notes
 
 
 def common_starts(systems: Mapping[str, Accumulator]) -> tuple[dict[str, Accumulator], list[str]]:

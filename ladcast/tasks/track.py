@@ -25,7 +25,7 @@ from ladcast.device import find_device
 from ladcast.tasks.forecast_stores import open_forecast
 from ladcast.tasks.track_report import draw_page, summary
 from ladcast.tasks.track_request import TrackRequest
-from ladcast.times import describe, parse_time
+from ladcast.times import DAY, describe, parse_time
 
 WIDER_RULES = (
     "With --config configs/track/nature.yaml, or --set detection.radius_deg=12 detection.separation_deg=6, it works."
@@ -42,14 +42,14 @@ class TrackRun:
     best_track: Path | None = None
     start: str | None = None
     """Initial time to take from the forecast; by default all that it holds."""
-    steps: int | None = None
-    """Lead times to take; by default all."""
+    days: float | None = None
+    """Days to take from the first time on; by default all."""
     detection: Detection = DETECTION
     stitching: Stitching = STITCHING
 
     def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"Expected at least one of the lead times, got steps={self.steps}.")
+        if self.days is not None and self.days <= 0:
+            raise ValueError(f"Expected a time to track over, got days={self.days:g}.")
 
 
 def track(forecast_path: Path, request: TrackRequest) -> str:
@@ -111,11 +111,14 @@ def open_source(path: Path) -> xr.Dataset:
 
 
 def select(forecast: xr.Dataset, run: TrackRun, path: Path) -> xr.Dataset:
-    """Takes the start and the lead times that are asked for."""
+    """Takes the start and the lead times, or the times of analyses, that are asked for."""
     if run.start is not None and "prediction_timedelta" in forecast.dims:
         start = parse_time(run.start)
         if start not in forecast["time"].values:
             raise ValueError(f"{path} has no start {run.start}; it has {describe(forecast['time'].values)}.")
         forecast = forecast.sel(time=[start])
-    lead = "prediction_timedelta" if "prediction_timedelta" in forecast.dims else "time"
-    return forecast.isel({lead: slice(run.steps)})
+    if run.days is None:
+        return forecast
+    if "prediction_timedelta" in forecast.dims:
+        return forecast.sel(prediction_timedelta=forecast["prediction_timedelta"] <= run.days * DAY)
+    return forecast.sel(time=forecast["time"] - forecast["time"][0] <= run.days * DAY)

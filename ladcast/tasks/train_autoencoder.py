@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from ladcast.config import load_config, to_plain
+from ladcast.checkpoint import checkpoint_hash
+from ladcast.config import ConfigError, load_config, to_plain
 from ladcast.data.dataset import StateDataset, StoredStates, load_scaled
 from ladcast.data.frames import FrameReader, open_frames
 from ladcast.data.loader import BatchSource, SampleBatch
@@ -113,6 +114,9 @@ def prepare(run: AutoencoderRun, ranks: Ranks) -> AutoencoderTraining:
     autoencoder = new_autoencoder(run, channels, grid).to(ranks.device)
     static = run.data.static_fields(store).to(ranks.device)
     valid = valid_points(pack(store.isel(time=[0]), channels), channels).to(ranks.device)
+    codec = LatentCodec(autoencoder, normalizer, grid, static=static)
+    if run.initial is not None:
+        check_initial(run, load_codec(run.initial, "cpu"), codec)
 
     def validate(model: nn.Module) -> Validation:
         return validate_autoencoder(model, held_out, static, normalizer=normalizer, grid=grid)
@@ -124,10 +128,23 @@ def prepare(run: AutoencoderRun, ranks: Ranks) -> AutoencoderTraining:
         run.training,
         run.output,
         settings=to_plain(run),
+        made_of=made_of(run, autoencoder, normalizer),
         trackers=run.trackers,
         validate=validate,
     )
-    return AutoencoderTraining(LatentCodec(autoencoder, normalizer, grid, static=static), job)
+    return AutoencoderTraining(codec, job)
+
+
+def made_of(run: AutoencoderRun, autoencoder: Autoencoder, normalizer: Normalizer) -> dict[str, Any]:
+    """Says what the weights of a run are made of, beside its training options."""
+    settings = to_plain(run)
+    return {
+        "model": asdict(autoencoder.config),
+        "states": [run.data.grid, list(run.data.static), settings["train"], run.stride],
+        "channels": normalizer.channels.to_dict(),
+        "statistics": normalizer.to_dict(),
+        "initial": [run.part, run.initial and checkpoint_hash(run.initial)],
+    }
 
 
 def new_autoencoder(run: AutoencoderRun, channels: ChannelSet, grid: Grid) -> Autoencoder:
@@ -139,6 +156,26 @@ def new_autoencoder(run: AutoencoderRun, channels: ChannelSet, grid: Grid) -> Au
     if run.part == "decoder":
         autoencoder.encoder.requires_grad_(False)
     return autoencoder
+
+
+def check_initial(run: AutoencoderRun, initial: LatentCodec, codec: LatentCodec) -> None:
+    """Raises ConfigError where the weights of `initial` were trained for something that this run means otherwise.
+
+    To go on with other data, the channels must be the same. An encoder that is kept must see what it was trained with.
+    """
+    same = {"channels": initial.normalizer.channels == codec.normalizer.channels}
+    if run.part == "decoder":
+        same |= {
+            "statistics": initial.normalizer.to_dict() == codec.normalizer.to_dict(),
+            "grid": initial.grid.matches(codec.grid),
+            "static fields": torch.equal(initial.static, codec.static.cpu()),
+            "model": initial.autoencoder.config == codec.autoencoder.config,
+        }
+    if other := [name for name, is_same in same.items() if not is_same]:
+        raise ConfigError(
+            f"initial: {run.initial} was trained with other {', '.join(other)}. Use the same"
+            + (", or train all with part: all." if run.part == "decoder" else ".")
+        )
 
 
 def frames_of(run: AutoencoderRun, ds: xr.Dataset, stride: int, normalizer: Normalizer) -> FrameReader:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from ladcast.checkpoint import weights_hash
+from ladcast.checkpoint import checkpoint_hash
 from ladcast.config import ConfigError, load_config, to_plain
 from ladcast.data.dataset import LatentDataset
 from ladcast.data.loader import SampleBatch
@@ -80,7 +80,7 @@ def train_forecaster(
             denoiser = Denoiser(LatentTransformer(forecaster.config.transformer), forecaster.config.sigma_data)
             denoiser.load_state_dict(weights)
             trained = replace(forecaster, denoiser=denoiser)
-            save_forecaster(trained, folder, {"run": to_plain(run), "autoencoder": weights_hash(run.autoencoder)})
+            save_forecaster(trained, folder, {"run": to_plain(run), "autoencoder": checkpoint_hash(run.autoencoder)})
     return folder
 
 
@@ -107,16 +107,28 @@ def prepare(run: ForecasterRun, ranks: Ranks) -> tuple[Forecaster, TrainingJob]:
         run.training,
         run.output,
         settings=to_plain(run),
+        made_of=made_of(run, forecaster),
         trackers=run.trackers,
         validate=validate if run.validation else None,
     )
     return forecaster, job
 
 
+def made_of(run: ForecasterRun, forecaster: Forecaster) -> dict[str, Any]:
+    """Says what the weights of a run are made of, beside its training options."""
+    settings = to_plain(run)
+    return {
+        "model": asdict(forecaster.config.transformer),
+        "latents": [checkpoint_hash(run.autoencoder), forecaster.codec.latent_scale.to_dict(), settings["train"]],
+        "loss": [settings[name] for name in ("frames", "noise", "push_forward")],
+        "initial": run.initial and checkpoint_hash(run.initial),
+    }
+
+
 def read_latents(run: ForecasterRun, device: torch.device) -> tuple[LatentDataset, LatentScale]:
     """Reads the latents of the training period into memory, scaled to the standard deviation sigma_data."""
     store = xr.open_zarr(run.latents, chunks=None)
-    check_latents(run, store, weights_hash(run.autoencoder))
+    check_latents(run, store, checkpoint_hash(run.autoencoder))
     scale = LatentScale(tuple(store["latent_mean"].values.tolist()), tuple(store["latent_std"].values.tolist()))
     period = run.train.select(store)
     latents = scale.apply(torch.from_numpy(period["latent"].values).to(device))

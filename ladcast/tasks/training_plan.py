@@ -13,7 +13,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from ladcast.checkpoint import read_document, weights_hash
+from ladcast.checkpoint import checkpoint_hash, read_document
 from ladcast.config import ConfigError, load_config
 from ladcast.data.loader import SampleBatch
 from ladcast.data.normalization import Normalizer
@@ -125,7 +125,7 @@ def _sketch_autoencoder(run: AutoencoderRun) -> Sketch:
 def _sketch_forecaster(run: ForecasterRun) -> Sketch:
     codec = load_codec(run.autoencoder, "cpu")
     store = xr.open_zarr(run.latents, chunks=None)
-    check_latents(run, store, weights_hash(run.autoencoder))
+    check_latents(run, store, checkpoint_hash(run.autoencoder))
     period = run.train.select(store)
     samples = count_samples(run, period)
     if run.validation is not None:

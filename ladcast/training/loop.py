@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class Surroundings:
     """Asked in every step: whether to save after it and raise TrainingInterruptedError."""
     flops_per_sample: float = 0.0
     """Counted arithmetic of one sample, forward and backward, for the log."""
+    made_of: Mapping[str, str] = field(default_factory=dict)
+    """Hashes, by name, of what the weights are made of beside the options: snapshots of something else are refused."""
 
 
 def fit(
@@ -63,13 +65,14 @@ def fit(
     Raises:
         FloatingPointError: the loss or its gradient is not finite and `options.anomaly` says to stop.
         TrainingInterruptedError: `around.interrupted` said so; the state is saved.
-        ValueError: the data do not fill a batch, or the folder is of a run with other data or another seed.
+        ValueError: the data do not fill a batch, or the folder is of a run that was made of something else or has
+            another seed.
     """
     ranks = around.ranks
     order = SampleOrder(len(data), options.batch_size, options.seed, ranks.rank, ranks.size)
     options.micro_batches(ranks.size)  # raises before work is done
     work = parallelize(model, loss, options, ranks)
-    state = TrainingState(model, options, order)
+    state = TrainingState(model, options, order, around.made_of)
     speed = Throughput(options.batch_size, around.flops_per_sample, ranks)
     with Snapshots(around.folder, ranks) as snapshots:
         state.restore(snapshots)
@@ -108,10 +111,17 @@ def fit(
 class TrainingState:
     """Is everything that the next step depends on."""
 
-    def __init__(self, model: nn.Module, options: TrainingOptions, order: SampleOrder) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        options: TrainingOptions,
+        order: SampleOrder,
+        made_of: Mapping[str, str] | None = None,
+    ) -> None:
         self.model = model
         self.options = options
         self.order = order
+        self.made_of = dict(made_of or {})
         self.optimizer = build_optimizer(model, options.optimizer)
         self.average = WeightAverage(model.state_dict(), options.ema_decay)
         self.watch = GradientWatch(options.anomaly)
@@ -149,6 +159,7 @@ class TrainingState:
     def document(self) -> dict[str, Any]:
         """Returns the rest of a snapshot."""
         return {
+            "made_of": self.made_of,
             "position": self.order.state(self.batch_number),
             "samples_passed_over": self.passed_over * self.order.batch_size,
             "ema_updates": self.average.updates,
@@ -161,6 +172,12 @@ class TrainingState:
         document = snapshots.load_newest(tensors)
         if document is None:
             return
+        before = document.get("made_of", {})
+        if changed := sorted(name for name, digest in self.made_of.items() if before.get(name) != digest):
+            raise ValueError(
+                f"{snapshots.folder} holds snapshots of a run with other {', '.join(changed)}. Choose another "
+                "'output', or delete that folder to start anew."
+            )
         batch_number = self.order.resume(document["position"])
         self.passed_over = document["samples_passed_over"] // self.order.batch_size
         self.step = batch_number - self.passed_over

@@ -9,7 +9,7 @@ import xarray as xr
 
 from data_pipelines.encode import encode
 from data_pipelines.options import Period, StoreOptions
-from ladcast.checkpoint import weights_hash
+from ladcast.checkpoint import checkpoint_hash
 from ladcast.data.packing import pack
 from ladcast.forecasting.checkpoints import load_codec, save_codec
 from ladcast.forecasting.codec import LatentScale
@@ -47,7 +47,7 @@ def test_the_statistics_are_those_of_the_latents(latents: xr.Dataset):
 
 
 def test_the_latents_name_their_autoencoder_and_store(latents: xr.Dataset, autoencoder: Path):
-    assert latents.attrs == {"autoencoder": weights_hash(autoencoder), "store": "world.zarr"}
+    assert latents.attrs == {"autoencoder": checkpoint_hash(autoencoder), "store": "world.zarr"}
 
 
 def test_only_the_period_that_is_asked_for_is_encoded(store, autoencoder, latents, tmp_path: Path):

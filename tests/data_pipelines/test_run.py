@@ -10,7 +10,7 @@ from data_pipelines.cli import app
 from data_pipelines.manifest import read_manifest
 from data_pipelines.options import Execution
 from data_pipelines.run import read_steps, run
-from ladcast.checkpoint import weights_hash
+from ladcast.checkpoint import checkpoint_hash
 from ladcast.data.normalization import Normalizer
 from ladcast.fields import ERA5_CHANNELS
 
@@ -42,7 +42,7 @@ def test_a_nature_run_becomes_latents_with_one_command(chain: Path, shared: Path
     latents = xr.open_zarr(products / "latents.zarr", chunks=None)
     assert latents.sizes["time"] == 40
     model = Path(yaml.safe_load(chain.read_text())["paths"]["autoencoder"])
-    assert latents.attrs["autoencoder"] == weights_hash(model)
+    assert latents.attrs["autoencoder"] == checkpoint_hash(model)
     assert Normalizer.load(products / "statistics.json", ERA5_CHANNELS).std.min() > 0
     before = {path: path.stat().st_mtime_ns for path in products.rglob("*")}
     app(words, exit_on_error=False)

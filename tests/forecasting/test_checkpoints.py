@@ -22,6 +22,13 @@ def test_a_saved_forecaster_needs_nothing_else(forecaster: Forecaster, analysis:
     torch.testing.assert_close(*latents, rtol=0, atol=0)
 
 
+def test_the_autoencoder_keeps_the_precision_that_latents_were_made_in(forecaster: Forecaster, tmp_path: Path):
+    save_forecaster(forecaster, tmp_path / "model", {})
+    loaded = load_codec(tmp_path / "model", "cpu").autoencoder.state_dict()
+    for name, tensor in forecaster.codec.autoencoder.state_dict().items():
+        assert torch.equal(loaded[name], tensor)
+
+
 def test_weights_lose_only_the_precision_of_bfloat16(forecaster: Forecaster, tmp_path: Path):
     save_forecaster(forecaster, tmp_path / "model", {})
     loaded = load_forecaster(tmp_path / "model", "cpu").denoiser.state_dict()

@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 import yaml
 
-from ladcast.checkpoint import weights_hash
+from ladcast.checkpoint import checkpoint_hash
 from ladcast.cli import app, run
 from ladcast.data.sampling import SampleOrder
 from ladcast.tasks.installed import find_model
@@ -55,7 +55,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
             "latent_std": ("channel", np.ones(32, np.float32)),
         },
         coords={"time": times},
-        attrs={"autoencoder": weights_hash(AUTOENCODER)},
+        attrs={"autoencoder": checkpoint_hash(AUTOENCODER)},
     )
     ds.to_zarr(tmp_path / "latents.zarr")
     content = {

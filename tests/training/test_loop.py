@@ -155,6 +155,17 @@ def test_a_run_is_not_resumed_with_another_order_of_samples(tmp_path: Path):
         train(tmp_path / "resume", batch_size=3)
 
 
+def test_a_run_is_not_resumed_with_what_makes_other_weights(tmp_path: Path):
+    def run(**made_of: str) -> None:
+        around = Surroundings(tmp_path, lambda *line: None, made_of=made_of)
+        fit(small_model(), noisy_loss, Line(), replace(OPTIONS, steps=2), around)
+
+    run(latents="1", model="2")
+    run(latents="1", model="2")
+    with pytest.raises(ValueError, match=r"snapshots of a run with other latents\. Choose another 'output'"):
+        run(latents="3", model="2")
+
+
 def test_training_learns(tmp_path: Path):
     _, _, lines = train(tmp_path / "resume", steps=400, checkpoint_every=400, log_every=1)
     losses = [numbers["loss"] for _, numbers in lines]

@@ -158,9 +158,12 @@ def _horizontal(messages: Sequence[Message], where: str) -> dict[str, npt.NDArra
     stream = need("cfgrib", "Reading GRIB").messages.FileStream(str(messages[0].path))
     with _decoding:
         first = stream[messages[0].offset]
+        longitude = np.array(first["distinctLongitudes"], dtype=np.float64)
+        west = first["longitudeOfFirstGridPointInDegrees"]
+        around = np.abs((longitude - west + 180) % 360 - 180)
         return {
             "latitude": np.array(first["distinctLatitudes"], dtype=np.float64),
-            "longitude": np.array(first["distinctLongitudes"], dtype=np.float64),
+            "longitude": np.roll(longitude, -around.argmin()),  # ecCodes sorts them where the grid begins east of 0
         }
 
 

@@ -50,6 +50,14 @@ def test_missing_points_are_nan(tmp_path, write_grib):
     np.testing.assert_array_equal(np.isnan(ds["2t"].values[0]), values == 9999)
 
 
+@pytest.mark.parametrize("west", [0.0, 22.5, 45.0, 180.0, 202.5, 337.5])
+def test_columns_keep_their_longitude_wherever_the_grid_begins(tmp_path, write_grib, west: float):
+    longitude = (west + 22.5 * np.arange(16)) % 360
+    ends = {"longitudeOfFirstGridPointInDegrees": west, "longitudeOfLastGridPointInDegrees": longitude[-1]}
+    ds = open_grib([write_grib(tmp_path / "a", [({"shortName": "2t", **ends}, 200 + longitude)])], "a")
+    np.testing.assert_allclose(ds["2t"].values[0] - 200, np.broadcast_to(ds["longitude"] % 360, (9, 16)), atol=1e-3)
+
+
 def test_an_equal_repeat_is_taken_once_and_another_is_refused(tmp_path, write_grib, state_fields):
     field = state_fields(["t"], (500,))[0]
     ds = open_grib([write_grib(tmp_path / "a", [field, field])], "a")
