@@ -1,4 +1,4 @@
-"""The table and the figure of the study of position encodings: each one beside GeoRoPE, with confidence intervals."""
+"""The tables and the figure of the study of position encodings: each one beside GeoRoPE, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -15,31 +15,27 @@ CONFIDENCE = 0.95
 INK = "#0072b2"
 Rows = Sequence[dict[str, Any]]
 
-COLUMNS = {
-    "train_loss": "training loss",
-    "test_loss_4f": "test loss, 4 frames",
-    "z500_crps_1d_4f": "z500 CRPS, 1 d",
-    "z500_crps_5d_4f": "z500 CRPS, 5 d",
-    "z500_crps_10d_4f": "z500 CRPS, 10 d",
-    "t850_crps_1d_4f": "t850 CRPS, 1 d",
-    "t850_crps_5d_4f": "t850 CRPS, 5 d",
-    "t850_crps_10d_4f": "t850 CRPS, 10 d",
-    "q700_crps_1d_4f": "q700 CRPS, 1 d",
-    "q700_crps_5d_4f": "q700 CRPS, 5 d",
-    "q700_crps_10d_4f": "q700 CRPS, 10 d",
-    "z500_crps_5d_4f_seam": "z500 CRPS near 0 E, 5 d",
-    "seam_jump": "jump at 0 E",
-    "z500_crps_5d_4f_polar": "z500 CRPS poleward of 60, 5 d",
-    "z500_crps_4d_4f": "z500 CRPS, 4 d, 4 frames",
-    "z500_crps_4d_8f": "z500 CRPS, 4 d, 8 frames",
-    "z500_crps_4d_16f": "z500 CRPS, 4 d, 16 frames",
-    "test_loss_8f": "test loss, 8 frames",
-    "test_loss_16f": "test loss, 16 frames",
-    "other_grid_loss": "test loss, other grid",
-    "z500_decoded": "z500 error of decoded truth",
-    "train_s": "seconds to train",
-    "gib": "peak GiB",
+TABLES = {
+    "loss": {
+        "train_loss": "training data",
+        "test_loss_4f": "test data",
+        "test_loss_8f": "8 frames",
+        "test_loss_16f": "16 frames",
+        "other_grid_loss": "other grid",
+    },
+    **{
+        f"{channel} CRPS, {unit}": {f"{channel}_crps_{day}d_4f": f"{day} d" for day in (1, 5, 10)}
+        for channel, unit in (("z500", "m2 s-2"), ("t850", "K"), ("q700", "kg kg-1"))
+    },
+    "z500 CRPS, 4 d": {f"z500_crps_4d_{frames}f": f"{frames} frames a call" for frames in (4, 8, 16)},
+    "z500, places": {
+        "z500_crps_5d_4f_seam": "CRPS near 0 E, 5 d",
+        "seam_jump": "jump at 0 E",
+        "z500_crps_5d_4f_polar": "CRPS poleward of 60, 5 d",
+    },
+    "cost": {"gib": "peak GiB"},
 }
+"""Measures by table: the name in the results, and the heading of its column."""
 PANELS = (
     "test_loss_4f",
     "z500_crps_1d_4f",
@@ -88,21 +84,31 @@ def difference(rows: Rows, encoding: str, column: str) -> tuple[float, float]:
     return interval(np.array([100 * (ours[seed] / theirs[seed] - 1) for seed in common]))
 
 
-def table(rows: Rows) -> str:
+def tables(rows: Rows) -> str:
     """Lays out all measures in Markdown: mean over seeds and, in percent of the baseline, difference and interval."""
     encodings = list(dict.fromkeys(row["encoding"] for row in rows))
-    lines = [f"| | {' | '.join(encodings)} |", f"|---|{'---|' * len(encodings)}"]
-    for column, title in COLUMNS.items():
-        if any(column in row for row in rows):
-            lines.append(f"| {title} | {' | '.join(_cell(rows, encoding, column) for encoding in encodings)} |")
-    lines.append(f"| seeds | {' | '.join(_seeds(rows, encoding) for encoding in encodings)} |")
-    return "\n".join(lines)
+    parts = []
+    for title, columns in TABLES.items():
+        known = {column: heading for column, heading in columns.items() if any(column in row for row in rows)}
+        if known:
+            lines = [f"| {title} | {' | '.join(known.values())} |", f"|---|{'---|' * len(known)}"]
+            lines += [
+                f"| `{name}` | {' | '.join(_cell(rows, name, column) for column in known)} |" for name in encodings
+            ]
+            parts.append("\n".join(lines))
+    seeds = ", ".join(f"{name} {_seeds(rows, name)}" for name in encodings)
+    return "\n\n".join([*parts, f"Seeds: {seeds}.", *_floor(rows)])
+
+
+def _floor(rows: Rows) -> list[str]:
+    errors = [row["z500_decoded"] for row in rows if "z500_decoded" in row]
+    return [f"Mean absolute error of the decoded truth in z500: {np.mean(errors):.3g} m2 s-2."] if errors else []
 
 
 def _seeds(rows: Rows, encoding: str) -> str:
     ours = [row for row in rows if row["encoding"] == encoding]
     failed = sum("failed" in row for row in ours)
-    return f"{len(ours)}, {failed} without forecasts" if failed else str(len(ours))
+    return f"{len(ours)} ({failed} without forecasts)" if failed else str(len(ours))
 
 
 def _cell(rows: Rows, encoding: str, column: str) -> str:
@@ -114,6 +120,12 @@ def _cell(rows: Rows, encoding: str, column: str) -> str:
     if encoding == BASELINE or np.isnan(shift):
         return mean
     return f"{mean} ({shift:+.1f} %)" if np.isnan(half) else f"{mean} ({shift:+.1f} ± {half:.1f} %)"
+
+
+def heading(column: str) -> str:
+    """Returns the title of a measure outside its table."""
+    title, text = next((title, columns[column]) for title, columns in TABLES.items() if column in columns)
+    return f"{title.partition(',')[0]}: {text}"
 
 
 def draw(rows: Rows, path: Path) -> None:
@@ -132,7 +144,7 @@ def draw(rows: Rows, path: Path) -> None:
         axes.errorbar(centres, range(len(encodings)), xerr=np.nan_to_num(halves), fmt="o", markersize=4, color=INK)
         _cut(axes, centres, halves)
         axes.set_yticks(range(len(encodings)), encodings, fontsize=8)
-        axes.set_title(COLUMNS[column], fontsize=9)
+        axes.set_title(heading(column), fontsize=9)
         axes.tick_params(axis="x", labelsize=8)
         axes.locator_params(axis="x", nbins=5)
     grid[0, 0].invert_yaxis()  # the panels share it
@@ -157,10 +169,10 @@ def _cut(axes: Any, centres: npt.NDArray[np.float64], halves: npt.NDArray[np.flo
 
 
 def write_report(rows: Rows, folder: Path) -> str:
-    """Writes table.md and figure.png beside the results and returns the table."""
+    """Writes table.md and figure.png beside the results and returns the tables."""
     if not rows:
         return "No cell is finished yet."
-    text = table(rows)
+    text = tables(rows)
     (folder / "table.md").write_text(text + "\n")
     draw(rows, folder / "figure.png")
     return text

@@ -89,7 +89,8 @@ def test_cells_are_run_once_and_compared_over_seeds(
     assert rows[0]["z500_crps_1d_4f"] != rows[2]["z500_crps_1d_4f"]
     table = (data / "study/table.md").read_text()
     assert table.strip() in capsys.readouterr().out
-    assert "| geo | geo_seamless+area |" in table
+    assert "\n| `geo` | " in table
+    assert "\n| `geo_seamless+area` | " in table
     assert " ± " in table
     assert (data / "study/figure.png").stat().st_size > 10_000
     assert not list((data / "study").glob("*/resume"))
@@ -141,7 +142,7 @@ def test_what_failed_or_is_not_whole_is_left_out_and_said(
     read = scripts["table"].read_rows(tmp_path / "results.jsonl", "x")
     assert read == rows
     assert "not whole" in capsys.readouterr().out
-    assert "| seeds | 2, 1 without forecasts |" in scripts["table"].table(read)
+    assert "Seeds: geo 2 (1 without forecasts)." in scripts["table"].tables(read)
 
 
 def test_a_network_that_fails_has_its_losses(
@@ -174,7 +175,7 @@ def test_intervals_are_those_of_student(scripts: dict[str, ModuleType]):
         for seed, value in enumerate(values)
     ]
     np.testing.assert_allclose(scripts["table"].difference(rows, "alibi", "gib"), (10.0, 0.0), atol=1e-9)
-    assert scripts["table"].table(rows).splitlines()[2] == "| peak GiB | 1.5 | 1.65 (+10.0 ± 0.0 %) |"
+    assert scripts["table"].tables(rows).splitlines()[2:4] == ["| `geo` | 1.5 |", "| `alibi` | 1.65 (+10.0 ± 0.0 %) |"]
 
 
 def test_refined_latents_have_no_seam_and_keep_what_is_constant(scripts: dict[str, ModuleType]):
