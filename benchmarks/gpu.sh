@@ -13,7 +13,7 @@ limited() {  # limited SECONDS NAME COMMAND...
     echo "$name: status $?, $(tail -n 1 "$folder/$name.txt")"
 }
 
-OMP_NUM_THREADS=2 TORCHINDUCTOR_COMPILE_THREADS=2 limited 300 tests \
+OMP_NUM_THREADS=2 TORCHINDUCTOR_COMPILE_THREADS=2 limited 500 tests \
     python3 -m pytest -m gpu -n 8 -v --override-ini=addopts=--import-mode=importlib $(grep -rl "mark\.gpu" tests --include="test_*.py")
 limited 120 scores python3 benchmarks/scores.py
 limited 120 tracker python3 benchmarks/tracker.py

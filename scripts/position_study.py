@@ -39,6 +39,7 @@ from ladcast.models.transformer import LatentTransformer
 from ladcast.nn.position import POSITION_ENCODINGS
 from ladcast.tasks.report import TrainingLog
 from ladcast.tasks.train_forecaster import ForecasterRun, forecast_loss, new_forecaster, read_latents, token_rows
+from ladcast.training.distributed import Ranks
 from ladcast.training.loop import Surroundings, fit
 from ladcast.training.push_forward import DiffusionObjective
 
@@ -107,14 +108,15 @@ def train(run: ForecasterRun, forecaster: Forecaster, data: LatentDataset, folde
     log = TrainingLog(folder / "log.jsonl", run.training.steps)
     on_gpu = forecaster.device.type == "cuda"
     if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(forecaster.device)
     rows = token_rows(forecaster.grid, forecaster.config.autoencoder).to(forecaster.device)
     loss = forecast_loss(DiffusionObjective(run.noise, rows, run.push_forward))
-    weights = fit(forecaster.denoiser, loss, data, run.training, Surroundings(folder / "resume", log))
+    around = Surroundings(folder / "resume", log, Ranks(device=forecaster.device))
+    weights = fit(forecaster.denoiser, loss, data, run.training, around)
     forecaster.denoiser.load_state_dict(weights)
     forecaster.denoiser.eval()
     cost = {"parameters": float(sum(parameter.numel() for parameter in forecaster.denoiser.parameters()))}
-    return {**cost, "gib": torch.cuda.max_memory_allocated() / 2**30} if on_gpu else cost
+    return {**cost, "gib": torch.cuda.max_memory_allocated(forecaster.device) / 2**30} if on_gpu else cost
 
 
 @contextmanager

@@ -88,4 +88,4 @@ class DeviceCopy:
 
 
 def _pinned(part: Tensor) -> Tensor:
-    return part if part.device.type == "cuda" or part.is_pinned() else part.pin_memory()
+    return part if part.device.type == "cuda" or part.is_pinned() else part.contiguous().pin_memory()

@@ -5,18 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from ladcast.forecasting.codec import DECODED_AT_ONCE
-from ladcast.forecasting.cost import (
-    call_cost,
-    decode_call,
-    denoise_call,
-    forecast_precision,
-    random_networks,
-)
+from ladcast.forecasting.cost import decode_call, denoise_call, forecast_precision, network_costs, random_networks
 from ladcast.forecasting.forecaster import ForecasterConfig
 from ladcast.grid import Grid
 
@@ -40,19 +35,20 @@ def measure_rates(config: ForecasterConfig, grid: Grid, device: str, *, rows: in
     kind = device.split(":")[0]
     transformer = replace(config.transformer, dual_blocks=1, single_blocks=1, refiner_blocks=1)
     short = replace(config, transformer=transformer)
+    costs = network_costs(short, grid, device)
+    timed = max(1, min(rows, int(TIMED_FLOPS[kind] // costs.denoise.flops)))
+    frames = DECODED_AT_ONCE.get(kind, 1)
     with torch.device(device):
         networks = random_networks(short)
-        one = call_cost(denoise_call(networks.denoiser, short, grid, 1), device).flops
-        timed = max(1, min(rows, int(TIMED_FLOPS[kind] // one)))
         denoise = denoise_call(networks.denoiser, short, grid, timed)
-        decode = decode_call(networks.autoencoder, grid, DECODED_AT_ONCE.get(kind, 1))
-        decoded = call_cost(decode, device).flops
-        return Rates(timed * one / _seconds(denoise, device), decoded / _seconds(decode, device))
+        decode = decode_call(networks.autoencoder, grid, frames)
+    denoising, decoding = _seconds(denoise, device), _seconds(decode, device)
+    return Rates(timed * costs.denoise.flops / denoising, frames * costs.decode.flops / decoding)
 
 
 def _seconds(call: Callable[[], Any], device: str) -> float:
     """Returns how long a call takes, the better of two after one to warm up."""
-    finish = torch.cuda.synchronize if device.startswith("cuda") else int
+    finish = partial(torch.cuda.synchronize, device) if device.startswith("cuda") else int
     durations = []
     with torch.no_grad(), forecast_precision(device):
         for _ in range(3):

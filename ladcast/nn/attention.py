@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from ladcast.nn.position import Heads, Positions, ScoreMod
 from ladcast.nn.sphere import CELL_CENTRED, Poles, SphericalConv2d
 
+LEAST_FLEX_DIM = 16
+
 
 class HeadNorm(nn.RMSNorm):
     """Divides each head's vector by its root mean square, in the precision of the vector."""
@@ -46,8 +48,8 @@ def attend(query: Heads, key: Heads, value: Heads, positions: Positions) -> Floa
     if positions.scores is None:
         mixed = F.scaled_dot_product_attention(query, key, value)
     else:
-        # FlexAttention has no gradient on a CPU, and no arithmetic that could be counted without data.
-        fused = query.is_cuda and not isinstance(query, FakeTensor)
+        # FlexAttention has no gradient on a CPU, no kernel for smaller heads, and no arithmetic to count without data.
+        fused = query.is_cuda and query.shape[-1] >= LEAST_FLEX_DIM and not isinstance(query, FakeTensor)
         scored_attention = flex_attention if fused else dense_attention
         mixed = scored_attention(query, key, value, positions.scores(query, key))
     return mixed.transpose(1, 2).flatten(2)

@@ -59,5 +59,6 @@ def moments_in_registers(
     kernel: Any = moments_kernel
     cells = truth.numel()
     blocks = (triton.cdiv(cells, CELLS_AT_ONCE),)
-    kernel[blocks](members, truth, moments, cells, NUM=len(members), BLOCK=CELLS_AT_ONCE)
+    with torch.cuda.device_of(members):  # Triton launches on the current GPU
+        kernel[blocks](members, truth, moments, cells, NUM=len(members), BLOCK=CELLS_AT_ONCE)
     return moments

@@ -57,11 +57,12 @@ class SphericalRotary(TemporalRotary):
 
     def _exchange(self) -> Matrix:
         """Returns D of the half turn about (y + z) / sqrt(2), the identity outside the harmonics."""
+        from scipy.linalg import expm  # torch's own has no values while memory is counted on fake tensors
+
         matrix: Matrix = np.eye(self.options.head_dim)
         for degree in range(1, self.max_degree + 1):
             _, about_y, about_z = wigner_generators(degree)
-            turn = torch.from_numpy(math.pi / math.sqrt(2) * (about_y + about_z))
-            matrix[np.ix_(self.block(degree), self.block(degree))] = torch.linalg.matrix_exp(turn).numpy()
+            matrix[np.ix_(self.block(degree), self.block(degree))] = expm(math.pi / math.sqrt(2) * (about_y + about_z))
         return matrix
 
     def block(self, degree: int) -> list[int]:

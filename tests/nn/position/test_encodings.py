@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ladcast.grid import Grid
 from ladcast.nn.attention import attend, dense_scores
@@ -109,6 +110,16 @@ def test_tokens_run_over_time_then_latitude_then_longitude(grid: TokenGrid):
     torch.testing.assert_close(coordinates[1], torch.tensor([1.0, math.radians(-54), math.radians(90)]))
     torch.testing.assert_close(coordinates[24], torch.tensor([2.0, math.radians(-54), math.radians(30)]))
     torch.testing.assert_close(grid.last_frames(1).coordinates(), coordinates[48:])
+
+
+def test_memory_can_be_counted_without_values(name: str, build: Any):
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        grid = TokenGrid(torch.arange(2.0), torch.linspace(-1, 1, 4), torch.arange(6.0))
+        positions = build(name)(grid, torch.randn(1, 48, 32))
+        heads = positions.rotate(torch.randn(1, 2, 48, 16))
+        scores = None if positions.scores is None else dense_scores(heads, heads, positions.scores(heads, heads))
+    assert heads.shape == (1, 2, 48, 16)
+    assert scores is None or scores.shape == (1, 2, 48, 48)
 
 
 def test_an_unknown_name_lists_the_known():
