@@ -160,9 +160,9 @@ def _check_sst(frames: xr.DataArray, ds: xr.Dataset, where: str) -> None:
             f"{where}: '{SST}' is expected NaN over the same land at all times, got a mask that changes "
             f"at {change:.1%} of the points between the first and the last time. Use one land mask."
         )
-    has_land = LAND_SEA_MASK not in ds or float(ds[LAND_SEA_MASK].mean()) > LAND_SHARE_THAT_SST_MUST_SHOW
-    if has_land and not land.any():
+    dry = float(ds[LAND_SEA_MASK].mean()) if LAND_SEA_MASK in ds else 0.0
+    if dry > LAND_SHARE_THAT_SST_MUST_SHOW and not land.any():
         raise ValueError(
-            f"{where}: '{SST}' is expected NaN over land, got values everywhere. Mask it "
-            "(`sst.where(land_sea_mask < 0.5)`)."
+            f"{where}: '{SST}' is expected NaN over land, got values everywhere, while '{LAND_SEA_MASK}' has "
+            f"{dry:.0%} land. Mask it (`sst.where(land_sea_mask < 0.5)`)."
         )
