@@ -72,8 +72,7 @@ def build(case: Case) -> LatentTransformer:
         latents,
         latitude_deg=(tokens.latitude[0], tokens.latitude[-1]),
         longitude_deg=(tokens.longitude[0], tokens.longitude[-1]),
-        area_weighted=case.area_weighted,
-        **asdict(replace(size, position=case.encoding)),
+        **asdict(replace(size, position=case.encoding, area_weighted=case.area_weighted)),
     )
     network = LatentTransformer(config)
     for parameter in network.parameters():
