@@ -124,7 +124,7 @@ class Measures:
     def forecasts(self) -> dict[str, float]:
         """Returns fair CRPS by channel, day and frames a call, and of z500 the CRPS near 0 E and near the poles.
 
-        `z500_decoded` is the mean absolute error of the latents of the truth: no forecast can be better.
+        `z500_decoded` is the mean absolute error of the decoded latents of the truth: what decoding alone costs.
         """
         sums: defaultdict[str, list[float]] = defaultdict(list)
         for start in self.options.starts:

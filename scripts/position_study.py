@@ -31,11 +31,9 @@ from position_table import read_rows, write_report
 
 from ladcast.config import ConfigError, load_config, to_plain
 from ladcast.data.dataset import LatentDataset
-from ladcast.diffusion.denoiser import Denoiser
 from ladcast.forecasting.checkpoints import load_codec
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.models.transformer import LatentTransformer
 from ladcast.nn.position import POSITION_ENCODINGS
 from ladcast.tasks.report import TrainingLog
 from ladcast.tasks.train_forecaster import ForecasterRun, forecast_loss, new_forecaster, read_latents, token_rows
@@ -92,15 +90,9 @@ def _portable(settings: Any) -> Any:
 
 def build(run: ForecasterRun, codec: LatentCodec, encoding: str) -> Forecaster:
     """Builds a forecaster with fresh weights and this encoding."""
-    run = replace(run, model=replace(run.model, position=encoding.removesuffix(AREA)))
+    position, weighted = encoding.removesuffix(AREA), encoding.endswith(AREA)
     torch.manual_seed(run.training.seed)
-    forecaster = new_forecaster(run, codec)
-    if not encoding.endswith(AREA):
-        return forecaster
-    transformer = replace(forecaster.config.transformer, area_weighted=True)
-    torch.manual_seed(run.training.seed)
-    denoiser = Denoiser(LatentTransformer(transformer), forecaster.config.sigma_data).to(forecaster.device)
-    return replace(forecaster, config=replace(forecaster.config, transformer=transformer), denoiser=denoiser)
+    return new_forecaster(replace(run, model=replace(run.model, position=position, area_weighted=weighted)), codec)
 
 
 def train(run: ForecasterRun, forecaster: Forecaster, data: LatentDataset, folder: Path) -> dict[str, float]:
