@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def read_claims(folder: Path) -> tuple[list[str], dict[str, str]]:
 
     What differs between runs is said for each of them.
     """
-    claims = sorted((json.loads(path.read_text()) for path in folder.glob("*.json")), key=lambda claim: claim[CLAIMED])
+    claims = _claims(folder)
     order = list(dict.fromkeys(name for claim in claims for name in claim[SYSTEMS]))
     about = {}
     for key in dict.fromkeys(key for claim in claims for key in claim if key not in (SYSTEMS, CLAIMED)):
@@ -60,6 +61,20 @@ def read_claims(folder: Path) -> tuple[list[str], dict[str, str]]:
         alike = len(claims) == len(values) and len(set(values.values())) == 1
         about[key] = claims[0][key] if alike else "; ".join(f"{name}: {value}" for name, value in values.items())
     return order, about
+
+
+def grid_notes(folder: Path) -> list[str]:
+    """Says where the systems of a folder of sums were scored on different grids."""
+    grids = {claim[SYSTEMS][0]: claim["grid"] for claim in _claims(folder) if "grid" in claim}
+    if len(set(grids.values())) < 2:
+        return []
+    named = ", ".join(f"{name} on {grid}" for name, grid in grids.items())
+    return [f"Scored on different grids: {named}. Name one --climatology for all."]
+
+
+def _claims(folder: Path) -> list[dict[str, Any]]:
+    claims = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    return sorted(claims, key=lambda claim: str(claim[CLAIMED]))
 
 
 def merge_sums(folder: Path, first: str | None = None) -> tuple[dict[str, Accumulator], list[str]]:
@@ -75,13 +90,11 @@ def merge_sums(folder: Path, first: str | None = None) -> tuple[dict[str, Accumu
     names = list(dict.fromkeys(path.parent.name for path in files))
     if not names or (first is not None and first not in names):
         raise FileNotFoundError(f"{folder} holds sums of {names}, expected those of {first or 'a system'}.")
-    written, about = read_claims(folder)
+    written, _ = read_claims(folder)
     order = dict.fromkeys(name for name in (first, *written, *names) if name in names)
     merged = {name: merge(read_sums(path) for path in files if path.parent.name == name) for name in order}
     cut, notes = common_starts(merged)
-    if ";" in about.get("grid", ""):
-        notes.append(f"The systems were scored on different grids: {about['grid']}. Name one --climatology for all.")
-    return cut, notes
+    return cut, [*notes, *grid_notes(folder)]
 
 
 def common_starts(systems: Mapping[str, Accumulator]) -> tuple[dict[str, Accumulator], list[str]]:

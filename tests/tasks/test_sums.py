@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ladcast.tasks.sums import claim_folder, read_claims
+from ladcast.tasks.sums import claim_folder, grid_notes, read_claims
 
 
 def test_systems_stand_in_the_order_of_the_claims(tmp_path: Path) -> None:
@@ -20,3 +20,12 @@ def test_another_run_is_refused(tmp_path: Path) -> None:
     claim_folder(tmp_path, ["ours"], {"truth": "era5.zarr", "seed": "0"})
     with pytest.raises(ValueError, match=r"sums of another run: seed 0, now 1\. Choose another folder"):
         claim_folder(tmp_path, ["ours"], {"truth": "era5.zarr", "seed": "1"})
+
+
+def test_different_grids_are_told(tmp_path: Path) -> None:
+    claim_folder(tmp_path, ["ours", "persistence"], {"grid": "64 x 32"})
+    claim_folder(tmp_path, ["old"], {"truth": "of an earlier version"})
+    assert grid_notes(tmp_path) == []
+    claim_folder(tmp_path, ["theirs"], {"grid": "64 x 33"})
+    (note,) = grid_notes(tmp_path)
+    assert "ours on 64 x 32, theirs on 64 x 33" in note
