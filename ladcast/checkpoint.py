@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+
+from ladcast.files import remove, sha256, whole_folder
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
@@ -36,19 +35,6 @@ def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], documents: Map
         manifest = dict(documents.get(MANIFEST, {}))
         manifest["sha256"] = {path.name: sha256(path) for path in sorted(temporary.iterdir()) if path.name != MANIFEST}
         (temporary / MANIFEST).write_bytes(_encode(MANIFEST, manifest))
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yields a temporary folder that takes the place of `folder` at the end, and leaves no trace after an error."""
-    temporary = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        _replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_tensors(folder: Path, *, device: str = "cpu") -> dict[str, Tensor]:
@@ -110,24 +96,9 @@ def checkpoint_hash(folder: Path) -> str:
 
 def remove_output(path: Path, *, partial: bool = True) -> None:
     """Deletes a store or file, and what a killed run left of it."""
-    for store in (path, *([path.with_name(f"{path.name}.partial")] if partial else [])):
-        if store.is_dir():
-            shutil.rmtree(store)
-        else:
-            store.unlink(missing_ok=True)
-
-
-def _replace(temporary: Path, folder: Path) -> None:
-    retired = folder.with_name(f".{folder.name}.retired-{os.getpid()}")
-    if folder.exists():
-        folder.rename(retired)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if retired.exists():
-            retired.rename(folder)
-        raise
-    shutil.rmtree(retired, ignore_errors=True)
+    remove(path)
+    if partial:
+        remove(path.with_name(f"{path.name}.partial"))
 
 
 def _encode(name: str, content: Any) -> bytes:
@@ -138,9 +109,3 @@ def _encode(name: str, content: Any) -> bytes:
     if name.endswith(".yaml"):
         return yaml.safe_dump(content, sort_keys=False).encode()
     return bytes(content)
-
-
-def sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ladcast.checkpoint import sha256
+from ladcast.files import sha256
 
 CONFIG_FILE = "config.json"
 FETCHED = (CONFIG_FILE, "*.safetensors", "*.safetensors.index.json")

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ladcast.checkpoint import whole_folder
+from ladcast.files import whole_folder
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.models.pretrained import Pretrained
 from ladcast.models.published_config import (

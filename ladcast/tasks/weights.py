@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ladcast.checkpoint import MANIFEST, read_document, sha256, verify_checkpoint
+from ladcast.checkpoint import MANIFEST, read_document, verify_checkpoint
+from ladcast.files import sha256
 from ladcast.data.normalization import Normalizer
 from ladcast.data.static import read_static
 from ladcast.diffusion.denoiser import Denoiser

@@ -19,7 +19,8 @@ from typing import Any
 
 from torch import distributed
 
-from ladcast.checkpoint import MANIFEST, WEIGHTS, read_document, sha256
+from ladcast.checkpoint import MANIFEST, WEIGHTS, read_document
+from ladcast.files import sha256
 from ladcast.training.distributed import ALONE, Ranks
 
 KEPT = 2
