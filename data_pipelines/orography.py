@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
 
-from ladcast.data.derive import EARTH_RADIUS_M
+from ladcast.constants import MODEL_EARTH_RADIUS_M
 from ladcast.data.regrid import regrid
 from ladcast.grid import Grid
 
@@ -58,7 +58,7 @@ def subgrid_orography(
 def _gradient(height: Field, grid: Grid) -> tuple[Field, Field]:
     """Returns the slope eastward and northward; the eastward one is left at 0 on a pole."""
     latitude = np.deg2rad(grid.latitude)
-    width = 2 * np.deg2rad(360 / len(grid.longitude)) * EARTH_RADIUS_M * np.cos(latitude)[:, None]
+    width = 2 * np.deg2rad(360 / len(grid.longitude)) * MODEL_EARTH_RADIUS_M * np.cos(latitude)[:, None]
     near_pole = abs(np.asarray(grid.latitude)) > 90 - 1e-3
     width = np.where(near_pole[:, None], np.inf, width)
     east = (np.roll(height, -1, axis=1) - np.roll(height, 1, axis=1)) / width
@@ -66,5 +66,5 @@ def _gradient(height: Field, grid: Grid) -> tuple[Field, Field]:
         np.pad(values, widths, mode="edge") for values, widths in ((height, ((1, 1), (0, 0))), (latitude, 1))
     )
     # Plain differences, unlike `np.gradient`, make nothing at all of flat ground.
-    north = (rows[2:] - rows[:-2]) / ((places[2:] - places[:-2]) * EARTH_RADIUS_M)[:, None]
+    north = (rows[2:] - rows[:-2]) / ((places[2:] - places[:-2]) * MODEL_EARTH_RADIUS_M)[:, None]
     return east, north

@@ -15,7 +15,7 @@ from data_pipelines.manifest import Content
 from data_pipelines.options import EXECUTION, ExecutionArgument
 from data_pipelines.orography import subgrid_orography
 from data_pipelines.product import produce
-from ladcast.data.derive import GRAVITY
+from ladcast.constants import GRAVITY
 from ladcast.data.layout import canonical_layout
 from ladcast.data.lexicon import SURFACE_GEOPOTENTIAL
 from ladcast.data.packing import LATITUDE_ATTRIBUTES, LONGITUDE_ATTRIBUTES

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 FLOORS = (
-    "device fields files grid times types units",
+    "constants device fields files grid times types units",
     "nn diffusion data verification config checkpoint",
     "models plots cyclones export",
     "forecasting training",

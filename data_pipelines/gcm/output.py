@@ -14,13 +14,13 @@ from jaxtyping import Float
 from data_pipelines.gcm.model import AtmosphericModel, Weather
 from data_pipelines.gcm.pressure import (
     GAS_CONSTANT,
-    GRAVITY,
     PressureInterpolator,
     fill_scalar_poles,
     fill_vector_poles,
     sea_level_pressure,
     virtual_temperature,
 )
+from ladcast.constants import GRAVITY
 from ladcast.grid import Grid
 
 Fields = dict[str, Float[jax.Array, "*level lon lat"]]

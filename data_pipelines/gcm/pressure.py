@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Int
 
-GRAVITY = 9.80665
+from ladcast.constants import GRAVITY
+
 GAS_CONSTANT = 287.04
 VAPOUR_GAS_CONSTANT = 461.5
 LAPSE_RATE = 0.0065

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from ladcast.constants import KNOT
 from ladcast.cyclones.atcf import read_b_deck, read_hurdat2
-from ladcast.cyclones.records import KNOT, Record, best_track_table, missing_or
+from ladcast.cyclones.records import Record, best_track_table, missing_or
 from ladcast.cyclones.table import rows
 from ladcast.times import STEP
 

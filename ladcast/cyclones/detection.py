@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ladcast.cyclones.geometry import EARTH_RADIUS_KM
+from ladcast.constants import MEAN_EARTH_RADIUS_KM
 from ladcast.cyclones.minima import find_minima, refine
 from ladcast.cyclones.stencil import Points, stencil
 from ladcast.grid import Grid
@@ -195,7 +195,7 @@ def _vorticity(points: Points, fields: Fields, rules: Detection) -> Float[Tensor
     circle = stencil(fields.grid, (rules.vorticity_radius_deg,), str(fields.msl.device))
     _, around = circle.flow(fields.wind, points)
     radius = np.deg2rad(rules.vorticity_radius_deg)
-    per_wind = np.sin(radius) / (EARTH_RADIUS_KM * 1e3 * (1 - np.cos(radius)))
+    per_wind = np.sin(radius) / (MEAN_EARTH_RADIUS_KM * 1e3 * (1 - np.cos(radius)))
     hemisphere = torch.tensor(fields.grid.latitude, device=around.device).sign()[points.row]
     return around.mean((1, 2)) * float(per_wind) * hemisphere.to(around.dtype)
 

@@ -12,13 +12,13 @@ import xarray as xr
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from ladcast.constants import GRAVITY
 from ladcast.cyclones.detection import Fields
 from ladcast.grid import Grid
 
 PRESSURE, HEIGHT = "mean_sea_level_pressure", "geopotential_at_surface"
 WIND = ("u_component_of_wind", "v_component_of_wind")
 WIND_LEVEL, STEERING_LEVELS, CORE_LEVELS = 850, (500, 700, 850), (300, 500)
-STANDARD_GRAVITY = 9.80665
 FRAMES_AT_ONCE = 64
 Values = npt.NDArray[np.float32]
 
@@ -102,7 +102,7 @@ class Frames:
     def _height(self) -> Values | None:
         if HEIGHT not in self.forecast:
             return None
-        height = self.forecast[HEIGHT].transpose("latitude", "longitude").values / STANDARD_GRAVITY
+        height = self.forecast[HEIGHT].transpose("latitude", "longitude").values / GRAVITY
         return np.asarray(height, dtype=np.float32)
 
 

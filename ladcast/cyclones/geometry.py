@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
 
-EARTH_RADIUS_KM = 6371.0
-KM_PER_DEGREE = float(np.pi) * EARTH_RADIUS_KM / 180
+from ladcast.constants import MEAN_EARTH_RADIUS_KM
+
+KM_PER_DEGREE = float(np.pi) * MEAN_EARTH_RADIUS_KM / 180
 Values = npt.NDArray[np.float64]
 Degrees = npt.NDArray[Any] | float
 
@@ -31,7 +32,7 @@ def distance_km(latitude: Degrees, longitude: Degrees, other_latitude: Degrees, 
     here, there = unit_vectors(latitude, longitude), unit_vectors(other_latitude, other_longitude)
     here, there = np.broadcast_arrays(here, there)
     angle = np.arctan2(np.linalg.norm(np.cross(here, there), axis=-1), (here * there).sum(-1))
-    return np.asarray(EARTH_RADIUS_KM * angle)
+    return np.asarray(MEAN_EARTH_RADIUS_KM * angle)
 
 
 def bearing_deg(latitude: Degrees, longitude: Degrees, other_latitude: Degrees, other_longitude: Degrees) -> Values:
@@ -46,7 +47,8 @@ def destination(latitude: Degrees, longitude: Degrees, bearing: Degrees, distanc
     """Returns the point that lies `distance` km away in the direction `bearing` (degrees clockwise from north)."""
     lat, lon = np.deg2rad(np.asarray(latitude, dtype=float)), np.deg2rad(np.asarray(longitude, dtype=float))
     east, north = _tangents(lat, lon)
-    heading, arc = np.deg2rad(np.asarray(bearing, dtype=float)), np.asarray(distance, dtype=float) / EARTH_RADIUS_KM
+    heading = np.deg2rad(np.asarray(bearing, dtype=float))
+    arc = np.asarray(distance, dtype=float) / MEAN_EARTH_RADIUS_KM
     direction = np.cos(heading)[..., None] * north + np.sin(heading)[..., None] * east
     here = unit_vectors(np.rad2deg(lat), np.rad2deg(lon))
     return positions(np.cos(arc)[..., None] * here + np.sin(arc)[..., None] * direction)

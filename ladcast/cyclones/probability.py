@@ -13,9 +13,10 @@ import numpy.typing as npt
 import xarray as xr
 from jaxtyping import Bool, Float
 
+from ladcast.constants import MEAN_EARTH_RADIUS_KM
 from ladcast.cyclones.bootstrap import draw_storms, interval
 from ladcast.cyclones.errors import ratio
-from ladcast.cyclones.geometry import EARTH_RADIUS_KM, distance_km, unit_vectors
+from ladcast.cyclones.geometry import distance_km, unit_vectors
 from ladcast.cyclones.table import group, rows, with_members
 from ladcast.grid import Grid
 from ladcast.times import HOUR
@@ -145,17 +146,17 @@ def resampled(
 def _struck(track: xr.Dataset, points: Float[np.ndarray, "point 3"], radius_km: float) -> Bool[np.ndarray, " point"]:
     path = _path(track)
     middle = path.mean(0) / np.linalg.norm(path.mean(0))
-    reach = np.arccos(np.clip(path @ middle, -1, 1)).max() + radius_km / EARTH_RADIUS_KM
+    reach = np.arccos(np.clip(path @ middle, -1, 1)).max() + radius_km / MEAN_EARTH_RADIUS_KM
     near = np.flatnonzero(points @ middle >= np.cos(min(reach, np.pi)))  # most of the globe is out of reach
     struck = np.zeros(len(points), dtype=bool)
-    struck[near] = (points[near] @ path.T).max(1) >= np.cos(radius_km / EARTH_RADIUS_KM)
+    struck[near] = (points[near] @ path.T).max(1) >= np.cos(radius_km / MEAN_EARTH_RADIUS_KM)
     return struck
 
 
 def _path(track: xr.Dataset) -> Float[np.ndarray, "step 3"]:
     """Interpolates positions along great circles, but not over gaps longer than a day."""
     vectors, times = unit_vectors(track["latitude"].values, track["longitude"].values), track["time"].values
-    length = EARTH_RADIUS_KM * np.arccos(np.clip((vectors[1:] * vectors[:-1]).sum(1), -1, 1))
+    length = MEAN_EARTH_RADIUS_KM * np.arccos(np.clip((vectors[1:] * vectors[:-1]).sum(1), -1, 1))
     pieces = np.where(np.diff(times) <= LONGEST_GAP, np.ceil(length / STEP_KM).astype(int), 1).clip(1)
     begin = np.repeat(np.arange(len(pieces)), pieces)
     fraction = (np.arange(len(begin)) - np.repeat(np.cumsum(pieces) - pieces, pieces)) / pieces[begin]

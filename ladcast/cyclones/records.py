@@ -11,9 +11,6 @@ import xarray as xr
 
 from ladcast.cyclones.table import make_table
 
-KNOT = 0.514444
-"""Metres per second."""
-
 
 @dataclass(frozen=True)
 class Record:

@@ -16,13 +16,10 @@ import numpy.typing as npt
 import xarray as xr
 from jaxtyping import Float
 
+from ladcast.constants import GRAVITY, MODEL_EARTH_RADIUS_M
 from ladcast.grid import Grid
 from ladcast.times import Times
 
-GRAVITY = 9.80665
-"""Standard gravity in m s-2: the factor between geopotential and geopotential height (WMO)."""
-EARTH_RADIUS_M = 6_371_229.0
-"""Radius of the sphere that ECMWF's and NCEP's models use."""
 GAS_CONSTANT_DRY_AIR = 287.06
 WATER_TO_DRY_AIR = 0.62198
 """Ratio of the molar masses of water vapour and dry air."""
@@ -115,7 +112,7 @@ def relative_vorticity(
     moment = u.astype(np.float64) * np.where(poles, 0.0, cosine)
     northward = np.gradient(moment, sine, axis=-2, edge_order=2)
     northward = np.where(poles, northward.mean(-1, keepdims=True), northward)
-    vorticity: npt.NDArray[Any] = ((eastward - northward) / EARTH_RADIUS_M).astype(u.dtype)
+    vorticity: npt.NDArray[Any] = ((eastward - northward) / MODEL_EARTH_RADIUS_M).astype(u.dtype)
     return vorticity
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import xarray as xr
 
+from ladcast.constants import GRAVITY, KNOT, ZERO_CELSIUS_K
 from ladcast.fields import LAND_SEA_MASK, PRECIPITATION, SST, VARIABLES
 from ladcast.units import same_units, spell_units
 
@@ -92,14 +93,14 @@ class Conversion:
 
 
 CONVERSIONS = {
-    "K": (Conversion("degC", offset=273.15),),
+    "K": (Conversion("degC", offset=ZERO_CELSIUS_K),),
     "Pa": (Conversion("hPa", factor=100.0),),
     "hPa": (Conversion("Pa", factor=0.01),),
     "Pa s-1": (Conversion("hPa s-1", factor=100.0),),
-    "m2 s-2": (Conversion("m", factor=9.80665),),
+    "m2 s-2": (Conversion("m", factor=GRAVITY),),
     "m": (Conversion("mm", factor=0.001),),
     "kg kg-1": (Conversion("g kg-1", factor=0.001),),
-    "m s-1": (Conversion("kt", factor=0.514444),),
+    "m s-1": (Conversion("kt", factor=KNOT),),
     "1": (Conversion("%", factor=0.01),),
     "rad": (Conversion("deg", factor=0.01745329),),
 }

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ladcast.data.derive import GRAVITY
+from ladcast.constants import GRAVITY
 from ladcast.data.lexicon import CONVERSIONS, NEAR_MISSES
 from ladcast.fields import LAND_SEA_MASK, SST, VARIABLES, Channel, ChannelSet
 from ladcast.grid import grid_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-STANDARD_GRAVITY = 9.80665
+from ladcast.constants import GRAVITY, ZERO_CELSIUS_K
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def _height_500(geopotential: xr.DataArray) -> xr.DataArray:
     if "level" not in geopotential.dims or 500 not in geopotential["level"]:
         levels = geopotential["level"].values.tolist() if "level" in geopotential.coords else "no levels"
         raise ValueError(f"The map of 500 hPa needs geopotential at level 500, got {levels}.")
-    return geopotential.sel(level=500) / STANDARD_GRAVITY / 10
+    return geopotential.sel(level=500) / GRAVITY / 10
 
 
 MAPS = (
@@ -57,7 +57,7 @@ MAPS = (
         step=5.0,
     ),
 )
-TEMPERATURE = Quantity("2 m temperature", "°C", ("2m_temperature",), lambda kelvin: kelvin - 273.15)
+TEMPERATURE = Quantity("2 m temperature", "°C", ("2m_temperature",), lambda kelvin: kelvin - ZERO_CELSIUS_K)
 WHERE_PRESENT = (
     Quantity("10 m wind speed", "m/s", ("10m_u_component_of_wind", "10m_v_component_of_wind"), np.hypot, floor=0.0),
     Quantity("Precipitation in 6 h", "mm", ("total_precipitation_6hr",), lambda metres: metres * 1000, floor=0.0),

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from ladcast.constants import MEAN_EARTH_RADIUS_KM
 from ladcast.cyclones.geometry import (
-    EARTH_RADIUS_KM,
     bearing_deg,
     destination,
     distance_km,
@@ -13,7 +13,7 @@ from ladcast.cyclones.geometry import (
     unit_vectors,
 )
 
-QUARTER = np.pi / 2 * EARTH_RADIUS_KM
+QUARTER = np.pi / 2 * MEAN_EARTH_RADIUS_KM
 
 
 @pytest.fixture

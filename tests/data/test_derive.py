@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from ladcast.constants import MODEL_EARTH_RADIUS_M
 from ladcast.data import derive
 from ladcast.data.derive import Window, six_hour_parts
 from ladcast.grid import Grid
@@ -88,7 +89,7 @@ class TestVorticity:
         sine = np.sin(np.deg2rad(grid.latitude))[:, None]
         u = 20.0 * np.sqrt(1 - sine**2) * np.ones(grid.shape)
         vorticity = derive.relative_vorticity(u, np.zeros(grid.shape), grid)
-        expected = 2 * 20.0 / derive.EARTH_RADIUS_M * sine * np.ones(grid.shape)
+        expected = 2 * 20.0 / MODEL_EARTH_RADIUS_M * sine * np.ones(grid.shape)
         np.testing.assert_allclose(vorticity, expected, rtol=1e-9, atol=1e-15)
 
     def test_of_a_wave_converges_with_second_order(self):
@@ -105,7 +106,7 @@ class TestVorticity:
     @staticmethod
     def wave(grid: Grid) -> tuple[np.ndarray, ...]:
         """Wind of the streamfunction cos(lat)^3 sin(3 lon), a spherical harmonic of degree 3."""
-        radius = derive.EARTH_RADIUS_M
+        radius = MODEL_EARTH_RADIUS_M
         phi, lam = np.deg2rad(grid.latitude)[:, None], np.deg2rad(grid.longitude)[None, :]
         u = 3 * np.cos(phi) ** 2 * np.sin(phi) * np.sin(3 * lam)
         v = 3 * np.cos(phi) ** 2 * np.cos(3 * lam)

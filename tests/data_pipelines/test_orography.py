@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.orography import subgrid_orography
-from ladcast.data.derive import EARTH_RADIUS_M
+from ladcast.constants import MODEL_EARTH_RADIUS_M
 from ladcast.grid import Grid
 
 FINE, COARSE = Grid.parse("1440x720"), Grid.parse("16x8")
@@ -33,7 +33,7 @@ def test_deviation_and_slope_of_a_sine_are_its_amplitude_over_root_2():
     np.testing.assert_allclose(fields["standard_deviation_of_orography"][TROPICS], HEIGHT_M / 2**0.5, rtol=0.01)
     # Second-order differences flatten waves of 9 cells by sin(x) / x.
     step = WAVES * np.deg2rad(0.25)
-    expected = HEIGHT_M * WAVES / EARTH_RADIUS_M / 2**0.5 * np.sin(step) / step
+    expected = HEIGHT_M * WAVES / MODEL_EARTH_RADIUS_M / 2**0.5 * np.sin(step) / step
     np.testing.assert_allclose(fields["slope_of_sub_gridscale_orography"][TROPICS], expected, rtol=0.01)
 
 

@@ -8,7 +8,7 @@ import xarray as xr
 
 from data_pipelines.options import Execution
 from data_pipelines.static_fields import open_static, static_fields
-from ladcast.data.derive import GRAVITY
+from ladcast.constants import GRAVITY
 from ladcast.grid import Grid
 
 HERE = Execution(workers=0)

@@ -8,6 +8,7 @@ from functools import partial
 
 import xarray as xr
 
+from ladcast.constants import GRAVITY
 from ladcast.data import derive
 from ladcast.data.lexicon import STATIC_UNITS
 from ladcast.data.sources.frames import elementwise, six_hour_sums
@@ -66,8 +67,8 @@ def _omega(wind: xr.DataArray, temperature: xr.DataArray) -> xr.DataArray:
 
 
 def from_height(target: str, height: str) -> Rule:
-    """Returns the rule: geopotential = 9.80665 x geopotential height."""
-    return Rule(target, (height,), partial(elementwise, derive.geopotential), f"9.80665 m s-2 x {height}")
+    """Returns the rule: geopotential = standard gravity x geopotential height."""
+    return Rule(target, (height,), partial(elementwise, derive.geopotential), f"{GRAVITY} m s-2 x {height}")
 
 
 def from_relative_humidity(phase: derive.Phase) -> Rule:
