@@ -11,7 +11,7 @@ _HOME = {
     "Climatology": "verification",
     "EnsembleOptions": "forecasting.ensemble",
     "Grid": "grid",
-    "Place": "plots.page",
+    "Place": "grid",
     "draw_page": "plots.page",
     "find_model": "tasks.installed",
     "forecast_ensemble": "forecasting.ensemble",

@@ -1,4 +1,4 @@
-"""Regular latitude-longitude grids: coordinates, cell areas, pole rows, cropping and coarsening."""
+"""Regular latitude-longitude grids (coordinates, cell areas, pole rows, cropping, coarsening) and places on them."""
 
 from __future__ import annotations
 
@@ -112,6 +112,42 @@ class Grid:
     def __str__(self) -> str:
         rows, columns = self.shape
         return f"{columns} x {rows} (latitude {self.latitude[0]:g}..{self.latitude[-1]:g})"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Names a point on the globe; longitudes may count from -180 or from 0 to 360 degrees.
+
+    Raises:
+        ValueError: the latitude is outside [-90, 90] or the longitude outside [-180, 360].
+    """
+
+    name: str
+    latitude_deg: float
+    longitude_deg: float
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        """Reads `Name,latitude,longitude`; raises ValueError that shows the expected form."""
+        name, *numbers = text.split(",")
+        try:
+            latitude, longitude = (float(number) for number in numbers)
+        except ValueError:
+            raise ValueError(
+                f"Expected a place as Name,latitude,longitude such as Oslo,59.9,10.8, got '{text}'."
+            ) from None
+        return cls(name, latitude, longitude)
+
+    def __post_init__(self) -> None:
+        if not -90 <= self.latitude_deg <= 90:
+            raise ValueError(f"Latitude of {self.name} must lie within [-90, 90] deg, got {self.latitude_deg}.")
+        if not -180 <= self.longitude_deg <= 360:
+            raise ValueError(f"Longitude of {self.name} must lie within [-180, 360] deg, got {self.longitude_deg}.")
+
+    def nearest(self, field: xr.Dataset | xr.DataArray) -> tuple[int, int]:
+        """Returns the indices (latitude, longitude) of the nearest row and column, also across 0 deg."""
+        east = (field["longitude"].values - self.longitude_deg + 180) % 360 - 180
+        return int(abs(field["latitude"].values - self.latitude_deg).argmin()), int(abs(east).argmin())
 
 
 def grid_of(ds: xr.Dataset) -> Grid:

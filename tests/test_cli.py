@@ -15,7 +15,6 @@ import xarray as xr
 from ladcast.cli import app, run
 from ladcast.tasks.installed import find_model
 from ladcast.tasks.outcome import ExitCode
-from ladcast.tasks.plot import parse_place
 
 MODEL = find_model("nature-t31")
 QUICK = ["--members", "2", "--days", "1", "--steps", "5"]
@@ -155,11 +154,6 @@ def test_a_missing_forecast_is_named(tmp_path: Path):
     (tmp_path / "fc.zarr.partial").mkdir()
     message = fail("plot", str(tmp_path / "fc.zarr"))
     assert "unfinished" in message
-
-
-def test_a_place_needs_numbers():
-    with pytest.raises(ValueError, match=r"Oslo,59\.9,10\.8"):
-        parse_place("Oslo")
 
 
 def test_what_the_page_needs_is_known_before_the_forecast_is_made(tmp_path: Path, capsys):

@@ -1,11 +1,12 @@
-"""Grids: areas that add up to the sphere, poles, cropping and coarsening."""
+"""Grids: areas that add up to the sphere, poles, cropping and coarsening; places on them."""
 
 import json
 
 import numpy as np
 import pytest
+import xarray as xr
 
-from ladcast.grid import Grid
+from ladcast.grid import Grid, Place
 
 SIZES = ["240x121", "240x121-south", "64x32", "64x33", "16x9-south"]
 
@@ -115,3 +116,25 @@ def test_only_the_south_pole_can_be_dropped():
 def test_patches_must_divide_the_grid():
     with pytest.raises(ValueError, match="121 x 240 does not divide into patches of 8 x 8"):
         Grid.parse("240x121").coarsen(8)
+
+
+@pytest.mark.parametrize(
+    ("latitude", "longitude"), [(91.0, 0.0), (-90.1, 0.0), (np.nan, 0.0), (0.0, 361.0), (0.0, -181.0)]
+)
+def test_impossible_places_are_refused(latitude: float, longitude: float):
+    with pytest.raises(ValueError, match=r"Nowhere must lie within .* got"):
+        Place("Nowhere", latitude, longitude)
+
+
+def test_the_nearest_point_is_found_across_the_seam():
+    grid = Grid.regular(32, 16)
+    field = xr.Dataset(coords={"latitude": list(grid.latitude), "longitude": list(grid.longitude)})
+    assert Place("west", 0.0, -4.0).nearest(field)[1] == 0
+    assert Place("east", 0.0, 357.0).nearest(field)[1] == 0
+    assert Place("far west", 0.0, -11.0).nearest(field)[1] == 31
+
+
+def test_a_place_is_read_from_a_line_of_text():
+    assert Place.parse("Oslo,59.9,10.8") == Place("Oslo", 59.9, 10.8)
+    with pytest.raises(ValueError, match=r"Oslo,59\.9,10\.8, got 'Oslo'"):
+        Place.parse("Oslo")

@@ -38,9 +38,9 @@ def forecast(
 
     hindrance = _no_page(request)
     if draw and hindrance is None:
-        from ladcast.tasks.plot import parse_place
+        from ladcast.grid import Place
 
-        parse_place(place)  # which is not to fail when the forecast is made
+        Place.parse(place)  # which is not to fail when the forecast is made
     if dry_run:
         return plan_forecast(request, model=model)
     folder = find_model(model)

@@ -18,8 +18,7 @@ import xarray as xr
 
 from ladcast.data.lexicon import CONVERSIONS
 from ladcast.fields import VARIABLES
-from ladcast.grid import TOLERANCE_DEG
-from ladcast.plots.page import Place
+from ladcast.grid import TOLERANCE_DEG, Place
 from ladcast.units import spell_units
 
 MEMBERS = "number"

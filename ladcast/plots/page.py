@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import textwrap
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
-from ladcast.grid import Grid
+from ladcast.grid import Grid, Place
 from ladcast.plots.maps import INK, SMALL_PT, add_colour_bar, add_global_axes, draw_map
 from ladcast.plots.plumes import TRUTH, draw_plume, style_lead_axis
 from ladcast.plots.quantities import MAPS, TEMPERATURE, WHERE_PRESENT, Quantity
@@ -23,30 +22,6 @@ from ladcast.times import DAY, describe
 A4_LANDSCAPE_IN = (11.69, 8.27)
 MARGIN = 0.05
 FORMATS = (".pdf", ".png", ".svg")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Names a point on the globe; longitudes may count from -180 or from 0 to 360 degrees.
-
-    Raises:
-        ValueError: the latitude is outside [-90, 90] or the longitude outside [-180, 360].
-    """
-
-    name: str
-    latitude_deg: float
-    longitude_deg: float
-
-    def __post_init__(self) -> None:
-        if not -90 <= self.latitude_deg <= 90:
-            raise ValueError(f"Latitude of {self.name} must lie within [-90, 90] deg, got {self.latitude_deg}.")
-        if not -180 <= self.longitude_deg <= 360:
-            raise ValueError(f"Longitude of {self.name} must lie within [-180, 360] deg, got {self.longitude_deg}.")
-
-    def nearest(self, field: xr.Dataset | xr.DataArray) -> tuple[int, int]:
-        """Returns the indices (latitude, longitude) of the nearest row and column, also across 0 deg."""
-        east = (field["longitude"].values - self.longitude_deg + 180) % 360 - 180
-        return int(abs(field["latitude"].values - self.latitude_deg).argmin()), int(abs(east).argmin())
 
 
 def draw_page(

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ladcast.data.store import open_store
-from ladcast.grid import grid_of
-from ladcast.plots.page import Place, draw_page, save_page
+from ladcast.grid import Place, grid_of
+from ladcast.plots.page import draw_page, save_page
 from ladcast.tasks.forecast_stores import open_forecast
 
 
@@ -22,16 +22,6 @@ def plot_forecast(
     forecast = open_forecast(forecast_path)
     truth = None if truth_path is None else open_store(truth_path, grid=grid_of(forecast), regular=False)
     lead = np.timedelta64(round(lead_days * 86_400), "s").astype("timedelta64[ns]")
-    figure = draw_page(forecast, place=parse_place(place), truth=truth, lead=lead)
+    figure = draw_page(forecast, place=Place.parse(place), truth=truth, lead=lead)
     save_page(figure, output)
     return output
-
-
-def parse_place(text: str) -> Place:
-    """Reads `Name,latitude,longitude`; raises ValueError that shows the expected form."""
-    name, *numbers = text.split(",")
-    try:
-        latitude, longitude = (float(number) for number in numbers)
-    except ValueError:
-        raise ValueError(f"Expected a place as Name,latitude,longitude such as Oslo,59.9,10.8, got '{text}'.") from None
-    return Place(name, latitude, longitude)

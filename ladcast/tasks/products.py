@@ -15,8 +15,8 @@ import xarray as xr
 from ladcast.checkpoint import remove_output
 from ladcast.fields import VARIABLES
 from ladcast.forecasting.products import Event, Method, at_points, mean_and_spread, probabilities, quantiles
+from ladcast.grid import Place
 from ladcast.tasks.forecast_part import open_part
-from ladcast.tasks.plot import parse_place
 from ladcast.tasks.report import track
 from ladcast.tasks.selection import Selection
 from ladcast.times import HOUR
@@ -46,7 +46,7 @@ def write_probabilities(source: Path, output: Path, selection: Selection, *, eve
 
 def write_points(source: Path, output: Path, selection: Selection, *, places: Sequence[str], method: Method) -> Path:
     """Writes every member at places (`Name,latitude,longitude`) as CSV: a row a member, a column a channel."""
-    parsed = [parse_place(place) for place in places]
+    parsed = [Place.parse(place) for place in places]
     if not parsed:
         raise ValueError("Expected at least one place such as --place Oslo,59.9,10.8, got none.")
     if output.suffix != ".csv":

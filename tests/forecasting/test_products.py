@@ -4,8 +4,7 @@ import xarray as xr
 
 from ladcast.export.selection import select
 from ladcast.forecasting.products import Event, at_points, mean_and_spread, probabilities, quantiles
-from ladcast.grid import Grid
-from ladcast.plots.page import Place
+from ladcast.grid import Grid, Place
 
 GRID = Grid.parse("16x9")
 MEMBERS, LEADS, LEVELS = 11, 2, (500, 850)

@@ -11,8 +11,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ladcast.grid import Grid
-from ladcast.plots.page import Place, draw_page, save_page
+from ladcast.grid import Grid, Place
+from ladcast.plots.page import draw_page, save_page
 from ladcast.times import lead_times
 
 PARIS = Place("Paris", 48.9, 2.4)
@@ -115,20 +115,6 @@ def test_page_says_where_weather_is_unreal(forecast: xr.Dataset) -> None:
     figure.canvas.draw()
     assert figure.texts[-1].get_window_extent().x1 < figure.bbox.x1
     assert note not in "".join(texts(draw_page(forecast, place=PARIS)))
-
-
-@pytest.mark.parametrize(
-    ("latitude", "longitude"), [(91.0, 0.0), (-90.1, 0.0), (np.nan, 0.0), (0.0, 361.0), (0.0, -181.0)]
-)
-def test_impossible_places_are_refused(latitude: float, longitude: float) -> None:
-    with pytest.raises(ValueError, match=r"Nowhere must lie within .* got"):
-        Place("Nowhere", latitude, longitude)
-
-
-def test_nearest_point_is_found_across_the_seam(forecast: xr.Dataset) -> None:
-    assert Place("west", 0.0, -4.0).nearest(forecast)[1] == 0
-    assert Place("east", 0.0, 357.0).nearest(forecast)[1] == 0
-    assert Place("far west", 0.0, -11.0).nearest(forecast)[1] == 31
 
 
 @pytest.mark.parametrize("name", ["geopotential", "mean_sea_level_pressure", "2m_temperature"])
