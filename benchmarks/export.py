@@ -16,7 +16,7 @@ import dask.array
 import numpy as np
 import xarray as xr
 
-from ladcast.fields import ERA5_CHANNELS, SST, VARIABLES
+from ladcast.fields import ERA5_CHANNELS, VARIABLES
 from ladcast.forecasting.ensemble import FORECAST_DIMS
 from ladcast.grid import Grid
 from ladcast.tasks.export import find_writer
@@ -66,7 +66,7 @@ def forecast(leads: int) -> xr.Dataset:
             meta=np.empty((0,) * len(shape), np.float32),
         )
         land = np.zeros(GRID.shape, bool)
-        land[30:70, 20:90] = name == SST
+        land[30:70, 20:90] = VARIABLES[name].masked_on_land
         fields[name] = (dims, dask.array.where(land, np.float32(np.nan), values).astype(np.float32))
     return xr.Dataset(fields, coordinates)
 

@@ -26,7 +26,7 @@ from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
 from ladcast.data.sampling import SampleOrder
 from ladcast.data.store import open_store
-from ladcast.fields import ERA5_CHANNELS, SST, VARIABLES
+from ladcast.fields import ERA5_CHANNELS, VARIABLES
 from ladcast.grid import Grid
 
 CASES = {"1.5 deg": ("240x121", 48), "T31": ("64x33", 480)}
@@ -174,7 +174,7 @@ def fields(name: str, grid: Grid, frames: int) -> Iterator[np.ndarray]:
     patterns *= (high - low) / 100 / patterns.std()
     for frame in range(frames):
         field = np.stack([m + np.roll(patterns[(frame + k) % 16], frame, 0) for k, m in enumerate(middle)])
-        if name == SST:
+        if about.masked_on_land:
             field[:, : columns // 3] = np.nan
         yield (field if about.on_levels else field[0]).astype(np.float32)
 

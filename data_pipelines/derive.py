@@ -15,14 +15,13 @@ from data_pipelines.product import produce
 from data_pipelines.transfer import Transfer
 from data_pipelines.view import View
 from ladcast.data.derive import hourly_windows, relative_vorticity, six_hour_parts
-from ladcast.data.lexicon import STATIC_UNITS
 from ladcast.data.reading import select_period
 from ladcast.data.sources.files import open_files
 from ladcast.data.sources.frames import lazy_field
 from ladcast.data.sources.rules import WEATHERBENCH_NAMES, from_hourly, translate
 from ladcast.data.store import declared_gaps, finished_manifest, open_store
 from ladcast.data.validation import check_regular
-from ladcast.fields import PRECIPITATION
+from ladcast.fields import PRECIPITATION, STATIC_VARIABLES
 from ladcast.grid import grid_of
 
 VORTICITY = "relative_vorticity"
@@ -69,7 +68,7 @@ def _on_the_step(derived: Derived) -> xr.Dataset:
     if PRECIPITATION in view.channels.variables and PRECIPITATION not in raw:
         possible = np.isin(times, list(six_hour_parts(hourly_windows(times))))
     steps = (times - times.astype("datetime64[D]")) % np.timedelta64(derived.step_hours, "h")
-    wanted = [*view.channels.variables, *STATIC_UNITS]
+    wanted = [*view.channels.variables, *STATIC_VARIABLES]
     ds = translate(raw, (*WEATHERBENCH_NAMES, from_hourly), wanted)
     return select_period(ds.isel(time=np.flatnonzero(possible & (steps == 0))), view.start, view.end)
 

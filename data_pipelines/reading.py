@@ -9,7 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from data_pipelines.patience import DISK, Patience
-from ladcast.fields import SST
+from ladcast.fields import find_variable
 from ladcast.times import describe
 
 
@@ -42,7 +42,7 @@ def check_complete(values: npt.NDArray[Any], field: xr.DataArray) -> None:
     name, times = field.name, field["time"].values
     if np.isnan(values.min()):
         absent = np.isnan(values).reshape(len(values), -1)
-        holes = absent.all(1) if name == SST else absent.any(1)
+        holes = absent.all(1) if find_variable(name).masked_on_land else absent.any(1)
         if holes.any():
             share = absent[holes].mean()
             raise ValueError(f"'{name}' is missing (NaN at {share:.0%} of the points) at {describe(times[holes])}")

@@ -15,24 +15,15 @@ from data_pipelines.manifest import Content
 from data_pipelines.options import EXECUTION, ExecutionArgument
 from data_pipelines.orography import subgrid_orography
 from data_pipelines.product import produce
+from ladcast.cf import state_coordinates
 from ladcast.constants import GRAVITY
 from ladcast.data.layout import canonical_layout
-from ladcast.data.lexicon import SURFACE_GEOPOTENTIAL
-from ladcast.data.packing import LATITUDE_ATTRIBUTES, LONGITUDE_ATTRIBUTES
 from ladcast.data.regrid import regrid
 from ladcast.data.sources.files import open_files
-from ladcast.fields import LAND_SEA_MASK, ChannelSet
+from ladcast.fields import LAND_SEA_MASK, STATIC_VARIABLES, SURFACE_GEOPOTENTIAL, ChannelSet
 from ladcast.grid import Grid, grid_of
 from ladcast.units import spell_units
 
-UNITS = {
-    LAND_SEA_MASK: "1",
-    SURFACE_GEOPOTENTIAL: "m2 s-2",
-    "standard_deviation_of_orography": "m",
-    "slope_of_sub_gridscale_orography": "1",
-    "angle_of_sub_gridscale_orography": "rad",
-    "anisotropy_of_sub_gridscale_orography": "1",
-}
 HORIZONTAL = ("latitude", "longitude")
 
 
@@ -70,15 +61,13 @@ class StaticFields:
         if self.subgrid:
             fields |= subgrid_orography(ds[SURFACE_GEOPOTENTIAL].values / GRAVITY, source, self.onto)
         variables = {
-            name: xr.Variable(HORIZONTAL, values.astype(np.float32), {"units": UNITS[name]})
+            name: xr.Variable(HORIZONTAL, values.astype(np.float32), {"units": STATIC_VARIABLES[name].units})
             for name, values in fields.items()
         }
-        coordinates = {
-            "latitude": ("latitude", np.asarray(self.onto.latitude), LATITUDE_ATTRIBUTES),
-            "longitude": ("longitude", np.asarray(self.onto.longitude), LONGITUDE_ATTRIBUTES),
-        }
         attrs = {"source": ds.attrs.get("source", self.source.name)}
-        xr.Dataset(variables, coordinates, attrs).to_netcdf(folder / "parts/static.nc", engine="netcdf4")
+        xr.Dataset(variables, state_coordinates(self.onto), attrs).to_netcdf(
+            folder / "parts/static.nc", engine="netcdf4"
+        )
         return ["parts/static.nc"]
 
     def finish(self, folder: Path) -> Path:

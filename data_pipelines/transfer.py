@@ -21,7 +21,7 @@ from data_pipelines.options import StoreOptions
 from data_pipelines.patience import DISK, Patience
 from data_pipelines.reading import read_field
 from data_pipelines.zarr_store import Field, Template, write_block
-from ladcast.data.packing import LATITUDE_ATTRIBUTES, LEVEL_ATTRIBUTES, LONGITUDE_ATTRIBUTES
+from ladcast.cf import STATE_COORDINATES
 from ladcast.data.reading import prefetch
 from ladcast.data.regrid import regrid
 from ladcast.fields import VARIABLES
@@ -29,12 +29,6 @@ from ladcast.grid import Grid, grid_of
 
 READ_BYTES = 64 * 2**20
 READERS = 4
-COORDINATES = {
-    "time": {"standard_name": "time"},
-    "level": LEVEL_ATTRIBUTES,
-    "latitude": LATITUDE_ATTRIBUTES,
-    "longitude": LONGITUDE_ATTRIBUTES,
-}
 
 
 class Frames(Protocol):
@@ -110,7 +104,7 @@ class Transfer:
         places = {"latitude": target.latitude, "longitude": target.longitude}
         coordinates = {
             name: (name, np.asarray(places.get(name, ds[name].values)), about)
-            for name, about in COORDINATES.items()
+            for name, about in STATE_COORDINATES.items()
             if name in ds.coords
         }
         attrs = {key: ds.attrs[key] for key in ("source", "attribution", "unreal") if key in ds.attrs}

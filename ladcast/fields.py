@@ -1,11 +1,13 @@
-"""Names, levels and units of the atmospheric fields, and their order as channels.
+"""The variables and their behaviour, their order as channels, and the sets of channels that have a name.
 
-This is the only place that knows which 84 channels the standard set has.
+A new variable is one row of `VARIABLES`, with what makes it differ from the others, and its name in the maps of the
+sources that have it. This is also the only place that knows which 84 channels the standard set has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,53 +17,87 @@ LEVELS_HPA = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 SST = "sea_surface_temperature"
 PRECIPITATION = "total_precipitation_6hr"
 LAND_SEA_MASK = "land_sea_mask"
+SURFACE_GEOPOTENTIAL = "geopotential_at_surface"
+UNBOUNDED = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
 class Variable:
-    """Describes one variable under its WeatherBench 2 name.
+    """Describes one variable under its WeatherBench 2 name; all that is done differently for it follows from here.
 
-    `plausible` bounds the area mean of a correct field in `units`: a value outside means wrong units, not odd
-    weather. `short` is the ECMWF short name that tables and channel names use.
+    Attributes:
+        short: the ECMWF short name, which tables and channel names use.
+        standard_name: the CF standard name; empty where CF has none.
+        plausible: bounds of the area mean of a correct field, in `units`: a mean outside says that the units are
+            wrong, not that the weather is odd.
+        extremes: bounds of single values, beyond the records: a value outside is damage, not weather.
+        on_levels: whether the variable has pressure levels.
+        non_negative: whether negative values are clipped, which a network may produce.
+        masked_on_land: whether the variable is NaN over land, and there alone.
+        accumulated_hours: over how many hours before its time the variable is summed; 0 for an instantaneous one.
     """
 
     name: str
     short: str
     units: str
-    standard_name: str
-    plausible: tuple[float, float]
+    standard_name: str = ""
+    plausible: tuple[float, float] = UNBOUNDED
+    extremes: tuple[float, float] = UNBOUNDED
     on_levels: bool = False
     non_negative: bool = False
+    masked_on_land: bool = False
+    accumulated_hours: int = 0
 
 
-def _variables() -> dict[str, Variable]:
-    level = {"on_levels": True}
-    rows = (
-        Variable("geopotential", "z", "m2 s-2", "geopotential", (-3e3, 2.3e5), **level),
-        Variable(
-            "specific_humidity",
-            "q",
-            "kg kg-1",
-            "specific_humidity",
-            (-1e-6, 0.03),
-            non_negative=True,
-            **level,
-        ),
-        Variable("temperature", "t", "K", "air_temperature", (170.0, 320.0), **level),
-        Variable("u_component_of_wind", "u", "m s-1", "eastward_wind", (-40.0, 60.0), **level),
-        Variable("v_component_of_wind", "v", "m s-1", "northward_wind", (-20.0, 20.0), **level),
-        Variable("vertical_velocity", "w", "Pa s-1", "lagrangian_tendency_of_air_pressure", (-0.5, 0.5), **level),
-        Variable("10m_u_component_of_wind", "u10", "m s-1", "eastward_wind", (-20.0, 20.0)),
-        Variable("10m_v_component_of_wind", "v10", "m s-1", "northward_wind", (-20.0, 20.0)),
-        Variable("2m_temperature", "t2m", "K", "air_temperature", (240.0, 320.0)),
-        Variable("mean_sea_level_pressure", "msl", "Pa", "air_pressure_at_mean_sea_level", (9.5e4, 1.05e5)),
-        Variable(SST, "sst", "K", "sea_surface_temperature", (265.0, 310.0)),
-        Variable(PRECIPITATION, "tp6h", "m", "lwe_thickness_of_precipitation_amount", (-1e-6, 0.01), non_negative=True),
-    )
+def _by_name(*rows: Variable) -> dict[str, Variable]:
     return {row.name: row for row in rows}
 
 
-VARIABLES = _variables()
+# fmt: off
+VARIABLES = _by_name(
+    Variable("geopotential", "z", "m2 s-2", "geopotential",
+             plausible=(-3e3, 2.3e5), extremes=(-2e4, 6e5), on_levels=True),
+    Variable("specific_humidity", "q", "kg kg-1", "specific_humidity",
+             plausible=(-1e-6, 0.03), extremes=(-1e-3, 0.06), on_levels=True, non_negative=True),
+    Variable("temperature", "t", "K", "air_temperature",
+             plausible=(170.0, 320.0), extremes=(150.0, 350.0), on_levels=True),
+    Variable("u_component_of_wind", "u", "m s-1", "eastward_wind",
+             plausible=(-40.0, 60.0), extremes=(-250.0, 250.0), on_levels=True),
+    Variable("v_component_of_wind", "v", "m s-1", "northward_wind",
+             plausible=(-20.0, 20.0), extremes=(-250.0, 250.0), on_levels=True),
+    Variable("vertical_velocity", "w", "Pa s-1", "lagrangian_tendency_of_air_pressure",
+             plausible=(-0.5, 0.5), extremes=(-60.0, 60.0), on_levels=True),
+    Variable("10m_u_component_of_wind", "u10", "m s-1", "eastward_wind",
+             plausible=(-20.0, 20.0), extremes=(-120.0, 120.0)),
+    Variable("10m_v_component_of_wind", "v10", "m s-1", "northward_wind",
+             plausible=(-20.0, 20.0), extremes=(-120.0, 120.0)),
+    Variable("2m_temperature", "t2m", "K", "air_temperature",
+             plausible=(240.0, 320.0), extremes=(160.0, 345.0)),
+    Variable("mean_sea_level_pressure", "msl", "Pa", "air_pressure_at_mean_sea_level",
+             plausible=(9.5e4, 1.05e5), extremes=(8.4e4, 1.12e5)),
+    Variable(SST, "sst", "K", "sea_surface_temperature",
+             plausible=(265.0, 310.0), extremes=(265.0, 320.0), masked_on_land=True),
+    Variable(PRECIPITATION, "tp6h", "m", "lwe_thickness_of_precipitation_amount",
+             plausible=(-1e-6, 0.01), extremes=(-1e-5, 2.0), non_negative=True, accumulated_hours=6),
+)
+"""The variables that change with time. Their order numbers them (a seed follows from it): add new ones at the end."""
+STATIC_VARIABLES = _by_name(
+    Variable(SURFACE_GEOPOTENTIAL, "z", "m2 s-2", "surface_geopotential"),
+    Variable(LAND_SEA_MASK, "lsm", "1", "land_area_fraction"),
+    Variable("standard_deviation_of_orography", "sdor", "m"),
+    Variable("angle_of_sub_gridscale_orography", "anor", "rad"),
+    Variable("anisotropy_of_sub_gridscale_orography", "isor", "1"),
+    Variable("slope_of_sub_gridscale_orography", "slor", "1"),
+)
+"""The fields without time that a store may carry."""
+# fmt: on
+MASKED_ON_LAND = tuple(name for name, about in VARIABLES.items() if about.masked_on_land)
+
+
+def find_variable(name: Hashable) -> Variable:
+    """Returns what is known of a variable; nothing but its name where it is none of ours, such as a derived one."""
+    known = VARIABLES.get(str(name)) or STATIC_VARIABLES.get(str(name))
+    return known or Variable(str(name), str(name), units="")
 
 
 @dataclass(frozen=True, order=True)
@@ -136,10 +172,10 @@ class ChannelSet:
             raise KeyError(f"No channel '{name}'. This set has {', '.join(self.names)}.")
         return self.names.index(name)
 
-    @property
-    def sst_index(self) -> int | None:
-        """Returns the position of the sea surface temperature, the only field that is NaN over land."""
-        return self.names.index(VARIABLES[SST].short) if SST in self.surface else None
+    @cached_property
+    def masked_on_land(self) -> tuple[int, ...]:
+        """Returns the positions of the channels that are NaN over land: that of the sea surface temperature."""
+        return tuple(index for index, channel in enumerate(self.channels) if channel.about.masked_on_land)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain lists, as written to `channels.yaml`."""
@@ -168,8 +204,22 @@ def read_channels(source: str | Path) -> ChannelSet:
 
 
 ERA5_CHANNELS = ChannelSet(
-    upper_air=tuple(name for name, about in VARIABLES.items() if about.on_levels),
-    surface=tuple(name for name, about in VARIABLES.items() if not about.on_levels),
+    upper_air=(
+        "geopotential",
+        "specific_humidity",
+        "temperature",
+        "u_component_of_wind",
+        "v_component_of_wind",
+        "vertical_velocity",
+    ),
+    surface=(
+        "10m_u_component_of_wind",
+        "10m_v_component_of_wind",
+        "2m_temperature",
+        "mean_sea_level_pressure",
+        SST,
+        PRECIPITATION,
+    ),
 )
 """The 84 channels of LaDCast (arXiv 2506.09193): z q t u v w on 13 levels, u10 v10 t2m msl sst tp6h."""
 HEADLINE_CHANNELS = ChannelSet(
@@ -186,3 +236,7 @@ HEADLINE_CHANNELS = ChannelSet(
 """The channels that forecasts are judged by first; small enough that their truth travels with the package."""
 CHANNEL_SETS = {"era5": ERA5_CHANNELS, "headline": HEADLINE_CHANNELS}
 """Those that `--channels` knows by name."""
+TABLE_CHANNELS = ("z500", "z850", "t500", "t850", "q700", "u850", "v850", "u10", "v10", "t2m", "msl", "tp6h")
+"""What tables of scores show unless they are asked for other channels: the headline ones, with humidity and wind."""
+VALIDATION_CHANNELS = ("z500", "t850", "q700")
+"""What is logged while an autoencoder is trained: mass, temperature and moisture of the troposphere."""

@@ -10,6 +10,7 @@ import pytest
 
 FLOORS = (
     "constants device fields files grid times types units",
+    "cf",
     "nn diffusion data verification config checkpoint",
     "models plots cyclones export",
     "forecasting training",

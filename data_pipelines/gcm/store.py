@@ -19,7 +19,7 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from data_pipelines.gcm.manifest import write_manifest
-from ladcast.fields import SST, VARIABLES
+from ladcast.fields import ERA5_CHANNELS, VARIABLES, find_variable
 from ladcast.grid import Grid
 
 FIXED_ATTRIBUTES = {
@@ -69,7 +69,7 @@ class Layout:
 
     def variables(self) -> dict[str, tuple[str, ...]]:
         """Returns the dimensions of every variable."""
-        on_levels = {name: about.on_levels for name, about in VARIABLES.items()} | {"surface_pressure": False}
+        on_levels = {name: VARIABLES[name].on_levels for name in ERA5_CHANNELS.variables} | {"surface_pressure": False}
         return {
             name: (*self.axes, *(("level",) if levels else ()), "longitude", "latitude")
             for name, levels in on_levels.items()
@@ -183,7 +183,7 @@ class ShardWriter:
         self._arrays[name][region] = values
 
     def _check(self, name: str, values: npt.NDArray[np.float32], labels: npt.NDArray[np.str_]) -> Range:
-        checked = values[..., self._ocean] if name == SST else values
+        checked = values[..., self._ocean] if find_variable(name).masked_on_land else values
         found = Range.of(checked)
         if np.isfinite([found.low, found.high]).all():
             return found

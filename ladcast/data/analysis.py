@@ -87,7 +87,7 @@ def _find_time(times: Times, time: np.datetime64, where: str) -> int:
 
 def _gaps(state: Float[Tensor, "channel lat lon"], channels: ChannelSet) -> list[int]:
     with_nan = state.isnan().any(dim=(-2, -1)).tolist()
-    return [index for index, gap in enumerate(with_nan) if gap and index != channels.sst_index]
+    return [index for index, gap in enumerate(with_nan) if gap and index not in channels.masked_on_land]
 
 
 def _fill(

@@ -17,27 +17,12 @@ from ladcast.data.reading import prefetch
 from ladcast.data.sources.files import open_files
 from ladcast.data.store import declared_gaps, finished_manifest, present_channels
 from ladcast.data.validation import area_means, check_present, check_regular, check_times, plausible_range
-from ladcast.fields import PRECIPITATION, SST, ChannelSet
+from ladcast.fields import Channel, ChannelSet, find_variable
 from ladcast.grid import Grid, grid_of
 from ladcast.times import describe
 
 SHOWN = 5
 BLOCK_BYTES = 16 * 1024**2
-EXTREMES = {
-    "geopotential": (-2e4, 6e5),
-    "specific_humidity": (-1e-3, 0.06),
-    "temperature": (150.0, 350.0),
-    "u_component_of_wind": (-250.0, 250.0),
-    "v_component_of_wind": (-250.0, 250.0),
-    "vertical_velocity": (-60.0, 60.0),
-    "10m_u_component_of_wind": (-120.0, 120.0),
-    "10m_v_component_of_wind": (-120.0, 120.0),
-    "2m_temperature": (160.0, 345.0),
-    "mean_sea_level_pressure": (8.4e4, 1.12e5),
-    SST: (265.0, 320.0),
-    PRECIPITATION: (-1e-5, 2.0),
-}
-"""Bounds of single values in our units: beyond the records, so that a value outside is damage, not weather."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +80,9 @@ def validate_store(
     """Checks names, units, coordinates and every value of a store; see `open_store` for what is accepted.
 
     Found by value at each time and level: NaN (but for SST on land) and infinities, area means that are not
-    plausible, single values beyond `EXTREMES`, constant fields (holes filled with a number), frames that repeat the
-    one before, a land mask of the SST that changes. Gaps in time are reported unless the manifest declares them.
+    plausible, single values beyond a variable's `extremes`, constant fields (holes filled with a number), frames that
+    repeat the one before, a land mask of the SST that changes. Gaps in time are reported unless the manifest declares
+    them.
 
     Memory: a few times `threads * BLOCK_BYTES` and the store's chunks, whatever the length of the store.
 
@@ -182,7 +168,7 @@ def _blocks(field: xr.DataArray, threads: int) -> Iterator[_Facts]:
     weight = grid_of(field.to_dataset()).area_weights
     frame_bytes = field.dtype.itemsize * field.size // field.sizes["time"]
     length = max(1, BLOCK_BYTES // frame_bytes)
-    first_land = np.isnan(field.isel(time=0).values) if field.name == SST else np.empty(0)
+    first_land = np.isnan(field.isel(time=0).values) if find_variable(field.name).masked_on_land else np.empty(0)
     starts = range(0, field.sizes["time"], length)
 
     def read(start: int) -> _Facts:
@@ -207,22 +193,22 @@ def _facts(block: xr.DataArray, weight: npt.NDArray[np.float64], first_land: npt
     return _Facts(times, nan.mean(horizontal), infinite.mean(horizontal), low, high, mean, moved)
 
 
-def _faults(facts: _Facts, last: _Facts | None, channels: list[Any]) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+def _faults(facts: _Facts, last: _Facts | None, channels: list[Channel]) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
     """Yields each fault with the times and levels where it is."""
-    name, is_sst = channels[0].variable, channels[0].variable == SST
+    about = channels[0].about
     bounds = np.array([plausible_range(channel) for channel in channels])
     empty = facts.nan + facts.infinite == 1
-    lowest, highest = EXTREMES[name]
+    lowest, highest = about.extremes
     yield "is NaN everywhere", facts.nan == 1
-    if not is_sst:
+    if not about.masked_on_land:
         yield "has NaN", (facts.nan > 0) & (facts.nan < 1)
     yield "has infinities", facts.infinite > 0
     yield "has an implausible area mean", ~empty & ((facts.mean < bounds[:, 0]) | (facts.mean > bounds[:, 1]))
     yield f"has values outside {lowest:g}..{highest:g}", ~empty & ((facts.low < lowest) | (facts.high > highest))
     yield "is constant", ~empty & (facts.low == facts.high)
-    if is_sst:
+    if about.masked_on_land:
         yield "has land elsewhere than at the first time", facts.moved > 0
-    else:  # the SST of ERA5 changes once a day
+    else:  # the ocean surface of ERA5 changes once a day
         yield "repeats the time before", ~empty & _repeats(facts, last)
 
 

@@ -16,7 +16,7 @@ from ladcast.data.chunks import ChunkedArray, ChunkError, UnsupportedLayoutError
 from ladcast.data.lexicon import canonical_names
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
-from ladcast.fields import SST, ChannelSet
+from ladcast.fields import ChannelSet, find_variable
 from ladcast.grid import TOLERANCE_DEG
 from ladcast.times import Times, describe
 
@@ -150,7 +150,7 @@ class DirectFrames:
     def _fill_land(self, scaled: Values, frame: int) -> None:
         """Puts `land` where the SST is NaN; raises ValueError where that is everywhere."""
         for field in self.fields:
-            if field.name == SST:
+            if field.masked_on_land:
                 gaps = np.isnan(scaled[field.channels])
                 if gaps.all():
                     raise ValueError(self._describe_gaps(scaled, frame))
@@ -179,6 +179,7 @@ class DirectField:
     """What to take along the others: a copy."""
     channels: slice
     mean: Values
+    masked_on_land: bool
 
     @classmethod
     def open(cls, store: Path, raw: xr.Dataset, ds: xr.Dataset, name: str, normalizer: Normalizer) -> DirectField:
@@ -197,6 +198,7 @@ class DirectField:
             picks={axis: index for axis, index in enumerate(points, start=1) if not isinstance(index, slice)},
             channels=channels,
             mean=normalizer.mean[channels].numpy().reshape(-1, 1, 1),
+            masked_on_land=find_variable(name).masked_on_land,
         )
 
     def read_chunk(self, number: int) -> Values:

@@ -13,8 +13,7 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from ladcast.data.lexicon import STATIC_UNITS
-from ladcast.fields import ChannelSet
+from ladcast.fields import STATIC_VARIABLES, ChannelSet
 from ladcast.grid import TOLERANCE_DEG, Grid, grid_of
 
 DIMENSIONS = ("time", "level", "latitude", "longitude")
@@ -41,7 +40,7 @@ def canonical_layout(ds: xr.Dataset, channels: ChannelSet | None, where: str) ->
         coordinates["level"] = np.asarray(channels.levels)
     coordinates["latitude"] = ds["latitude"].values[rows].astype(np.float64)
     coordinates["longitude"] = ds["longitude"].values[columns].astype(np.float64) % 360
-    names = [*(channels.variables if channels else ()), *(name for name in STATIC_UNITS if name in ds)]
+    names = [*(channels.variables if channels else ()), *(name for name in STATIC_VARIABLES if name in ds)]
     variables = {name: _reordered(ds[name], order, _expected_dims(name, channels), where) for name in names}
     return xr.Dataset(variables, coords=coordinates, attrs=ds.attrs)
 
@@ -102,7 +101,7 @@ def _reordered(field: xr.DataArray, order: dict[str, Order], dims: tuple[str, ..
 
 
 def _expected_dims(name: str, channels: ChannelSet | None) -> tuple[str, ...]:
-    if channels is None or name in STATIC_UNITS:
+    if channels is None or name in STATIC_VARIABLES:
         return DIMENSIONS[2:]
     return DIMENSIONS if name in channels.upper_air else ("time", *DIMENSIONS[2:])
 

@@ -10,19 +10,8 @@ from dataclasses import dataclass
 import xarray as xr
 
 from ladcast.constants import GRAVITY, KNOT, ZERO_CELSIUS_K
-from ladcast.fields import LAND_SEA_MASK, PRECIPITATION, SST, VARIABLES
+from ladcast.fields import LAND_SEA_MASK, PRECIPITATION, SST, STATIC_VARIABLES, SURFACE_GEOPOTENTIAL, VARIABLES
 from ladcast.units import same_units, spell_units
-
-SURFACE_GEOPOTENTIAL = "geopotential_at_surface"
-STATIC_UNITS = {
-    SURFACE_GEOPOTENTIAL: "m2 s-2",
-    LAND_SEA_MASK: "1",
-    "standard_deviation_of_orography": "m",
-    "angle_of_sub_gridscale_orography": "rad",
-    "anisotropy_of_sub_gridscale_orography": "1",
-    "slope_of_sub_gridscale_orography": "1",
-}
-"""The fields without time that a store may carry, and their units."""
 
 _COORDINATES = {
     "lat": "latitude",
@@ -127,7 +116,7 @@ def check_units(ds: xr.Dataset, where: str) -> None:
     Raises:
         ValueError: units differ; the message names the conversion where one is known.
     """
-    expected = {name: about.units for name, about in VARIABLES.items()} | STATIC_UNITS | {"level": "hPa"}
+    expected = {name: about.units for name, about in (VARIABLES | STATIC_VARIABLES).items()} | {"level": "hPa"}
     for name, ours in expected.items():
         if name not in ds.variables:
             continue

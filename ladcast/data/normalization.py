@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ladcast.fields import VARIABLES, ChannelSet
@@ -56,11 +56,9 @@ class Normalizer:
 
     def mask_land(self, state: State, ocean: OceanMask | None) -> State:
         """Sets the SST to NaN off the ocean; without a mask or an SST the state stays as it is."""
-        index = self.channels.sst_index
-        if ocean is None or index is None:
+        if ocean is None or not self.channels.masked_on_land:
             return state
-        is_sst = torch.arange(len(self.channels), device=state.device) == index
-        return state.masked_fill(is_sst[:, None, None] & ~ocean, torch.nan)
+        return state.masked_fill(self._masked_on_land.to(state.device)[:, None, None] & ~ocean, torch.nan)
 
     def to(self, device: torch.device | str) -> Normalizer:
         """Returns the same normaliser with its numbers on `device`."""
@@ -110,14 +108,16 @@ class Normalizer:
         bounds = [0.0 if channel.about.non_negative else -torch.inf for channel in self.channels]
         return torch.tensor(bounds, device=self.mean.device, dtype=self.mean.dtype)
 
+    @cached_property
+    def _masked_on_land(self) -> Bool[Tensor, " channel"]:
+        return torch.tensor([channel.about.masked_on_land for channel in self.channels])
+
     def _gaps(self, state: State) -> Tensor:
-        """Says which channels have NaN; the SST has it over land, but not everywhere."""
+        """Says which channels have NaN where they may not; the SST has it over land, but not everywhere."""
         gaps = state.isnan().any(dim=(-2, -1)).reshape(-1, len(self.channels)).any(dim=0)
-        index = self.channels.sst_index
-        if index is None:
-            return gaps
-        sst = torch.arange(len(self.channels), device=gaps.device) == index
-        return torch.where(sst, state[..., index, :, :].isnan().flatten(-2).all(-1).any(), gaps)
+        for index in self.channels.masked_on_land:
+            gaps[index] = state[..., index, :, :].isnan().flatten(-2).all(-1).any()
+        return gaps
 
     def _refuse(self, wrong: Tensor, expected: str) -> None:
         if wrong.any():
@@ -148,9 +148,9 @@ def ocean_mask(state: State, channels: ChannelSet) -> OceanMask:
     Raises:
         ValueError: the SST is NaN everywhere, so that the whole globe would become land.
     """
-    if channels.sst_index is None:
+    if not channels.masked_on_land:
         return torch.ones(state.shape[-2:], dtype=torch.bool, device=state.device)
-    ocean = ~state[..., channels.sst_index, :, :].isnan().reshape(-1, *state.shape[-2:]).any(dim=0)
+    ocean = ~state[..., list(channels.masked_on_land), :, :].isnan().reshape(-1, *state.shape[-2:]).any(dim=0)
     if not ocean.any():
         raise ValueError("Expected an SST over the ocean, got NaN everywhere. Take the SST from another source.")
     return ocean

@@ -9,13 +9,10 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from ladcast.fields import VARIABLES, ChannelSet
+from ladcast.cf import state_attributes, state_coordinates
+from ladcast.fields import ChannelSet
 from ladcast.grid import Grid
 from ladcast.times import Times
-
-LEVEL_ATTRIBUTES = {"units": "hPa", "standard_name": "air_pressure", "positive": "down"}
-LATITUDE_ATTRIBUTES = {"units": "degrees_north", "standard_name": "latitude"}
-LONGITUDE_ATTRIBUTES = {"units": "degrees_east", "standard_name": "longitude"}
 
 
 def pack(ds: xr.Dataset, channels: ChannelSet) -> Float[Tensor, "time channel lat lon"]:
@@ -34,11 +31,11 @@ def unpack(state: Float[Tensor, "time channel lat lon"], channels: ChannelSet, g
     variables: dict[str, xr.Variable] = {}
     for position, name in enumerate(channels.upper_air):
         planes = values[:, position * depth : (position + 1) * depth]
-        variables[name] = xr.Variable(("time", "level", "latitude", "longitude"), planes, _attributes(name))
+        variables[name] = xr.Variable(("time", "level", "latitude", "longitude"), planes, state_attributes(name))
     first_surface = len(channels.upper_air) * depth
     for position, name in enumerate(channels.surface, start=first_surface):
-        variables[name] = xr.Variable(("time", "latitude", "longitude"), values[:, position], _attributes(name))
-    return xr.Dataset(variables, coords=_coordinates(channels, grid, times))
+        variables[name] = xr.Variable(("time", "latitude", "longitude"), values[:, position], state_attributes(name))
+    return xr.Dataset(variables, coords=state_coordinates(grid, times, channels.levels if channels.upper_air else ()))
 
 
 def _planes(ds: xr.Dataset, name: str, channels: ChannelSet) -> npt.NDArray[np.floating]:
@@ -50,19 +47,3 @@ def _planes(ds: xr.Dataset, name: str, channels: ChannelSet) -> npt.NDArray[np.f
         field = field.sel(level=list(channels.levels))
     levels: npt.NDArray[np.floating] = field.values
     return levels
-
-
-def _attributes(name: str) -> dict[str, str]:
-    about = VARIABLES[name]
-    return {"units": about.units, "standard_name": about.standard_name, "long_name": name.replace("_", " ")}
-
-
-def _coordinates(channels: ChannelSet, grid: Grid, times: Times) -> dict[str, xr.Variable]:
-    coordinates = {
-        "time": xr.Variable("time", times.astype("datetime64[ns]"), {"standard_name": "time"}),
-        "latitude": xr.Variable("latitude", np.asarray(grid.latitude), LATITUDE_ATTRIBUTES),
-        "longitude": xr.Variable("longitude", np.asarray(grid.longitude), LONGITUDE_ATTRIBUTES),
-    }
-    if channels.upper_air:
-        coordinates["level"] = xr.Variable("level", np.asarray(channels.levels), LEVEL_ATTRIBUTES)
-    return coordinates

@@ -10,10 +10,10 @@ import numpy as np
 import xarray as xr
 
 from ladcast.data.layout import canonical_layout, on_grid
-from ladcast.data.lexicon import STATIC_UNITS, canonical_names, check_units
+from ladcast.data.lexicon import canonical_names, check_units
 from ladcast.data.sources.files import open_files
 from ladcast.data.validation import check_present, check_regular, check_times, check_values
-from ladcast.fields import LEVELS_HPA, VARIABLES, ChannelSet
+from ladcast.fields import LEVELS_HPA, STATIC_VARIABLES, VARIABLES, ChannelSet
 from ladcast.grid import Grid
 from ladcast.times import Times, parse_time
 
@@ -110,9 +110,10 @@ def open_static(path: str | Path | xr.Dataset, grid: Grid | None = None) -> xr.D
     """
     where = "The dataset" if isinstance(path, xr.Dataset) else str(path)
     named = canonical_names(path if isinstance(path, xr.Dataset) else open_files(path))
-    present = [name for name in STATIC_UNITS if name in named]
+    present = [name for name in STATIC_VARIABLES if name in named]
     if not present:
-        raise ValueError(f"{where}: expected any of {', '.join(STATIC_UNITS)}; there are {', '.join(map(str, named))}.")
+        there = ", ".join(map(str, named))
+        raise ValueError(f"{where}: expected any of {', '.join(STATIC_VARIABLES)}; there are {there}.")
     check_units(named[present], where)
     return on_grid(canonical_layout(named[present], None, where), grid, where)
 

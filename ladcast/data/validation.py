@@ -8,12 +8,12 @@ import xarray as xr
 
 from ladcast.constants import GRAVITY
 from ladcast.data.lexicon import CONVERSIONS, NEAR_MISSES
-from ladcast.fields import LAND_SEA_MASK, SST, VARIABLES, Channel, ChannelSet
+from ladcast.fields import LAND_SEA_MASK, VARIABLES, Channel, ChannelSet
 from ladcast.grid import grid_of
 from ladcast.times import Times, describe
 
-LAND_SHARE_THAT_SST_MUST_SHOW = 0.1
-CHANGE_OF_SST_MASK = 0.01
+LAND_SHARE_THAT_A_MASK_MUST_SHOW = 0.1
+CHANGE_OF_MASK = 0.01
 SHOWN_GAPS = 5
 
 
@@ -81,11 +81,11 @@ def check_values(ds: xr.Dataset, channels: ChannelSet, where: str, *, complete: 
         for channel in (channel for channel in channels if channel.variable == name):
             area = f"{where}: '{name}'" + (f" at {channel.level} hPa" if channel.level else "")
             here = {"level": channel.level} if channel.level else {}
-            if name != SST and complete:
+            if complete and not channel.about.masked_on_land:
                 _check_complete(shares.sel(here), area)
             _check_plausible(means.sel(here), channel, area)
-        if name == SST:
-            _check_sst(frames, ds, where)
+        if VARIABLES[name].masked_on_land:
+            _check_land(frames, ds, where)
 
 
 def _check_levels(ds: xr.Dataset, channels: ChannelSet, where: str) -> None:
@@ -147,22 +147,22 @@ def plausible_range(channel: Channel) -> tuple[float, float]:
     return 0.6 * GRAVITY * height, 1.4 * GRAVITY * height
 
 
-def _check_sst(frames: xr.DataArray, ds: xr.Dataset, where: str) -> None:
-    land = frames.isnull()
+def _check_land(frames: xr.DataArray, ds: xr.Dataset, where: str) -> None:
+    land, name = frames.isnull(), frames.name
     if land.all(("latitude", "longitude")).any():
         raise ValueError(
-            f"{where}: '{SST}' is expected over the ocean, got NaN everywhere: the globe would become land. "
+            f"{where}: '{name}' is expected over the ocean, got NaN everywhere: the globe would become land. "
             "Take the field from another source."
         )
     change = float((land.isel(time=0) != land.isel(time=-1)).mean())
-    if change > CHANGE_OF_SST_MASK:
+    if change > CHANGE_OF_MASK:
         raise ValueError(
-            f"{where}: '{SST}' is expected NaN over the same land at all times, got a mask that changes "
+            f"{where}: '{name}' is expected NaN over the same land at all times, got a mask that changes "
             f"at {change:.1%} of the points between the first and the last time. Use one land mask."
         )
     dry = float(ds[LAND_SEA_MASK].mean()) if LAND_SEA_MASK in ds else 0.0
-    if dry > LAND_SHARE_THAT_SST_MUST_SHOW and not land.any():
+    if dry > LAND_SHARE_THAT_A_MASK_MUST_SHOW and not land.any():
         raise ValueError(
-            f"{where}: '{SST}' is expected NaN over land, got values everywhere, while '{LAND_SEA_MASK}' has "
+            f"{where}: '{name}' is expected NaN over land, got values everywhere, while '{LAND_SEA_MASK}' has "
             f"{dry:.0%} land. Mask it (`sst.where(land_sea_mask < 0.5)`)."
         )

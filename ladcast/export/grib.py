@@ -11,9 +11,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from ladcast.export.partial import FrameWriter
-from ladcast.fields import PRECIPITATION, VARIABLES
+from ladcast.fields import VARIABLES, find_variable
 from ladcast.grid import TOLERANCE_DEG
-from ladcast.times import HOUR, STEP
+from ladcast.times import HOUR
 
 Packing = Literal["ccsds", "simple"]
 KILOGRAMS_PER_METRE = 1000.0
@@ -154,23 +154,23 @@ def grid_keys(forecast: xr.Dataset) -> dict[str, Any]:
 
 
 def _time_keys(name: str, frame: xr.Dataset) -> dict[str, int]:
-    """Returns initial time, template and step: an accumulation covers the 6 hours before its lead time."""
+    """Returns initial time, template and step: an accumulation covers the hours before its lead time."""
     initial = frame["time"].values.astype("datetime64[s]").item()
     lead = int(frame["prediction_timedelta"].values / HOUR)
-    accumulated = name == PRECIPITATION
+    accumulated = VARIABLES[name].accumulated_hours
     keys = {
         "dataDate": int(f"{initial:%Y%m%d}"),
         "dataTime": int(f"{initial:%H%M}"),
         "productDefinitionTemplateNumber": 11 if accumulated else 1,
     }
     if accumulated:
-        return {**keys, "startStep": lead - int(STEP / HOUR), "endStep": lead}
+        return {**keys, "startStep": lead - accumulated, "endStep": lead}
     return {**keys, "step": lead}
 
 
 def _messages(field: xr.DataArray) -> Iterator[tuple[dict[str, int], npt.NDArray[np.float64]]]:
     """Yields level and member, and the values from north to south in the units of GRIB, of each message."""
-    factor = KILOGRAMS_PER_METRE if field.name == PRECIPITATION else 1.0
+    factor = KILOGRAMS_PER_METRE if find_variable(field.name).accumulated_hours else 1.0
     members = field["number"].values.tolist()
     levels = field["level"].values.tolist() if "level" in field.dims else [None]
     planes = field.values[:, None] if levels == [None] else field.transpose("number", "level", ...).values

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ladcast.fields import PRECIPITATION, VARIABLES
-from ladcast.times import HOUR, STEP
+from ladcast.cf import CONVENTIONS, FORECAST_COORDINATES, forecast_attributes
+from ladcast.fields import VARIABLES, find_variable
+from ladcast.times import HOUR
 
 Names = Literal["weatherbench2", "cf"]
 LEAD_BOUNDS = "prediction_timedelta_bounds"
@@ -20,21 +21,6 @@ CF_DIMENSIONS = {
     LEAD_BOUNDS: "forecast_period_bounds",
 }
 """CF asks that names begin with a letter, and some checkers that `time` is the valid time."""
-COORDINATES: dict[str, dict[str, str]] = {
-    "time": {"standard_name": "forecast_reference_time", "long_name": "initial time"},
-    "prediction_timedelta": {"standard_name": "forecast_period", "long_name": "lead time"},
-    "valid_time": {"standard_name": "time", "long_name": "time at which the forecast is valid"},
-    "number": {"standard_name": "realization", "long_name": "ensemble member", "units": "1"},
-    "level": {
-        "standard_name": "air_pressure",
-        "long_name": "pressure",
-        "units": "hPa",
-        "positive": "down",
-        "axis": "Z",
-    },
-    "latitude": {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north", "axis": "Y"},
-    "longitude": {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east", "axis": "X"},
-}
 TIME_ENCODING = {"units": "hours since 1970-01-01 00:00:00", "calendar": "standard", "dtype": "int32"}
 
 
@@ -46,7 +32,9 @@ def with_metadata(forecast: xr.Dataset, names: Names = "weatherbench2") -> xr.Da
     gives dimensions their CF standard names and variables their short ones, which begin with a letter.
     """
     described = {name: _field(str(name), field) for name, field in forecast.data_vars.items()}
-    complete = xr.Dataset(described, coords=_coordinates(forecast), attrs={**forecast.attrs, "Conventions": "CF-1.11"})
+    complete = xr.Dataset(
+        described, coords=_coordinates(forecast), attrs={**forecast.attrs, "Conventions": CONVENTIONS}
+    )
     if names == "weatherbench2":
         return complete
     short = {name: VARIABLES[str(name)].short for name in complete.data_vars if name in VARIABLES}
@@ -61,23 +49,9 @@ def with_metadata(forecast: xr.Dataset, names: Names = "weatherbench2") -> xr.Da
     return renamed
 
 
-def field_attributes(name: str) -> dict[str, str]:
-    """Returns the CF attributes of a forecast variable under its WeatherBench 2 name."""
-    about = VARIABLES[name]
-    accumulated = name == PRECIPITATION
-    attributes = {
-        "standard_name": about.standard_name,
-        "long_name": about.name.replace("_", " "),
-        "units": about.units,
-        "short_name": about.short,
-        "cell_methods": f"prediction_timedelta: {'sum' if accumulated else 'point'}",
-    }
-    return {**attributes, "units_metadata": "temperature: on_scale"} if about.units == "K" else attributes
-
-
 def _field(name: str, field: xr.DataArray) -> xr.Variable:
     variable = field.variable.copy(deep=False)
-    variable.attrs, variable.encoding = dict(field_attributes(name)), {}
+    variable.attrs, variable.encoding = forecast_attributes(name), {}
     return variable
 
 
@@ -95,15 +69,27 @@ def _coordinates(forecast: xr.Dataset) -> dict[str, xr.Variable]:
     coordinates = {}
     for name, (dims, data) in values.items():
         encoding = dict(TIME_ENCODING) if data.dtype.kind == "M" else {"_FillValue": None}
-        coordinates[name] = xr.Variable(dims, data, dict(COORDINATES[name]), encoding=encoding)
+        coordinates[name] = xr.Variable(dims, data, FORECAST_COORDINATES[name], encoding=encoding)
     for name in ("time", "valid_time"):
         coordinates[name].attrs["units_metadata"] = "leap_seconds: none"
     coordinates["prediction_timedelta"].attrs["units"] = "hours"
-    if PRECIPITATION in forecast:
-        bounds = _hours(np.stack([lead - STEP, lead], axis=1))
+    if (accumulation := _accumulation(forecast)) is not None:
+        bounds = _hours(np.stack([lead - accumulation, lead], axis=1))
         coordinates[LEAD_BOUNDS] = xr.Variable(("prediction_timedelta", "bound"), bounds, encoding={"_FillValue": None})
         coordinates["prediction_timedelta"].attrs["bounds"] = LEAD_BOUNDS
     return coordinates
+
+
+def _accumulation(forecast: xr.Dataset) -> np.timedelta64 | None:
+    """Returns the time over which variables of the forecast are summed, if any.
+
+    Raises:
+        ValueError: they are summed over different times, which the bounds of one coordinate cannot say.
+    """
+    hours = {find_variable(name).accumulated_hours for name in forecast.data_vars} - {0}
+    if len(hours) > 1:
+        raise ValueError(f"Expected variables summed over one time, got {sorted(hours)} h. Write them apart.")
+    return hours.pop() * HOUR if hours else None
 
 
 def _hours(leads: npt.NDArray[Any]) -> npt.NDArray[np.int32]:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from ladcast.export.metadata import field_attributes
+from ladcast.cf import forecast_attributes
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.latent_store import Frame, LatentStore, all_frames
 
@@ -157,7 +157,7 @@ def open_latents(
 def _variable(array: DecodedArray) -> xr.Variable:
     one_frame = (1, 1, 1, *array.shape[3:])
     encoding = {"preferred_chunks": dict(zip(array.dims, one_frame, strict=True))}
-    return xr.Variable(array.dims, indexing.LazilyIndexedArray(array), field_attributes(array.name), encoding)
+    return xr.Variable(array.dims, indexing.LazilyIndexedArray(array), forecast_attributes(array.name), encoding)
 
 
 def _reopen(path: Path, load: Callable[[], LatentCodec], variables: tuple[str, ...], cache_bytes: int) -> FrameDecoder:

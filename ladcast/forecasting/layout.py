@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 from jaxtyping import Shaped
 
-from ladcast.export.metadata import COORDINATES
+from ladcast.cf import CONVENTIONS, FORECAST_COORDINATES
 from ladcast.fields import VARIABLES, ChannelSet
 from ladcast.forecasting.checkpoints import plain
 from ladcast.forecasting.ensemble import FORECAST_DIMS, EnsembleOptions, Starts, start_groups
@@ -42,7 +42,7 @@ class ForecastLayout:
             "latitude": np.array(self.grid.latitude),
             "longitude": np.array(self.grid.longitude),
         }
-        return {name: xr.Variable(name, values[name], COORDINATES[name]) for name in names or values}
+        return {name: xr.Variable(name, values[name], FORECAST_COORDINATES[name]) for name in names or values}
 
     def dims(self, variable: str) -> tuple[str, ...]:
         """Returns the dimensions of a variable."""
@@ -104,7 +104,7 @@ def forecast_identity(forecaster: Forecaster, starts: Starts, options: EnsembleO
 def global_attributes(identity: Mapping[str, Any]) -> dict[str, str]:
     """Returns the attributes of a forecast as a whole."""
     return {
-        "Conventions": "CF-1.11",
+        "Conventions": CONVENTIONS,
         "title": "ladcast ensemble forecast",
         "source": f"ladcast model {identity['model']}",
         "history": json.dumps(identity),

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from ladcast.export.metadata import field_attributes
+from ladcast.cf import forecast_attributes
 from ladcast.forecasting.ensemble import EnsembleOptions, Position, Starts, first_positions
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.layout import forecast_identity, forecast_layout, global_attributes
@@ -117,7 +117,7 @@ class ForecastWriter(StoreWriter[xr.Dataset]):
 
     def _empty(self, name: str) -> xr.Variable:
         dims = self.layout.dims(name)
-        return empty_variable(dims, self.layout.shape(dims), field_attributes(name))
+        return empty_variable(dims, self.layout.shape(dims), forecast_attributes(name))
 
 
 def create_fields(store: Path, template: xr.Dataset, *, members_per_chunk: int) -> None:

@@ -29,10 +29,10 @@ def reconstruction(forecaster: Forecaster, truth: xr.Dataset, frames: xr.Dataset
     """
     start, leads = frames["time"].values[0], frames["prediction_timedelta"].values
     states = pack(truth.sel(time=start + leads), forecaster.channels)
-    sst = forecaster.channels.sst_index
+    masked = list(forecaster.channels.masked_on_land)
     made = []
     for state in states:
-        ocean = None if sst is None else ~state[sst].isnan()
+        ocean = ~state[masked].isnan().any(dim=0) if masked else None
         made.append(forecaster.codec.decode(forecaster.codec.encode(state[None]), ocean))
     named = [
         unpack(state, forecaster.channels, forecaster.grid, np.array([start + lead]))

@@ -19,7 +19,7 @@ from ladcast.data.frames import FrameReader, open_frames
 from ladcast.data.loader import BatchSource, SampleBatch
 from ladcast.data.normalization import Normalizer, ocean_mask
 from ladcast.data.packing import pack, unpack
-from ladcast.fields import ChannelSet
+from ladcast.fields import VALIDATION_CHANNELS, ChannelSet
 from ladcast.forecasting.checkpoints import load_codec, save_codec
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.grid import Grid
@@ -34,8 +34,6 @@ from ladcast.training.losses import relative_l2
 from ladcast.training.options import TrainingOptions
 from ladcast.training.parallel import Loss
 
-HEADLINE = ("z500", "t850", "q700")
-"""Channels that validation reports."""
 VALIDATED_AT_ONCE = 64
 
 
@@ -201,8 +199,8 @@ def autoencoder_config(size: AutoencoderSize, channels: ChannelSet, grid: Grid, 
 def valid_points(state: Tensor, channels: ChannelSet) -> Tensor:
     """Returns where each channel has truth, `channel lat lon`: everywhere but for the SST, which has none on land."""
     valid = torch.ones(state.shape[1:], dtype=torch.bool)
-    if channels.sst_index is not None:
-        valid[channels.sst_index] = ocean_mask(state, channels)
+    for index in channels.masked_on_land:
+        valid[index] = ocean_mask(state, channels)
     return valid
 
 
@@ -231,7 +229,7 @@ def validate_autoencoder(
         first = made[:1] if first is None else first
     assert first is not None
     rmse = (total / len(held_out)).sqrt() * normalizer.std
-    names = [name for name in HEADLINE if name in channels.names]
+    names = [name for name in VALIDATION_CHANNELS if name in channels.names]
     fields = {
         title: unpack(normalizer.inverse(state), channels, grid, np.zeros(1, "datetime64[ns]")).isel(time=0)
         for title, state in {"truth": held_out[:1], "reconstruction": first}.items()

@@ -11,7 +11,7 @@ import xarray as xr
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ladcast.fields import SST, VARIABLES
+from ladcast.fields import MASKED_ON_LAND, VARIABLES
 from ladcast.times import HOUR, Times, describe
 from ladcast.verification.case import Area, Case
 from ladcast.verification.climatology import Climatology
@@ -153,12 +153,13 @@ def require_truth(
     if (hidden := missing.flatten(1).all(1)).any():
         times = block.times(match)[hidden.cpu().numpy()]
         raise ValueError(f"The truth of '{block.variable}' is NaN everywhere at {describe(times)}. Repair it first.")
-    wrong = torch.isinf(true) if block.variable == SST else ~torch.isfinite(true)
+    wrong = torch.isinf(true) if block.variable in MASKED_ON_LAND else ~torch.isfinite(true)
     if wrong.any():
         lead, *cell = (int(index) for index in wrong.nonzero()[0])
         raise ValueError(
             f"The truth of '{block.variable}' at {describe(block.times(match)[lead])} has {true[lead, *cell]:g} at "
-            f"{_place(cell, match, block)}, {int(wrong.sum())} such cells; only '{SST}' may be NaN. Repair it first."
+            f"{_place(cell, match, block)}, {int(wrong.sum())} such cells; only "
+            f"'{', '.join(MASKED_ON_LAND)}' may be NaN. Repair it first."
         )
     return missing
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 from jaxtyping import Float
 
-from ladcast.fields import SST
+from ladcast.fields import MASKED_ON_LAND
 from ladcast.times import Times, day_of_year, describe
 from ladcast.verification.cycles import DAYS, HOURS, corners, day_windows, hour_of_day
 from ladcast.verification.precipitation import DRY_M
@@ -201,9 +201,12 @@ def _daily_sums(field: xr.DataArray, reference: Array) -> tuple[Array, Array, Ar
     count, first, second = (np.zeros((DAYS, *reference.shape)) for _ in range(3))
     for times, values in _chunks(field):
         present = ~np.isnan(values)
-        if field.name != SST and not present.all():
+        if field.name not in MASKED_ON_LAND and not present.all():
             bad = times[~present.reshape(len(times), -1).all(1)]
-            raise ValueError(f"'{field.name}' has NaN at {describe(bad)}; only '{SST}' may. Repair or cut the store.")
+            raise ValueError(
+                f"'{field.name}' has NaN at {describe(bad)}; only '{', '.join(MASKED_ON_LAND)}' may. "
+                "Repair or cut the store."
+            )
         anomaly = np.where(present, values - reference, 0.0)
         for day, here, value, square in zip(day_of_year(times) - 1, present, anomaly, anomaly**2, strict=True):
             count[day] += here

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 from jaxtyping import Float
 
-from ladcast.fields import PRECIPITATION
+from ladcast.fields import find_variable
 from ladcast.times import day_of_year
 from ladcast.verification.cycles import day_windows
 from ladcast.verification.precipitation import DRY_M, WET_QUANTILE
@@ -40,7 +40,7 @@ def fit_distribution(
 
     spread = _over_windows(field, centres, days, quantiles_of)
     fitted = {f"{field.name}{QUANTILE}": spread.rename(kind="quantile").assign_coords(quantile=levels)}
-    if field.name == PRECIPITATION:
+    if find_variable(field.name).accumulated_hours:
         seeps = _over_windows(field, centres, days, _dry_and_wet)
         fitted[f"{field.name}{DRY_FRACTION}"] = seeps.isel(kind=0)
         fitted[f"{field.name}{WET_THRESHOLD}"] = seeps.isel(kind=1)

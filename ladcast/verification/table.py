@@ -8,10 +8,9 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Shaped
 
+from ladcast.fields import TABLE_CHANNELS
 from ladcast.times import DAY, describe
 
-HEADLINE = ("z500", "z850", "t500", "t850", "q700", "u850", "v850", "u10", "v10", "t2m", "msl", "tp6h")
-"""What forecasts are judged by first."""
 ALL = "all"
 """Stands for every channel."""
 READ_AS = {"m": ("mm", 1e3), "kg kg-1": ("g kg-1", 1e3)}
@@ -38,7 +37,7 @@ def choose_channels(held: Iterable[str], wanted: Sequence[str] = ()) -> list[str
     present = list(dict.fromkeys(held))
     if ALL in wanted:
         return present
-    chosen = [name for name in dict.fromkeys(wanted or HEADLINE) if name in present]
+    chosen = [name for name in dict.fromkeys(wanted or TABLE_CHANNELS) if name in present]
     if wanted and not chosen:
         raise ValueError(f"No system has {', '.join(wanted)}. There are: {', '.join(present)}.")
     return chosen or present
@@ -56,7 +55,7 @@ def count_of(number: int, thing: str) -> str:
 
 def format_table(
     scores: Mapping[str, xr.Dataset],
-    headline: Sequence[str] = HEADLINE,
+    headline: Sequence[str] = TABLE_CHANNELS,
     leads_days: Sequence[int | float] = LEADS_DAYS,
     *,
     differences: Mapping[str, xr.Dataset] | None = None,

@@ -6,9 +6,9 @@ import pytest
 import xarray as xr
 
 from ladcast.data import audit
-from ladcast.data.audit import EXTREMES, validate_store
+from ladcast.data.audit import validate_store
 from ladcast.data.validation import plausible_range
-from ladcast.fields import ERA5_CHANNELS, SST, VARIABLES, ChannelSet
+from ladcast.fields import ERA5_CHANNELS, SST, ChannelSet
 
 
 @pytest.fixture
@@ -146,11 +146,10 @@ def test_memory_does_not_grow_with_the_store(tmp_path, make, grid, monkeypatch):
 
 
 def test_extremes_are_wider_than_plausible_means():
-    assert set(EXTREMES) == set(VARIABLES)
     for channel in ERA5_CHANNELS:
         low, high = plausible_range(channel)
-        assert EXTREMES[channel.variable][0] <= low
-        assert high <= EXTREMES[channel.variable][1]
+        assert channel.about.extremes[0] <= low
+        assert high <= channel.about.extremes[1]
 
 
 def test_real_files(shared):

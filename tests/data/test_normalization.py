@@ -28,16 +28,17 @@ def test_inverse_restores_the_state_and_its_land(state, channels, normalizer):
 
 def test_scaled_channels_have_zero_mean_and_unit_spread(state, channels, normalizer):
     scaled = normalizer(state).transpose(0, 1).flatten(1)
-    complete = [index for index in range(len(channels)) if index != channels.sst_index]
+    complete = [index for index in range(len(channels)) if index not in channels.masked_on_land]
     torch.testing.assert_close(scaled[complete].mean(1), torch.zeros(len(complete)), atol=1e-3, rtol=0)
     torch.testing.assert_close(scaled[complete].std(1), torch.ones(len(complete)), atol=1e-3, rtol=0)
 
 
 def test_land_becomes_the_fill_and_nothing_else_does(state, channels, normalizer):
-    sst = normalizer(state)[:, channels.sst_index]
+    (index,) = channels.masked_on_land
+    sst = normalizer(state)[:, index]
     ocean = ocean_mask(state, channels)
     assert (sst[:, ~ocean] == -2).all()
-    expected = (state[:, channels.sst_index] - normalizer.mean[channels.sst_index]) / normalizer.std[channels.sst_index]
+    expected = (state[:, index] - normalizer.mean[index]) / normalizer.std[index]
     torch.testing.assert_close(sst[:, ocean], expected[:, ocean], rtol=0, atol=0)
 
 
@@ -49,7 +50,7 @@ def test_nan_outside_the_sst_is_refused_by_name(state, channels, normalizer):
 
 def test_an_sst_without_any_ocean_is_refused(state, channels, normalizer):
     """All land is what a failed read looks like."""
-    state[1, channels.sst_index] = torch.nan
+    state[1, channels.masked_on_land[0]] = torch.nan
     with pytest.raises(ValueError, match=r"no NaN in the state.*channels: sst\."):
         normalizer(state)
 
@@ -119,7 +120,7 @@ def test_numbers_for_another_count_of_channels_are_refused(channels):
 def test_the_ocean_is_where_the_sst_never_lacks(state, channels):
     ocean = ocean_mask(state, channels)
     row, column = ocean.nonzero()[5].tolist()
-    state[2, channels.sst_index, row, column] = torch.nan
+    state[2, channels.masked_on_land[0], row, column] = torch.nan
     assert ocean.sum() - ocean_mask(state, channels).sum() == 1
 
 

@@ -1,9 +1,7 @@
 import numpy as np
-import pytest
 import xarray as xr
 
-from ladcast.export.metadata import field_attributes, with_metadata
-from ladcast.fields import PRECIPITATION, VARIABLES
+from ladcast.export.metadata import with_metadata
 
 
 def test_values_and_dimensions_stay(forecast: xr.Dataset):
@@ -27,14 +25,3 @@ def test_cf_names_begin_with_a_letter_and_refer_to_each_other(forecast: xr.Datas
     assert described["tp6h"].attrs["cell_methods"] == "forecast_period: sum"
     assert described["forecast_period"].attrs["bounds"] in described.variables
     assert described["z"].dims[:3] == ("forecast_reference_time", "forecast_period", "realization")
-
-
-@pytest.mark.parametrize("name", VARIABLES)
-def test_every_variable_has_units_and_a_cell_method(name: str):
-    attributes = field_attributes(name)
-    assert attributes["units"] == VARIABLES[name].units
-    assert attributes["cell_methods"].endswith("sum" if name == PRECIPITATION else "point")
-
-
-def test_precipitation_in_metres_is_a_thickness_of_water():
-    assert field_attributes(PRECIPITATION)["standard_name"] == "lwe_thickness_of_precipitation_amount"

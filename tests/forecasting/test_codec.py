@@ -32,6 +32,6 @@ def test_decode_restores_units_shape_and_land(forecaster: Forecaster, analysis: 
     latent = forecaster.codec.encode(analysis.state[None])
     state = forecaster.codec.decode(latent, analysis.ocean)
     assert state.shape == (1, *analysis.state.shape)
-    sst = forecaster.channels.sst_index
+    (sst,) = forecaster.channels.masked_on_land
     assert torch.equal(state[0, sst].isnan(), ~analysis.ocean)
     assert 200 < state[0, 0].mean() < 300

@@ -10,9 +10,17 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Shaped
 
-from ladcast.data.lexicon import STATIC_UNITS, SURFACE_GEOPOTENTIAL
 from ladcast.data.sources.rules import Rule
-from ladcast.fields import LAND_SEA_MASK, LEVELS_HPA, PRECIPITATION, VARIABLES, Channel, ChannelSet
+from ladcast.fields import (
+    LAND_SEA_MASK,
+    LEVELS_HPA,
+    PRECIPITATION,
+    STATIC_VARIABLES,
+    SURFACE_GEOPOTENTIAL,
+    VARIABLES,
+    Channel,
+    ChannelSet,
+)
 from ladcast.times import STEP, Times, describe
 
 ALL_LEVELS = frozenset(float(level) for level in LEVELS_HPA)
@@ -145,7 +153,7 @@ def with_how(rules: Sequence[Rule], target: str, how: str) -> tuple[Rule, ...]:
 
 def variables_of(channels: ChannelSet) -> list[str]:
     """Returns the variables of a channel set and the static fields, which come along where a source has them."""
-    return [*channels.variables, *STATIC_UNITS]
+    return [*channels.variables, *STATIC_VARIABLES]
 
 
 def era5_fields(precipitation: str) -> dict[str, frozenset[float]]:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from ladcast.data.lexicon import SURFACE_GEOPOTENTIAL
 from ladcast.data.sources.base import (
     ALL_LEVELS,
     RAIN_FROM,
@@ -29,7 +28,7 @@ from ladcast.data.sources.delivered import Delivery, Download, check_delivered, 
 from ladcast.data.sources.extras import need
 from ladcast.data.sources.grib import open_grib
 from ladcast.data.sources.rules import Rule, from_height, from_relative_humidity, from_skin, same, translate
-from ladcast.fields import LAND_SEA_MASK, PRECIPITATION, SST, ChannelSet
+from ladcast.fields import LAND_SEA_MASK, PRECIPITATION, SST, SURFACE_GEOPOTENTIAL, ChannelSet
 from ladcast.times import STEP, Times
 
 RULES: tuple[Rule, ...] = (

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ladcast.data.lexicon import NEAR_MISSES, STATIC_UNITS, canonical_names
+from ladcast.data.lexicon import NEAR_MISSES, canonical_names
 from ladcast.data.sources import cloud
 from ladcast.data.sources.frames import elementwise, joined
 from ladcast.data.sources.grib import is_grib, open_grib
 from ladcast.data.sources.rules import Rule, translate
-from ladcast.fields import VARIABLES
+from ladcast.fields import STATIC_VARIABLES, VARIABLES
 from ladcast.grid import TOLERANCE_DEG
 
 SUFFIXES = (".nc", ".cdf", ".grib", ".grb")
@@ -140,17 +140,17 @@ def merged(parts: Sequence[xr.Dataset], where: str) -> xr.Dataset:
     parts = [_oriented(_with_time(part, where)) for part in parts]
     _check_one_grid(parts, where)
     axes = {dim: _union(dim, parts) for dim in ("time", "level") if any(dim in part.coords for part in parts)}
-    known = (*VARIABLES, *STATIC_UNITS, *NEAR_MISSES)
+    known = (*VARIABLES, *STATIC_VARIABLES, *NEAR_MISSES)
     fields: dict[str, xr.DataArray] = {}
     for name in (name for name in known if any(name in part for part in parts)):
         pieces = [part[name] for part in parts if name in part]
-        static = name in STATIC_UNITS
+        static = name in STATIC_VARIABLES
         fields[name] = _still(pieces[0]) if static else joined([_leveled(p) for p in pieces], axes, where)
     return xr.Dataset(fields)
 
 
 def _with_time(part: xr.Dataset, where: str) -> xr.Dataset:
-    static_only = all(name in STATIC_UNITS for name in part.data_vars)
+    static_only = all(name in STATIC_VARIABLES for name in part.data_vars)
     if "time" not in part.coords and not static_only:
         raise ValueError(
             f"{where}: a file with {', '.join(map(str, part.data_vars))} has no 'time'. Add it before you merge files."

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from ladcast.data.lexicon import SURFACE_GEOPOTENTIAL
 from ladcast.data.sources.base import (
     ALL_LEVELS,
     RAIN_FROM,
@@ -39,7 +38,7 @@ from ladcast.data.sources.rules import (
     same,
     translate,
 )
-from ladcast.fields import LAND_SEA_MASK, PRECIPITATION, SST, ChannelSet
+from ladcast.fields import LAND_SEA_MASK, PRECIPITATION, SST, SURFACE_GEOPOTENTIAL, ChannelSet
 from ladcast.times import STEP, Times
 
 ROOT = "https://noaa-gfs-bdp-pds.s3.amazonaws.com"

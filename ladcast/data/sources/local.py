@@ -13,7 +13,7 @@ from ladcast.data.sources.base import Offer, at_times, variables_of
 from ladcast.data.sources.files import open_files
 from ladcast.data.sources.frames import HORIZONTAL
 from ladcast.data.sources.rules import WEATHERBENCH_NAMES, Rule
-from ladcast.fields import SST, VARIABLES, ChannelSet
+from ladcast.fields import VARIABLES, ChannelSet, find_variable
 from ladcast.times import Times
 
 
@@ -69,5 +69,5 @@ def _gaps(field: xr.DataArray) -> Iterator[tuple[tuple[str, float | None], str]]
     shares = np.atleast_1d(field.isnull().mean(HORIZONTAL).values)
     levels: list[float | None] = [*_levels(field)] or [None]
     for level, share in zip(levels, shares, strict=True):
-        if share == 1 or (share > 0 and name != SST):
+        if share == 1 or (share > 0 and not find_variable(name).masked_on_land):
             yield (name, level), f"'{name}' is {share:.0%} NaN"

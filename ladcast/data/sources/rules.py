@@ -10,9 +10,8 @@ import xarray as xr
 
 from ladcast.constants import GRAVITY
 from ladcast.data import derive
-from ladcast.data.lexicon import STATIC_UNITS
 from ladcast.data.sources.frames import elementwise, six_hour_sums
-from ladcast.fields import PRECIPITATION, SST, VARIABLES
+from ladcast.fields import PRECIPITATION, SST, STATIC_VARIABLES, VARIABLES
 
 
 @dataclass(frozen=True)
@@ -92,5 +91,5 @@ from_geometric_wind = Rule(
 from_hourly = Rule(PRECIPITATION, ("total_precipitation",), six_hour_sums, "sum of 6 hourly totals")
 """The rule: six-hour precipitation from hourly totals."""
 
-WEATHERBENCH_NAMES = same(**{name: name for name in (*VARIABLES, *STATIC_UNITS)})
+WEATHERBENCH_NAMES = same(**{name: name for name in (*VARIABLES, *STATIC_VARIABLES)})
 """The names of WeatherBench 2 are ours."""
