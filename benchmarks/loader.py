@@ -19,12 +19,12 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec
 
-from ladcast.data.dataset import StoredStates, load_scaled
-from ladcast.data.frames import open_frames
-from ladcast.data.loader import load_batches
+from ladcast.data.loading.batches import load_batches
+from ladcast.data.loading.datasets import StoredStates, load_scaled
+from ladcast.data.loading.order import SampleOrder
+from ladcast.data.loading.reader import open_reader
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
-from ladcast.data.sampling import SampleOrder
 from ladcast.data.store import open_store
 from ladcast.fields import ERA5_CHANNELS, VARIABLES
 from ladcast.grid import Grid
@@ -67,7 +67,7 @@ def readers(path: Path, ds: xr.Dataset, normalizer: Normalizer) -> dict[str, Cal
     held = torch.empty(ds.sizes["time"], len(ERA5_CHANNELS), ds.sizes["latitude"], ds.sizes["longitude"])
     held.normal_()
     group = zarr.open_group(path, mode="r")
-    plain, direct = open_frames(ds, normalizer), open_frames(ds, normalizer, path)
+    plain, direct = open_reader(ds, normalizer), open_reader(ds, normalizer, path)
 
     def loader(threads: int, epoch: int) -> None:
         source = StoredStates(direct, threads=1)

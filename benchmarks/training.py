@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from ladcast.config import load_config
-from ladcast.data.loader import SampleBatch
-from ladcast.data.sampling import SampleOrder
+from ladcast.data.loading.batches import SampleBatch
+from ladcast.data.loading.order import SampleOrder
 from ladcast.diffusion.denoiser import Denoiser
 from ladcast.diffusion.noise import TrainingNoise
 from ladcast.fields import ERA5_CHANNELS

@@ -15,11 +15,10 @@ from data_pipelines.product import produce
 from data_pipelines.transfer import Transfer
 from data_pipelines.view import View
 from ladcast.data.derive import hourly_windows, relative_vorticity, six_hour_parts
-from ladcast.data.reading import select_period
+from ladcast.data.lazy import lazy_maps
 from ladcast.data.sources.files import open_files
-from ladcast.data.sources.frames import lazy_field
 from ladcast.data.sources.rules import WEATHERBENCH_NAMES, from_hourly, translate
-from ladcast.data.store import declared_gaps, finished_manifest, open_store
+from ladcast.data.store import declared_gaps, finished_manifest, open_store, select_period
 from ladcast.data.validation import check_regular
 from ladcast.fields import PRECIPITATION, STATIC_VARIABLES
 from ladcast.grid import grid_of
@@ -90,7 +89,7 @@ def with_vorticity(ds: xr.Dataset) -> xr.Dataset:
         return relative_vorticity(east, north, grid)
 
     attrs = {"units": "s-1", "standard_name": "atmosphere_relative_vorticity"}
-    return ds.assign({VORTICITY: lazy_field(u.dims, u.shape, read, attrs)})  # type: ignore[arg-type]
+    return ds.assign({VORTICITY: lazy_maps(u.dims, u.shape, read, attrs)})  # type: ignore[arg-type]
 
 
 def derive(

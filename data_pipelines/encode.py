@@ -32,7 +32,7 @@ from data_pipelines.zarr_store import Field, Template, write_block, write_small
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
-from ladcast.data.reading import prefetch
+from ladcast.data.prefetch import prefetch
 from ladcast.device import find_device
 from ladcast.forecasting.checkpoints import load_codec
 from ladcast.forecasting.codec import LatentCodec

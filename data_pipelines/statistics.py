@@ -18,7 +18,7 @@ from data_pipelines.reading import read_frames
 from data_pipelines.view import View
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
-from ladcast.data.reading import prefetch
+from ladcast.data.prefetch import prefetch
 
 FRAMES_PER_BLOCK = 120
 FRAMES_AT_ONCE = 8

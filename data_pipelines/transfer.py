@@ -22,7 +22,7 @@ from data_pipelines.patience import DISK, Patience
 from data_pipelines.reading import read_field
 from data_pipelines.zarr_store import Field, Template, write_block
 from ladcast.cf import STATE_COORDINATES
-from ladcast.data.reading import prefetch
+from ladcast.data.prefetch import prefetch
 from ladcast.data.regrid import regrid
 from ladcast.fields import VARIABLES
 from ladcast.grid import Grid, grid_of

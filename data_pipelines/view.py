@@ -13,8 +13,7 @@ import xarray as xr
 
 from data_pipelines.fingerprint import fingerprint
 from data_pipelines.options import Selection
-from ladcast.data.reading import select_period
-from ladcast.data.store import open_store
+from ladcast.data.store import open_store, select_period
 from ladcast.fields import ChannelSet, read_channels
 from ladcast.grid import Grid
 from ladcast.times import describe, parse_time

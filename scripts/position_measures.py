@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from ladcast.data.dataset import LatentDataset
+from ladcast.data.loading.datasets import LatentDataset
 from ladcast.data.packing import pack
 from ladcast.diffusion.denoiser import Condition, Denoiser, denoising_loss
 from ladcast.forecasting.ensemble import EnsembleOptions, MemberBatch

@@ -30,7 +30,7 @@ from position_measures import MeasureOptions, Measures
 from position_table import read_rows, write_report
 
 from ladcast.config import ConfigError, load_config, to_plain
-from ladcast.data.dataset import LatentDataset
+from ladcast.data.loading.datasets import LatentDataset
 from ladcast.forecasting.checkpoints import load_codec
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.forecaster import Forecaster

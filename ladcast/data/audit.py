@@ -13,7 +13,7 @@ import xarray as xr
 
 from ladcast.data.layout import canonical_layout, on_grid
 from ladcast.data.lexicon import canonical_names, check_units
-from ladcast.data.reading import prefetch
+from ladcast.data.prefetch import prefetch
 from ladcast.data.sources.files import open_files
 from ladcast.data.store import declared_gaps, finished_manifest, present_channels
 from ladcast.data.validation import area_means, check_present, check_regular, check_times, plausible_range

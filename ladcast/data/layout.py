@@ -1,18 +1,18 @@
 """One layout for every source: (time, level, latitude, longitude), south to north, eastward from 0 degrees.
 
-Nothing is read here. Each variable becomes a view that reorders a frame at the moment it is read.
+Nothing is read here. Each variable becomes a view that reorders a state at the moment it is read.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from xarray.backends import BackendArray
-from xarray.core import indexing
 
+from ladcast.data.lazy import LazyField, as_slice, lazy_variable
 from ladcast.fields import STATIC_VARIABLES, ChannelSet
 from ladcast.grid import TOLERANCE_DEG, Grid, grid_of
 
@@ -65,30 +65,6 @@ def on_grid(ds: xr.Dataset, grid: Grid | None, where: str) -> xr.Dataset:
     return ds.assign_coords(latitude=np.asarray(grid.latitude), longitude=np.asarray(grid.longitude))
 
 
-class _Reordered(BackendArray):
-    """Reads a variable in another order of dimensions and points, by whole frames, as stores keep them."""
-
-    def __init__(self, source: xr.Variable, dims: tuple[str, ...], order: dict[str, Order]) -> None:
-        self.source, self.dims, self.order = source, dims, order
-        self.shape = tuple(len(order[dim]) if dim in order else source.sizes[dim] for dim in dims)
-        self.dtype = np.dtype(source.dtype)
-
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        support = indexing.IndexingSupport.OUTER
-        return indexing.explicit_indexing_adapter(key, self.shape, support, self._read)
-
-    def _read(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
-        points = {
-            dim: _as_slice(self.order[dim][wanted] if dim in self.order else wanted)
-            for dim, wanted in zip(self.dims, key, strict=True)
-        }
-        frames = self.source.isel({dim: points[dim] for dim in ("time", "level") if dim in points})
-        axes = [frames.dims.index(dim) for dim in self.dims if dim in frames.dims]
-        # Loaded before it is transposed: xarray's own lazy transpose reads point by point.
-        in_rows: npt.NDArray[Any] = frames.values.transpose(axes)[..., points["latitude"], :]
-        return in_rows[..., points["longitude"]]
-
-
 def _reordered(field: xr.DataArray, order: dict[str, Order], dims: tuple[str, ...], where: str) -> xr.Variable:
     if "time" not in dims and "time" in field.dims:
         field = field.isel(time=0, drop=True)
@@ -97,20 +73,30 @@ def _reordered(field: xr.DataArray, order: dict[str, Order], dims: tuple[str, ..
         advice = f"Select one with `ds.isel({extra[0]}=0)`." if extra else "Add the missing dimension."
         raise ValueError(f"{where}: '{field.name}' is expected with dimensions {dims}, got {field.dims}. {advice}")
     own = {dim: index for dim, index in order.items() if dim in dims}
-    return xr.Variable(dims, indexing.LazilyIndexedArray(_Reordered(field.variable, dims, own)), field.attrs)
+    shape = [len(own[dim]) if dim in own else field.sizes[dim] for dim in dims]
+    read = partial(_read_reordered, field.variable, dims, own)
+    return lazy_variable(dims, LazyField(shape, read, field.dtype), field.attrs)
+
+
+def _read_reordered(
+    source: xr.Variable, dims: tuple[str, ...], order: dict[str, Order], *wanted: npt.NDArray[np.int64]
+) -> npt.NDArray[Any]:
+    """Reads a variable in another order of dimensions and points, by whole maps, as stores keep them."""
+    points = {
+        dim: as_slice(order[dim][index] if dim in order else index) for dim, index in zip(dims, wanted, strict=True)
+    }
+    maps = source.isel({dim: points[dim] for dim in ("time", "level") if dim in points})
+    # Loaded before it is transposed: xarray's own lazy transpose reads point by point.
+    in_rows: npt.NDArray[Any] = maps.values.transpose([maps.dims.index(dim) for dim in dims])[
+        ..., points["latitude"], :
+    ]
+    return in_rows[..., points["longitude"]]
 
 
 def _expected_dims(name: str, channels: ChannelSet | None) -> tuple[str, ...]:
     if channels is None or name in STATIC_VARIABLES:
         return DIMENSIONS[2:]
     return DIMENSIONS if name in channels.upper_air else ("time", *DIMENSIONS[2:])
-
-
-def _as_slice(index: Any) -> Any:
-    """Turns a run of consecutive numbers into a slice: stores read slices faster than lists."""
-    if np.ndim(index) == 1 and len(index) and (np.diff(index) == 1).all():
-        return slice(int(index[0]), int(index[-1]) + 1)
-    return index
 
 
 def _level_order(present: npt.NDArray[Any], channels: ChannelSet) -> Order:

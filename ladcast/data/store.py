@@ -15,7 +15,7 @@ from ladcast.data.sources.files import open_files
 from ladcast.data.validation import check_present, check_regular, check_times, check_values
 from ladcast.fields import LEVELS_HPA, STATIC_VARIABLES, VARIABLES, ChannelSet
 from ladcast.grid import Grid
-from ladcast.times import Times, parse_time
+from ladcast.times import Times, describe, parse_time
 
 
 def open_store(
@@ -79,6 +79,20 @@ def read_times(path: Path) -> Times:
     if "time" not in ds.coords:
         raise ValueError(f"{path}: expected a coordinate 'time', got {', '.join(map(str, ds.coords))}. Add it.")
     return np.atleast_1d(ds["time"].values)
+
+
+def select_period(ds: xr.Dataset, start: str | None, end: str | None) -> xr.Dataset:
+    """Returns the states from `start` up to and including `end`; raises ValueError where there are none."""
+    times = ds["time"].values
+    kept = np.ones(len(times), dtype=bool)
+    if start is not None:
+        kept &= times >= parse_time(start)
+    if end is not None:
+        kept &= times <= parse_time(end)
+    if not kept.any():
+        held = f"{describe(times[0])} to {describe(times[-1])}"
+        raise ValueError(f"No states from {start} to {end}: the store holds {held}. Choose another period.")
+    return ds.isel(time=np.flatnonzero(kept))
 
 
 def finished_manifest(store: Path) -> dict[str, Any]:

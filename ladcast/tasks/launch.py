@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from ladcast.data.loader import BatchSource, SampleBatch
-from ladcast.data.sampling import SampleOrder
+from ladcast.data.loading.batches import BatchSource, SampleBatch
+from ladcast.data.loading.order import SampleOrder
 from ladcast.tasks.interruption import EXIT_RESUMABLE, requeue_job
 from ladcast.tasks.report import TrainingLog, peak_memory
 from ladcast.tasks.trackers import open_trackers

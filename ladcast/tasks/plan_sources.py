@@ -11,8 +11,8 @@ import xarray as xr
 
 from ladcast.checkpoint import read_document
 from ladcast.data.regrid import regrid_dataset
+from ladcast.data.sources.assignment import SourcePlan, plan_sources
 from ladcast.data.sources.base import Source
-from ladcast.data.sources.planner import SourcePlan, plan_sources
 from ladcast.data.sources.registry import SOURCES, make_source
 from ladcast.data.store import open_store
 from ladcast.fields import ERA5_CHANNELS, ChannelSet

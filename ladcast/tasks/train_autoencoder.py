@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.config import ConfigError, load_config, to_plain
-from ladcast.data.dataset import StateDataset, StoredStates, load_scaled
-from ladcast.data.frames import FrameReader, open_frames
-from ladcast.data.loader import BatchSource, SampleBatch
+from ladcast.data.loading.batches import BatchSource, SampleBatch
+from ladcast.data.loading.datasets import StateDataset, StoredStates, load_scaled
+from ladcast.data.loading.reader import StateReader, open_reader
 from ladcast.data.normalization import Normalizer, ocean_mask
 from ladcast.data.packing import pack, unpack
 from ladcast.fields import VALIDATION_CHANNELS, ChannelSet
@@ -176,12 +176,12 @@ def check_initial(run: AutoencoderRun, initial: LatentCodec, codec: LatentCodec)
         )
 
 
-def frames_of(run: AutoencoderRun, ds: xr.Dataset, stride: int, normalizer: Normalizer) -> FrameReader:
+def frames_of(run: AutoencoderRun, ds: xr.Dataset, stride: int, normalizer: Normalizer) -> StateReader:
     """Returns a reader of every `stride`-th frame of a selection from the run's store."""
-    return open_frames(ds.isel(time=slice(None, None, stride)), normalizer, run.data.path)
+    return open_reader(ds.isel(time=slice(None, None, stride)), normalizer, run.data.path)
 
 
-def training_states(run: AutoencoderRun, reader: FrameReader, device: torch.device, log: TrainingLog) -> BatchSource:
+def training_states(run: AutoencoderRun, reader: StateReader, device: torch.device, log: TrainingLog) -> BatchSource:
     """Returns the training states on disk, in memory or on the GPU, as the run asks."""
     if run.data_on_disk:
         return StoredStates(reader, threads=run.reading_threads, pin_memory=device.type == "cuda")

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.config import ConfigError, load_config, to_plain
-from ladcast.data.dataset import LatentDataset
-from ladcast.data.loader import SampleBatch
+from ladcast.data.loading.batches import SampleBatch
+from ladcast.data.loading.datasets import LatentDataset
 from ladcast.diffusion.denoiser import Denoiser
 from ladcast.diffusion.noise import TrainingNoise
 from ladcast.forecasting.checkpoints import load_codec, load_forecaster, save_forecaster

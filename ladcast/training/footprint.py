@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from ladcast.data.loader import SampleBatch
+from ladcast.data.loading.batches import SampleBatch
 from ladcast.training.parallel import Loss, LossModule, blocks, recompute_blocks
 
 FLOAT_BYTES = 4

@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from ladcast.data.loader import SampleBatch
+from ladcast.data.loading.batches import SampleBatch
 from ladcast.nn.block import DualStreamBlock, EfficientViTBlock, RefinerBlock, ResidualBlock, SingleStreamBlock
 from ladcast.training.distributed import Ranks
 from ladcast.training.options import TrainingOptions

@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from ladcast.data.store import open_static, open_store, present_channels, read_manifest, read_times
+from ladcast.data.store import open_static, open_store, present_channels, read_manifest, read_times, select_period
 from ladcast.fields import ERA5_CHANNELS, SST, ChannelSet
 from ladcast.grid import Grid
 
@@ -260,3 +260,28 @@ def test_times_of_a_file_without_any(tmp_path, world):
     world[["land_sea_mask"]].to_netcdf(tmp_path / "a.nc")
     with pytest.raises(ValueError, match=r"a\.nc: expected a coordinate 'time'"):
         read_times(tmp_path / "a.nc")
+
+
+@pytest.fixture
+def numbered() -> xr.Dataset:
+    times = np.datetime64("2020-01-01", "ns") + np.arange(203) * np.timedelta64(6, "h")
+    return xr.Dataset({"number": ("time", np.arange(203))}, coords={"time": times})
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        (None, None, range(203)),
+        ("2020-01-02", None, range(4, 203)),
+        (None, "2020-01-02", range(5)),
+        ("2020-01-01T18", "2020-01-02T06", range(3, 6)),
+        ("1990-01-01", "2020-01-01T05", range(1)),
+    ],
+)
+def test_a_period_has_both_its_ends(numbered: xr.Dataset, start: str | None, end: str | None, expected: range):
+    assert select_period(numbered, start, end)["number"].values.tolist() == list(expected)
+
+
+def test_a_period_without_frames_is_refused_with_what_is_there(numbered: xr.Dataset):
+    with pytest.raises(ValueError, match=r"No frames from 2021-01-01 to None: .* 2020-01-01T00 to 2020-02-20T12"):
+        select_period(numbered, "2021-01-01", None)

@@ -23,8 +23,8 @@ from data_pipelines.product import BlocksFailedError, partial_folder, produce
 from data_pipelines.regrid import regrid
 from data_pipelines.transfer import Transfer
 from ladcast.data.derive import relative_vorticity
+from ladcast.data.lazy import lazy_maps
 from ladcast.data.regrid import regrid_dataset
-from ladcast.data.sources.frames import lazy_field
 from ladcast.data.store import open_store
 from ladcast.fields import ChannelSet, read_channels
 from ladcast.grid import Grid
@@ -165,7 +165,7 @@ class Unreliable:
             self.trouble(times)
             return field.values[times]
 
-        return field.to_dataset().assign({"2m_temperature": lazy_field(field.dims, field.shape, read, field.attrs)})
+        return field.to_dataset().assign({"2m_temperature": lazy_maps(field.dims, field.shape, read, field.attrs)})
 
 
 QUICK = Patience(attempts=4, first_wait_s=0.01)

@@ -9,7 +9,7 @@ import xarray as xr
 from data_pipelines.blocks import time_blocks
 from data_pipelines.options import StoreOptions
 from data_pipelines.zarr_store import Field, Template, default_shard_frames, frames_per_chunk, write_block
-from ladcast.data.chunks import open_array
+from ladcast.data.loading.zarr_chunks import open_array
 
 FRAMES = 23
 TIMES = np.datetime64("2001-01-01", "ns") + np.arange(FRAMES) * np.timedelta64(6, "h")
@@ -61,7 +61,7 @@ def test_the_training_reader_reads_it_chunk_by_chunk(zarr_format, values, tmp_pa
     for block in time_blocks(TIMES, 5):
         write_block(tmp_path, "temperature", block, values["temperature"][block.items])
     array = open_array(tmp_path / "temperature")
-    np.testing.assert_array_equal(array.read_chunk(0), values["temperature"][: array.frames_per_chunk])
+    np.testing.assert_array_equal(array.read_chunk(0), values["temperature"][: array.states_per_chunk])
 
 
 def test_a_shard_is_a_month_unless_that_is_too_much():

@@ -14,7 +14,7 @@ import yaml
 
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.cli import app, run
-from ladcast.data.sampling import SampleOrder
+from ladcast.data.loading.order import SampleOrder
 from ladcast.tasks.installed import find_model
 from ladcast.tasks.launch import OneBatch
 

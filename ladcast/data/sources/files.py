@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from ladcast.data.lazy import elementwise, joined
 from ladcast.data.lexicon import NEAR_MISSES, canonical_names
 from ladcast.data.sources import cloud
-from ladcast.data.sources.frames import elementwise, joined
 from ladcast.data.sources.grib import is_grib, open_grib
 from ladcast.data.sources.rules import Rule, translate
 from ladcast.fields import STATIC_VARIABLES, VARIABLES

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from ladcast.data.derive import Window, accumulate, six_hour_parts
+from ladcast.data.lazy import HORIZONTAL, lazy_maps
 from ladcast.data.sources.extras import need
-from ladcast.data.sources.frames import HORIZONTAL, lazy_field
 from ladcast.times import describe, parse_time
 
 MAGIC = b"GRIB"
@@ -199,7 +199,7 @@ def _field(messages: Sequence[Message], axes: dict[str, npt.NDArray[Any]]) -> xr
         return _stacked(table[np.ix_(*points)] if points else table, shape)
 
     units = {"units": str(messages[0].header["units"])}
-    return lazy_field((*leading, *HORIZONTAL), (*table.shape, *shape), read, units)
+    return lazy_maps((*leading, *HORIZONTAL), (*table.shape, *shape), read, units)
 
 
 def _stacked(chosen: npt.NDArray[np.object_], shape: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -225,7 +225,7 @@ def _precipitation(messages: Sequence[Message], axes: dict[str, npt.NDArray[Any]
         return block
 
     attrs = {"units": "m", "derived": "tp over six hours"}
-    return {"tp6h": lazy_field(("time", *HORIZONTAL), (len(times), *shape), read, attrs)}
+    return {"tp6h": lazy_maps(("time", *HORIZONTAL), (len(times), *shape), read, attrs)}
 
 
 def _in_metres(message: Message) -> npt.NDArray[Any]:

@@ -10,7 +10,7 @@ import xarray as xr
 
 from ladcast.constants import GRAVITY
 from ladcast.data import derive
-from ladcast.data.sources.frames import elementwise, six_hour_sums
+from ladcast.data.lazy import elementwise, six_hour_sums
 from ladcast.fields import PRECIPITATION, SST, STATIC_VARIABLES, VARIABLES
 
 

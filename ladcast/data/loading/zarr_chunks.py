@@ -1,7 +1,7 @@
 """Reads whole chunks of a local Zarr array: one read and one decompression each, in any thread.
 
 zarr-python serves every layout on every storage through an event loop, at about a millisecond a chunk. Training reads
-millions of chunks of one layout: an array on a local disk whose chunks hold whole frames.
+millions of chunks of one layout: an array on a local disk whose chunks hold whole states.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BLOSC, BLOSC_HEADER_BYTES = Blosc(), 16
 
 
 class UnsupportedLayoutError(ValueError):
-    """Says why an array cannot be read by whole chunks of frames: zarr-python reads it."""
+    """Says why an array cannot be read by whole chunks of states: zarr-python reads it."""
 
 
 class ChunkError(ValueError):
@@ -52,7 +52,7 @@ class ChunkedArray:
     index: ShardIndex | None = None
 
     @property
-    def frames_per_chunk(self) -> int:
+    def states_per_chunk(self) -> int:
         """Returns the length of a chunk along the leading axis."""
         return self.chunk_shape[0]
 
@@ -103,7 +103,7 @@ def open_array(folder: Path) -> ChunkedArray:
     """Reads the metadata of a Zarr array, v2 or v3.
 
     Raises:
-        UnsupportedLayoutError: chunks divide a frame, or a codec is not among those read here.
+        UnsupportedLayoutError: chunks divide a state, or a codec is not among those read here.
     """
     if (folder / "zarr.json").is_file():
         return _open_v3(folder, json.loads((folder / "zarr.json").read_text()))
@@ -120,7 +120,7 @@ def _open_v2(folder: Path, about: dict[str, Any]) -> ChunkedArray:
     return ChunkedArray(
         folder,
         shape=tuple(about["shape"]),
-        chunk_shape=_whole_frames(about["chunks"], about["shape"], folder),
+        chunk_shape=_whole_states(about["chunks"], about["shape"], folder),
         dtype=np.dtype(about["dtype"]),
         decoders=_decoders([] if compressor is None else [compressor["id"]], folder),
         file_name=separator.join(["{}", *("0" for _ in about["shape"][1:])]),
@@ -131,11 +131,11 @@ def _open_v3(folder: Path, about: dict[str, Any]) -> ChunkedArray:
     shape, codecs = tuple(about["shape"]), about["codecs"]
     if about["chunk_grid"]["name"] != "regular" or about.get("storage_transformers"):
         raise UnsupportedLayoutError(f"{folder} has irregular chunks or storage transformers")
-    file_shape = _whole_frames(about["chunk_grid"]["configuration"]["chunk_shape"], shape, folder)
+    file_shape = _whole_states(about["chunk_grid"]["configuration"]["chunk_shape"], shape, folder)
     chunk_shape, index = file_shape, None
     if codecs[0]["name"] == "sharding_indexed":
         sharding = codecs[0]["configuration"]
-        chunk_shape = _whole_frames(sharding["chunk_shape"], shape, folder)
+        chunk_shape = _whole_states(sharding["chunk_shape"], shape, folder)
         index = _open_index(sharding, file_shape[0] // chunk_shape[0], folder)
         codecs = [*sharding["codecs"], *codecs[1:]] if len(codecs) == 1 else [{"name": "a codec around shards"}]
     order = _byte_order(codecs[0], folder)
@@ -160,9 +160,9 @@ def _open_index(sharding: dict[str, Any], chunks: int, folder: Path) -> ShardInd
     return ShardIndex(chunks, _decoders(names[1:], folder), checksum_bytes, at_end)
 
 
-def _whole_frames(chunks: Sequence[int], shape: Sequence[int], folder: Path) -> tuple[int, ...]:
+def _whole_states(chunks: Sequence[int], shape: Sequence[int], folder: Path) -> tuple[int, ...]:
     if tuple(chunks[1:]) != tuple(shape[1:]):
-        raise UnsupportedLayoutError(f"{folder} has chunks of {tuple(chunks)}, which divide a frame of {shape[1:]}")
+        raise UnsupportedLayoutError(f"{folder} has chunks of {tuple(chunks)}, which divide a state of {shape[1:]}")
     return tuple(chunks)
 
 

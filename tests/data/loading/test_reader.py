@@ -11,12 +11,12 @@ import torch
 import xarray as xr
 from zarr.codecs import BloscCodec
 
-from ladcast.data.dataset import StoredWindows
-from ladcast.data.frames import DirectFrames, FrameReader, PlainFrames, open_frames
-from ladcast.data.loader import load_batches
+from ladcast.data.loading.batches import load_batches
+from ladcast.data.loading.datasets import StoredStates
+from ladcast.data.loading.order import SampleOrder
+from ladcast.data.loading.reader import ChunkReader, StateReader, XarrayReader, open_reader
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
-from ladcast.data.sampling import SampleOrder
 from ladcast.data.store import open_store
 from ladcast.fields import ChannelSet
 from ladcast.grid import Grid
@@ -49,7 +49,7 @@ def write(ds: xr.Dataset, path: Path, *, frames: int = 1, shard: int = 4, zarr_f
     return path
 
 
-def read(reader: FrameReader, frames: list[int]) -> torch.Tensor:
+def read(reader: StateReader, frames: list[int]) -> torch.Tensor:
     out = np.full((len(frames), *reader.shape), np.nan, np.float32)
     reader.read(np.array(frames), out)
     return torch.from_numpy(out)
@@ -86,18 +86,18 @@ SOURCES: dict[str, Callable[[xr.Dataset], xr.Dataset]] = {
 def test_frames_are_the_normalised_ones_bit_for_bit(tmp_path, long_world, channels, normalizer, change):
     path = write(change(long_world), tmp_path / "states.zarr")
     ds = open_store(path, channels)
-    reader = open_frames(ds, normalizer, path)
-    assert isinstance(reader, DirectFrames)
+    reader = open_reader(ds, normalizer, path)
+    assert isinstance(reader, ChunkReader)
     frames = [7, 0, 10, 3, 3]
     assert torch.equal(read(reader, frames), normalizer(pack(ds, channels))[frames])
-    assert torch.equal(read(PlainFrames(ds, normalizer), frames), read(reader, frames))
+    assert torch.equal(read(XarrayReader(ds, normalizer), frames), read(reader, frames))
 
 
 @pytest.mark.parametrize("options", [{}, {"frames": 2}, {"frames": 4}, {"shard": 1}, {"zarr_format": 2, "frames": 3}])
 def test_chunks_may_hold_any_number_of_frames(tmp_path, long_world, channels, normalizer, options: dict):
     path = write(long_world, tmp_path / "states.zarr", **options)
-    reader = open_frames(open_store(path, channels), normalizer, path)
-    assert isinstance(reader, DirectFrames)
+    reader = open_reader(open_store(path, channels), normalizer, path)
+    assert isinstance(reader, ChunkReader)
     frames = [9, 2, 3, 10, 2, 0]
     assert torch.equal(read(reader, frames), normalizer(pack(long_world, channels))[frames])
 
@@ -105,8 +105,8 @@ def test_chunks_may_hold_any_number_of_frames(tmp_path, long_world, channels, no
 def test_a_selection_of_times_and_rows_keeps_its_own(tmp_path, long_world, channels, normalizer, grid: Grid):
     path = write(long_world, tmp_path / "states.zarr", frames=2)
     ds = open_store(path, channels, grid.without_south_pole()).isel(time=[1, 4, 5, 9])
-    reader = open_frames(ds, normalizer, path)
-    assert isinstance(reader, DirectFrames)
+    reader = open_reader(ds, normalizer, path)
+    assert isinstance(reader, ChunkReader)
     assert (reader.times == ds["time"].values).all()
     assert reader.shape == (len(channels), 8, 16)
     assert torch.equal(read(reader, [3, 1]), normalizer(pack(long_world, channels))[[9, 4], :, 1:])
@@ -119,29 +119,28 @@ def test_real_era5_is_read_as_through_xarray(shared: Path, tmp_path: Path):
     channels = ChannelSet(tuple(name for name in ds if name in raw), (), tuple(ds["level"].values.tolist()))
     state = pack(ds, channels)
     normalizer = Normalizer(channels, state.mean((0, 2, 3)), state.std((0, 2, 3)))
-    reader = open_frames(ds, normalizer, path)
-    assert isinstance(reader, DirectFrames)
+    reader = open_reader(ds, normalizer, path)
+    assert isinstance(reader, ChunkReader)
     assert torch.equal(read(reader, list(range(10))), normalizer(state))
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("stopped", [0, 1, 5])
-def test_a_resumed_run_reads_the_same_windows(tmp_path, long_world, channels, normalizer, stopped: int, threads: int):
+def test_a_resumed_run_reads_the_same_states(tmp_path, long_world, channels, normalizer, stopped: int, threads: int):
     path = write(long_world, tmp_path / "states.zarr", frames=2)
-    reader = open_frames(open_store(path, channels), normalizer, path)
-    order, cpu = SampleOrder(FRAMES - 1, 4, seed=2), torch.device("cpu")
-    whole = list(load_batches(StoredWindows(reader, length=2), order, steps=range(9), device=cpu))
-    again = StoredWindows(reader, length=2, threads=threads)
-    rest = list(load_batches(again, order, steps=range(stopped, 9), device=cpu, threads=threads))
+    reader = open_reader(open_store(path, channels), normalizer, path)
+    order, cpu = SampleOrder(FRAMES, 4, seed=2), torch.device("cpu")
+    whole = list(load_batches(StoredStates(reader), order, steps=range(9), device=cpu))
+    source = StoredStates(reader, threads=threads)
+    rest = list(load_batches(source, order, steps=range(stopped, 9), device=cpu, threads=threads))
     assert len(rest) == 9 - stopped
-    for (scaled, time), (scaled_again, time_again) in zip(whole[stopped:], rest, strict=True):
-        assert torch.equal(scaled, scaled_again)
-        assert torch.equal(time, time_again)
+    for (scaled,), (again,) in zip(whole[stopped:], rest, strict=True):
+        assert torch.equal(scaled, again)
 
 
 def test_a_run_that_stops_early_leaves_no_threads(tmp_path, long_world, channels, normalizer):
     path = write(long_world, tmp_path / "states.zarr")
-    source = StoredWindows(open_frames(open_store(path, channels), normalizer, path), threads=3)
+    source = StoredStates(open_reader(open_store(path, channels), normalizer, path), threads=3)
     before = set(threading.enumerate())
     batches = load_batches(source, SampleOrder(FRAMES, 4), steps=range(100), device=torch.device("cpu"))
     next(batches)
@@ -151,7 +150,7 @@ def test_a_run_that_stops_early_leaves_no_threads(tmp_path, long_world, channels
 
 def test_a_reader_goes_to_another_process(tmp_path, long_world, channels, normalizer):
     path = write(long_world, tmp_path / "states.zarr")
-    reader = open_frames(open_store(path, channels), normalizer, path)
+    reader = open_reader(open_store(path, channels), normalizer, path)
     assert torch.equal(read(pickle.loads(pickle.dumps(reader)), [5, 2]), read(reader, [5, 2]))
 
 
@@ -160,7 +159,7 @@ def test_packed_values_are_read_through_xarray_with_a_warning(tmp_path, long_wor
     long_world.to_zarr(tmp_path / "states.zarr", encoding={"temperature": packed}, consolidated=False)
     ds = open_store(tmp_path / "states.zarr", channels)
     with pytest.warns(UserWarning, match=r"through xarray, which is slower: .*temperature has packed or masked"):
-        reader = open_frames(ds, normalizer, tmp_path / "states.zarr")
+        reader = open_reader(ds, normalizer, tmp_path / "states.zarr")
     assert torch.equal(read(reader, [4, 1]), normalizer(pack(ds, channels))[[4, 1]])
 
 
@@ -168,7 +167,7 @@ def test_a_netcdf_file_is_read_through_xarray_with_a_warning(tmp_path, long_worl
     long_world.to_netcdf(tmp_path / "states.nc")
     ds = open_store(tmp_path / "states.nc", channels)
     with pytest.warns(UserWarning, match="it is no Zarr store on a local disk"):
-        reader = open_frames(ds, normalizer, tmp_path / "states.nc")
+        reader = open_reader(ds, normalizer, tmp_path / "states.nc")
     assert torch.equal(read(reader, [4, 1]), normalizer(pack(long_world, channels))[[4, 1]])
 
 
@@ -176,10 +175,10 @@ def test_the_dataset_of_another_store_is_refused(tmp_path, long_world, channels,
     path = write(long_world, tmp_path / "states.zarr")
     other = open_store(long_world.assign(temperature=long_world["temperature"] + 1), channels)
     with pytest.raises(ValueError, match=r"dataset that `open_store` gives for .*states\.zarr, got another"):
-        open_frames(other, normalizer, path)
+        open_reader(other, normalizer, path)
     later = open_store(long_world.assign_coords(time=long_world["time"] + np.timedelta64(1, "D")), channels)
     with pytest.raises(ValueError, match="coordinates of the dataset in its store"):
-        open_frames(later, normalizer, path)
+        open_reader(later, normalizer, path)
 
 
 def holed(ds: xr.Dataset, name: str, frame: int) -> xr.Dataset:
@@ -190,7 +189,7 @@ def holed(ds: xr.Dataset, name: str, frame: int) -> xr.Dataset:
 @pytest.mark.parametrize("name", ["specific_humidity", "2m_temperature", "sea_surface_temperature"])
 def test_a_field_of_nan_is_named_with_its_time(tmp_path, long_world, channels, normalizer, name: str):
     path = write(holed(long_world, name, 6), tmp_path / "states.zarr", frames=2)
-    reader = open_frames(open_store(path, channels), normalizer, path)
+    reader = open_reader(open_store(path, channels), normalizer, path)
     read(reader, [5, 7])
     with pytest.raises(
         ValueError, match=rf"'{name}' at 2020-01-02T12: expected finite .*states\.zarr/{name}, got 100.0% NaN"
@@ -199,19 +198,19 @@ def test_a_field_of_nan_is_named_with_its_time(tmp_path, long_world, channels, n
 
 
 def test_nan_read_through_xarray_is_named_with_its_time(long_world, channels, normalizer):
-    reader = open_frames(holed(long_world, "temperature", 6), normalizer)
+    reader = open_reader(holed(long_world, "temperature", 6), normalizer)
     with pytest.raises(ValueError, match=r"2020-01-02T12: Expected no NaN in the state, .* t300, t500, t850"):
         read(reader, [6])
 
 
 def test_a_broken_chunk_stops_the_batch_that_needs_it(tmp_path, long_world, channels, normalizer):
     path = write(long_world, tmp_path / "states.zarr", shard=1)
-    reader = open_frames(open_store(path, channels), normalizer, path)
+    reader = open_reader(open_store(path, channels), normalizer, path)
     file = path / "temperature/c/6/0/0/0"
     file.write_bytes(file.read_bytes()[:-8])
     order = SampleOrder(FRAMES, 1, seed=1)
     bad = next(step for step in range(FRAMES) if order.batch(step)[0] == 6)
-    batches = load_batches(StoredWindows(reader), order, steps=range(FRAMES), device=torch.device("cpu"))
+    batches = load_batches(StoredStates(reader), order, steps=range(FRAMES), device=torch.device("cpu"))
     for _ in range(bad):
         next(batches)
     with pytest.raises(ValueError, match=r"'temperature' at 2020-01-02T12: .*states\.zarr/temperature/c/6/0/0/0"):

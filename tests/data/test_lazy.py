@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.data.sources.frames import elementwise, joined, lazy_field, six_hour_sums
+from ladcast.data.lazy import elementwise, joined, lazy_maps, six_hour_sums
 
 TIMES = np.datetime64("2020-01-01", "ns") + np.arange(12) * np.timedelta64(1, "h")
 INDEXES = [
@@ -24,8 +24,8 @@ def field() -> xr.DataArray:
 
 
 @pytest.mark.parametrize("index", INDEXES, ids=str)
-def test_every_selection_of_a_lazy_field_is_the_selection(field, index):
-    variable = lazy_field(field.dims, field.shape, lambda t, level: field.values[np.ix_(t, level)])
+def test_every_selection_of_a_lazy_maps_is_the_selection(field, index):
+    variable = lazy_maps(field.dims, field.shape, lambda t, level: field.values[np.ix_(t, level)])
     np.testing.assert_array_equal(variable.isel(index).values, field.variable.isel(index).values)
 
 
@@ -44,7 +44,7 @@ def test_nothing_is_read_before_it_is_wanted(field):
         read.append((times.tolist(), levels.tolist()))
         return field.values[np.ix_(times, levels)]
 
-    lazy = field.copy(data=lazy_field(field.dims, field.shape, count).to_base_variable()._data)
+    lazy = field.copy(data=lazy_maps(field.dims, field.shape, count).to_base_variable()._data)
     doubled = elementwise(lambda a: 2 * a, lazy)
     assert read == []
     doubled.isel(time=4, level=[0, 2]).load()

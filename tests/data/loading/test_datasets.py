@@ -5,11 +5,10 @@ import pytest
 import torch
 import xarray as xr
 
-from ladcast.data.dataset import LatentDataset, StateDataset, StoredStates, StoredWindows, load_scaled
-from ladcast.data.frames import open_frames
+from ladcast.data.loading.datasets import READ_AT_ONCE, LatentDataset, StateDataset, StoredStates, load_scaled
+from ladcast.data.loading.reader import open_reader
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
-from ladcast.data.reading import FRAMES_PER_BLOCK
 from ladcast.fields import ChannelSet
 from ladcast.grid import Grid
 from ladcast.times import STEP
@@ -17,8 +16,8 @@ from ladcast.times import STEP
 
 @pytest.fixture
 def long_world(make, grid: Grid) -> xr.Dataset:
-    """More frames than two blocks hold."""
-    return make(grid, 2 * FRAMES_PER_BLOCK + 3)
+    """More states than are read at once, twice."""
+    return make(grid, 2 * READ_AT_ONCE + 3)
 
 
 @pytest.fixture
@@ -34,21 +33,21 @@ def test_loaded_frames_are_the_normalised_ones_in_half_precision(
     long_world, channels, normalizer, stride: int, threads: int
 ):
     kept = long_world.isel(time=slice(None, None, stride))
-    loaded = load_scaled(open_frames(kept, normalizer), threads=threads)
+    loaded = load_scaled(open_reader(kept, normalizer), threads=threads)
     assert loaded.dtype == torch.float16
     assert torch.equal(loaded, normalizer(pack(long_world, channels)[::stride]).half())
 
 
 def test_progress_counts_to_the_end(long_world, normalizer):
     counts = []
-    load_scaled(open_frames(long_world, normalizer), progress=lambda *count: counts.append(count))
+    load_scaled(open_reader(long_world, normalizer), progress=lambda *count: counts.append(count))
     assert counts == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_a_frame_that_cannot_be_read_stops_the_loading(long_world, normalizer):
     holed = long_world.assign(temperature=long_world["temperature"].where(long_world["time"] != long_world["time"][50]))
     with pytest.raises(ValueError, match="no NaN in the state, which fails in the channels: t300, t500, t850"):
-        load_scaled(open_frames(holed, normalizer))
+        load_scaled(open_reader(holed, normalizer))
 
 
 def test_states_are_served_as_they_are_kept(generator: torch.Generator):
@@ -62,33 +61,12 @@ def test_states_are_served_as_they_are_kept(generator: torch.Generator):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_states_on_disk_are_those_in_memory(long_world, channels, normalizer, threads: int):
-    reader = open_frames(long_world, normalizer)
+    reader = open_reader(long_world, normalizer)
     wanted = np.array([80, 3, 41, 3])
     (batch,) = StoredStates(reader, threads=threads).batch(wanted)
     assert torch.equal(batch, normalizer(pack(long_world, channels))[wanted])
     (held,) = StateDataset(load_scaled(reader)).batch(wanted)
     assert torch.equal(batch.half(), held)
-
-
-@pytest.mark.parametrize("length", [1, 2, 5])
-def test_windows_on_disk_are_runs_of_consecutive_frames(long_world, channels, normalizer, length: int):
-    kept = np.delete(np.arange(83), [0, 7, 8, 30, 60])
-    data = StoredWindows(open_frames(long_world.isel(time=kept), normalizer), length=length)
-    possible = [n for n in kept if set(range(n, n + length)) <= set(kept)]
-    assert len(data) == len(possible)
-    wanted = np.array([len(data) - 1, 0, len(data) // 2])
-    scaled, seconds = data.batch(wanted)
-    truth = normalizer(pack(long_world, channels))
-    for window, times, first in zip(scaled, seconds, np.array(possible)[wanted], strict=True):
-        assert torch.equal(window, truth[first : first + length])
-        assert times.diff().tolist() == [6 * 3600] * (length - 1)
-        assert times[0].item() == long_world["time"].values[first].astype("datetime64[s]").astype(int)
-
-
-def test_a_stretch_without_a_window_on_disk_is_refused(long_world, normalizer):
-    reader = open_frames(long_world.isel(time=slice(None, None, 2)), normalizer)
-    with pytest.raises(ValueError, match=r"runs of 2 frames .* none among 42.*`ladcast-data download`"):
-        StoredWindows(reader, length=2)
 
 
 def latents_that_tell_their_time(kept: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
@@ -125,6 +103,16 @@ def test_windows_of_hourly_latents_start_at_every_hour():
     assert init_time.diff().unique().tolist() == [3600]
 
 
+def test_windows_take_any_step():
+    latents, times = latents_that_tell_their_time(np.arange(40))
+    past, future, init_time = LatentDataset(latents, times, past=1, future=2, step=np.timedelta64(24, "h")).batch(
+        np.array([0, 5])
+    )
+    assert past[:, 0, 0, 0, 0].tolist() == [0, 5]
+    assert future[:, 0, :, 0, 0].tolist() == [[4, 8], [9, 13]]
+    assert init_time.diff().tolist() == [5 * 6 * 3600]
+
+
 def test_channels_stay_apart_from_times():
     latents, times = latents_that_tell_their_time(np.arange(9))
     past, future, _ = LatentDataset(latents, times, past=2, future=3).batch(np.array([4]))
@@ -135,5 +123,7 @@ def test_channels_stay_apart_from_times():
 @pytest.mark.parametrize("kept", [np.arange(4), np.arange(0, 40, 2)])
 def test_a_stretch_without_a_window_is_refused(kept: np.ndarray):
     latents, times = latents_that_tell_their_time(kept)
-    with pytest.raises(ValueError, match=rf"runs of 5 frames .* none among {len(kept)}\..*`ladcast-data encode`"):
+    with pytest.raises(
+        ValueError, match=rf"runs of 5 times that are 6 h .* none among {len(kept)}\..*`ladcast-data encode`"
+    ):
         LatentDataset(latents, times, past=1, future=4)

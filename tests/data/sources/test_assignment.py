@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from ladcast.data.sources.assignment import plan_sources
 from ladcast.data.sources.base import ALL_LEVELS, SURFACE, Offer, Period
 from ladcast.data.sources.ecmwf import EcmwfOpenData
 from ladcast.data.sources.gfs import Gfs
 from ladcast.data.sources.local import LocalTree
-from ladcast.data.sources.planner import plan_sources
 from ladcast.data.sources.registry import SOURCES, make_source
 from ladcast.data.sources.rules import from_relative_humidity, same
 from ladcast.data.sources.weatherbench2 import WeatherBench2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ladcast.data.sampling import SampleOrder, shuffle
+from ladcast.data.loading.order import SampleOrder, shuffle
 
 
 def shown(order: SampleOrder, steps: range) -> np.ndarray:

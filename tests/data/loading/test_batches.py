@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ladcast.data.loader import BatchSource, load_batches
-from ladcast.data.sampling import SampleOrder
+from ladcast.data.loading.batches import BatchSource, load_batches
+from ladcast.data.loading.order import SampleOrder
 
 CPU = torch.device("cpu")
 

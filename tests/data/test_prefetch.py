@@ -4,11 +4,9 @@ import threading
 import time
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
-import xarray as xr
 
-from ladcast.data.reading import FRAMES_PER_BLOCK, map_blocks, prefetch, select_period
+from ladcast.data.prefetch import prefetch
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -75,35 +73,3 @@ def test_a_reader_that_stops_early_leaves_no_work_behind():
     assert count < 20
     time.sleep(0.05)
     assert len(calls) == count
-
-
-@pytest.fixture
-def numbered() -> xr.Dataset:
-    times = np.datetime64("2020-01-01", "ns") + np.arange(203) * np.timedelta64(6, "h")
-    return xr.Dataset({"number": ("time", np.arange(203))}, coords={"time": times})
-
-
-@pytest.mark.parametrize("stride", [1, 2, 7, 203, 500])
-def test_blocks_hold_every_kept_frame_once_and_in_order(numbered: xr.Dataset, stride: int):
-    blocks = list(map_blocks(numbered, lambda block: block["number"].values, stride=stride))
-    assert np.concatenate(blocks).tolist() == list(range(0, 203, stride))
-    assert all(len(block) == FRAMES_PER_BLOCK for block in blocks[:-1])
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "expected"),
-    [
-        (None, None, range(203)),
-        ("2020-01-02", None, range(4, 203)),
-        (None, "2020-01-02", range(5)),
-        ("2020-01-01T18", "2020-01-02T06", range(3, 6)),
-        ("1990-01-01", "2020-01-01T05", range(1)),
-    ],
-)
-def test_a_period_has_both_its_ends(numbered: xr.Dataset, start: str | None, end: str | None, expected: range):
-    assert select_period(numbered, start, end)["number"].values.tolist() == list(expected)
-
-
-def test_a_period_without_frames_is_refused_with_what_is_there(numbered: xr.Dataset):
-    with pytest.raises(ValueError, match=r"No frames from 2021-01-01 to None: .* 2020-01-01T00 to 2020-02-20T12"):
-        select_period(numbered, "2021-01-01", None)

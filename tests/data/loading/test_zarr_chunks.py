@@ -9,7 +9,7 @@ from numcodecs import Blosc as BloscV2
 from numcodecs import GZip, Zlib, Zstd
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, TransposeCodec, ZstdCodec
 
-from ladcast.data.chunks import ChunkedArray, ChunkError, UnsupportedLayoutError, open_array
+from ladcast.data.loading.zarr_chunks import ChunkedArray, ChunkError, UnsupportedLayoutError, open_array
 
 SHAPE = (11, 3, 5)
 BLOSC = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
@@ -29,7 +29,7 @@ def store(path: Path, values: np.ndarray, **options) -> ChunkedArray:
 
 
 def read_all(array: ChunkedArray) -> np.ndarray:
-    chunks = -(-array.shape[0] // array.frames_per_chunk)
+    chunks = -(-array.shape[0] // array.states_per_chunk)
     return np.concatenate([array.read_chunk(number) for number in range(chunks)])[: array.shape[0]]
 
 
@@ -80,8 +80,8 @@ def test_the_index_of_a_shard_lies_at_either_end(tmp_path: Path, values: np.ndar
 
 
 REFUSED = {
-    "divided frames": ({"chunks": (1, 1, 5)}, "divide a frame"),
-    "divided frames in a shard": ({"chunks": (1, 1, 5), "shards": (2, 3, 5)}, "divide a frame"),
+    "divided frames": ({"chunks": (1, 1, 5)}, "divide a state"),
+    "divided frames in a shard": ({"chunks": (1, 1, 5), "shards": (2, 3, 5)}, "divide a state"),
     "transposed": ({"filters": [TransposeCodec(order=(0, 2, 1))]}, "the codec 'transpose'"),
     "Fortran order": ({"zarr_format": 2, "order": "F"}, "Fortran order"),
 }

@@ -1,4 +1,4 @@
-"""Reads normalised frames of a store into memory that the caller owns: straight from chunks where that is possible."""
+"""Reads normalised states of a store into memory that the caller owns: straight from chunks where that is possible."""
 
 from __future__ import annotations
 
@@ -12,35 +12,32 @@ import numpy.typing as npt
 import xarray as xr
 from jaxtyping import Float32
 
-from ladcast.data.chunks import ChunkedArray, ChunkError, UnsupportedLayoutError, open_array
+from ladcast.data.lazy import as_slice
 from ladcast.data.lexicon import canonical_names
+from ladcast.data.loading.zarr_chunks import ChunkedArray, ChunkError, UnsupportedLayoutError, open_array
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
 from ladcast.fields import ChannelSet, find_variable
 from ladcast.grid import TOLERANCE_DEG
 from ladcast.times import Times, describe
 
-Frames = npt.NDArray[np.int64]
-Values = npt.NDArray[np.float32]
-Index = slice | npt.NDArray[np.int64]
-
 
 @runtime_checkable
-class FrameReader(Protocol):
-    """Reads frames by number, normalised."""
+class StateReader(Protocol):
+    """Reads states by number, normalised."""
 
     @property
     def times(self) -> Times:
-        """Returns the time of every frame."""
+        """Returns the time of every state."""
         ...
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Returns the size of a frame: (channel, lat, lon)."""
+        """Returns the size of a state: (channel, lat, lon)."""
         ...
 
-    def read(self, frames: Frames, out: Float32[np.ndarray, "time channel lat lon"]) -> None:
-        """Writes the normalised `frames` into `out`, in any number of threads at once.
+    def read(self, indices: npt.NDArray[np.int64], out: Float32[np.ndarray, "time channel lat lon"]) -> None:
+        """Writes the normalised states at `indices` into `out`, in any number of threads at once.
 
         Raises:
             ValueError: a chunk is missing or broken, or a field has NaN that is not land in the SST.
@@ -48,21 +45,21 @@ class FrameReader(Protocol):
         ...
 
 
-def open_frames(ds: xr.Dataset, normalizer: Normalizer, store: Path | None = None) -> FrameReader:
-    """Returns a reader of the frames of `ds`, a dataset as `open_store` gives it, or a selection of its times.
+def open_reader(ds: xr.Dataset, normalizer: Normalizer, store: Path | None = None) -> StateReader:
+    """Returns a reader of the states of `ds`, a dataset as `open_store` gives it, or a selection of its times.
 
-    `store` is the Zarr store that `ds` was opened from. Where its chunks hold whole frames on a local disk, they are
+    `store` is the Zarr store that `ds` was opened from. Where its chunks hold whole states on a local disk, they are
     read without xarray; else a warning says why not. Both give the same numbers, bit for bit, as
     `normalizer(pack(ds, channels))`.
 
     Raises:
         ValueError: `ds` is not from `store`.
     """
-    plain = PlainFrames(ds, normalizer)
+    plain = XarrayReader(ds, normalizer)
     if store is None:
         return plain
     try:
-        direct = DirectFrames.open(store, ds, normalizer)
+        direct = ChunkReader.open(store, ds, normalizer)
     except UnsupportedLayoutError as reason:
         warnings.warn(f"Reads {store} through xarray, which is slower: {reason}.", stacklevel=2)
         return plain
@@ -71,7 +68,7 @@ def open_frames(ds: xr.Dataset, normalizer: Normalizer, store: Path | None = Non
 
 
 @dataclass(frozen=True, eq=False)
-class PlainFrames:
+class XarrayReader:
     """Reads any dataset through xarray."""
 
     ds: xr.Dataset
@@ -79,7 +76,7 @@ class PlainFrames:
 
     @property
     def times(self) -> Times:
-        """Returns the time of every frame."""
+        """Returns the time of every state."""
         return self.ds["time"].values.astype("datetime64[ns]")
 
     @property
@@ -87,86 +84,86 @@ class PlainFrames:
         """Returns (channel, lat, lon)."""
         return len(self.normalizer.channels), self.ds.sizes["latitude"], self.ds.sizes["longitude"]
 
-    def read(self, frames: Frames, out: Float32[np.ndarray, "time channel lat lon"]) -> None:
-        """Writes the normalised `frames` into `out`; raises ValueError where a field has NaN."""
-        state = pack(self.ds.isel(time=frames), self.normalizer.channels)
+    def read(self, indices: npt.NDArray[np.int64], out: Float32[np.ndarray, "time channel lat lon"]) -> None:
+        """Writes the normalised states at `indices` into `out`; raises ValueError where a field has NaN."""
+        state = pack(self.ds.isel(time=indices), self.normalizer.channels)
         try:
             out[...] = self.normalizer(state).numpy()
         except ValueError as error:
-            raise ValueError(f"{describe(self.times[frames])}: {error}") from error
+            raise ValueError(f"{describe(self.times[indices])}: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)
-class DirectFrames:
-    """Reads a local Zarr store by whole chunks: decompresses, reorders and normalises each frame in one pass."""
+class ChunkReader:
+    """Reads a local Zarr store by whole chunks: decompresses, reorders and normalises each state in one pass."""
 
     times: Times
     shape: tuple[int, int, int]
-    positions: Frames
-    """Place of every frame along the time axis of the store."""
-    fields: tuple[DirectField, ...]
-    std: Values
+    positions: npt.NDArray[np.int64]
+    """Place of every state along the time axis of the store."""
+    fields: tuple[ChunkedField, ...]
+    std: npt.NDArray[np.float32]
     land: np.float32
     """Scaled value of the SST on land."""
 
     @classmethod
-    def open(cls, store: Path, ds: xr.Dataset, normalizer: Normalizer) -> DirectFrames:
-        """Finds the frames of `ds` in the store; raises UnsupportedLayoutError where xarray must read it."""
+    def open(cls, store: Path, ds: xr.Dataset, normalizer: Normalizer) -> ChunkReader:
+        """Finds the states of `ds` in the store; raises UnsupportedLayoutError where xarray must read it."""
         raw = _open_raw(store)
         channels = normalizer.channels
         times = ds["time"].values.astype("datetime64[ns]")
-        fields = tuple(DirectField.open(store, raw, ds, name, normalizer) for name in channels.variables)
+        fields = tuple(ChunkedField.open(store, raw, ds, name, normalizer) for name in channels.variables)
         shape = (len(channels), ds.sizes["latitude"], ds.sizes["longitude"])
         positions = _places(_coordinate(raw, "time"), _coordinate(ds, "time"))
         std = normalizer.std.numpy().reshape(-1, 1, 1)
         return cls(times, shape, positions, fields, std, np.float32(normalizer.sst_fill))
 
-    def read(self, frames: Frames, out: Float32[np.ndarray, "time channel lat lon"]) -> None:
-        """Writes the normalised `frames` into `out`; raises ValueError that names the file and the time."""
-        positions = self.positions[frames].tolist()
+    def read(self, indices: npt.NDArray[np.int64], out: Float32[np.ndarray, "time channel lat lon"]) -> None:
+        """Writes the normalised states at `indices` into `out`; raises ValueError that names the file and the time."""
+        positions = self.positions[indices].tolist()
         for field in self.fields:
-            for chunk, places in _by_chunk(positions, field.array.frames_per_chunk).items():
+            for chunk, places in _by_chunk(positions, field.array.states_per_chunk).items():
                 try:
                     values = field.read_chunk(chunk)
                 except ChunkError as error:
-                    raise ValueError(f"'{field.name}' at {describe(self.times[frames[places]])}: {error}") from error
+                    raise ValueError(f"'{field.name}' at {describe(self.times[indices[places]])}: {error}") from error
                 for place in places:
-                    state = values[positions[place] % field.array.frames_per_chunk]
+                    state = values[positions[place] % field.array.states_per_chunk]
                     np.subtract(state, field.mean, out=out[place, field.channels])
-        for frame, centred in zip(frames.tolist(), out, strict=True):
-            self._finish(centred, frame)
+        for state, centred in zip(indices.tolist(), out, strict=True):
+            self._finish(centred, state)
 
-    def _finish(self, centred: Values, frame: int) -> None:
-        """Divides a frame by the standard deviation, in place, and fills land.
+    def _finish(self, centred: npt.NDArray[np.float32], state: int) -> None:
+        """Divides a state by the standard deviation, in place, and fills land.
 
         All channels at once: a call of numpy hands the interpreter to another thread, which takes longer than the sum.
         """
         np.divide(centred, self.std, out=centred)
-        self._fill_land(centred, frame)
+        self._fill_land(centred, state)
         # The largest and smallest are NaN where any is: two fast passes for a check of all values.
         if not (np.isfinite(centred.max()) and np.isfinite(centred.min())):
-            raise ValueError(self._describe_gaps(centred, frame))
+            raise ValueError(self._describe_gaps(centred, state))
 
-    def _fill_land(self, scaled: Values, frame: int) -> None:
+    def _fill_land(self, scaled: npt.NDArray[np.float32], state: int) -> None:
         """Puts `land` where the SST is NaN; raises ValueError where that is everywhere."""
         for field in self.fields:
             if field.masked_on_land:
                 gaps = np.isnan(scaled[field.channels])
                 if gaps.all():
-                    raise ValueError(self._describe_gaps(scaled, frame))
+                    raise ValueError(self._describe_gaps(scaled, state))
                 np.copyto(scaled[field.channels], self.land, where=gaps)
 
-    def _describe_gaps(self, scaled: Values, frame: int) -> str:
+    def _describe_gaps(self, scaled: npt.NDArray[np.float32], state: int) -> str:
         shares = {field: (~np.isfinite(scaled[field.channels])).mean() for field in self.fields}
         field, share = max(shares.items(), key=lambda item: item[1])
         return (
-            f"'{field.name}' at {describe(self.times[frame])}: expected finite values in {field.array.folder}, got "
-            f"{share:.1%} NaN or infinite. `ladcast-data validate` lists all such frames."
+            f"'{field.name}' at {describe(self.times[state])}: expected finite values in {field.array.folder}, got "
+            f"{share:.1%} NaN or infinite. `ladcast-data validate` lists all such states."
         )
 
 
 @dataclass(frozen=True, eq=False)
-class DirectField:
+class ChunkedField:
     """Reads one variable: its chunks, the order of their axes and points, and its mean."""
 
     name: str
@@ -175,20 +172,20 @@ class DirectField:
     """Axes of a stored chunk in the order (time, level, latitude, longitude)."""
     views: tuple[slice, ...]
     """What to take along each of these axes, where it is evenly spaced."""
-    picks: dict[int, Frames]
+    picks: dict[int, npt.NDArray[np.int64]]
     """What to take along the others: a copy."""
     channels: slice
-    mean: Values
+    mean: npt.NDArray[np.float32]
     masked_on_land: bool
 
     @classmethod
-    def open(cls, store: Path, raw: xr.Dataset, ds: xr.Dataset, name: str, normalizer: Normalizer) -> DirectField:
+    def open(cls, store: Path, raw: xr.Dataset, ds: xr.Dataset, name: str, normalizer: Normalizer) -> ChunkedField:
         """Finds a canonical variable in the store; `raw` has canonical names and the order of the store."""
         variable = raw[name].variable
         array = open_array(store / str(variable.attrs[STORED_NAME]))
         _check_encoding(variable, array.folder)
         dims = ("time", *(("level",) if "level" in variable.dims else ()), "latitude", "longitude")
-        points = [_as_slice(_places(_coordinate(raw, dim), _coordinate(ds, dim))) for dim in dims[1:]]
+        points = [as_slice(_places(_coordinate(raw, dim), _coordinate(ds, dim))) for dim in dims[1:]]
         channels = _channel_slice(normalizer.channels, name)
         return cls(
             name,
@@ -201,8 +198,8 @@ class DirectField:
             masked_on_land=find_variable(name).masked_on_land,
         )
 
-    def read_chunk(self, number: int) -> Values:
-        """Returns the frames of one chunk in canonical order, `time [level] lat lon`, as float32."""
+    def read_chunk(self, number: int) -> npt.NDArray[np.float32]:
+        """Returns the states of one chunk in canonical order, `time [level] lat lon`, as float32."""
         values = self.array.read_chunk(number).transpose(self.axes)[self.views]
         for axis, index in self.picks.items():
             values = values.take(index, axis)
@@ -232,7 +229,7 @@ def _check_encoding(variable: xr.Variable, folder: Path) -> None:
         raise UnsupportedLayoutError(f"{folder} has the dimensions {variable.dims} of {variable.dtype}")
 
 
-def _check_same(direct: DirectFrames, plain: PlainFrames, store: Path) -> None:
+def _check_same(direct: ChunkReader, plain: XarrayReader, store: Path) -> None:
     first = np.zeros(1, np.int64)
     got, expected = (np.empty((1, *reader.shape), np.float32) for reader in (direct, plain))
     direct.read(first, got)
@@ -247,7 +244,7 @@ def _channel_slice(channels: ChannelSet, name: str) -> slice:
 
 
 def _by_chunk(positions: list[int], length: int) -> dict[int, list[int]]:
-    """Returns, for each chunk of `length` frames, the places of its frames in `positions`."""
+    """Returns, for each chunk of `length` states, the places of its states in `positions`."""
     chunks: dict[int, list[int]] = {}
     for place, position in enumerate(positions):
         chunks.setdefault(position // length, []).append(place)
@@ -262,7 +259,7 @@ def _coordinate(ds: xr.Dataset, name: str) -> npt.NDArray[np.float64]:
     return values.astype(np.float64) % 360 if name == "longitude" else values.astype(np.float64)
 
 
-def _places(stored: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> Frames:
+def _places(stored: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Returns where each wanted coordinate lies among the stored ones."""
     order = np.argsort(stored)
     edges = (stored[order][1:] + stored[order][:-1]) / 2
@@ -273,13 +270,3 @@ def _places(stored: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) ->
             f"Expected the coordinates of the dataset in its store, {wanted[apart.argmax()]} is not there."
         )
     return places.astype(np.int64)
-
-
-def _as_slice(index: Frames) -> Index:
-    """Turns an even run of places into a slice, which makes a view; others are copied."""
-    steps = np.unique(np.diff(index))
-    if len(steps) > 1:
-        return index
-    step = int(steps[0]) if len(steps) else 1
-    stop = int(index[-1]) + (1 if step > 0 else -1)
-    return slice(int(index[0]), None if stop < 0 else stop, step)

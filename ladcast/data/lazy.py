@@ -1,8 +1,8 @@
-"""Fields that are computed or put together when they are read, frame by frame, and not before."""
+"""Fields that are computed or put together when they are read, one time after the other, and not before."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,14 @@ from ladcast.data.derive import SIX_HOURS, six_hour_precipitation
 LEADING = ("time", "level")
 HORIZONTAL = ("latitude", "longitude")
 Read = Callable[..., npt.NDArray[Any]]
-"""Takes an array of positions for each leading dimension, and returns whole horizontal fields there."""
+"""Takes an array of positions along each dimension, and returns the values there, with all of the dimensions."""
 
 
-class Frames(BackendArray):
-    """Presents `read` as an array with the leading dimensions first and the two horizontal ones last."""
+class LazyField(BackendArray):
+    """Presents a function as an array: `read` is called with the positions that are wanted, when they are wanted."""
 
-    def __init__(self, shape: tuple[int, ...], read: Read) -> None:
-        self.shape, self.dtype, self.read = shape, np.dtype(np.float32), read
+    def __init__(self, shape: Sequence[int], read: Read, dtype: npt.DTypeLike = np.float32) -> None:
+        self.shape, self.read, self.dtype = tuple(shape), read, np.dtype(dtype)
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         support = indexing.IndexingSupport.OUTER
@@ -31,17 +31,42 @@ class Frames(BackendArray):
 
     def _read(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
         points = [np.arange(size)[part] for part, size in zip(key, self.shape, strict=True)]
-        leading, (rows, columns) = points[:-2], points[-2:]
-        block = self.read(*map(np.atleast_1d, leading))
-        block = block.squeeze(axis=tuple(axis for axis, point in enumerate(leading) if np.ndim(point) == 0))
-        return block[..., rows, :][..., columns]
+        values = self.read(*map(np.atleast_1d, points))
+        return values.reshape([size for part in points for size in part.shape])  # an integer drops its dimension
 
 
-def lazy_field(
-    dims: Sequence[str], sizes: Sequence[int], read: Read, attrs: dict[str, Any] | None = None
+def lazy_variable(
+    dims: Sequence[str],
+    field: LazyField,
+    attrs: Mapping[str, Any] | None = None,
+    encoding: Mapping[str, Any] | None = None,
 ) -> xr.Variable:
-    """Returns a float32 variable that calls `read` when values are needed; `dims` end in the horizontal ones."""
-    return xr.Variable(dims, indexing.LazilyIndexedArray(Frames(tuple(sizes), read)), attrs)
+    """Returns a lazy field as a variable of a dataset."""
+    return xr.Variable(dims, indexing.LazilyIndexedArray(field), attrs, encoding)
+
+
+def as_slice(index: npt.NDArray[np.int64]) -> slice | npt.NDArray[np.int64]:
+    """Turns evenly spaced positions into a slice: stores read slices faster than lists, and arrays view them."""
+    steps = set(np.diff(index).tolist()) or {1}
+    if not len(index) or len(steps) > 1 or 0 in steps:
+        return index
+    (step,) = steps
+    stop = int(index[-1]) + (1 if step > 0 else -1)
+    return slice(int(index[0]), None if stop < 0 else stop, step)
+
+
+def lazy_maps(
+    dims: Sequence[str], sizes: Sequence[int], read: Read, attrs: Mapping[str, Any] | None = None
+) -> xr.Variable:
+    """Returns a float32 variable of which `read` gives whole horizontal fields, at positions of the other dimensions.
+
+    The horizontal dimensions are the last two.
+    """
+
+    def part(*points: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        return read(*points[:-2])[..., points[-2], :][..., points[-1]]
+
+    return lazy_variable(dims, LazyField(sizes, part), attrs)
 
 
 def elementwise(function: Callable[..., xr.DataArray], *fields: xr.DataArray) -> xr.DataArray:
@@ -59,7 +84,7 @@ def elementwise(function: Callable[..., xr.DataArray], *fields: xr.DataArray) ->
         computed: npt.NDArray[Any] = function(*blocks).transpose(*dims).values
         return computed.astype(np.float32)
 
-    variable = lazy_field(dims, [first.sizes[dim] for dim in dims], read)
+    variable = lazy_maps(dims, [first.sizes[dim] for dim in dims], read)
     return xr.DataArray(variable, coords={dim: first[dim] for dim in dims})
 
 
@@ -74,7 +99,7 @@ def six_hour_sums(hourly: xr.DataArray) -> xr.DataArray:
         sums = six_hour_precipitation(hourly.isel(time=needed).values, times[needed])
         return sums[np.searchsorted(needed, points)].astype(np.float32)
 
-    return xr.DataArray(lazy_field(hourly.dims, hourly.shape, read), coords=hourly.coords)  # type: ignore[arg-type]
+    return xr.DataArray(lazy_maps(hourly.dims, hourly.shape, read), coords=hourly.coords)  # type: ignore[arg-type]
 
 
 def joined(parts: Sequence[xr.DataArray], axes: dict[str, npt.NDArray[Any]], where: str) -> xr.DataArray:
@@ -100,7 +125,7 @@ def joined(parts: Sequence[xr.DataArray], axes: dict[str, npt.NDArray[Any]], whe
         return block
 
     coords = {dim: axes[dim] for dim in leading} | {dim: parts[0][dim].values for dim in HORIZONTAL}
-    return xr.DataArray(lazy_field(dims, shape, read, parts[0].attrs), coords=coords, name=parts[0].name)
+    return xr.DataArray(lazy_maps(dims, shape, read, parts[0].attrs), coords=coords, name=parts[0].name)
 
 
 def _within_six_hours(times: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ladcast.data.reading import prefetch
-from ladcast.data.sampling import SampleOrder
+from ladcast.data.loading.order import SampleOrder
+from ladcast.data.prefetch import prefetch
 
 SampleBatch = tuple[Tensor, ...]
 
