@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ladcast.checkpoint import MANIFEST, read_document, verify_checkpoint
-from ladcast.files import sha256
 from ladcast.data.normalization import Normalizer
 from ladcast.data.static import read_static
 from ladcast.diffusion.denoiser import Denoiser
 from ladcast.fields import read_channels
+from ladcast.files import sha256
 from ladcast.forecasting.checkpoints import save_forecaster
 from ladcast.forecasting.codec import LatentCodec, LatentScale
 from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig
