@@ -16,11 +16,11 @@ import dask.array
 import numpy as np
 import xarray as xr
 
+from ladcast.commands.export import find_writer
 from ladcast.fields import ERA5_CHANNELS, VARIABLES
 from ladcast.forecasting.ensemble import FORECAST_DIMS
+from ladcast.forecasts.options import ExportFormat
 from ladcast.grid import Grid
-from ladcast.tasks.export import find_writer
-from ladcast.tasks.export_request import ExportFormat
 
 MEMBERS, GRID = 50, Grid.parse("240x121")
 FORMATS = {

@@ -19,9 +19,9 @@ import xarray as xr
 import ladcast
 from ladcast.forecasting.ensemble import EnsembleOptions, decode_chunk, forecast_blocks
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.forecasting.latent_store import LatentStore, LatentWriter, all_frames
-from ladcast.forecasting.writer import ForecastWriter
-from ladcast.tasks.forecast_stores import open_forecast
+from ladcast.forecasts.latents import LatentStore, LatentWriter, all_frames
+from ladcast.forecasts.open import open_forecast
+from ladcast.forecasts.write import ForecastWriter
 
 RELEASED = {"fields": 84 * 120 * 240 * 4, "latents": 84 * 15 * 30 * 4}
 """Bytes of one frame of the released models (1.5 degrees, 84 channels, arXiv 2506.09193)."""

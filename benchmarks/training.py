@@ -24,9 +24,9 @@ from ladcast.fields import ERA5_CHANNELS
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
-from ladcast.tasks.build import AutoencoderSize, TransformerSize
-from ladcast.tasks.train_autoencoder import autoencoder_config, reconstruction_loss
-from ladcast.tasks.train_forecaster import forecast_loss, token_rows
+from ladcast.recipes.autoencoder import autoencoder_config, reconstruction_loss
+from ladcast.recipes.build import AutoencoderSize, TransformerSize
+from ladcast.recipes.forecaster import forecast_loss, token_rows
 from ladcast.training.distributed import Ranks, join_ranks
 from ladcast.training.footprint import count_flops
 from ladcast.training.loop import TrainingState, descend

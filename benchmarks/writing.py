@@ -18,11 +18,11 @@ from ladcast.fields import ERA5_CHANNELS
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.ensemble import FORECAST_DIMS, EnsembleOptions, Position
 from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig
-from ladcast.forecasting.writer import ForecastWriter
+from ladcast.forecasts.write import ForecastWriter
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
-from ladcast.tasks.release import Assets
+from ladcast.released.registry import Assets
 
 MEMBERS, FRAMES, BLOCK_FRAMES = 50, 60, 4
 START = np.datetime64("2018-09-30T00", "ns")

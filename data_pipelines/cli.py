@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App, Parameter
 
-from ladcast.tasks.outcome import run
-from ladcast.tasks.words import strictly
+from ladcast.run import run, strictly
 
 STAGES = {
     "plan": "Say what a download would move and need, before anything moves.",

@@ -23,8 +23,8 @@ from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.rollout import rollout
 from ladcast.grid import Grid
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
-from ladcast.tasks.build import Period, StoreOptions
-from ladcast.tasks.train_forecaster import ForecasterRun, read_latents, token_rows
+from ladcast.recipes.build import Period, StoreOptions
+from ladcast.recipes.forecaster import ForecasterRun, read_latents, token_rows
 from ladcast.times import DAY, parse_time, to_epoch_seconds
 from ladcast.verification.crps import fair_crps
 

@@ -35,9 +35,9 @@ from ladcast.forecasting.checkpoints import load_codec
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.nn.position import POSITION_ENCODINGS
-from ladcast.tasks.report import TrainingLog
-from ladcast.tasks.train_forecaster import ForecasterRun, forecast_loss, new_forecaster, read_latents, token_rows
+from ladcast.recipes.forecaster import ForecasterRun, forecast_loss, new_forecaster, read_latents, token_rows
 from ladcast.training.distributed import Ranks
+from ladcast.training.logs import TrainingLog
 from ladcast.training.loop import Surroundings, fit
 from ladcast.training.push_forward import DiffusionObjective
 

@@ -5,13 +5,32 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import huggingface_hub.constants
+import numpy as np
 import pytest
 import torch
+import xarray as xr
+import yaml
+
+from ladcast.data.analysis import Analysis
+from ladcast.data.normalization import Normalizer
+from ladcast.diffusion.denoiser import Denoiser
+from ladcast.fields import ChannelSet
+from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
+from ladcast.forecasting.codec import LatentCodec, LatentScale
+from ladcast.forecasting.ensemble import EnsembleOptions, decode_chunk, forecast_blocks, forecast_ensemble
+from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig, SamplingOptions
+from ladcast.forecasts.latents import LatentWriter
+from ladcast.forecasts.write import ForecastWriter
+from ladcast.grid import Grid
+from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
+from ladcast.models.transformer import LatentTransformer, TransformerConfig
+from ladcast.released.registry import Assets
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -138,3 +157,142 @@ def hub(released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     yield hub
     hub.server.shutdown()
     hub.server.server_close()
+
+
+RELEASED_CHANNELS = {
+    "upper_air": [
+        "geopotential",
+        "specific_humidity",
+        "temperature",
+        "u_component_of_wind",
+        "v_component_of_wind",
+        "vertical_velocity",
+    ],
+    "levels": [500],
+    "surface": [
+        "10m_u_component_of_wind",
+        "10m_v_component_of_wind",
+        "2m_temperature",
+        "mean_sea_level_pressure",
+        "sea_surface_temperature",
+        "total_precipitation_6hr",
+    ],
+}
+
+
+@pytest.fixture
+def assets(tmp_path: Path) -> Assets:
+    (tmp_path / "channels.yaml").write_text(yaml.safe_dump(RELEASED_CHANNELS))
+    latent = {"mean": [0.1] * 12, "std": [0.5] * 12}
+    (tmp_path / "latent.json").write_text(json.dumps(latent))
+    return Assets(channels=str(tmp_path / "channels.yaml"), grid="64x32", latent_statistics=tmp_path / "latent.json")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of installed models, empty."""
+    monkeypatch.setenv("LADCAST_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+CHANNELS = ChannelSet(
+    ("temperature",),
+    ("mean_sea_level_pressure", "sea_surface_temperature", "total_precipitation_6hr"),
+    (500, 850),
+)
+GRID = Grid.parse("16x9-south")
+
+
+@pytest.fixture
+def forecaster() -> Forecaster:
+    torch.manual_seed(0)
+    autoencoder = AutoencoderConfig(
+        channels=len(CHANNELS),
+        static_channels=1,
+        latent_channels=4,
+        widths=(8, 8),
+        blocks=(1, 1),
+        kinds=("residual", "residual"),
+        kernels=((), ()),
+    )
+    transformer = TransformerConfig(
+        latent_channels=4,
+        latitude_deg=(-70.0, 70.0),
+        longitude_deg=(20.0, 340.0),
+        heads=2,
+        head_dim=16,
+        dual_blocks=1,
+        single_blocks=1,
+        patch_size=2,
+        rope_axes_dim=(4, 6, 6),
+    )
+    config = ForecasterConfig(autoencoder, transformer, sampling=SamplingOptions(steps=3))
+    normalizer = Normalizer(
+        CHANNELS, torch.tensor([250.0, 270.0, 1e5, 285.0, 1e-3]), torch.tensor([10.0, 12.0, 1e3, 8.0, 2e-3])
+    )
+    codec = LatentCodec(
+        Autoencoder(autoencoder),
+        normalizer,
+        GRID,
+        static=torch.randn(1, *GRID.shape),
+        latent_scale=LatentScale((0.1,) * 4, (2.0,) * 4),
+    )
+    denoiser = Denoiser(LatentTransformer(transformer))
+    for parameter in denoiser.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)  # new networks end in zeros, which would hide errors
+    return Forecaster(config, codec.eval(), denoiser.eval(), name="tiny@0")
+
+
+@pytest.fixture
+def analysis(forecaster: Forecaster) -> Analysis:
+    normalizer = forecaster.codec.normalizer
+    noise = torch.randn(len(CHANNELS), *GRID.shape, generator=torch.Generator().manual_seed(1))
+    ocean = torch.ones(GRID.shape, dtype=torch.bool)
+    ocean[:, :5] = False
+    state = normalizer.inverse(noise[None], ocean)[0]
+    return Analysis(state, ocean, np.datetime64("2001-02-28T12", "ns"), "a test")
+
+
+Run = Callable[[Analysis | Sequence[Analysis], EnsembleOptions], xr.Dataset]
+
+
+@pytest.fixture
+def run(forecaster: Forecaster) -> Run:
+    """Makes a whole forecast in memory."""
+
+    def make(analyses: Analysis | Sequence[Analysis], options: EnsembleOptions) -> xr.Dataset:
+        rows: dict[int, list[xr.Dataset]] = {}
+        for _, frames in forecast_ensemble(forecaster, analyses, options):
+            rows.setdefault(int(frames["number"].values[0]), []).append(frames)
+        leads = [xr.concat(row, "prediction_timedelta").sortby("prediction_timedelta") for row in rows.values()]
+        return xr.concat(leads, "number")
+
+    return make
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The same forecast kept as latents and as fields, and the folder of its model."""
+
+    latents: Path
+    fields: Path
+    model: Path
+    forecaster: Forecaster
+
+
+@pytest.fixture
+def kept(forecaster: Forecaster, analysis: Analysis, tmp_path: Path) -> Kept:
+    """3 members in batches of 2, 8 lead times, made by a model that lies in a folder."""
+    model = tmp_path / "models" / "tiny"
+    save_forecaster(forecaster, model, {}, dtype=None)
+    loaded = load_forecaster(model, "cpu")
+    options = EnsembleOptions(3, 2, 0, loaded.config.sampling, batch_size=2)
+    latents = LatentWriter(tmp_path / "fc.latents.zarr", loaded, analysis, options, folder=model)
+    fields = ForecastWriter(tmp_path / "fc.zarr", loaded, analysis, options)
+    latents.start(), fields.start()
+    for following, block in forecast_blocks(loaded, analysis, options):
+        latents.append(block, following)
+        ocean = analysis.ocean
+        frames = decode_chunk(loaded, block.chunk, block.members, init_time=block.init_time, ocean=ocean)
+        fields.append(frames, following)
+    return Kept(latents.finish(), fields.finish(), model, loaded)

@@ -13,8 +13,8 @@ import torch
 import xarray as xr
 
 from ladcast.cli import app, run
-from ladcast.tasks.installed import find_model
-from ladcast.tasks.outcome import ExitCode
+from ladcast.released.installed import find_model
+from ladcast.run import ExitCode
 
 MODEL = find_model("nature-t31")
 QUICK = ["--members", "2", "--days", "1", "--steps", "5"]
@@ -259,7 +259,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch):
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ladcast.tasks.plot.plot_forecast", interrupt)
+    monkeypatch.setattr("ladcast.commands.plot.plot_forecast", interrupt)
     assert "run the same command again" in fail("plot", "fc.zarr", code=ExitCode.INTERRUPTED)
 
 

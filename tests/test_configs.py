@@ -16,9 +16,9 @@ from ladcast.forecasting.codec import LatentCodec
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
-from ladcast.tasks.build import AutoencoderSize, TransformerSize
-from ladcast.tasks.train_autoencoder import AutoencoderRun, autoencoder_config
-from ladcast.tasks.train_forecaster import ForecasterRun, new_forecaster
+from ladcast.recipes.autoencoder import AutoencoderRun, autoencoder_config
+from ladcast.recipes.build import AutoencoderSize, TransformerSize
+from ladcast.recipes.forecaster import ForecasterRun, new_forecaster
 from ladcast.times import parse_time
 
 CONFIGS = Path(__file__).parents[1] / "configs"

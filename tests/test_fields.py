@@ -12,7 +12,6 @@ import yaml
 from ladcast.data.audit import validate_store
 from ladcast.data.normalization import Normalizer, ocean_mask
 from ladcast.data.packing import unpack
-from ladcast.export.metadata import with_metadata
 from ladcast.fields import (
     ERA5_CHANNELS,
     LEVELS_HPA,
@@ -23,6 +22,7 @@ from ladcast.fields import (
     Variable,
     read_channels,
 )
+from ladcast.forecasts.formats.metadata import with_metadata
 from ladcast.grid import Grid
 
 SMALL = ChannelSet(("temperature", "geopotential"), ("2m_temperature",), (500, 850))

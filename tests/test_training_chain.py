@@ -12,9 +12,9 @@ import xarray as xr
 from data_pipelines.cli import app as data_app
 from ladcast.cli import app, run
 from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.tasks.build import ForecastValidation, StoreOptions
-from ladcast.tasks.installed import find_model
-from ladcast.tasks.validate import validate_forecaster
+from ladcast.recipes.build import ForecastValidation, StoreOptions
+from ladcast.recipes.validation import validate_forecaster
+from ladcast.released.installed import find_model
 
 CONFIGS = Path(__file__).parents[1] / "configs/train"
 FRAMES = 14

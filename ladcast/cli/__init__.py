@@ -8,8 +8,7 @@ from typing import Any
 from cyclopts import App, Parameter
 
 from ladcast.cli import forecast, models, outputs, verify
-from ladcast.tasks.outcome import JSON_FLAG, run
-from ladcast.tasks.words import strictly
+from ladcast.run import JSON_FLAG, run, strictly
 
 __all__ = ["app", "main", "run"]
 

@@ -10,9 +10,9 @@ from cyclopts import Parameter
 from ladcast.cli.common import DEFAULT_PLACE, Results, Several, told
 from ladcast.cli.outputs import plot
 from ladcast.cli.verify import score
-from ladcast.tasks.installed import DEFAULT_MODEL, find_model
-from ladcast.tasks.request import ForecastRequest
-from ladcast.tasks.score_request import ScoreRequest
+from ladcast.commands.score_options import ScoreRequest
+from ladcast.forecasting.options import ForecastRequest
+from ladcast.released.installed import DEFAULT_MODEL, find_model
 
 DEFAULT_REQUEST = ForecastRequest()
 
@@ -34,7 +34,7 @@ def forecast(
         draw: draw the page beside the forecast.
         dry_run: print what the forecast will take, as `ladcast plan forecast` does, and stop.
     """
-    from ladcast.tasks.forecast import forecast as make_forecast
+    from ladcast.commands.forecast import forecast as make_forecast
 
     hindrance = _no_page(request)
     if draw and hindrance is None:
@@ -82,7 +82,7 @@ def plan_forecast(
     """
     from dataclasses import asdict
 
-    from ladcast.tasks.plan import plan
+    from ladcast.commands.plan import plan
 
     prediction = plan(request, find_model(model), tflops=tflops, fit_batch=fit_batch)
     print(prediction)
@@ -106,7 +106,7 @@ def analysis(
         model: name or folder of the model whose channels and grid are wanted.
         downloads: folder of downloaded files, which are kept.
     """
-    from ladcast.tasks.plan_sources import fetch_start, model_needs, plan_start
+    from ladcast.commands.analysis import fetch_start, model_needs, plan_start
 
     channels, grid = model_needs(find_model(model).path)
     plan, sources = plan_start(time, source, channels, downloads)

@@ -8,10 +8,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ladcast.cli.common import Overrides, Results, told
-from ladcast.tasks.interruption import Interruption
-from ladcast.tasks.release import DEFAULT_ASSETS, DEFAULT_LOCATION, Assets, Location
-from ladcast.tasks.slurm import Submission
-from ladcast.tasks.trial import NO_TRIAL, Trial
+from ladcast.recipes.trial import NO_TRIAL, Trial
+from ladcast.released.registry import DEFAULT_ASSETS, DEFAULT_LOCATION, Assets, Location
+from ladcast.training.interruption import Interruption
+from ladcast.training.slurm import Submission
 
 TrialFlags = Annotated[Trial, Parameter(name="*")]
 
@@ -28,7 +28,7 @@ def autoencoder(
         trial: what to try instead of training.
     """
     with Interruption() as interruption:
-        from ladcast.tasks.train_autoencoder import train_autoencoder
+        from ladcast.recipes.autoencoder import train_autoencoder
 
         folder = train_autoencoder(config, overrides, device=device, trial=trial, interrupted=interruption)
     return {} if folder is None else told(autoencoder=folder)
@@ -46,7 +46,7 @@ def forecaster(
         trial: what to try instead of training.
     """
     with Interruption() as interruption:
-        from ladcast.tasks.train_forecaster import train_forecaster
+        from ladcast.recipes.forecaster import train_forecaster
 
         folder = train_forecaster(config, overrides, device=device, trial=trial, interrupted=interruption)
     return {} if folder is None else told(forecaster=folder)
@@ -62,7 +62,7 @@ def submit_train(
         overrides: settings that win over the file, such as training.steps=100.
         submission: how to submit it.
     """
-    from ladcast.tasks.submit import submit_training
+    from ladcast.commands.submit import submit_training
 
     report = submit_training(config, overrides, submission)
     print(report)
@@ -82,7 +82,7 @@ def fetch(
         location: where the weights lie.
         assets: what the networks need beside their weights.
     """
-    from ladcast.tasks.weights import fetch_weights
+    from ladcast.released.install import fetch_weights
 
     return told(model=fetch_weights(name, location, assets))
 
@@ -102,7 +102,7 @@ def import_(
         autoencoder: folder with config.json and safetensors.
         assets: what the networks need beside their weights.
     """
-    from ladcast.tasks.weights import import_weights
+    from ladcast.released.install import import_weights
 
     return told(model=import_weights(name, transformer, autoencoder, assets))
 
@@ -113,7 +113,7 @@ def verify(model: str) -> Results:
     Args:
         model: name of a model, its folder, or a folder with config.json and safetensors.
     """
-    from ladcast.tasks.weights import verify_weights
+    from ladcast.released.install import verify_weights
 
     report = verify_weights(model)
     print(report)
@@ -127,7 +127,7 @@ def show_weights(repository: str | None = None, *, revision: str | None = None) 
         repository: owner/name of a repository, such as tonyzyl/ladcast.
         revision: branch, tag or commit.
     """
-    from ladcast.tasks.weights import show_weights as describe
+    from ladcast.released.install import show_weights as describe
 
     description = describe(repository, revision)
     print(description)

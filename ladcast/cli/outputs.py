@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from ladcast.cli.common import DEFAULT_PLACE, WHOLE, Part, Results, Several, told
-from ladcast.tasks.export_request import ExportFormat
-from ladcast.tasks.installed import DEFAULT_MODEL
-from ladcast.tasks.track_request import TrackRequest
+from ladcast.commands.track_options import TrackRequest
+from ladcast.forecasts.options import ExportFormat
+from ladcast.released.installed import DEFAULT_MODEL
 
 DEFAULT_FORMAT = ExportFormat()
 DEFAULT_TRACK = TrackRequest()
@@ -31,7 +31,7 @@ def export(
         selection: which part.
         form: details of the format.
     """
-    from ladcast.tasks.export import export as write
+    from ladcast.commands.export import export as write
 
     return told(export=write(forecast, output, selection, form))
 
@@ -57,7 +57,7 @@ def decode(
         device: cpu or cuda; a GPU where there is one.
         form: details of the format.
     """
-    from ladcast.tasks.decode import decode as write
+    from ladcast.commands.decode import decode as write
 
     return told(fields=write(forecast, output, selection, times=times, form=form, model=model, device=device))
 
@@ -70,7 +70,7 @@ def mean(forecast: Path, output: Path, selection: Part = WHOLE) -> Results:
         output: .nc or .zarr.
         selection: which part.
     """
-    from ladcast.tasks.products import write_mean
+    from ladcast.commands.products import write_mean
 
     return told(mean=write_mean(forecast, output, selection))
 
@@ -90,7 +90,7 @@ def quantiles(
         selection: which part.
         level: fractions of the members, from 0 to 1.
     """
-    from ladcast.tasks.products import write_quantiles
+    from ladcast.commands.products import write_quantiles
 
     return told(quantiles=write_quantiles(forecast, output, selection, fractions=level))
 
@@ -110,7 +110,7 @@ def probability(
         selection: which part.
         event: such as 't2m > 30 degC', 'tp6h >= 10 mm', 'z500 < 5200 m' or '10m_wind_speed > 34 kt'.
     """
-    from ladcast.tasks.products import write_probabilities
+    from ladcast.commands.products import write_probabilities
 
     return told(probability=write_probabilities(forecast, output, selection, events=event))
 
@@ -132,7 +132,7 @@ def points(
         place: places as Name,latitude,longitude.
         method: weight the four grid points around a place, or take the nearest.
     """
-    from ladcast.tasks.products import write_points
+    from ladcast.commands.products import write_points
 
     return told(points=write_points(forecast, output, selection, places=place, method=method))
 
@@ -154,7 +154,7 @@ def plot(
         place: place of the plume, as Name,latitude,longitude.
         lead_days: lead time of the maps, such as 5, or 0.25 for 6 hours.
     """
-    from ladcast.tasks.plot import plot_forecast
+    from ladcast.commands.plot import plot_forecast
 
     page = output or forecast.with_suffix(".png")
     return told(page=plot_forecast(forecast, page, place=place, truth_path=truth, lead_days=lead_days))
@@ -167,7 +167,7 @@ def track(forecast: Path, request: Annotated[TrackRequest, Parameter(name="*")] 
         forecast: forecast store, or a series of analyses (Zarr or netCDF).
         request: which storms, by which rules, and where to write them.
     """
-    from ladcast.tasks.track import track as track_cyclones
+    from ladcast.commands.track import track as track_cyclones
 
     report = track_cyclones(forecast, request)
     print(report)
@@ -180,7 +180,7 @@ def show(path: str = DEFAULT_MODEL) -> Results:
     Args:
         path: name of an embedded model, a checkpoint folder, or a forecast store.
     """
-    from ladcast.tasks.show import show as describe
+    from ladcast.commands.show import show as describe
 
     description = describe(path)
     print(description)

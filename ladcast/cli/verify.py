@@ -8,8 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ladcast.cli.common import Results, Several
-from ladcast.tasks.installed import DEFAULT_MODEL, find_model
-from ladcast.tasks.score_request import EvaluationRequest, ScoreRequest, Scoring
+from ladcast.commands.score_options import EvaluationRequest, ScoreRequest, Scoring
+from ladcast.released.installed import DEFAULT_MODEL, find_model
 
 DEFAULT_SCORING = Scoring()
 
@@ -26,9 +26,9 @@ def score(
         request: what to compare with.
         scoring: what to compute, where, and which share of it.
     """
-    from ladcast.tasks.score import provenance, score_forecasts
-    from ladcast.tasks.score_report import compared, report
-    from ladcast.tasks.sums import keep_sums
+    from ladcast.commands.score import provenance, score_forecasts
+    from ladcast.commands.score_report import compared, report
+    from ladcast.verification.sums import keep_sums
 
     if not forecasts:
         raise ValueError("There is nothing to score: name at least one forecast store.")
@@ -61,9 +61,9 @@ def evaluate(
         scoring: what to compute, where, and which share of it.
         model: name of an embedded model, or a checkpoint folder.
     """
-    from ladcast.tasks.evaluate import evaluate as make_and_score
-    from ladcast.tasks.evaluate import provenance
-    from ladcast.tasks.score_report import report
+    from ladcast.commands.evaluate import evaluate as make_and_score
+    from ladcast.commands.evaluate import provenance
+    from ladcast.commands.score_report import report
 
     folder = find_model(model)
     systems = make_and_score(store, folder, request, scoring)
@@ -96,9 +96,9 @@ def merge(
         channels: what the table and the figures show, such as z500 t2m wind10, or all; by default the headline
             channels. The file of scores holds all.
     """
-    from ladcast.tasks.score_report import compared, report
-    from ladcast.tasks.score_request import require_channel_names
-    from ladcast.tasks.sums import merge_sums, read_claims
+    from ladcast.commands.score_options import require_channel_names
+    from ladcast.commands.score_report import compared, report
+    from ladcast.verification.sums import merge_sums, read_claims
 
     require_channel_names(channels)
     systems, notes = merge_sums(sums, first)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ladcast.tasks.slurm import SlurmProfile, render_script
+from ladcast.training.slurm import SlurmProfile, render_script
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "tests/training/ranks_program.py"

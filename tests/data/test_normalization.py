@@ -10,7 +10,7 @@ from ladcast.data.packing import pack
 from ladcast.data.store import open_store
 from ladcast.fields import ERA5_CHANNELS, ChannelSet
 from ladcast.grid import Grid
-from ladcast.tasks.release import Assets
+from ladcast.released.registry import Assets
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import xarray as xr
 
 from ladcast.data.static import normalized_static, read_static
 from ladcast.grid import Grid
-from ladcast.tasks.release import Assets
+from ladcast.released.registry import Assets
 
 GRID = Grid.parse("16x9")
 

@@ -12,7 +12,7 @@ from ladcast.data.analysis import Analysis
 from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
 from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.tasks.engine import LatentEngine
+from ladcast.forecasts.engine import LatentEngine
 
 pytestmark = pytest.mark.gpu
 DEVICE = "cuda"

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from ladcast.tasks.interruption import Interruption
+from ladcast.training.interruption import Interruption
 
 interruption = Interruption()
 if __name__ == "__main__":
@@ -23,7 +23,7 @@ from ladcast.config import parse_config
 from ladcast.diffusion.denoiser import Condition, Denoiser, denoising_loss, training_noise_like
 from ladcast.diffusion.noise import TrainingNoise
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
-from ladcast.tasks.launch import TrainingJob, train
+from ladcast.recipes.launch import TrainingJob, train
 from ladcast.training.distributed import join_ranks
 from ladcast.training.options import TrainingOptions
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ladcast.diffusion.denoiser import Denoiser
 from ladcast.diffusion.noise import TrainingNoise
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
-from ladcast.tasks.train_forecaster import forecast_loss
+from ladcast.recipes.forecaster import forecast_loss
 from ladcast.training.distributed import Ranks
 from ladcast.training.footprint import count_flops, measure
 from ladcast.training.loop import Surroundings, TrainingInterruptedError, fit

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import xarray as xr
 
-from ladcast.tasks.outcome import to_json
+from ladcast.run import to_json
 from ladcast.verification.plain import plain_scores
 
 

@@ -1,0 +1,164 @@
+"""Opens a latent store as a lazy dataset in physical units: only the frames that are asked for are decoded."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from jaxtyping import Float
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from ladcast.cf import forecast_attributes
+from ladcast.forecasting.codec import LatentCodec
+from ladcast.forecasts.latents import Frame, LatentStore, all_frames
+
+GIB = 2**30
+Planes = Float[np.ndarray, "channel lat lon"]
+
+
+class FrameDecoder:
+    """Decodes frames of a store on demand and keeps the latest of them, in no more than `cache_bytes`.
+
+    Of a decoded frame it keeps the channels of `variables`. `load` gives the codec when the first frame is decoded.
+    Threads may share a decoder: one frame is decoded at a time, once, with all the threads of the network library.
+    A pickled decoder opens its store again and starts with an empty cache.
+    """
+
+    def __init__(
+        self, store: LatentStore, load: Callable[[], LatentCodec], variables: Sequence[str], *, cache_bytes: int = GIB
+    ) -> None:
+        self.store, self.load, self.variables, self.cache_bytes = store, load, tuple(variables), cache_bytes
+        channels = list(store.layout.channels)
+        self.rows = [row for row, channel in enumerate(channels) if channel.variable in self.variables]
+        self.channels = [channels[row] for row in self.rows]
+        self._cache: OrderedDict[Frame, Planes] = OrderedDict()
+        self._codec: LatentCodec | None = None
+        self._lock = RLock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.store.path, self.load, self.variables, self.cache_bytes)
+
+    @property
+    def cached_bytes(self) -> int:
+        """Returns the size of the frames it holds now."""
+        return sum(planes.nbytes for planes in list(self._cache.values()))
+
+    def read(
+        self,
+        frames: Sequence[Frame],
+        channels: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.int64],
+        columns: npt.NDArray[np.int64],
+    ) -> Float[np.ndarray, "frame channel lat lon"]:
+        """Returns these channels (counted among the kept ones), rows and columns of frames, decoded where needed."""
+        cut = np.ix_(channels, rows, columns)
+        result = np.empty((len(frames), len(channels), len(rows), len(columns)), np.float32)
+        for index, planes in enumerate(self._planes(frames)):
+            result[index] = planes[cut]
+        return result
+
+    def _planes(self, frames: Sequence[Frame]) -> Iterable[Planes]:
+        size = self._get_codec().decoded_at_once
+        for first in range(0, len(frames), size):
+            yield from self._some(frames[first : first + size])
+
+    def _some(self, frames: Sequence[Frame]) -> list[Planes]:
+        with self._lock:
+            found = {frame: self._cache[frame] for frame in frames if frame in self._cache}
+            missing = self._fill_up([frame for frame in dict.fromkeys(frames) if frame not in found])
+            found.update(zip(missing, self._decode(missing), strict=True))
+            for frame, planes in found.items():
+                self._cache[frame] = planes
+                self._cache.move_to_end(frame)
+            while self._cache and self.cached_bytes > self.cache_bytes:
+                self._cache.popitem(last=False)
+            return [found[frame] for frame in frames]
+
+    def _fill_up(self, missing: list[Frame]) -> list[Frame]:
+        """Adds the members that follow: the room in a batch of the decoder costs the same filled or not."""
+        if not missing:
+            return missing
+        start, lead, last = missing[-1]
+        room = -len(missing) % self._get_codec().decoded_at_once
+        following = range(last + 1, min(last + 1 + room, len(self.store.layout.members)))
+        frames = [Frame(start, lead, member) for member in following]
+        return missing + [frame for frame in frames if frame not in self._cache]
+
+    def _decode(self, frames: list[Frame]) -> list[Planes]:
+        if not frames:
+            return []
+        states = self._get_codec().decode(self.store.read(frames))
+        masked = (
+            self._get_codec().normalizer.mask_land(state, self.store.ocean(frame.start))
+            for frame, state in zip(frames, states, strict=True)
+        )
+        return [state[self.rows].numpy() for state in masked]
+
+    def _get_codec(self) -> LatentCodec:
+        with self._lock:
+            if self._codec is None:
+                self._codec = self.load()
+            return self._codec
+
+
+class DecodedArray(BackendArray):
+    """One variable of a latent store, in physical units."""
+
+    def __init__(self, decoder: FrameDecoder, name: str) -> None:
+        self.decoder, self.name = decoder, name
+        self.dims = decoder.store.layout.dims(name)
+        self.shape = decoder.store.layout.shape(self.dims)
+        self.dtype = np.dtype(np.float32)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> npt.NDArray[np.float32]:
+        points = [np.arange(size)[part] for size, part in zip(self.shape, key, strict=True)]
+        starts, leads, members, *levels, rows, columns = (np.atleast_1d(part) for part in points)
+        channels = np.flatnonzero([channel.variable == self.name for channel in self.decoder.channels])
+        frames = list(all_frames(starts.tolist(), leads.tolist(), members.tolist()))
+        values = self.decoder.read(frames, channels[levels[0]] if levels else channels, rows, columns)
+        return values.reshape([size for part in points for size in part.shape])  # an integer drops its dimension
+
+
+def open_latents(
+    path: Path, load: Callable[[], LatentCodec], *, drop: Iterable[str] = (), cache_bytes: int = GIB
+) -> xr.Dataset:
+    """Opens a latent store as the dataset that its fields would make, decoded with the codec that `load` gives.
+
+    Dimensions, names and attributes are those of a store of fields; `preferred_chunks` are single frames. Leaving out
+    variables (`drop`) makes the cache hold more frames.
+
+    Raises:
+        FileNotFoundError: there is no store.
+        ValueError: it is another store or damaged, or it has no variable of a name in `drop`.
+    """
+    store = LatentStore(path)
+    there = store.layout.channels.variables
+    if unknown := [name for name in drop if name not in (*there, *store.layout.coordinates())]:
+        raise ValueError(f"{path} has no variable {', '.join(unknown)} to leave out; it has {', '.join(there)}.")
+    kept = [name for name in there if name not in set(drop)]
+    decoder = FrameDecoder(store, load, kept, cache_bytes=cache_bytes)
+    return xr.Dataset(
+        {name: _variable(DecodedArray(decoder, name)) for name in kept},
+        coords=store.layout.coordinates(),
+        attrs=store.attributes,
+    ).drop_vars(set(drop) - set(kept) - set(there))
+
+
+def _variable(array: DecodedArray) -> xr.Variable:
+    one_frame = (1, 1, 1, *array.shape[3:])
+    encoding = {"preferred_chunks": dict(zip(array.dims, one_frame, strict=True))}
+    return xr.Variable(array.dims, indexing.LazilyIndexedArray(array), forecast_attributes(array.name), encoding)
+
+
+def _reopen(path: Path, load: Callable[[], LatentCodec], variables: tuple[str, ...], cache_bytes: int) -> FrameDecoder:
+    return FrameDecoder(LatentStore(path), load, variables, cache_bytes=cache_bytes)

@@ -1,0 +1,1 @@
+"""The formats that a forecast is exported to."""

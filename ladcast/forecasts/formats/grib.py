@@ -1,0 +1,190 @@
+"""Writes a forecast as one GRIB2 file with ensemble keys (WMO templates 4.1 and 4.11), through ecCodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from ladcast.fields import VARIABLES, find_variable
+from ladcast.forecasts.formats.partial import FrameWriter
+from ladcast.grid import TOLERANCE_DEG
+from ladcast.times import HOUR
+
+Packing = Literal["ccsds", "simple"]
+KILOGRAMS_PER_METRE = 1000.0
+"""A layer of liquid water of 1 m weighs 1000 kg m-2: GRIB knows precipitation as a mass per area."""
+MISSING = 9999.0
+WHOLE_ENSEMBLE = {
+    "centre": 255,  # the code table's "missing": no weather centre stands behind the file
+    "tablesVersion": 32,
+    "significanceOfReferenceTime": 1,  # start of the forecast
+    "productionStatusOfProcessedData": 2,  # research products
+    "typeOfProcessedData": 4,  # perturbed forecast
+    "typeOfGeneratingProcess": 4,  # ensemble forecast
+    "generatingProcessIdentifier": 255,
+}
+SHORT_NAMES = {
+    name: {"u10": "10u", "v10": "10v", "t2m": "2t", "tp6h": "tp"}.get(about.short, about.short)
+    for name, about in VARIABLES.items()
+}
+"""The names by which ecCodes finds discipline, category, number and surface of each variable."""
+
+
+class GribWriter(FrameWriter):
+    """Appends the messages of one frame after another: by variable, level and member.
+
+    Rows run from north to south. Each field is packed with `bits` bits between its own extremes, so a value is off by
+    at most its field's range / (2^bits - 1). The missing values of the sea surface temperature are a bitmap.
+
+    Args:
+        bits: bits for each value.
+        packing: `ccsds` packs losslessly what `simple` would write as it is, which a few old readers need.
+        ensemble_size: members of the ensemble that the forecast was selected from; by default those it has.
+
+    Raises:
+        ImportError: the extra `grib` is not installed.
+        ValueError: latitudes or longitudes are not evenly spaced.
+    """
+
+    def __init__(
+        self,
+        forecast: xr.Dataset,
+        path: Path,
+        *,
+        bits: int = 16,
+        packing: Packing = "ccsds",
+        ensemble_size: int | None = None,
+    ) -> None:
+        self.codes = _import_eccodes()
+        super().__init__(forecast, path, format="grib2", bits=bits, packing=packing)
+        self.bits, self.packing = bits, packing
+        self.ensemble_size = ensemble_size or forecast.sizes["number"]
+        self.grid = grid_keys(forecast)
+
+    def _create(self) -> None:
+        self.file: IO[bytes] = self.content.open("wb")
+
+    def _reopen(self, state: Mapping[str, Any]) -> None:
+        self.file = self.content.open("r+b")
+        self.file.truncate(state["bytes"])  # a kill may have left part of a message
+        self.file.seek(state["bytes"])
+
+    def _state(self) -> dict[str, Any]:
+        self.file.flush()
+        return {"bytes": self.file.tell()}
+
+    def _close(self) -> None:
+        self.file.close()
+
+    def _write(self, start: int, lead: int, frame: xr.Dataset) -> None:
+        for name, field in frame.data_vars.items():
+            template = self._template(str(name), frame)
+            for keys, values in _messages(field):
+                self.file.write(self._encode(template, keys, values))
+            self.codes.codes_release(template)
+
+    def _template(self, name: str, frame: xr.Dataset) -> Any:
+        """Returns the handle of a message that lacks only level, member and values."""
+        handle = self.codes.codes_grib_new_from_samples("GRIB2")
+        packing = {"packingType": f"grid_{self.packing}", "bitsPerValue": self.bits}
+        for key, value in {**WHOLE_ENSEMBLE, **self.grid, **packing, **_time_keys(name, frame)}.items():
+            self.codes.codes_set(handle, key, value)
+        if VARIABLES[name].on_levels:
+            self.codes.codes_set(handle, "typeOfLevel", "isobaricInhPa")
+        self.codes.codes_set(handle, "shortName", SHORT_NAMES[name])
+        self.codes.codes_set(handle, "numberOfForecastsInEnsemble", self.ensemble_size)
+        return handle
+
+    def _encode(self, template: Any, keys: Mapping[str, int], values: npt.NDArray[np.float64]) -> bytes:
+        handle = self.codes.codes_clone(template)
+        try:
+            for key, value in keys.items():
+                self.codes.codes_set(handle, key, value)
+            missing = np.isnan(values)
+            if missing.any():
+                self.codes.codes_set(handle, "bitmapPresent", 1)
+                self.codes.codes_set(handle, "missingValue", MISSING)
+                values = np.where(missing, MISSING, values)
+            self.codes.codes_set_values(handle, values)
+            message: bytes = self.codes.codes_get_message(handle)
+            return message
+        finally:
+            self.codes.codes_release(handle)
+
+
+def grid_keys(forecast: xr.Dataset) -> dict[str, Any]:
+    """Describes the grid in degrees, from north to south and eastward.
+
+    Raises:
+        ValueError: latitudes or longitudes are not evenly spaced, which would need another kind of grid, or a region
+            lies across the meridian of 0, where cfgrib 0.9 sorts longitudes away from their values.
+    """
+    latitude, longitude = forecast["latitude"].values, forecast["longitude"].values % 360
+    if (np.diff(longitude) < 0).any():
+        raise ValueError(
+            f"Expected a region on one side of the meridian of 0 for GRIB2, got {forecast['longitude'].values[0]:g} to "
+            f"{longitude[-1]:g} deg: cfgrib would label its columns wrongly. Write two regions, or netCDF or Zarr."
+        )
+    steps = {}
+    for name, values in (("latitude", latitude), ("longitude", longitude)):
+        spacing = np.diff(values)
+        if not spacing.size or abs(spacing - spacing.mean()).max() > TOLERANCE_DEG or spacing.mean() <= 0:
+            raise ValueError(
+                f"GRIB2 needs at least two evenly spaced values of {name} that increase, got {values[:4]}... "
+                "Choose another region, or write netCDF or Zarr."
+            )
+        steps[name] = float(spacing.mean())
+    return {
+        "gridType": "regular_ll",
+        "Ni": longitude.size,
+        "Nj": latitude.size,
+        "latitudeOfFirstGridPointInDegrees": float(latitude[-1]),
+        "longitudeOfFirstGridPointInDegrees": float(longitude[0]),
+        "latitudeOfLastGridPointInDegrees": float(latitude[0]),
+        "longitudeOfLastGridPointInDegrees": float(longitude[-1]),
+        "iDirectionIncrementInDegrees": steps["longitude"],
+        "jDirectionIncrementInDegrees": steps["latitude"],
+        "jScansPositively": 0,
+    }
+
+
+def _time_keys(name: str, frame: xr.Dataset) -> dict[str, int]:
+    """Returns initial time, template and step: an accumulation covers the hours before its lead time."""
+    initial = frame["time"].values.astype("datetime64[s]").item()
+    lead = int(frame["prediction_timedelta"].values / HOUR)
+    accumulated = VARIABLES[name].accumulated_hours
+    keys = {
+        "dataDate": int(f"{initial:%Y%m%d}"),
+        "dataTime": int(f"{initial:%H%M}"),
+        "productDefinitionTemplateNumber": 11 if accumulated else 1,
+    }
+    if accumulated:
+        return {**keys, "startStep": lead - accumulated, "endStep": lead}
+    return {**keys, "step": lead}
+
+
+def _messages(field: xr.DataArray) -> Iterator[tuple[dict[str, int], npt.NDArray[np.float64]]]:
+    """Yields level and member, and the values from north to south in the units of GRIB, of each message."""
+    factor = KILOGRAMS_PER_METRE if find_variable(field.name).accumulated_hours else 1.0
+    members = field["number"].values.tolist()
+    levels = field["level"].values.tolist() if "level" in field.dims else [None]
+    planes = field.values[:, None] if levels == [None] else field.transpose("number", "level", ...).values
+    for index, level in enumerate(levels):
+        for plane, member in zip(planes[:, index], members, strict=True):
+            where = {} if level is None else {"level": level}
+            yield {**where, "perturbationNumber": member}, plane[::-1].astype(np.float64).ravel() * factor
+
+
+def _import_eccodes() -> Any:
+    try:
+        import eccodes
+    except ImportError as error:
+        raise ImportError(
+            f"GRIB needs ecCodes, which is missing ({error}). Run `pip install 'ladcast[grib]'`."
+        ) from error
+    return eccodes

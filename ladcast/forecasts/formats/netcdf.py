@@ -1,0 +1,67 @@
+"""Writes a forecast as one netCDF4 file with CF metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+
+from ladcast.forecasts.formats.metadata import Names, with_metadata
+from ladcast.forecasts.formats.partial import CHUNKED_WHOLE, FrameWriter
+
+COMPRESSION_LEVEL: Final = 1
+
+
+class NetcdfWriter(FrameWriter):
+    """Writes one compressed file, a chunk for each level of a frame with all its members.
+
+    HDF5 cannot promise that a file survives a kill while it is written, so a killed export starts afresh.
+    """
+
+    def __init__(self, forecast: xr.Dataset, path: Path, *, names: Names = "cf") -> None:
+        super().__init__(forecast, path, format="netcdf", names=names)
+        self.described = with_metadata(self.forecast, names)
+
+    def _create(self) -> None:
+        import netCDF4
+
+        # As data variables: xarray would list coordinates without a field in a global attribute that CF does not know.
+        coordinates = self.described.drop_vars(self.described.data_vars).reset_coords()
+        coordinates.to_netcdf(self.content, engine="netcdf4")
+        self.file = netCDF4.Dataset(self.content, "r+")
+        for dim, size in self.described.sizes.items():
+            if dim not in self.file.dimensions:
+                self.file.createDimension(str(dim), size)
+        for name, field in self.described.data_vars.items():
+            self._define(str(name), field)
+
+    def _define(self, name: str, field: xr.DataArray) -> None:
+        variable = self.file.createVariable(
+            name,
+            "f4",
+            [str(dim) for dim in field.dims],
+            compression="zlib",
+            complevel=COMPRESSION_LEVEL,
+            shuffle=True,
+            chunksizes=[size if dim in CHUNKED_WHOLE else 1 for dim, size in field.sizes.items()],
+            fill_value=np.nan,
+            chunk_cache=1,  # chunks are written whole: a cache of them, one for each variable, would only take memory
+        )
+        variable.set_auto_maskandscale(False)
+        variable.setncatts({**field.attrs, "coordinates": "valid_time"})
+
+    def _write(self, start: int, lead: int, frame: xr.Dataset) -> None:
+        for source, target in zip(frame.data_vars, self.described.data_vars, strict=True):
+            self.file[str(target)][start, lead] = frame[source].values
+
+    def _reopen(self, state: Mapping[str, Any]) -> None:
+        raise NotImplementedError("a netCDF export has no state to go on from")
+
+    def _state(self) -> None:
+        return None
+
+    def _close(self) -> None:
+        self.file.close()

@@ -1,0 +1,78 @@
+"""Writes a forecast as a Zarr store of version 3, sharded, or 2, with CF metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import dask.array
+import numpy as np
+import xarray as xr
+
+from ladcast.forecasts.formats.metadata import Names, with_metadata
+from ladcast.forecasts.formats.partial import CHUNKED_WHOLE, FrameWriter
+
+ZarrFormat = Literal[2, 3]
+
+
+class ZarrWriter(FrameWriter):
+    """Writes one store: a chunk for each level of a frame with all its members.
+
+    In version 3 the levels of a frame share a file (a shard), which is always written as a whole.
+    """
+
+    def __init__(
+        self, forecast: xr.Dataset, path: Path, *, zarr_format: ZarrFormat = 3, names: Names = "weatherbench2"
+    ) -> None:
+        super().__init__(forecast, path, format="zarr", zarr_format=zarr_format, names=names)
+        self.described = with_metadata(self.forecast, names)
+        self.zarr_format = zarr_format
+
+    def _create(self) -> None:
+        template = self.described.map(_unwritten, keep_attrs=True)
+        encoding = {name: self._encoding(field) for name, field in template.data_vars.items()}
+        template.to_zarr(
+            self.content,
+            compute=False,
+            consolidated=False,
+            encoding=encoding,
+            mode="w-",
+            zarr_format=self.zarr_format,
+        )
+        self._open()
+
+    def _write(self, start: int, lead: int, frame: xr.Dataset) -> None:
+        for source, target in zip(frame.data_vars, self.described.data_vars, strict=True):
+            cast("Any", self.group[str(target)])[start, lead] = frame[source].values
+
+    def _reopen(self, state: Mapping[str, Any]) -> None:
+        self._open()
+
+    def _close(self) -> None:
+        import zarr
+
+        zarr.consolidate_metadata(self.content, zarr_format=self.zarr_format)
+
+    def _open(self) -> None:
+        import zarr
+
+        self.group = zarr.open_group(self.content, mode="r+", zarr_format=self.zarr_format)
+
+    def _encoding(self, field: xr.DataArray) -> dict[str, Any]:
+        from zarr.codecs import BloscCodec, BloscShuffle
+
+        chunks = tuple(size if dim in CHUNKED_WHOLE else 1 for dim, size in field.sizes.items())
+        shards = tuple(1 if axis < 2 else size for axis, size in enumerate(field.shape))
+        encoding: dict[str, Any] = {"chunks": chunks, "_FillValue": np.float32(np.nan)}
+        if self.zarr_format == 2:
+            return encoding
+        shuffled = BloscCodec(cname="zstd", clevel=3, shuffle=BloscShuffle.shuffle)  # the default packs floats badly
+        encoding["compressors"] = (shuffled,)
+        return {**encoding, "shards": shards} if shards != chunks else encoding
+
+
+def _unwritten(field: xr.DataArray) -> xr.DataArray:
+    """Returns a field of the same shape that holds nothing, to define its array from."""
+    empty = dask.array.full(field.shape, np.nan, dtype=np.float32, chunks=-1)  # type: ignore[no-untyped-call]
+    return field.copy(data=empty)

@@ -1,0 +1,183 @@
+"""Keeps a forecast as latents: a small part of the size of its fields, from which any frame can be decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+import xarray as xr
+import zarr
+from jaxtyping import Float
+from torch import Tensor
+from zarr.codecs import ZstdCodec
+
+from ladcast.fields import ChannelSet
+from ladcast.forecasting.ensemble import EnsembleOptions, LatentBlock, Starts, start_groups
+from ladcast.forecasting.forecaster import Forecaster
+from ladcast.forecasts.layout import ForecastLayout
+from ladcast.forecasts.manifest import LatentManifest
+from ladcast.forecasts.write import StoreWriter, empty_variable
+from ladcast.grid import Grid
+from ladcast.times import HOUR, describe
+from ladcast.types import OceanMask
+
+LATENT_DIMS = ("time", "prediction_timedelta", "number", "latent", "y", "x")
+MEMBERS_PER_CHUNK = 8
+
+
+class Frame(NamedTuple):
+    """Counts the start, the lead time and the member of one frame in a store."""
+
+    start: int
+    lead: int
+    member: int
+
+
+class LatentWriter(StoreWriter[LatentBlock]):
+    """Writes the latents that `forecast_blocks` yields, with all that is needed to decode them but the weights.
+
+    `folder` is where the model lies; readers look there when they find no model of its name. `about` is what
+    `StoreWriter` takes.
+    """
+
+    keeps = "latents"
+
+    def __init__(
+        self,
+        path: Path,
+        forecaster: Forecaster,
+        starts: Starts,
+        options: EnsembleOptions,
+        *,
+        folder: Path | None = None,
+        **about: Any,
+    ) -> None:
+        super().__init__(path, forecaster, starts, options, **about)
+        self.manifest = LatentManifest(
+            model=forecaster.name,
+            folder=None if folder is None else str(folder.resolve()),
+            channels=forecaster.channels.to_dict(),
+            grid=forecaster.grid.to_dict(),
+        )
+        channels, _, rows, columns = forecaster.block_shape
+        self.frame_shape = (channels, rows, columns)
+        self.ocean = np.stack([group[0].ocean.numpy() for group in start_groups(starts)])
+
+    def _create(self, store: Path) -> None:
+        before = self.layout.shape(LATENT_DIMS[:3])
+        mask = xr.Variable(("time", "latitude", "longitude"), self.ocean.astype(np.int8), OCEAN_ATTRIBUTES)
+        latent = empty_variable(LATENT_DIMS, (*before, *self.frame_shape), LATENT_ATTRIBUTES)
+        template = xr.Dataset(
+            {"latent": latent, "ocean": mask},
+            coords=self.layout.coordinates("time", "prediction_timedelta", "number", "latitude", "longitude"),
+            attrs=self.attributes() | self.manifest.to_attributes(),
+        )
+        chunks = (1, 1, members_per_chunk(self.options), *self.frame_shape)
+        encoding: dict[str, Any] = {"latent": {"chunks": chunks, "compressors": ZstdCodec(checksum=True)}}
+        template.to_zarr(store, compute=False, consolidated=False, encoding=encoding, mode="w-")
+
+    def _write(self, block: LatentBlock) -> None:
+        start, leads, members = self.layout.locate(block.init_time, block.lead_times, block.members)
+        values = block.chunk.latents.float().cpu().numpy()
+        array = cast("zarr.Array[Any]", self._open()["latent"])
+        for index, lead in enumerate(leads):  # leads of staggered starts do not follow each other
+            array[start, lead, members] = values[:, :, index]
+
+
+OCEAN_ATTRIBUTES = {
+    "long_name": "where the sea surface temperature of the start is defined",
+    "flag_values": [0, 1],
+    "flag_meanings": "land ocean",
+}
+LATENT_ATTRIBUTES = {
+    "long_name": "latent of the autoencoder, scaled to the standard deviation of the diffusion",
+    "units": "1",
+}
+
+
+def members_per_chunk(options: EnsembleOptions) -> int:
+    """Returns how many members share a chunk: a divisor of the batch size, so that batches own whole chunks."""
+    return next(size for size in range(MEMBERS_PER_CHUNK, 0, -1) if options.batch_size % size == 0)
+
+
+class LatentStore:
+    """Reads a latent store.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is another store or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest = LatentManifest.read(path)
+        try:
+            with xr.open_zarr(path, chunks=None, decode_timedelta=True) as ds:
+                ds = ds.assign_coords({name: ds[name].load() for name in LATENT_DIMS[:3]})
+                self.attributes = {str(name): value for name, value in ds.attrs.items() if name in GLOBAL_ATTRIBUTES}
+                self._ocean = ds["ocean"].values.astype(bool)
+                _check(ds, self._ocean)
+        except (KeyError, OSError, RuntimeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged: {error}. {COPY_AGAIN}") from error
+        self.layout = ForecastLayout(
+            channels=ChannelSet.from_dict(self.manifest.channels),
+            grid=Grid.from_dict(self.manifest.grid),
+            init_times=ds["time"].values.astype("datetime64[ns]"),
+            lead_times=ds["prediction_timedelta"].values.astype("timedelta64[ns]"),
+            members=ds["number"].values,
+        )
+
+    def ocean(self, start: int) -> OceanMask:
+        """Returns where the ocean is in the forecast from this start."""
+        return torch.from_numpy(self._ocean[start])
+
+    def read(self, frames: Sequence[Frame]) -> Float[Tensor, "frame latent y x"]:
+        """Reads the latents of these frames, those of one lead time that follow each other at once.
+
+        Raises:
+            ValueError: a chunk is missing or damaged; the message names the frame.
+        """
+        of_one_lead = groupby(frames, key=lambda frame: (frame.start, frame.lead))
+        return torch.from_numpy(np.concatenate([self._read(list(some)) for _, some in of_one_lead]))
+
+    def _read(self, frames: list[Frame]) -> Float[np.ndarray, "frame latent y x"]:
+        members = np.array([frame.member for frame in frames])
+        try:
+            array = cast("zarr.Array[Any]", zarr.open_group(self.path, mode="r")["latent"])
+            latents = np.asarray(array.oindex[frames[0].start, frames[0].lead, members], dtype=np.float32)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ValueError(f"{self.path}: {self._name(frames[0])} is damaged: {error}. {COPY_AGAIN}") from error
+        for frame, latent in zip(frames, latents, strict=True):
+            if not np.isfinite(latent).all():  # Zarr reads chunks that are not there as NaN
+                raise ValueError(f"{self.path}: {self._name(frame)} is missing. {COPY_AGAIN}")
+        return latents
+
+    def _name(self, frame: Frame) -> str:
+        lead = self.layout.lead_times[frame.lead] / HOUR
+        return (
+            f"member {self.layout.members[frame.member]} of the forecast from "
+            f"{describe(self.layout.init_times[frame.start])}, lead {lead:g} h,"
+        )
+
+
+def _check(ds: xr.Dataset, ocean: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
+    """Raises ValueError where a small array lacks its chunk, which Zarr reads as zeros or NaN."""
+    for name in LATENT_DIMS[:3]:
+        values = ds[name].values
+        if not (values[1:] > values[:-1]).all():
+            raise ValueError(f"expected increasing values of '{name}', got {values}")
+    if not ocean.any(axis=(1, 2)).all():
+        raise ValueError("expected an ocean in 'ocean', got land everywhere")
+
+
+GLOBAL_ATTRIBUTES = ("Conventions", "title", "source", "history", "unreal")
+COPY_AGAIN = "The store is incomplete: copy it again, or make the forecast again."
+
+
+def all_frames(starts: Sequence[int], leads: Sequence[int], members: Sequence[int]) -> Iterator[Frame]:
+    """Yields the frames of every combination, members running fastest."""
+    return (Frame(start, lead, member) for start in starts for lead in leads for member in members)

@@ -1,0 +1,108 @@
+"""Opens forecasts of any system in the WeatherBench 2 layout: one store or many, in our order and names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ladcast.data.lexicon import canonical_names, check_units
+from ladcast.fields import VARIABLES
+from ladcast.forecasts.engine import LatentEngine
+from ladcast.forecasts.manifest import is_latent_store
+
+DIMENSIONS = {
+    "prediction_timedelta": ("lead_time", "step"),
+    "number": ("realization", "sample", "member"),
+    "time": ("init_time", "forecast_reference_time"),
+}
+"""Ours, and what others call them."""
+ZARR_FILES = ("zarr.json", ".zgroup", ".zmetadata")
+GO_ON = "Run the same `ladcast forecast` again to go on."
+
+
+def open_forecast(path: Path, **decoding: Any) -> xr.Dataset:
+    """Opens a forecast store lazily: of fields, or of latents, to which `decoding` applies (see `LatentEngine`).
+
+    Raises:
+        FileNotFoundError: there is none; where an unfinished one lies beside it, the message says how to go on.
+        ValueError: what is there is unfinished, or no forecast store.
+    """
+    if is_latent_store(path):
+        return xr.open_dataset(path, engine=LatentEngine, **decoding)
+    if path.suffix == ".partial":
+        raise ValueError(f"{path} is unfinished. {GO_ON}")
+    if any((path / name).is_file() for name in ZARR_FILES):
+        forecast: xr.Dataset = xr.open_zarr(path, chunks=None, decode_timedelta=True)
+        return forecast
+    if path.exists():
+        raise ValueError(
+            f"{path} exists, but is no forecast store: expected a folder in Zarr, such as `ladcast forecast` writes. "
+            f"Of what was exported, name the store that it came from."
+        )
+    hint = f" It is unfinished. {GO_ON}" if path.with_name(f"{path.name}.partial").is_dir() else ""
+    raise FileNotFoundError(f"No forecast at {path}.{hint}")
+
+
+def open_system(paths: Sequence[Path]) -> xr.Dataset:
+    """Opens the stores of one system as one forecast, lazily, from south to north and eastward from 0 degrees.
+
+    Raises:
+        FileNotFoundError: a store is not there.
+        ValueError: a dimension is missing, units differ from ours, or a start is in two stores.
+    """
+    stores = [in_our_layout(open_forecast(path), str(path)) for path in paths]
+    if len(stores) == 1:
+        return stores[0]
+    starts = np.concatenate([ds["time"].values for ds in stores])
+    if len(np.unique(starts)) < len(starts):
+        raise ValueError(f"{paths[0]} and others hold the same start twice. Give each start once.")
+    together: xr.Dataset = xr.concat(
+        [ds.chunk() for ds in stores],
+        dim="time",
+        join="exact",
+        data_vars="minimal",
+        coords="minimal",
+        compat="override",
+    )
+    return together.sortby("time")
+
+
+def in_our_layout(ds: xr.Dataset, where: str) -> xr.Dataset:
+    """Renames dimensions and variables, checks units, orders rows and columns; drops valid times, which follow."""
+    ds = canonical_names(ds.drop_vars("valid_time", errors="ignore"))
+    held = {theirs: ours for ours, names in DIMENSIONS.items() for theirs in names if theirs in ds.dims}
+    ds = ds.rename({theirs: ours for theirs, ours in held.items() if ours not in ds.variables})
+    if missing := [dim for dim in ("time", "prediction_timedelta", "latitude", "longitude") if dim not in ds.dims]:
+        raise ValueError(f"{where}: expected a forecast in the WeatherBench 2 layout, which lacks {missing}.")
+    if ds["prediction_timedelta"].dtype.kind != "m":
+        raise ValueError(f"{where}: expected lead times as timedelta, got {ds['prediction_timedelta'].dtype}.")
+    check_units(ds, where)
+    fields = ds[[name for name in VARIABLES if name in ds]]
+    fields = fields.assign_coords(
+        latitude=fields["latitude"].astype(np.float64), longitude=fields["longitude"].astype(np.float64) % 360
+    )
+    for name in ("latitude", "longitude"):
+        if (np.diff(fields[name].values) < 0).any():
+            fields = fields.sortby(name)
+    return fields
+
+
+def find_stores(pattern: str) -> list[Path]:
+    """Returns the stores that a path or a pattern with * names; raises FileNotFoundError where there are none."""
+    path = Path(pattern)
+    found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))) if "*" in pattern else [path]
+    if not found:
+        raise FileNotFoundError(f"Nothing matches {pattern}.")
+    return found
+
+
+def parse_system(text: str) -> tuple[str, list[Path]]:
+    """Reads NAME=STORE; raises ValueError that shows the expected form."""
+    name, equals, pattern = text.partition("=")
+    if not (name and equals and pattern):
+        raise ValueError(f"Expected another system as NAME=STORE such as ifs=ifs_ens.zarr, got '{text}'.")
+    return name, find_stores(pattern)

@@ -1,0 +1,1 @@
+"""What a training run of each model consists of."""

@@ -1,1 +1,0 @@
-"""Wiring: from a configuration or a command line to the objects that do the work."""

@@ -1,0 +1,40 @@
+"""A forecast of the embedded model on disk."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from ladcast.data.analysis import read_analysis
+from ladcast.data.store import read_times
+from ladcast.forecasting.checkpoints import load_forecaster
+from ladcast.forecasting.ensemble import EnsembleOptions, decode_chunk, forecast_blocks
+from ladcast.forecasts.latents import LatentWriter
+from ladcast.forecasts.write import ForecastWriter
+from ladcast.released.installed import find_model
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The same forecast of the embedded model, kept as latents and as fields."""
+
+    latents: Path
+    fields: Path
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    """3 members in batches of 2, 4 lead times of 6 hours, sampled with 2 steps."""
+    folder, model = tmp_path_factory.mktemp("kept"), find_model("nature-t31")
+    forecaster = load_forecaster(model.path, "cpu")
+    start = read_times(model.starts)[0]
+    analysis = read_analysis(model.starts, start, forecaster.channels, forecaster.grid)
+    options = EnsembleOptions(3, 1, 0, replace(forecaster.config.sampling, steps=2), batch_size=2)
+    latents = LatentWriter(folder / "fc.latents.zarr", forecaster, analysis, options, folder=model.path)
+    fields = ForecastWriter(folder / "fc.zarr", forecaster, analysis, options)
+    latents.start(), fields.start()
+    for following, block in forecast_blocks(forecaster, analysis, options):
+        latents.append(block, following)
+        frames = decode_chunk(forecaster, block.chunk, block.members, init_time=start, ocean=analysis.ocean)
+        fields.append(frames, following)
+    return Kept(latents.finish(), fields.finish())

@@ -1,0 +1,145 @@
+import json
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from xarray.backends.plugins import list_engines
+
+from ladcast.checkpoint import MANIFEST
+from ladcast.commands.plot import plot_forecast
+from ladcast.commands.score import score_forecasts
+from ladcast.commands.score_options import ScoreRequest, Scoring
+from ladcast.commands.show import show
+from ladcast.forecasts.engine import LatentEngine
+from ladcast.forecasts.manifest import KEY
+from ladcast.forecasts.open import open_forecast
+from ladcast.released.installed import PRETRAINED
+
+ROOT = Path(__file__).parents[2]
+MODEL = PRETRAINED / "nature-t31"
+
+
+@pytest.fixture
+def store(kept, tmp_path: Path) -> Path:
+    """A copy of the latents that a test may change."""
+    return Path(shutil.copytree(kept.latents, tmp_path / "fc.latents.zarr"))
+
+
+@pytest.fixture
+def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The engine as an installation of this checkout registers it."""
+    entry = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["xarray.backends"]
+    information = tmp_path / "site" / "ladcast-0.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: ladcast\nVersion: 0\n")
+    (information / "entry_points.txt").write_text(f"[xarray.backends]\nladcast = {entry['ladcast']}\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    list_engines.cache_clear()
+    yield
+    list_engines.cache_clear()
+
+
+def rename_model(store: Path, **changes: str | None) -> None:
+    metadata = json.loads((store / "zarr.json").read_text())
+    for attributes in (metadata["attributes"],):
+        attributes[KEY].update(changes)
+    (store / "zarr.json").write_text(json.dumps(metadata))
+
+
+@pytest.mark.parametrize("options", [{"engine": "ladcast"}, {}], ids=["named", "guessed"])
+def test_xarray_opens_latents_as_fields(options, registered, kept):
+    decoded = xr.open_dataset(kept.latents, **options)
+    fields = xr.open_dataset(kept.fields, decode_timedelta=True)
+    assert fields["geopotential"].encoding["chunks"] == (1, 1, 2, 13, 32, 64)
+    xr.testing.assert_identical(decoded.load(), fields.load())
+
+
+def test_the_entry_point_is_the_engine():
+    entry = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["xarray.backends"]
+    module, _, name = entry["ladcast"].partition(":")
+    assert getattr(import_module(module), name) is LatentEngine
+
+
+def test_guessing_does_not_wait_for_torch(kept):
+    program = (
+        "import sys; from ladcast.forecasts.engine import LatentEngine; "
+        f"assert LatentEngine().guess_can_open({str(kept.latents)!r}); "
+        f"assert not LatentEngine().guess_can_open({str(kept.fields)!r}); "
+        "assert not LatentEngine().guess_can_open(b'CDF'); print(*sys.modules)"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert not {"torch", "cartopy", "matplotlib", "diffusers"} & set(answer.stdout.split())
+
+
+def test_the_mean_of_a_selection_is_that_of_the_fields(kept):
+    def mean(forecast: xr.Dataset) -> xr.DataArray:
+        at_day_one = forecast["geopotential"].sel(level=500, prediction_timedelta=np.timedelta64(24, "h"))
+        return at_day_one.mean("number")
+
+    xr.testing.assert_identical(mean(open_forecast(kept.latents)), mean(open_forecast(kept.fields)))
+
+
+def test_options_that_other_engines_need_are_accepted(kept):
+    opened = xr.open_dataset(kept.latents, engine=LatentEngine, decode_timedelta=True, drop_variables="geopotential")
+    assert "geopotential" not in opened
+    assert opened["prediction_timedelta"].dtype.kind == "m"
+
+
+def test_a_model_is_found_where_it_lay(store: Path, home: Path):
+    rename_model(store, model="renamed@" + open_forecast(store).attrs["source"].partition("@")[2])
+    assert "geopotential" in open_forecast(store)
+
+
+def test_a_model_is_found_among_the_installed_ones(store: Path, home: Path, tmp_path: Path):
+    weights = open_forecast(store).attrs["source"].partition("@")[2]
+    rename_model(store, model=f"mine@{weights}", folder=str(tmp_path / "moved"))
+    with pytest.raises(FileNotFoundError, match=rf"'mine' with weights {weights}.*model='FOLDER'.*LADCAST_MODELS"):
+        open_forecast(store)
+    shutil.copytree(MODEL, home / "mine")
+    assert "geopotential" in open_forecast(store)
+
+
+def test_a_model_is_pointed_to(store: Path, home: Path, tmp_path: Path):
+    weights = open_forecast(store).attrs["source"].partition("@")[2]
+    rename_model(store, model=f"mine@{weights}", folder=None)
+    assert "geopotential" in open_forecast(store, model=MODEL)
+    with pytest.raises(FileNotFoundError, match=r"nowhere.*'mine' with weights"):
+        open_forecast(store, model=tmp_path / "nowhere")
+
+
+def test_other_weights_are_refused(store: Path, tmp_path: Path):
+    other = Path(shutil.copytree(MODEL, tmp_path / "other"))
+    manifest = json.loads((other / MANIFEST).read_text())
+    manifest["sha256"]["weights.safetensors"] = "0" * 64
+    (other / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"other has weights [0-9a-f]{12}.*Point to it"):
+        open_forecast(store, model=other)
+
+
+def test_scores_plots_and_descriptions_take_latents(kept, tmp_path: Path):
+    paths = (kept.fields, kept.latents)
+    request = ScoreRequest(MODEL / "truth.nc")
+    (fields, _), (latents, _) = (score_forecasts([path], request, Scoring()) for path in paths)
+    (scores_of_fields, *_), (scores_of_latents, *_) = fields.values(), latents.values()
+    xr.testing.assert_identical(scores_of_latents.metrics(), scores_of_fields.metrics())
+    page = tmp_path / "page.png"
+    plot_forecast(kept.latents, page, place="Paris,48.9,2.3", truth_path=None, lead_days=1)
+    assert page.stat().st_size > 50_000
+    described = [[sorted(line.split(", ")) for line in show(str(path)).splitlines()[-2:]] for path in paths]
+    assert described[0] == described[1]
+
+
+def test_what_xarray_passes_to_every_engine_is_accepted_and_no_more(kept, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(kept.latents.parent)
+    opened = xr.open_dataset(kept.latents.name, engine=LatentEngine, mask_and_scale=True, decode_times=True)
+    monkeypatch.chdir("/")
+    assert opened["2m_temperature"].isel(time=0, prediction_timedelta=0, number=0).notnull().all()  # decoded from here
+    with pytest.raises(TypeError, match="no option cache_byte"):
+        xr.open_dataset(kept.latents, engine=LatentEngine, cache_byte=1)

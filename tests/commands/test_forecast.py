@@ -1,0 +1,121 @@
+"""One forecast, however many processes make it and however it is kept."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from ladcast.commands.forecast import choose_batch, forecast, keeps_latents
+from ladcast.forecasting.checkpoints import load_forecaster
+from ladcast.forecasting.options import ForecastRequest
+from ladcast.forecasts.partial import PartialStore
+from ladcast.released.installed import find_model
+from ladcast.training.distributed import Ranks
+
+MODEL = find_model("nature-t31")
+OPTIONS = {"--members": "3", "--days": "1", "--steps": "3", "--batch-size": "1"}
+COMMAND = ["forecast", *(word for option in OPTIONS.items() for word in option), "--no-draw", "--json", "--output"]
+
+
+def request(output: Path, **changes: object) -> ForecastRequest:
+    settings = {"members": 3, "days": 1, "steps": 3, "batch_size": 1, "output": output}
+    return ForecastRequest(**(settings | changes))
+
+
+def read(path: Path, **options: object) -> xr.Dataset:
+    return xr.open_dataset(path, decode_timedelta=True, **options).load()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
+    output = tmp_path_factory.mktemp("alone") / "fc.zarr"
+    forecast(request(output), MODEL)
+    return read(output, engine="zarr")
+
+
+def test_two_processes_make_the_forecast_of_one(alone: xr.Dataset, tmp_path: Path):
+    output, address = tmp_path / "fc.zarr", {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "ladcast.cli", *COMMAND, str(output)],
+            env={**os.environ, **address, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"},
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    told = [process.communicate(timeout=200)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    xr.testing.assert_equal(read(output, engine="zarr"), alone)
+    assert json.loads(told[0])["forecast"] == str(output)
+    assert told[1] == ""  # the first process alone scores and tells
+    assert {path.name for path in tmp_path.iterdir()} == {"fc.zarr", "fc.scores.nc"}
+
+
+def test_latents_decode_to_the_fields_that_would_have_been_written(alone: xr.Dataset, tmp_path: Path):
+    from ladcast.forecasts.engine import LatentEngine
+
+    forecast(request(tmp_path / "fc.latents.zarr", keep="latents"), MODEL)
+    xr.testing.assert_equal(read(tmp_path / "fc.latents.zarr", engine=LatentEngine), alone)
+
+
+def test_a_batch_that_fits_is_found(tmp_path: Path):
+    forecast(request(tmp_path / "fc.zarr", batch_size=0), MODEL)
+    assert '"batch_size": 3' in read(tmp_path / "fc.zarr", engine="zarr").attrs["history"]
+
+
+def test_a_batch_is_that_of_the_run_that_goes_on_and_leaves_work_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    forecaster = load_forecaster(MODEL.path, "cpu")
+    assert choose_batch(request(tmp_path / "fc.zarr", members=8), forecaster, 1, Ranks()) == 8
+    monkeypatch.setattr(Ranks, "least", lambda ranks, value: value)
+    monkeypatch.setattr(Ranks, "first", lambda ranks, value: value)
+    assert choose_batch(request(tmp_path / "fc.zarr", members=8), forecaster, 2, Ranks(size=4)) == 4
+    begun = {"options": {"batch_size": 5}}
+    PartialStore(tmp_path / "fc.zarr", begun).start(lambda store: store.mkdir())
+    assert choose_batch(request(tmp_path / "fc.zarr", members=8), forecaster, 1, Ranks()) == 5
+
+
+def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path):
+    for wrong in ({"redraws": -1}, {"noise_scale": float("nan")}, {"perturbation": -1.0}, {"seed": 2**63}):
+        with pytest.raises(ValueError, match="Expected"):
+            request(tmp_path / "fc.zarr", **wrong)
+    with pytest.raises(ValueError, match="steps >= 2"):
+        forecast(request(tmp_path / "fc.zarr", steps=1), MODEL)
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_initial_times_go_into_one_store(alone: xr.Dataset, tmp_path: Path):
+    assert MODEL.starts is not None
+    with xr.open_dataset(MODEL.starts) as starts:
+        times = starts["time"].values
+    forecast(request(tmp_path / "fc.zarr", times=tuple(str(time)[:13] for time in times)), MODEL)
+    both = read(tmp_path / "fc.zarr", engine="zarr")
+    np.testing.assert_array_equal(both["time"].values, times)
+    xr.testing.assert_equal(both.isel(time=[0]), alone)
+
+
+def test_large_forecasts_are_kept_as_latents_unless_asked_otherwise(tmp_path: Path):
+    from ladcast.commands.forecast import ensemble_options
+    from ladcast.commands.plan import read_description
+
+    config, _, _ = read_description(MODEL.path)
+    large = request(tmp_path / "fc.zarr", members=50, days=15)
+    assert keeps_latents(large, ensemble_options(large, config), 4)
+    assert not keeps_latents(request(tmp_path / "fc.zarr"), ensemble_options(request(tmp_path / "fc.zarr"), config), 4)
+    asked = request(tmp_path / "fc.zarr", members=50, days=15, keep="fields")
+    assert not keeps_latents(asked, ensemble_options(asked, config), 4)

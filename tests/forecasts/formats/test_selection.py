@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+from ladcast.forecasts.formats.selection import crop, select
+
+
+def test_no_selection_keeps_all(forecast: xr.Dataset):
+    xr.testing.assert_identical(select(forecast), forecast)
+
+
+def test_each_part_is_what_was_asked_for_in_that_order(forecast: xr.Dataset):
+    part = select(forecast, variables=["t2m", "z"], levels=[850], leads=[18, 6], members=[2, 0])
+    assert list(part.data_vars) == ["2m_temperature", "geopotential"]
+    expected = forecast["geopotential"].sel(level=[850], number=[2, 0]).isel(prediction_timedelta=[2, 0])
+    xr.testing.assert_identical(part["geopotential"], expected)
+
+
+def test_levels_do_not_matter_to_surface_variables(forecast: xr.Dataset):
+    assert "level" not in select(forecast, variables=["t2m"], levels=[850]).dims
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"variables": ["t"]}, r"no variable temperature|no variable t; it has .*geopotential \(z\)"),
+        ({"levels": [700]}, "no level 700; it has 500, 850"),
+        ({"leads": [9]}, "no prediction_timedelta 9 h; it has 6 h, 12 h, 18 h"),
+        ({"members": [3]}, "no number 3; it has 0, 1, 2"),
+    ],
+)
+def test_what_is_not_there_is_named_beside_what_is(wanted, message: str, forecast: xr.Dataset):
+    with pytest.raises(ValueError, match=message):
+        select(forecast, **wanted)
+
+
+def test_a_region_across_the_meridian_of_0_runs_eastward(forecast: xr.Dataset):
+    part = crop(forecast, (-45.0, 0.0, 22.5, 45.0))
+    np.testing.assert_allclose(part["longitude"], [-45.0, -22.5, 0.0, 22.5])
+    np.testing.assert_allclose(part["latitude"], [0.0, 22.5, 45.0])
+    for longitude in part["longitude"].values:
+        there = forecast.sel(longitude=longitude % 360, latitude=part["latitude"])
+        np.testing.assert_array_equal(part["geopotential"].sel(longitude=longitude), there["geopotential"])
+
+
+@pytest.mark.parametrize("region", [(-180.0, -90.0, 180.0, 90.0), (0.0, -90.0, 360.0, 90.0)])
+def test_the_whole_globe_has_every_point_once(region, forecast: xr.Dataset):
+    part = crop(forecast, region)
+    assert dict(part.sizes) == dict(forecast.sizes)
+    assert len(np.unique(part["longitude"] % 360)) == forecast.sizes["longitude"]
+
+
+def test_the_same_region_is_the_same_whichever_way_it_is_written(forecast: xr.Dataset):
+    west, east = crop(forecast, (-90.0, 0.0, -45.0, 45.0)), crop(forecast, (270.0, 0.0, 315.0, 45.0))
+    xr.testing.assert_allclose(west, east)
+
+
+@pytest.mark.parametrize("region", [(0.0, 45.0, 10.0, 30.0), (0.0, -91.0, 10.0, 30.0), (1.0, 1.0, 2.0, 2.0)])
+def test_a_region_without_points_is_refused(region, forecast: xr.Dataset):
+    with pytest.raises(ValueError, match="region"):
+        crop(forecast, region)

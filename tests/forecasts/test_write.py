@@ -1,0 +1,126 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from ladcast.checkpoint import remove_output
+from ladcast.data.analysis import Analysis
+from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
+from ladcast.forecasting.forecaster import Forecaster
+from ladcast.forecasts.write import ForecastWriter
+
+
+@pytest.fixture
+def options(forecaster: Forecaster) -> EnsembleOptions:
+    return EnsembleOptions(3, 2, 0, forecaster.config.sampling, batch_size=2)
+
+
+def write(
+    path: Path,
+    forecaster: Forecaster,
+    analysis: Analysis | Sequence[Analysis],
+    options: EnsembleOptions,
+    stop_after: int | None = None,
+) -> None:
+    """Makes a forecast, or only its first blocks, as a kill would leave it."""
+    writer = ForecastWriter(path, forecaster, analysis, options)
+    position = writer.start()
+    for done, (following, frames) in enumerate(forecast_ensemble(forecaster, analysis, options, position), start=1):
+        writer.append(frames, following)
+        if done == stop_after:
+            return
+    writer.finish()
+
+
+def read(path: Path) -> xr.Dataset:
+    return xr.open_zarr(path, chunks=None, decode_timedelta=True).load()
+
+
+def test_the_store_holds_what_the_forecast_made(
+    run, forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
+):
+    write(tmp_path / "fc.zarr", forecaster, analysis, options)
+    stored = read(tmp_path / "fc.zarr")
+    made = run(analysis, options)
+    for name in made.data_vars:
+        np.testing.assert_array_equal(stored[name].values, made[name].values)
+    assert stored["time"].attrs["standard_name"] == "forecast_reference_time"
+    assert stored["prediction_timedelta"].attrs["standard_name"] == "forecast_period"
+    assert stored["number"].attrs["standard_name"] == "realization"
+    assert stored["temperature"].attrs["units"] == "K"
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_staggered_starts_fill_the_hours_between(
+    run, forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
+):
+    hourly = [replace(analysis, time=analysis.time - np.timedelta64(hour, "h")) for hour in range(6)]
+    write(tmp_path / "killed.zarr", forecaster, hourly, options, stop_after=7)
+    write(tmp_path / "killed.zarr", forecaster, hourly, options)
+    stored = read(tmp_path / "killed.zarr")
+    np.testing.assert_array_equal(stored["prediction_timedelta"].values, np.arange(1, 49) * np.timedelta64(1, "h"))
+    made = run(hourly, options)
+    for name in made.data_vars:
+        np.testing.assert_array_equal(stored[name].values, made[name].values)
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 4])
+def test_a_killed_forecast_resumes_to_the_same_store(
+    stop_after: int, forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
+):
+    write(tmp_path / "whole.zarr", forecaster, analysis, options)
+    write(tmp_path / "killed.zarr", forecaster, analysis, options, stop_after)
+    assert not (tmp_path / "killed.zarr").exists()
+    write(tmp_path / "killed.zarr", forecaster, analysis, options)
+    xr.testing.assert_equal(read(tmp_path / "whole.zarr"), read(tmp_path / "killed.zarr"))
+
+
+def test_an_existing_output_is_kept(
+    forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
+):
+    write(tmp_path / "fc.zarr", forecaster, analysis, options)
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        ForecastWriter(tmp_path / "fc.zarr", forecaster, analysis, options)
+    remove_output(tmp_path / "fc.zarr")
+    write(tmp_path / "fc.zarr", forecaster, analysis, options)
+
+
+def test_another_unfinished_forecast_is_kept(
+    forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
+):
+    write(tmp_path / "fc.zarr", forecaster, analysis, options, stop_after=1)
+    with pytest.raises(FileExistsError, match="another options"):
+        write(tmp_path / "fc.zarr", forecaster, analysis, replace(options, seed=1))
+
+
+def test_a_damaged_progress_says_what_to_do(
+    forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
+):
+    write(tmp_path / "fc.zarr", forecaster, analysis, options, stop_after=1)
+    (tmp_path / "fc.zarr.partial" / "progress" / "begun" / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(FileExistsError, match=r"cannot go on.*Delete"):
+        write(tmp_path / "fc.zarr", forecaster, analysis, options)
+
+
+def test_an_unwritable_output_is_named(
+    forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
+):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OSError, match="Choose another --output"):
+        write(tmp_path / "file" / "fc.zarr", forecaster, analysis, options)
+
+
+def test_more_redraws_go_on_and_other_states_do_not(
+    forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
+):
+    write(tmp_path / "fc.zarr", forecaster, analysis, options, stop_after=1)
+    ForecastWriter(tmp_path / "fc.zarr", forecaster, analysis, replace(options, redraws=3)).start()
+    other = replace(analysis, state=analysis.state + 1)
+    with pytest.raises(FileExistsError, match="another states"):
+        ForecastWriter(tmp_path / "fc.zarr", forecaster, other, options).start()
+    earlier = replace(analysis, time=analysis.time - np.timedelta64(1, "D"))
+    with pytest.raises(ValueError, match="initial times that increase"):
+        ForecastWriter(tmp_path / "two.zarr", forecaster, [[analysis], [earlier]], options)

@@ -1,0 +1,43 @@
+"""Words become values without rounding, in both commands and wherever the number stands."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import pytest
+from cyclopts import App, CycloptsError, Parameter
+
+from ladcast.run import strictly
+
+
+@dataclass(frozen=True)
+class Request:
+    days: int = 1
+    levels: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = ()
+    steps: int | None = None
+    every: Literal[1, 2, 6] = 6
+    scale: float = 1.0
+    flag: bool = False
+
+
+@pytest.fixture
+def app() -> App:
+    app = App(result_action="return_value", default_parameter=Parameter(converter=strictly))
+
+    @app.default
+    def give(request: Annotated[Request, Parameter(name="*")] = Request(), *, count: int = 0) -> tuple[Request, int]:
+        return request, count
+
+    return app
+
+
+@pytest.mark.parametrize(
+    "words", ["--days 1.5", "--levels 500 850.5", "--steps 2.5", "--every 1.6", "--count 2.6", "--days 1e1"]
+)
+def test_fractions_are_refused_where_whole_numbers_stand(app: App, words: str):
+    with pytest.raises(CycloptsError):
+        app(words.split(), exit_on_error=False, print_error=False)
+
+
+def test_all_else_is_as_cyclopts_has_it(app: App):
+    words = "--days 3 --levels 500 850 --steps 5 --every 2 --scale 1.5 --flag --count 2.0"
+    assert app(words.split(), exit_on_error=False) == (Request(3, (500, 850), 5, 2, 1.5, True), 2)

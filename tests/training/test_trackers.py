@@ -1,0 +1,78 @@
+"""Trackers get the numbers of the log; they are found by name."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+
+from ladcast.grid import Grid
+from ladcast.plots.page import save_page
+from ladcast.training.logs import TrainingLog
+from ladcast.training.trackers import open_trackers
+
+GRID = Grid.parse("24x13")
+FIELD = xr.DataArray(
+    np.random.default_rng(0).random(GRID.shape),
+    {"latitude": list(GRID.latitude), "longitude": list(GRID.longitude)},
+    ("latitude", "longitude"),
+)
+
+
+def test_the_log_hands_its_numbers_on(tmp_path: Path):
+    class Recorder:
+        def __init__(self) -> None:
+            self.seen: list[tuple[int, dict[str, float]]] = []
+            self.pictures: list[tuple[int, Path]] = []
+            self.closed = False
+
+        def log(self, step: int, values: dict[str, float]) -> None:
+            self.seen.append((step, values))
+
+        def show(self, step: int, picture: Path) -> None:
+            self.pictures.append((step, picture))
+
+        def close(self) -> None:
+            self.closed = True
+
+    tracker, silent = Recorder(), Recorder()
+    for recorder, is_silent in ((tracker, False), (silent, True)):
+        log = TrainingLog(tmp_path / "log.jsonl", 3, trackers=[recorder], silent=is_silent)
+        log(2, {"loss": 0.5})
+        log.draw(2, {"z500": {"truth": FIELD}}, "Title")
+        log.close()
+    assert tracker.seen == [(2, {"loss": 0.5})]
+    assert tracker.pictures == [(2, tmp_path / "maps/step-0000000002.png")]
+    assert tracker.closed
+    assert silent.seen == silent.pictures == []
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
+
+
+def test_tensorboard_keeps_every_number(tmp_path: Path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (tracker,) = open_trackers(None, tmp_path, {})
+    for step in (1, 2):
+        tracker.log(step, {"loss": 1 / step})
+    picture = tmp_path / "maps/step-2.png"
+    save_page(Figure(), picture)
+    tracker.show(2, picture)
+    tracker.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 1.0), (2, 0.5)]
+    assert [event.step for event in events.Images("maps")] == [2]
+
+
+def test_an_unknown_tracker_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"Unknown trackers tensorbord\. Known trackers: tensorboard, wandb, mlflow"):
+        open_trackers(["tensorbord"], tmp_path, {})
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ladcast.training.trackers.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="not installed: wandb"):
+        open_trackers(["wandb"], tmp_path, {})
+    assert open_trackers(None, tmp_path, {}) == []
