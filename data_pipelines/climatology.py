@@ -8,18 +8,18 @@ from pathlib import Path
 
 import xarray as xr
 
-from data_pipelines.blocks import Block, item_blocks
 from data_pipelines.compact import write_compact
 from data_pipelines.manifest import Content, describe_times
 from data_pipelines.options import EVERYTHING, EXECUTION, ExecutionArgument, SelectionArgument
 from data_pipelines.product import produce
 from data_pipelines.view import View
+from data_pipelines.work import WorkUnit, item_units
 from ladcast.verification.climatology import fit_climatology
 
 
 @dataclass(frozen=True)
 class ClimatologyFit:
-    """Fits each variable by itself: a block is a variable, read once from the first year to the last."""
+    """Fits each variable by itself: a unit is a variable, read once from the first year to the last."""
 
     view: View
     window_days: int
@@ -48,30 +48,30 @@ class ClimatologyFit:
             **describe_times(self.view.open()["time"].values),
         }
 
-    def blocks(self) -> Sequence[Block]:
+    def units(self) -> Sequence[WorkUnit]:
         """Returns the variables."""
-        return item_blocks(self.view.channels.variables)
+        return item_units(self.view.channels.variables)
 
     def create(self, folder: Path) -> None:
         """Makes the place of the parts."""
         (folder / "parts").mkdir()
 
-    def make(self, folder: Path, block: Block) -> Iterable[str]:
+    def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         """Fits one variable."""
         fitted = fit_climatology(
-            self.view.open()[[block.label]],
+            self.view.open()[[unit.label]],
             days=self.window_days,
             step=self.step_days,
             hourly=self.hourly,
             quantiles=self.quantiles,
         )
-        part = f"parts/{block.label}.nc"
+        part = f"parts/{unit.label}.nc"
         fitted.to_netcdf(folder / part, engine="netcdf4")
         return [part]
 
     def finish(self, folder: Path) -> Path:
         """Puts the variables together and rounds them."""
-        parts = [xr.load_dataset(folder / f"parts/{block.label}.nc") for block in self.blocks()]
+        parts = [xr.load_dataset(folder / f"parts/{unit.label}.nc") for unit in self.units()]
         path = folder / "climatology.nc"
         source = self.view.open().attrs.get("source", self.view.store.name)
         write_compact(

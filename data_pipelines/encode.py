@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import xarray as xr
 
-from data_pipelines.blocks import Block, time_blocks
 from data_pipelines.fingerprint import fingerprint
 from data_pipelines.manifest import Content, describe_times
 from data_pipelines.moments import Moments
@@ -27,8 +26,9 @@ from data_pipelines.options import (
 from data_pipelines.product import produce
 from data_pipelines.reading import read_frames
 from data_pipelines.view import View
+from data_pipelines.work import WorkUnit, time_units
 from data_pipelines.workers import worker_number
-from data_pipelines.zarr_store import Field, Template, write_block, write_small
+from data_pipelines.zarr_store import Field, Template, write_frames, write_small
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
@@ -62,19 +62,19 @@ class Encoding:
             **describe_times(self.view.open()["time"].values),
         }
 
-    def blocks(self) -> Sequence[Block]:
+    def units(self) -> Sequence[WorkUnit]:
         """Returns the shards of the store."""
         template = self.template()
-        return time_blocks(template.fixed["time"].values, template.shard_frames)
+        return time_units(template.fixed["time"].values, template.shard_frames)
 
     def create(self, folder: Path) -> None:
         """Creates the store."""
         self.template().create(folder)
 
-    def make(self, folder: Path, block: Block) -> Iterable[str]:
+    def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         """Encodes the frames of a shard, a batch at a time, while the next ones are read."""
         codec = self._codec()
-        frames = self.view.open().isel(time=block.items)
+        frames = self.view.open().isel(time=unit.items)
         size = codec.frames_at_once
         batches = [frames.isel(time=slice(k, k + size)) for k in range(0, frames.sizes["time"], size)]
         read = partial(_read_scaled, codec.normalizer.to("cpu"))
@@ -82,12 +82,12 @@ class Encoding:
         raw = np.concatenate([codec.encode_raw(batch).cpu().numpy() for batch in scaled])
         if not np.isfinite(raw).all():
             raise ValueError(f"{self.autoencoder} made latents that are not finite. Check how it was trained.")
-        Moments.of(raw).save(folder / block.part)
-        return [*write_block(folder, "latent", block, raw), block.part]
+        Moments.of(raw).save(folder / unit.part)
+        return [*write_frames(folder, "latent", unit, raw), unit.part]
 
     def finish(self, folder: Path) -> Path:
         """Writes the statistics of the latents."""
-        moments = Moments.concatenate(Moments.load(folder / block.part) for block in self.blocks())
+        moments = Moments.concatenate(Moments.load(folder / unit.part) for unit in self.units())
         for name, values in zip(("latent_mean", "latent_std"), moments.mean_and_std(), strict=True):
             write_small(folder, name, values)
         return folder

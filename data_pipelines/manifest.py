@@ -1,4 +1,4 @@
-"""What a product is made from and how far it is: `manifest.json`, and while it is made, a journal of its blocks."""
+"""What a product is made from and how far it is: `manifest.json`, and while it is made, a journal of its units."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.blocks import Block
 from data_pipelines.fingerprint import MANIFEST
+from data_pipelines.work import WorkUnit
 from ladcast.times import Times, describe
 
 JOURNAL = "blocks.jsonl"
@@ -77,7 +77,7 @@ def check_unchanged(product: Path, found: Content, asked: Content) -> None:
     """
     compared = ["stage", "inputs", "arguments", "grid"]
     if found.get("status") == "running":
-        compared += ["code_version", "planned"]  # blocks of two versions, or of two lengths, must not mix
+        compared += ["code_version", "planned"]  # units of two versions, or of two lengths, must not mix
     changes = [text for key in compared for text in _differences(key, found.get(key), asked.get(key))]
     if changes:
         raise ValueError(
@@ -87,13 +87,13 @@ def check_unchanged(product: Path, found: Content, asked: Content) -> None:
 
 
 def read_journal(folder: Path) -> dict[int, Checksums]:
-    """Returns the checksums of the files of each finished block; a line that a kill cut short does not count."""
+    """Returns the checksums of the files of each finished unit; a line that a kill cut short does not count."""
     entries = map(json.loads, _whole_lines(folder / JOURNAL))
     return {entry["block"]: entry["sha256"] for entry in entries}
 
 
 class Journal:
-    """Records finished blocks and the checksums of their files, a line each, on the disk before it returns."""
+    """Records finished units and the checksums of their files, a line each, on the disk before it returns."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / JOURNAL
@@ -101,14 +101,14 @@ class Journal:
             os.truncate(self.path, sum(map(len, _whole_lines(self.path))))
         self.checksums = read_journal(folder)
 
-    def append(self, block: Block, checksums: Checksums) -> None:
-        """Adds a block whose files are written."""
-        line = json.dumps({"block": block.number, "sha256": checksums}) + "\n"
+    def append(self, unit: WorkUnit, checksums: Checksums) -> None:
+        """Adds a unit whose files are written."""
+        line = json.dumps({"block": unit.number, "sha256": checksums}) + "\n"
         with self.path.open("a") as file:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
-        self.checksums[block.number] = checksums
+        self.checksums[unit.number] = checksums
 
 
 def _whole_lines(path: Path) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Mean and standard deviation in one pass, bit for bit the same however frames are split over blocks and workers."""
+"""Mean and standard deviation in one pass, bit for bit the same however frames are split over units and workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Moments:
     """Holds for each frame and channel the count, the mean and the sum of squared deviations, `(frame, channel)`.
 
     `a + b` puts frames one after the other. A frame's numbers depend on that frame alone, and the sums over frames are
-    exact before their one rounding (Shewchuk 1997), so neither blocks nor order change a bit of the result.
+    exact before their one rounding (Shewchuk 1997), so neither units nor order change a bit of the result.
     """
 
     count: Values

@@ -26,7 +26,7 @@ class Plan:
         read_bytes: uncompressed bytes that leave the source.
         write_bytes: uncompressed bytes of the new store.
         stored_bytes: the same as they will lie on the disk, by the compression of one frame of each variable.
-        blocks: pieces of work, each written, checked and resumed as one.
+        units: pieces of work, each written, checked and resumed as one.
         files: chunks or shards that are written.
         seconds: time to read and write in one process, by that of one frame of each variable.
         memory_bytes: most that one worker holds.
@@ -36,7 +36,7 @@ class Plan:
     read_bytes: int
     write_bytes: int
     stored_bytes: int
-    blocks: int
+    units: int
     files: int
     seconds: float
     memory_bytes: int
@@ -47,7 +47,7 @@ class Plan:
             "frames": f"{self.frames:,}",
             "to read": f"{self.read_bytes / GB:,.2f} GB",
             "to write": f"{self.write_bytes / GB:,.2f} GB, {self.stored_bytes / GB:,.2f} GB compressed",
-            "blocks": f"{self.blocks:,} ({self.files:,} files)",
+            "units": f"{self.units:,} ({self.files:,} files)",
             "time": f"{self.seconds / 3600 / workers:,.2f} h with {workers} workers that do not slow each other",
             "memory": f"{self.memory_bytes / GB:,.2f} GB a worker",
         }
@@ -85,7 +85,7 @@ def make_plan(recipe: Transfer) -> Plan:
     frames = ds.sizes["time"]
     sizes = {name: field.frame_bytes for name, field in template.fields.items()}
     costs = {name: _measure(recipe, ds, name) for name in sizes}
-    blocks = math.ceil(frames / template.shard_frames)
+    units = math.ceil(frames / template.shard_frames)
     largest = max(sizes.values()) * template.shard_frames
     source_frame = max(4 * ds[name][0].size for name in sizes)
     return Plan(
@@ -93,8 +93,8 @@ def make_plan(recipe: Transfer) -> Plan:
         read_bytes=sum(4 * ds[name].size for name in sizes),
         write_bytes=frames * sum(sizes.values()),
         stored_bytes=round(frames * sum(stored for stored, _ in costs.values())),
-        blocks=blocks,
-        files=_files(template, blocks),
+        units=units,
+        files=_files(template, units),
         seconds=frames * sum(seconds for _, seconds in costs.values()),
         # The shard and its compressed copy, and what is read ahead in the float64 of the regridder.
         memory_bytes=2 * largest + 3 * (READERS + 1) * max(READ_BYTES, source_frame),
@@ -109,8 +109,8 @@ def _measure(recipe: Transfer, ds: xr.Dataset, name: str) -> tuple[float, float]
     return len(codec.encode(values)), time.perf_counter() - started
 
 
-def _files(template: Template, blocks: int) -> int:
+def _files(template: Template, units: int) -> int:
     if template.zarr_format == 3:
-        return blocks * len(template.fields)
+        return units * len(template.fields)
     chunks = (frames_per_chunk(template.shard_frames, field.frame_bytes) for field in template.fields.values())
     return sum(math.ceil(template.fixed.sizes["time"] / chunk) for chunk in chunks)

@@ -1,8 +1,8 @@
-"""How every stage makes its product: block by block, whole or absent, once.
+"""How every stage makes its product: unit by unit, whole or absent, once.
 
 A product grows in a folder beside it, `<product>.partial`, with a manifest that says `running` and a journal of the
-blocks that are finished. When all are, the manifest says `complete` and the product gets its name by a rename. So a
-name that exists is whole; a kill costs the blocks in flight; and as a block depends on nothing but the inputs, what is
+units that are finished. When all are, the manifest says `complete` and the product gets its name by a rename. So a
+name that exists is whole; a kill costs the units in flight; and as a unit depends on nothing but the inputs, what is
 resumed is bit for bit what would have been.
 """
 
@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from data_pipelines.blocks import Block
 from data_pipelines.fingerprint import MANIFEST, file_digest
 from data_pipelines.lock import sole_writer
 from data_pipelines.manifest import (
@@ -32,12 +31,13 @@ from data_pipelines.manifest import (
 )
 from data_pipelines.options import Execution
 from data_pipelines.progress import report
+from data_pipelines.work import WorkUnit
 from data_pipelines.workers import make_all
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 SHOWN_FAILURES = 10
 MOST_UNANSWERED = 10
-"""Blocks for which a source may fail to answer before it counts as down: each costs all its patience."""
+"""Units for which a source may fail to answer before it counts as down: each costs all its patience."""
 
 
 class Recipe(Protocol):
@@ -47,25 +47,25 @@ class Recipe(Protocol):
         """Returns what the manifest says: at least the stage, its inputs with fingerprints, its arguments."""
         ...
 
-    def blocks(self) -> Sequence[Block]:
+    def units(self) -> Sequence[WorkUnit]:
         """Returns the work, cut into pieces that are independent of each other."""
         ...
 
     def create(self, folder: Path) -> None:
-        """Writes everything that needs no block into a new folder."""
+        """Writes everything that needs no unit into a new folder."""
         ...
 
-    def make(self, folder: Path, block: Block) -> Iterable[str]:
-        """Writes the files that belong to a block alone, whole, and returns their names relative to the folder."""
+    def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
+        """Writes the files that belong to a unit alone, whole, and returns their names relative to the folder."""
         ...
 
     def finish(self, folder: Path) -> Path:
-        """Writes what needs all blocks and returns the product: the folder, or a file in it. May run twice."""
+        """Writes what needs all units and returns the product: the folder, or a file in it. May run twice."""
         ...
 
 
-class BlocksFailedError(ValueError):
-    """Some blocks of a product could not be made; the message lists them."""
+class UnitsFailedError(ValueError):
+    """Some units of a product could not be made; the message lists them."""
 
 
 def partial_folder(product: Path) -> Path:
@@ -80,7 +80,7 @@ def produce(recipe: Recipe, product: Path, execution: Execution | None = None) -
         FileExistsError: something else is at `product`, or another process is writing it.
         ValueError: the product was made, or begun, from other inputs or arguments.
         OSError: the disk is full.
-        BlocksFailedError: the message lists the blocks that failed. Those that succeeded are kept.
+        UnitsFailedError: the message lists the units that failed. Those that succeeded are kept.
     """
     folder = partial_folder(product.absolute())  # workers may have another working directory
     asked = _request(recipe)
@@ -95,14 +95,14 @@ def produce(recipe: Recipe, product: Path, execution: Execution | None = None) -
         else:
             _begin(recipe, folder, asked)
         if read_manifest(folder)["status"] == "running":
-            _make_blocks(recipe, folder, execution or Execution())
+            _make_units(recipe, folder, execution or Execution())
         _complete(recipe, folder, product)
     print(f"wrote {product}")
     return product
 
 
 def _request(recipe: Recipe) -> Content:
-    planned = [block.label for block in recipe.blocks()]
+    planned = [unit.label for unit in recipe.units()]
     content = {"status": "running", "code_version": code_version(), **recipe.about(), "planned": planned}
     # As it will be read again: tuples become lists.
     request: Content = json.loads(json.dumps(content))
@@ -117,34 +117,34 @@ def _begin(recipe: Recipe, folder: Path, asked: Content) -> None:
     new.rename(folder)
 
 
-def _make_blocks(recipe: Recipe, folder: Path, execution: Execution) -> None:
-    journal, blocks = Journal(folder), recipe.blocks()
-    waiting = [block for block in blocks if not _is_made(folder, journal.checksums.get(block.number))]
+def _make_units(recipe: Recipe, folder: Path, execution: Execution) -> None:
+    journal, units = Journal(folder), recipe.units()
+    waiting = [unit for unit in units if not _is_made(folder, journal.checksums.get(unit.number))]
     failed: dict[str, Exception] = {}
-    done = len(blocks) - len(waiting)
-    show = report(f"{read_manifest(folder)['stage']} {folder.stem}", len(blocks))
-    for block, outcome in make_all(partial(_make, recipe, folder), waiting, execution):
+    done = len(units) - len(waiting)
+    show = report(f"{read_manifest(folder)['stage']} {folder.stem}", len(units))
+    for unit, outcome in make_all(partial(_make, recipe, folder), waiting, execution):
         if isinstance(outcome, Exception):
             if _is_full(outcome):
                 raise outcome
-            failed[block.label] = outcome
+            failed[unit.label] = outcome
             if sum(isinstance(error, ConnectionError) for error in failed.values()) == MOST_UNANSWERED:
                 break
         else:
-            journal.append(block, outcome)
+            journal.append(unit, outcome)
             done += 1
             show(done)
     if failed:
         first = next(iter(failed.values()))
-        raise BlocksFailedError(_describe_failures(failed, folder, len(blocks))) from first
+        raise UnitsFailedError(_describe_failures(failed, folder, len(units))) from first
 
 
 def _is_made(folder: Path, checksums: Checksums | None) -> bool:
     return checksums is not None and all((folder / name).exists() for name in checksums)
 
 
-def _make(recipe: Recipe, folder: Path, block: Block) -> Checksums:
-    return {name: file_digest(folder / name, durable=True) for name in sorted(recipe.make(folder, block))}
+def _make(recipe: Recipe, folder: Path, unit: WorkUnit) -> Checksums:
+    return {name: file_digest(folder / name, durable=True) for name in sorted(recipe.make(folder, unit))}
 
 
 def _complete(recipe: Recipe, folder: Path, product: Path) -> None:
@@ -172,13 +172,13 @@ def _seal(folder: Path) -> None:
         path.unlink()
     shutil.rmtree(folder / "parts", ignore_errors=True)
     labels = content.pop("planned")
-    blocks = [
+    units = [
         {"label": label, "sha256": _without_parts(journal.checksums[number])} for number, label in enumerate(labels)
     ]
-    known = {name for block in blocks for name in block["sha256"]} | {MANIFEST, journal.path.name}
+    known = {name for unit in units for name in unit["sha256"]} | {MANIFEST, journal.path.name}
     others = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     files = {name: file_digest(folder / name, durable=True) for name in others if name not in known}
-    sealed = {**content, "status": "complete", "sha256": files, "blocks": blocks}
+    sealed = {**content, "status": "complete", "sha256": files, "blocks": units}
     write_manifest(folder / MANIFEST, sealed)
     journal.path.unlink()
 
@@ -219,7 +219,7 @@ def _describe_failures(failed: dict[str, Exception], folder: Path, total: int) -
     more = [f"  and {len(failed) - SHOWN_FAILURES} more"] if len(failed) > SHOWN_FAILURES else []
     return "\n".join(
         [
-            f"{len(failed)} of {total} blocks of {folder} could not be made:",
+            f"{len(failed)} of {total} units of {folder} could not be made:",
             *lines,
             *more,
             "The others are kept. Run the same command again when the cause is gone.",

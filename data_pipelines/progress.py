@@ -9,7 +9,7 @@ INTERVAL_S = 10.0
 
 
 def report(title: str, total: int) -> Callable[[int], None]:
-    """Returns a function to call with the number of blocks that are done."""
+    """Returns a function to call with the number of units that are done."""
     started = time.monotonic()
     last = -INTERVAL_S
 
@@ -18,6 +18,6 @@ def report(title: str, total: int) -> Callable[[int], None]:
         elapsed = time.monotonic() - started
         if done == total or elapsed - last >= INTERVAL_S:
             last = elapsed
-            print(f"{title}: {done} of {total} blocks, {elapsed:.0f} s", flush=True)
+            print(f"{title}: {done} of {total} units, {elapsed:.0f} s", flush=True)
 
     return show

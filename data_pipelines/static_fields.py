@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from data_pipelines.blocks import Block, item_blocks
 from data_pipelines.fingerprint import fingerprint
 from data_pipelines.manifest import Content
 from data_pipelines.options import EXECUTION, ExecutionArgument
 from data_pipelines.orography import subgrid_orography
 from data_pipelines.product import produce
+from data_pipelines.work import WorkUnit, item_units
 from ladcast.cf import state_coordinates
 from ladcast.constants import GRAVITY
 from ladcast.data.layout import canonical_layout
@@ -45,15 +45,15 @@ class StaticFields:
             "grid": self.onto.to_dict(),
         }
 
-    def blocks(self) -> Sequence[Block]:
-        """Returns the one block: the fields are small."""
-        return item_blocks(["all fields"])
+    def units(self) -> Sequence[WorkUnit]:
+        """Returns the one unit: the fields are small."""
+        return item_units(["all fields"])
 
     def create(self, folder: Path) -> None:
         """Makes the place of the part."""
         (folder / "parts").mkdir()
 
-    def make(self, folder: Path, block: Block) -> Iterable[str]:
+    def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         """Computes the fields."""
         ds = open_static(self.source)
         source = grid_of(ds)

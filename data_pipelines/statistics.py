@@ -9,18 +9,18 @@ from pathlib import Path
 import torch
 import xarray as xr
 
-from data_pipelines.blocks import Block, time_blocks
 from data_pipelines.manifest import Content, describe_times
 from data_pipelines.moments import Moments
 from data_pipelines.options import EVERYTHING, EXECUTION, ExecutionArgument, SelectionArgument
 from data_pipelines.product import produce
 from data_pipelines.reading import read_frames
 from data_pipelines.view import View
+from data_pipelines.work import WorkUnit, time_units
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
 from ladcast.data.prefetch import prefetch
 
-FRAMES_PER_BLOCK = 120
+FRAMES_PER_UNIT = 120
 FRAMES_AT_ONCE = 8
 READERS = 2
 
@@ -41,22 +41,22 @@ class Statistics:
             **describe_times(self._frames()["time"].values),
         }
 
-    def blocks(self) -> Sequence[Block]:
+    def units(self) -> Sequence[WorkUnit]:
         """Cuts the frames that count."""
-        return time_blocks(self._frames()["time"].values, FRAMES_PER_BLOCK)
+        return time_units(self._frames()["time"].values, FRAMES_PER_UNIT)
 
     def create(self, folder: Path) -> None:
         """Needs nothing."""
 
-    def make(self, folder: Path, block: Block) -> Iterable[str]:
+    def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         """Keeps the moments of each frame, a few kB."""
-        frames = self._frames().isel(time=block.items)
-        Moments.concatenate(self._moments(frames)).save(folder / block.part)
-        return [block.part]
+        frames = self._frames().isel(time=unit.items)
+        Moments.concatenate(self._moments(frames)).save(folder / unit.part)
+        return [unit.part]
 
     def finish(self, folder: Path) -> Path:
-        """Merges the blocks."""
-        moments = Moments.concatenate(Moments.load(folder / block.part) for block in self.blocks())
+        """Merges the units."""
+        moments = Moments.concatenate(Moments.load(folder / unit.part) for unit in self.units())
         mean, std = (torch.from_numpy(values).float() for values in moments.mean_and_std())
         path = folder / "statistics.json"
         Normalizer(self.view.channels, mean, std).save(path)

@@ -11,7 +11,7 @@ from data_pipelines.lock import holder
 from data_pipelines.manifest import Content, read_journal, read_manifest
 
 SHOWN_MISSING = 3
-COLUMNS = ("product", "stage", "status", "blocks", "first", "last", "frames", "gaps")
+COLUMNS = ("product", "stage", "status", "units", "first", "last", "frames", "gaps")
 
 
 @dataclass(frozen=True)

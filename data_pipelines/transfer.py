@@ -1,4 +1,4 @@
-"""Copies frames into a new store, block by block, regridded on the way where that is asked for.
+"""Copies frames into a new store, unit by unit, regridded on the way where that is asked for.
 
 `download`, `regrid` and `derive` are this recipe with different inputs.
 """
@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from data_pipelines.blocks import Block, time_blocks
 from data_pipelines.manifest import Content, describe_times
 from data_pipelines.options import StoreOptions
 from data_pipelines.patience import DISK, Patience
 from data_pipelines.reading import read_field
-from data_pipelines.zarr_store import Field, Template, write_block
+from data_pipelines.work import WorkUnit, time_units
+from data_pipelines.zarr_store import Field, Template, write_frames
 from ladcast.cf import STATE_COORDINATES
 from ladcast.data.prefetch import prefetch
 from ladcast.data.regrid import regrid
@@ -72,20 +72,20 @@ class Transfer:
             **describe_times(ds["time"].values),
         }
 
-    def blocks(self) -> Sequence[Block]:
+    def units(self) -> Sequence[WorkUnit]:
         """Returns the shards of the store."""
         template = self.template()
-        return time_blocks(template.fixed["time"].values, template.shard_frames)
+        return time_units(template.fixed["time"].values, template.shard_frames)
 
     def create(self, folder: Path) -> None:
         """Creates the store."""
         self.template().create(folder)
 
-    def make(self, folder: Path, block: Block) -> Iterable[str]:
+    def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         """Writes the shard of each variable, one after the other: memory holds one of them."""
         ds = self.source.open()
         for name in _names(ds):
-            yield from write_block(folder, name, block, self.read(ds, name, block.items))
+            yield from write_frames(folder, name, unit, self.read(ds, name, unit.items))
 
     def finish(self, folder: Path) -> Path:
         """Returns the store: there is nothing left to do."""

@@ -42,8 +42,8 @@ def validate(product: Path, *, channels: str | None = None, grid: str | None = N
 
 def checksums(manifest: Content) -> dict[str, str]:
     """Returns the checksum of every file of a product, by name relative to it."""
-    blocks = (block["sha256"] for block in manifest.get("blocks", ()))
-    return {name: digest for part in (manifest.get("sha256", {}), *blocks) for name, digest in part.items()}
+    units = (unit["sha256"] for unit in manifest.get("blocks", ()))
+    return {name: digest for part in (manifest.get("sha256", {}), *units) for name, digest in part.items()}
 
 
 def damages(product: Path, manifest: Content) -> Iterator[str]:
@@ -80,7 +80,7 @@ def holds_states(product: Path, manifest: Content) -> bool:
 
 
 def _labels(manifest: Content) -> dict[str, str]:
-    return {name: block["label"] for block in manifest.get("blocks", ()) for name in block["sha256"]}
+    return {name: unit["label"] for unit in manifest.get("blocks", ()) for name in unit["sha256"]}
 
 
 def _digest(path: Path) -> str:

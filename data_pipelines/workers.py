@@ -1,4 +1,4 @@
-"""Where blocks are made: in this process, in others on this machine, or in SLURM jobs; one way to ask for all."""
+"""Where units are made: in this process, in others on this machine, or in SLURM jobs; one way to ask for all."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from data_pipelines.blocks import Block
 from data_pipelines.manifest import Checksums
 from data_pipelines.options import Execution
+from data_pipelines.work import WorkUnit
 
 PROFILES = Path(__file__).parents[1] / "configs/slurm"
-BLOCKS_WORTH_A_CLUSTER = 8
+UNITS_WORTH_A_CLUSTER = 8
 MOST_BY_DEFAULT = 8
 
-Make: TypeAlias = Callable[[Block], Checksums]
-Outcome: TypeAlias = tuple[Block, Checksums | Exception]
+Make: TypeAlias = Callable[[WorkUnit], Checksums]
+Outcome: TypeAlias = tuple[WorkUnit, Checksums | Exception]
 
 
-def make_all(make: Make, blocks: Sequence[Block], execution: Execution) -> Iterator[Outcome]:
-    """Yields each block with the checksums that `make` returned, or its error, in order of completion.
+def make_all(make: Make, units: Sequence[WorkUnit], execution: Execution) -> Iterator[Outcome]:
+    """Yields each unit with the checksums that `make` returned, or its error, in order of completion.
 
-    The block of a worker that died is made again by another. Stopping the iteration cancels what has not begun.
+    The unit of a worker that died is made again by another. Stopping the iteration cancels what has not begun.
     """
-    workers = _number_of_workers(execution, blocks)
-    return _in_workers(make, blocks, execution, workers) if workers else _in_process(make, blocks)
+    workers = _number_of_workers(execution, units)
+    return _in_workers(make, units, execution, workers) if workers else _in_process(make, units)
 
 
 def read_profile(name: str) -> dict[str, Any]:
@@ -58,40 +58,40 @@ def worker_number() -> int:
     return int(digits or 0)
 
 
-def _number_of_workers(execution: Execution, blocks: Sequence[Block]) -> int:
+def _number_of_workers(execution: Execution, units: Sequence[WorkUnit]) -> int:
     if execution.workers is not None:
-        return min(execution.workers, len(blocks))
-    few = len(blocks) < BLOCKS_WORTH_A_CLUSTER
+        return min(execution.workers, len(units))
+    few = len(units) < UNITS_WORTH_A_CLUSTER
     return 0 if few or find_spec("distributed") is None else min(os.cpu_count() or 1, MOST_BY_DEFAULT)
 
 
-def _in_process(make: Make, blocks: Sequence[Block]) -> Iterator[Outcome]:
-    for block in blocks:
-        yield block, _attempt(make, block)
+def _in_process(make: Make, units: Sequence[WorkUnit]) -> Iterator[Outcome]:
+    for unit in units:
+        yield unit, _attempt(make, unit)
 
 
-def _in_workers(make: Make, blocks: Sequence[Block], execution: Execution, workers: int) -> Iterator[Outcome]:
+def _in_workers(make: Make, units: Sequence[WorkUnit], execution: Execution, workers: int) -> Iterator[Outcome]:
     distributed = _import("distributed")
     with _cluster(execution, workers) as cluster, distributed.Client(cluster) as client:
-        # Not pure: a block that is done again must really be done again.
-        futures = client.map(_attempt, [make] * len(blocks), blocks, pure=False)
-        block_of = {future.key: block for future, block in zip(futures, blocks, strict=True)}
+        # Not pure: a unit that is done again must really be done again.
+        futures = client.map(_attempt, [make] * len(units), units, pure=False)
+        unit_of = {future.key: unit for future, unit in zip(futures, units, strict=True)}
         try:
             for future in distributed.as_completed(futures, loop=client.loop):
-                yield block_of[future.key], _result(future)
+                yield unit_of[future.key], _result(future)
         finally:
             client.cancel(futures)
 
 
-def _attempt(make: Make, block: Block) -> Checksums | Exception:
+def _attempt(make: Make, unit: WorkUnit) -> Checksums | Exception:
     try:
-        return make(block)
+        return make(unit)
     except Exception as error:
         return error
 
 
 def _result(future: Any) -> Checksums | Exception:
-    """Returns what a worker answered; an error here means that workers died of the block."""
+    """Returns what a worker answered; an error here means that workers died of the unit."""
     try:
         answer: Checksums | Exception = future.result()
     except _import("distributed").KilledWorker:
@@ -103,7 +103,7 @@ def _result(future: Any) -> Checksums | Exception:
 
 def _cluster(execution: Execution, workers: int) -> Any:
     if execution.profile is None:
-        # One thread a worker: memory is bounded by block. A limit of dask's own would only kill workers.
+        # One thread a worker: memory is bounded by unit. A limit of dask's own would only kill workers.
         settings = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": None}
         return _import("distributed").LocalCluster(n_workers=workers, **settings)
     cluster = _import("dask_jobqueue").SLURMCluster(**read_profile(execution.profile))

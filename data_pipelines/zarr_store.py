@@ -1,4 +1,4 @@
-"""Zarr stores in canonical layout, written in whole shards: what a block writes, no other block touches.
+"""Zarr stores in canonical layout, written in whole shards: what a unit writes, no other unit touches.
 
 Two writers within one shard would lose each other's frames without a word.
 """
@@ -20,8 +20,8 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from data_pipelines.blocks import Block
 from data_pipelines.options import StoreOptions
+from data_pipelines.work import WorkUnit
 from ladcast.times import DAY, Times
 
 SHARD_DAYS = 30
@@ -47,7 +47,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Template:
-    """Describes a store: `fixed` has the coordinates and what has no time, `fields` what blocks will write."""
+    """Describes a store: `fixed` has the coordinates and what has no time, `fields` what units will write."""
 
     fixed: xr.Dataset
     fields: Mapping[str, Field]
@@ -102,12 +102,12 @@ def frames_per_chunk(shard_frames: int, frame_bytes: int) -> int:
     return divisors[-1]
 
 
-def write_block(folder: Path, name: str, block: Block, values: npt.NDArray[np.float32]) -> list[str]:
-    """Writes all frames of a block into one variable; returns the files, relative to the store."""
+def write_frames(folder: Path, name: str, unit: WorkUnit, values: npt.NDArray[np.float32]) -> list[str]:
+    """Writes all frames of a unit into one variable; returns the files, relative to the store."""
     with _quiet(), zarr.config.set({"array.write_empty_chunks": True}):  # a file that is absent must mean a loss
         array = zarr.open_array(folder / name, mode="r+")
-        array[block.items] = values
-    return [f"{name}/{key}" for key in _keys(array, block)]
+        array[unit.items] = values
+    return [f"{name}/{key}" for key in _keys(array, unit)]
 
 
 def write_small(folder: Path, name: str, values: npt.NDArray[Any]) -> None:
@@ -116,9 +116,9 @@ def write_small(folder: Path, name: str, values: npt.NDArray[Any]) -> None:
         zarr.open_array(folder / name, mode="r+")[:] = values
 
 
-def _keys(array: zarr.Array[Any], block: Block) -> Iterator[str]:
+def _keys(array: zarr.Array[Any], unit: WorkUnit) -> Iterator[str]:
     pieces = array.shards or array.chunks
-    along_time = range(block.first // pieces[0], (block.stop - 1) // pieces[0] + 1)
+    along_time = range(unit.first // pieces[0], (unit.stop - 1) // pieces[0] + 1)
     others = (range(math.ceil(size / piece)) for size, piece in zip(array.shape[1:], pieces[1:], strict=True))
     for index in combinations(along_time, *others):
         yield array.metadata.encode_chunk_key(index)

@@ -63,8 +63,8 @@ def test_an_existing_output_is_left_alone(store: Path, autoencoder: Path, tmp_pa
         encode(store, autoencoder, tmp_path / "a.zarr", device="cpu")
 
 
-def test_latents_do_not_depend_on_blocks_beyond_rounding_and_their_statistics_are_exact(store, autoencoder, tmp_path):
-    """Blocks decide which frames are encoded together, and a matrix product rounds by its size."""
+def test_latents_do_not_depend_on_units_beyond_rounding_and_their_statistics_are_exact(store, autoencoder, tmp_path):
+    """Units decide which frames are encoded together, and a matrix product rounds by its size."""
     whole, cut = (
         xr.load_dataset(
             encode(store, autoencoder, tmp_path / f"{frames}.zarr", device="cpu", layout=StoreOptions(3, frames)),

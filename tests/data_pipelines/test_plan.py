@@ -17,8 +17,8 @@ def test_a_plan_is_what_a_download_then_writes(store: Path, channel_file: Path, 
     made = plan(str(store), selection=selection, layout=layout, workers=2)
     path = download(str(store), tmp_path / "a.zarr", selection=selection, layout=layout, execution=Execution(workers=0))
     manifest = read_manifest(path)
-    chunks = [name for block in manifest["blocks"] for name in block["sha256"]]
-    assert (made.frames, made.blocks, made.files) == (101, len(manifest["blocks"]), len(chunks))
+    chunks = [name for unit in manifest["blocks"] for name in unit["sha256"]]
+    assert (made.frames, made.units, made.files) == (101, len(manifest["blocks"]), len(chunks))
     assert made.write_bytes == made.read_bytes == 101 * 6 * 16 * 9 * 4
     stored = sum((path / name).stat().st_size for name in chunks)
     assert made.stored_bytes == pytest.approx(stored, rel=0.25)

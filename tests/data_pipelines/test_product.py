@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from data_pipelines.blocks import Block, item_blocks
 from data_pipelines.manifest import Content, Journal, read_journal, read_manifest
 from data_pipelines.options import Execution, StoreOptions
-from data_pipelines.product import BlocksFailedError, partial_folder, produce
+from data_pipelines.product import UnitsFailedError, partial_folder, produce
 from data_pipelines.regrid import regrid
 from data_pipelines.validate import damages
+from data_pipelines.work import WorkUnit, item_units
 from ladcast.data.store import open_store
 
 HERE = Execution(workers=0)
@@ -35,22 +35,22 @@ class Letters:
     def about(self) -> Content:
         return {"stage": "letters", "inputs": {"alphabet": self.seen}, "arguments": {"letters": self.letters}}
 
-    def blocks(self) -> Sequence[Block]:
-        return item_blocks(list(self.letters))
+    def units(self) -> Sequence[WorkUnit]:
+        return item_units(list(self.letters))
 
     def create(self, folder: Path) -> None:
         (folder / "title").write_text("letters")
 
-    def make(self, folder: Path, block: Block) -> Iterable[str]:
+    def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         if self.deadly and not self.deadly.exists():
             self.deadly.touch()
             os.kill(os.getpid(), 9)
-        if block.label in self.refuse:
-            raise ValueError(f"no letter {block.label}")
-        if block.label in self.no_space:
+        if unit.label in self.refuse:
+            raise ValueError(f"no letter {unit.label}")
+        if unit.label in self.no_space:
             raise OSError(errno.ENOSPC, "No space left on device")
-        (folder / block.label).write_text(block.label)
-        return [block.label]
+        (folder / unit.label).write_text(unit.label)
+        return [unit.label]
 
     def finish(self, folder: Path) -> Path:
         return folder
@@ -61,12 +61,12 @@ def product(tmp_path: Path) -> Path:
     return tmp_path / "letters"
 
 
-def test_a_product_has_every_block_and_a_manifest_that_says_so(product: Path):
+def test_a_product_has_every_unit_and_a_manifest_that_says_so(product: Path):
     assert produce(Letters(), product, HERE) == product
     manifest = read_manifest(product)
     assert manifest["status"] == "complete"
-    assert [block["label"] for block in manifest["blocks"]] == list("abcd")
-    assert [list(block["sha256"]) for block in manifest["blocks"]] == [["a"], ["b"], ["c"], ["d"]]
+    assert [unit["label"] for unit in manifest["blocks"]] == list("abcd")
+    assert [list(unit["sha256"]) for unit in manifest["blocks"]] == [["a"], ["b"], ["c"], ["d"]]
     assert list(manifest["sha256"]) == ["title"]
     assert [path.name for path in product.parent.iterdir()] == ["letters"]
     assert not list(damages(product, manifest))
@@ -78,8 +78,8 @@ def test_what_is_complete_is_not_made_again(product: Path, capsys: pytest.Captur
     assert "complete already" in capsys.readouterr().out
 
 
-def test_a_failed_block_keeps_the_others_and_is_named(product: Path):
-    with pytest.raises(BlocksFailedError, match=r"2 of 4 blocks (.|\n)*b: no letter b\n *d: no letter d\n"):
+def test_a_failed_unit_keeps_the_others_and_is_named(product: Path):
+    with pytest.raises(UnitsFailedError, match=r"2 of 4 units (.|\n)*b: no letter b\n *d: no letter d\n"):
         produce(Letters(refuse="bd"), product, HERE)
     assert not product.exists()
     assert sorted(read_journal(partial_folder(product))) == [0, 2]
@@ -89,14 +89,14 @@ def test_a_failed_block_keeps_the_others_and_is_named(product: Path):
 
 
 def test_an_unfinished_store_is_refused_as_input(product: Path):
-    with pytest.raises(BlocksFailedError):
+    with pytest.raises(UnitsFailedError):
         produce(Letters(refuse="b"), product, HERE)
     with pytest.raises(ValueError, match=r"unfinished.*'running'"):
         open_store(partial_folder(product))
 
 
-def test_a_block_whose_file_is_lost_is_made_again(product: Path):
-    with pytest.raises(BlocksFailedError):
+def test_a_unit_whose_file_is_lost_is_made_again(product: Path):
+    with pytest.raises(UnitsFailedError):
         produce(Letters(refuse="b"), product, HERE)
     (partial_folder(product) / "a").unlink()
     produce(Letters(), product, HERE)
@@ -115,41 +115,41 @@ def test_another_input_or_argument_is_refused(product: Path, finished: bool, cha
     if finished:
         produce(Letters(), product, HERE)
     else:
-        with pytest.raises(BlocksFailedError):
+        with pytest.raises(UnitsFailedError):
             produce(Letters(refuse="b"), product, HERE)
     with pytest.raises(ValueError, match=rf"{message}.*\. Delete it to make it anew, or give another output"):
         produce(changed, product, HERE)
 
 
-def test_blocks_of_two_versions_do_not_mix(product: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(BlocksFailedError):
+def test_units_of_two_versions_do_not_mix(product: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(UnitsFailedError):
         produce(Letters(refuse="b"), product, HERE)
     monkeypatch.setattr("data_pipelines.product.code_version", lambda: "99")
     with pytest.raises(ValueError, match=r'code_version was .* is now "99"'):
         produce(Letters(), product, HERE)
 
 
-def test_blocks_of_two_lengths_do_not_mix(product: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(BlocksFailedError):
+def test_units_of_two_lengths_do_not_mix(product: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(UnitsFailedError):
         produce(Letters(refuse="b"), product, HERE)
-    monkeypatch.setattr(Letters, "blocks", lambda self: item_blocks(["ab", "cd"]))
+    monkeypatch.setattr(Letters, "units", lambda self: item_units(["ab", "cd"]))
     with pytest.raises(ValueError, match=r'planned was \["a", "b", "c", "d"\], is now \["ab", "cd"\]'):
         produce(Letters(), product, HERE)
 
 
 def test_a_line_that_a_kill_cut_short_does_not_count(product: Path):
-    with pytest.raises(BlocksFailedError):
+    with pytest.raises(UnitsFailedError):
         produce(Letters(refuse="d"), product, HERE)
     journal = partial_folder(product) / "blocks.jsonl"
     journal.write_bytes(journal.read_bytes()[:-10])
     assert sorted(read_journal(journal.parent)) == [0, 1]
     assert journal.read_bytes().count(b"\n") == 2
-    Journal(journal.parent).append(Block(2, "c", 2, 3), {"c": "0"})
+    Journal(journal.parent).append(WorkUnit(2, "c", 2, 3), {"c": "0"})
     assert [json.loads(line)["block"] for line in journal.read_text().splitlines()] == [0, 1, 2]
 
 
 @pytest.mark.slow
-def test_the_block_of_a_dead_worker_is_made_by_another(product: Path, tmp_path: Path):
+def test_the_unit_of_a_dead_worker_is_made_by_another(product: Path, tmp_path: Path):
     deadly = tmp_path / "one worker died here"
     produce(Letters(deadly=deadly), product, Execution(workers=2))
     assert deadly.exists()

@@ -61,7 +61,7 @@ def write(path: Path, content: dict) -> Path:
     return path
 
 
-def test_execution_goes_to_the_stages_that_work_in_blocks(tmp_path: Path):
+def test_execution_goes_to_the_stages_that_work_in_units(tmp_path: Path):
     stages = [{"stage": "regrid", "workers": 3}, {"stage": "statistics"}, {"stage": "status", "folder": "{data}"}]
     steps = read_steps(write(tmp_path / "a.yaml", {"paths": {"data": "d"}, "stages": stages}), {})
     execution = Execution(2, "slurm", "site")

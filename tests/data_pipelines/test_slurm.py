@@ -97,7 +97,7 @@ def test_states_become_latents_on_two_jobs(slurm, on_two_jobs: list[str], source
         assert made == read_manifest(tmp_path / "here" / product)
 
 
-def test_the_blocks_of_a_killed_job_are_made_by_another(slurm, on_two_jobs: list[str], source: Path, tmp_path: Path):
+def test_the_units_of_a_killed_job_are_made_by_another(slurm, on_two_jobs: list[str], source: Path, tmp_path: Path):
     words = [*PROGRAM, "download", str(source), "--shard-frames", "1"]
     ask([*words, str(tmp_path / "here.zarr"), "--workers", "0"], slurm)
     product = tmp_path / "a.zarr"
@@ -112,7 +112,7 @@ def test_the_blocks_of_a_killed_job_are_made_by_another(slurm, on_two_jobs: list
 
 
 def kill_a_job(product: Path, driver: subprocess.Popen, slurm: dict[str, str]) -> str:
-    """Kills a job with SIGKILL as soon as a few blocks are made; returns its number."""
+    """Kills a job with SIGKILL as soon as a few units are made; returns its number."""
     while driver.poll() is None:
         if len(read_journal(partial_folder(product))) > 2:
             job = ask(["squeue", "--noheader", "--states=running", "--format=%A"], slurm).split()[0]

@@ -1,4 +1,4 @@
-"""Mean and standard deviation: numpy's numbers, whatever the blocks, the stride and the order."""
+"""Mean and standard deviation: numpy's numbers, whatever the units, the stride and the order."""
 
 from pathlib import Path
 
@@ -66,14 +66,14 @@ def test_a_channel_without_values_has_no_mean():
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 50])
-def test_neither_chunks_nor_blocks_nor_workers_change_a_bit(
+def test_neither_chunks_nor_units_nor_workers_change_a_bit(
     world: xr.Dataset, store: Path, channel_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ):
     selection = Selection(channels=str(channel_file))
     expected = statistics(store, tmp_path / "a.json", selection=selection, execution=HERE).read_bytes()
     copy = tmp_path / "copy.zarr"
     world.chunk(time=chunk).to_zarr(copy)
-    monkeypatch.setattr("data_pipelines.statistics.FRAMES_PER_BLOCK", 3 * chunk)
+    monkeypatch.setattr("data_pipelines.statistics.FRAMES_PER_UNIT", 3 * chunk)
     assert statistics(copy, tmp_path / "b.json", selection=selection, execution=HERE).read_bytes() == expected
 
 

@@ -8,7 +8,7 @@ import xarray as xr
 
 from data_pipelines.lock import sole_writer
 from data_pipelines.options import Execution, Selection, StoreOptions
-from data_pipelines.product import BlocksFailedError
+from data_pipelines.product import UnitsFailedError
 from data_pipelines.regrid import regrid
 from data_pipelines.statistics import statistics
 from data_pipelines.status import status
@@ -24,7 +24,7 @@ def test_every_product_has_its_row(world: xr.Dataset, channel_file: Path, tmp_pa
     layout = StoreOptions(shard_frames=20)
     regrid(source, folder / "a.zarr", onto="8x5", selection=selection, layout=layout, execution=HERE)
     shutil.rmtree(source / "temperature/c/50")
-    with pytest.raises(BlocksFailedError):
+    with pytest.raises(UnitsFailedError):
         regrid(source, folder / "b.zarr", onto="8x5", selection=selection, layout=layout, execution=HERE)
     capsys.readouterr()
     with sole_writer(folder / "b.zarr"):

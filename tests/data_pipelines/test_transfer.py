@@ -19,7 +19,7 @@ from data_pipelines.download import download
 from data_pipelines.manifest import read_manifest
 from data_pipelines.options import Execution, Origin, Selection, StoreOptions
 from data_pipelines.patience import Patience
-from data_pipelines.product import BlocksFailedError, partial_folder, produce
+from data_pipelines.product import UnitsFailedError, partial_folder, produce
 from data_pipelines.regrid import regrid
 from data_pipelines.transfer import Transfer
 from ladcast.data.derive import relative_vorticity
@@ -100,7 +100,7 @@ def test_a_damaged_shard_of_the_source_is_named_by_field_and_time(store, selecti
     shard = source / "temperature/c/2/0/0/0"
     os.truncate(shard, shard.stat().st_size // 2)
     with pytest.raises(
-        BlocksFailedError, match=r"1 of 6 (.|\n)*'temperature' from 2020-01-11T00 to .* could not be read"
+        UnitsFailedError, match=r"1 of 6 (.|\n)*'temperature' from 2020-01-11T00 to .* could not be read"
     ):
         regrid(source, tmp_path / "b.zarr", onto="8x5", selection=selection, layout=LAYOUT, execution=HERE)
 
@@ -111,8 +111,8 @@ def test_a_lost_chunk_of_the_source_is_named_and_the_rest_kept(world, selection,
     world.chunk(time=1).to_zarr(source)
     shutil.rmtree(source / "temperature/c/50")
     path = tmp_path / "a.zarr"
-    message = r"1 of 6 blocks (.|\n)*'temperature' is missing \(NaN at 100% of the points\) at 2020-01-13T12"
-    with pytest.raises(BlocksFailedError, match=message):
+    message = r"1 of 6 units (.|\n)*'temperature' is missing \(NaN at 100% of the points\) at 2020-01-13T12"
+    with pytest.raises(UnitsFailedError, match=message):
         download(str(source), path, selection=selection, layout=LAYOUT, execution=HERE)
     assert not path.exists()
     assert partial_folder(path).exists()
@@ -122,11 +122,11 @@ def test_a_lost_chunk_that_reads_as_zero_is_named_too(world, selection, tmp_path
     zeros = world.copy(deep=True)
     zeros["temperature"][50, 1] = 0.0
     zeros.to_zarr(tmp_path / "world.zarr")
-    with pytest.raises(BlocksFailedError, match=r"'temperature' is one number everywhere, .* at 2020-01-13T12"):
+    with pytest.raises(UnitsFailedError, match=r"'temperature' is one number everywhere, .* at 2020-01-13T12"):
         download(str(tmp_path / "world.zarr"), tmp_path / "a.zarr", selection=selection, execution=HERE)
 
 
-def test_a_source_that_is_down_is_not_asked_for_every_block(world: xr.Dataset, tmp_path: Path):
+def test_a_source_that_is_down_is_not_asked_for_every_unit(world: xr.Dataset, tmp_path: Path):
     asked = []
 
     def trouble(times: np.ndarray) -> None:
@@ -135,7 +135,7 @@ def test_a_source_that_is_down_is_not_asked_for_every_block(world: xr.Dataset, t
 
     patience = Patience(attempts=2, first_wait_s=0)
     recipe = Transfer("download", Unreliable(world, trouble), options=StoreOptions(shard_frames=1), patience=patience)
-    with pytest.raises(BlocksFailedError, match="10 of 101 blocks"):
+    with pytest.raises(UnitsFailedError, match="10 of 101 units"):
         produce(recipe, tmp_path / "a.zarr", HERE)
     assert len(asked) == 20
 
@@ -196,7 +196,7 @@ def test_what_a_source_does_not_give_is_named_and_fetched_later(world: xr.Datase
 
     recipe = Transfer("download", Unreliable(world, trouble), options=LAYOUT, patience=QUICK)
     expected = r"2020-01-15T18: '2m_temperature' from .* could not be read in 4 attempts \(OSError: HTTP 500\)"
-    with pytest.raises(BlocksFailedError, match=expected):
+    with pytest.raises(UnitsFailedError, match=expected):
         produce(recipe, tmp_path / "a.zarr", HERE)
     broken.clear()
     produce(recipe, tmp_path / "a.zarr", HERE)
@@ -228,7 +228,7 @@ def test_precipitation_is_the_sum_of_the_six_hours_before(hourly: xr.Dataset, wi
         np.testing.assert_allclose(made["total_precipitation_6hr"][index], expected, rtol=1e-6)
 
 
-def test_precipitation_does_not_depend_on_blocks(hourly: xr.Dataset, wind: Selection, tmp_path: Path):
+def test_precipitation_does_not_depend_on_units(hourly: xr.Dataset, wind: Selection, tmp_path: Path):
     hourly.to_zarr(tmp_path / "hourly.zarr")
     made = [
         open_store(

@@ -7,48 +7,48 @@ from pathlib import Path
 
 import pytest
 
-from data_pipelines.blocks import Block, item_blocks
 from data_pipelines.manifest import Checksums
 from data_pipelines.options import Execution
+from data_pipelines.work import WorkUnit, item_units
 from data_pipelines.workers import PROFILES, make_all, read_profile, worker_number
 
-BLOCKS = item_blocks(list("abc"))
+UNITS = item_units(list("abc"))
 
 
-def spell(refused: str, block: Block) -> Checksums:
-    if block.label == refused:
-        raise ValueError(f"no {block.label}")
-    return {block.label: str(block.number)}
+def spell(refused: str, unit: WorkUnit) -> Checksums:
+    if unit.label == refused:
+        raise ValueError(f"no {unit.label}")
+    return {unit.label: str(unit.number)}
 
 
-def make(refused: str = "") -> Callable[[Block], Checksums]:
+def make(refused: str = "") -> Callable[[WorkUnit], Checksums]:
     return partial(spell, refused)
 
 
-def test_every_block_is_made_in_this_process():
-    outcomes = dict(make_all(make(), BLOCKS, Execution(workers=0)))
-    assert outcomes == {block: {block.label: str(block.number)} for block in BLOCKS}
+def test_every_unit_is_made_in_this_process():
+    outcomes = dict(make_all(make(), UNITS, Execution(workers=0)))
+    assert outcomes == {unit: {unit.label: str(unit.number)} for unit in UNITS}
 
 
-def test_few_blocks_start_no_workers_unless_asked():
-    assert list(make_all(make(), BLOCKS, Execution())) == list(make_all(make(), BLOCKS, Execution(workers=0)))
+def test_few_units_start_no_workers_unless_asked():
+    assert list(make_all(make(), UNITS, Execution())) == list(make_all(make(), UNITS, Execution(workers=0)))
 
 
-def test_an_error_is_the_outcome_of_its_block_alone():
-    outcomes = [outcome for _, outcome in make_all(make("b"), BLOCKS, Execution(workers=0))]
+def test_an_error_is_the_outcome_of_its_unit_alone():
+    outcomes = [outcome for _, outcome in make_all(make("b"), UNITS, Execution(workers=0))]
     assert outcomes[0] == {"a": "0"}
     assert isinstance(outcomes[1], ValueError)
     assert outcomes[2] == {"c": "2"}
 
 
-def number(block: Block) -> Checksums:
+def number(unit: WorkUnit) -> Checksums:
     time.sleep(0.2)
-    return {block.label: str(worker_number())}
+    return {unit.label: str(worker_number())}
 
 
 @pytest.mark.slow
 def test_workers_have_numbers_of_their_own():
-    outcomes = [outcome for _, outcome in make_all(number, item_blocks(list("abcdef")), Execution(workers=2))]
+    outcomes = [outcome for _, outcome in make_all(number, item_units(list("abcdef")), Execution(workers=2))]
     assert {value for outcome in outcomes for value in outcome.values()} == {"0", "1"}
 
 

@@ -1,4 +1,4 @@
-"""Stores in whole shards: what a block writes, no other block touches."""
+"""Stores in whole shards: what a unit writes, no other unit touches."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipelines.blocks import time_blocks
 from data_pipelines.options import StoreOptions
-from data_pipelines.zarr_store import Field, Template, default_shard_frames, frames_per_chunk, write_block
+from data_pipelines.work import time_units
+from data_pipelines.zarr_store import Field, Template, default_shard_frames, frames_per_chunk, write_frames
 from ladcast.data.loading.zarr_chunks import open_array
 
 FRAMES = 23
@@ -27,19 +27,19 @@ def values() -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("shard", [1, 5, 23, 40])
-def test_blocks_in_any_order_make_the_whole(zarr_format, shard: int, values: dict[str, np.ndarray], tmp_path: Path):
+def test_units_in_any_order_make_the_whole(zarr_format, shard: int, values: dict[str, np.ndarray], tmp_path: Path):
     template = Template.of(xr.Dataset(coords={"time": TIMES}), FIELDS, StoreOptions(zarr_format, shard))
     template.create(tmp_path)
     written: list[str] = []
-    for block in reversed(time_blocks(TIMES, template.shard_frames)):
+    for unit in reversed(time_units(TIMES, template.shard_frames)):
         for name, frames in values.items():
-            written += write_block(tmp_path, name, block, frames[block.items])
+            written += write_frames(tmp_path, name, unit, frames[unit.items])
     ds = xr.open_zarr(tmp_path, chunks=None)
     for name, frames in values.items():
         np.testing.assert_array_equal(ds[name].values, frames)
         assert ds[name].dims == ("time", *FIELDS[name].dims)
     np.testing.assert_array_equal(ds["time"].values, TIMES)
-    assert len(set(written)) == len(written), "two blocks own one file"
+    assert len(set(written)) == len(written), "two units own one file"
     chunks = {p.relative_to(tmp_path) for n in FIELDS for p in (tmp_path / n).rglob("*") if p.is_file()}
     assert {Path(name) for name in written} == {p for p in chunks if p.name not in ("zarr.json", ".zarray", ".zattrs")}
 
@@ -49,8 +49,8 @@ def test_frames_without_values_are_written_too(zarr_format, tmp_path: Path):
     """So that a file that is not there is a loss, and not land or a gap."""
     template = Template.of(xr.Dataset(coords={"time": TIMES}), FIELDS, StoreOptions(zarr_format, 5))
     template.create(tmp_path)
-    block = time_blocks(TIMES, 5)[1]
-    files = write_block(tmp_path, "temperature", block, np.full((5, 3, 9, 16), np.nan, np.float32))
+    unit = time_units(TIMES, 5)[1]
+    files = write_frames(tmp_path, "temperature", unit, np.full((5, 3, 9, 16), np.nan, np.float32))
     assert all((tmp_path / name).is_file() for name in files)
 
 
@@ -58,8 +58,8 @@ def test_frames_without_values_are_written_too(zarr_format, tmp_path: Path):
 def test_the_training_reader_reads_it_chunk_by_chunk(zarr_format, values, tmp_path: Path):
     template = Template.of(xr.Dataset(coords={"time": TIMES}), FIELDS, StoreOptions(zarr_format, 5))
     template.create(tmp_path)
-    for block in time_blocks(TIMES, 5):
-        write_block(tmp_path, "temperature", block, values["temperature"][block.items])
+    for unit in time_units(TIMES, 5):
+        write_frames(tmp_path, "temperature", unit, values["temperature"][unit.items])
     array = open_array(tmp_path / "temperature")
     np.testing.assert_array_equal(array.read_chunk(0), values["temperature"][: array.states_per_chunk])
 

@@ -1,4 +1,4 @@
-"""Work in pieces: a block is what one worker makes at once, what is lost by a kill, and what is done again."""
+"""Work in pieces: a unit is what one worker makes at once, what is lost by a kill, and what is done again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ladcast.times import Times, describe
 
 
 @dataclass(frozen=True)
-class Block:
+class WorkUnit:
     """Numbers one piece of work: items `first` up to but not including `stop` of an axis, mostly frames.
 
     `label` is what people call it: its times, or its variable.
@@ -22,7 +22,7 @@ class Block:
 
     @property
     def items(self) -> slice:
-        """Returns the place of the block on its axis."""
+        """Returns the place of the unit on its axis."""
         return slice(self.first, self.stop)
 
     @property
@@ -31,17 +31,17 @@ class Block:
         return f"parts/{self.number:06d}.npy"
 
 
-def time_blocks(times: Times, frames: int) -> list[Block]:
-    """Cuts a time axis into blocks of `frames`; the last one may be shorter."""
+def time_units(times: Times, frames: int) -> list[WorkUnit]:
+    """Cuts a time axis into units of `frames`; the last one may be shorter."""
     return list(_cut(times, frames))
 
 
-def item_blocks(names: Sequence[str]) -> list[Block]:
-    """Makes one block of each name."""
-    return [Block(number, name, number, number + 1) for number, name in enumerate(names)]
+def item_units(names: Sequence[str]) -> list[WorkUnit]:
+    """Makes one unit of each name."""
+    return [WorkUnit(number, name, number, number + 1) for number, name in enumerate(names)]
 
 
-def _cut(times: Times, frames: int) -> Iterator[Block]:
+def _cut(times: Times, frames: int) -> Iterator[WorkUnit]:
     for number, first in enumerate(range(0, len(times), frames)):
         stop = min(first + frames, len(times))
-        yield Block(number, f"{describe(times[first])} to {describe(times[stop - 1])}", first, stop)
+        yield WorkUnit(number, f"{describe(times[first])} to {describe(times[stop - 1])}", first, stop)
