@@ -1,4 +1,4 @@
-"""Reads the state that a forecast starts from, on any grid, and says what had to be made up."""
+"""The analyses that forecasts start from: read on any grid, with a record of what had to be made up."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHOWN_TIMES = 4
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """Holds a start state in SI units, where its ocean is, and what had to be made up.
+    """An initial condition in SI units, where its ocean is, and what had to be made up.
 
     Attributes:
         filled: the channels with gaps that were filled.
@@ -42,6 +42,60 @@ class Analysis:
     derived: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Analyses:
+    """The states of one source that forecasts may start from: opened and checked once, read one by one.
+
+    Attributes:
+        states: all of them, lazily, in canonical layout on the grid of the source.
+        channels: those that an analysis has.
+        grid: the grid that an analysis is regridded to.
+        where: the source, for messages and provenance.
+    """
+
+    states: xr.Dataset
+    channels: ChannelSet
+    grid: Grid
+    where: str
+
+    @property
+    def times(self) -> Times:
+        """Returns the times that there are states of."""
+        return self.states["time"].values
+
+    @property
+    def unreal(self) -> str | None:
+        """Returns what of the weather is unreal, such as that it is a model's, if the source says so."""
+        return self.states.attrs.get("unreal")
+
+    def read(self, time: np.datetime64, *, fill: Fill = "refuse", normalizer: Normalizer | None = None) -> Analysis:
+        """Reads the state of one time, regridded conservatively where the grid of the source is another.
+
+        Channels with NaN (but for the SST over land) are refused unless `fill` says how to fill them:
+        `nearest-level` takes the nearest complete level of the same variable, `mean` the mean of `normalizer`.
+
+        Raises:
+            ValueError: the time is not there, channels have NaN and `fill` is `refuse`, or they cannot be filled.
+        """
+        index, channels = _find_time(self.times, time, self.where), self.channels
+        state = pack(self.states.isel(time=[index]), channels)[0]
+        gaps = _gaps(state, channels)
+        if gaps:
+            state = _fill(state, gaps, channels, fill=fill, normalizer=normalizer, where=self.where)
+        regridded = torch.from_numpy(regrid(state.numpy(), grid_of(self.states), self.grid))
+        filled = tuple(channels.names[gap] for gap in gaps)
+        attributes = {name: self.states[name].attrs for name in channels.variables}
+        derived = tuple(f"{name}: {about['derived']}" for name, about in attributes.items() if "derived" in about)
+        ocean = ocean_mask(regridded, channels)
+        return Analysis(regridded, ocean, self.times[index], self.where, filled, derived)
+
+
+def open_analyses(path: str | Path | xr.Dataset, channels: ChannelSet, grid: Grid) -> Analyses:
+    """Opens the states of a store or file for forecasts with these channels on this grid; see `open_store`."""
+    where = "the dataset" if isinstance(path, xr.Dataset) else str(path)
+    return Analyses(open_store(path, channels, regular=False, complete=False), channels, grid, where)
+
+
 def read_analysis(
     path: str | Path | xr.Dataset,
     time: np.datetime64,
@@ -51,27 +105,8 @@ def read_analysis(
     fill: Fill = "refuse",
     normalizer: Normalizer | None = None,
 ) -> Analysis:
-    """Reads one time of a store or file, regridded conservatively where its grid is another.
-
-    Channels with NaN (but for the SST over land) are refused unless `fill` says how to fill them:
-    `nearest-level` takes the nearest complete level of the same variable, `mean` the mean of `normalizer`.
-
-    Raises:
-        ValueError: the time is not there, channels have NaN and `fill` is `refuse`, or they cannot be filled.
-    """
-    ds = open_store(path, channels, regular=False, complete=False)
-    where = "the dataset" if isinstance(path, xr.Dataset) else str(path)
-    index = _find_time(ds["time"].values, time, where)
-    state = pack(ds.isel(time=[index]), channels)[0]
-    gaps = _gaps(state, channels)
-    if gaps:
-        state = _fill(state, gaps, channels, fill=fill, normalizer=normalizer, where=where)
-    regridded = torch.from_numpy(regrid(state.numpy(), grid_of(ds), grid))
-    filled = tuple(channels.names[gap] for gap in gaps)
-    derived = tuple(
-        f"{name}: {ds[name].attrs['derived']}" for name in channels.variables if "derived" in ds[name].attrs
-    )
-    return Analysis(regridded, ocean_mask(regridded, channels), ds["time"].values[index], where, filled, derived)
+    """Reads one state of a store or file; see `Analyses.read`. For several states, `open_analyses` opens it once."""
+    return open_analyses(path, channels, grid).read(time, fill=fill, normalizer=normalizer)
 
 
 def _find_time(times: Times, time: np.datetime64, where: str) -> int:

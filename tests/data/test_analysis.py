@@ -3,7 +3,7 @@ import pytest
 import torch
 import xarray as xr
 
-from ladcast.data.analysis import read_analysis
+from ladcast.data.analysis import open_analyses, read_analysis
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
 from ladcast.data.regrid import regrid
@@ -31,6 +31,21 @@ def test_another_grid_is_regridded(world, state, channels, grid):
     expected = torch.from_numpy(regrid(state[1].numpy(), grid, target))
     torch.testing.assert_close(analysis.state, expected, rtol=0, atol=0, equal_nan=True)
     assert analysis.ocean.shape == (4, 8)
+
+
+def test_one_opening_serves_all_times(world, channels, grid, tmp_path, monkeypatch):
+    world.assign_attrs(unreal="a model's").to_netcdf(tmp_path / "starts.nc")
+    opened = []
+    monkeypatch.setattr(
+        xr, "open_dataset", lambda *args, _open=xr.open_dataset, **more: opened.append(args) or _open(*args, **more)
+    )
+    analyses = open_analyses(tmp_path / "starts.nc", channels, grid)
+    assert analyses.unreal == "a model's"
+    assert open_analyses(world, channels, grid).unreal is None
+    for time in analyses.times:
+        alone = read_analysis(world, time, channels, grid)
+        torch.testing.assert_close(analyses.read(time).state, alone.state, rtol=0, atol=0, equal_nan=True)
+    assert len(opened) == 1
 
 
 def test_an_unknown_time_lists_the_nearest(world, channels, grid):
