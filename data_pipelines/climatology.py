@@ -14,7 +14,7 @@ from data_pipelines.options import EVERYTHING, EXECUTION, ExecutionArgument, Sel
 from data_pipelines.product import produce
 from data_pipelines.view import View
 from data_pipelines.work import WorkUnit, item_units
-from ladcast.verification.climatology import fit_climatology
+from ladcast.verification.climatology_fit import fit_climatology
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from ladcast.verification.quantiles import QUANTILE
+from ladcast.verification.climatology import QUANTILE
 
 KEPT_BITS = {
     "geopotential": 14,

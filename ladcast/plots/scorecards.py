@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ladcast.plots.maps import INK, SMALL_PT
 from ladcast.times import DAY, HOUR
-from ladcast.verification.metrics import METRICS
+from ladcast.verification.statistics import METRICS
 from ladcast.verification.table import choose_channels, readable_units
 
 SYSTEM_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")

@@ -1,20 +1,25 @@
-"""Verification: statistics of forecasts against the truth, sums that merge, metrics, intervals and tables."""
+"""Verification: statistics of forecasts against the truth, accumulators that merge, metrics, intervals and tables."""
 
 from ladcast.verification.accumulate import Accumulator, merge
 from ladcast.verification.align import Intersection, intersect
+from ladcast.verification.archive import read_sums, scores_dataset, write_scores, write_sums
 from ladcast.verification.baselines import climatological_ensemble, persistence
 from ladcast.verification.bootstrap import Blocks, compare, intervals
-from ladcast.verification.climatology import Climatology, fit_climatology
-from ladcast.verification.results import read_sums, scores_dataset, write_scores, write_sums
+from ladcast.verification.climatology import Climatology
+from ladcast.verification.climatology_fit import fit_climatology
 from ladcast.verification.score import ScoreOptions, score, score_climatology, score_starts
+from ladcast.verification.statistics import Axis, Metric, Statistic, register
 from ladcast.verification.table import format_table
 
 __all__ = [
     "Accumulator",
+    "Axis",
     "Blocks",
     "Climatology",
     "Intersection",
+    "Metric",
     "ScoreOptions",
+    "Statistic",
     "climatological_ensemble",
     "compare",
     "fit_climatology",
@@ -24,6 +29,7 @@ __all__ = [
     "merge",
     "persistence",
     "read_sums",
+    "register",
     "score",
     "score_climatology",
     "score_starts",

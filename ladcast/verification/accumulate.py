@@ -13,11 +13,14 @@ from jaxtyping import Bool, Shaped
 
 from ladcast.fields import Channel
 from ladcast.times import HOUR, describe
-from ladcast.verification.events import COST_LOSS
-from ladcast.verification.metrics import METRICS, compute_metrics
-from ladcast.verification.wind import wind_pairs, with_winds
+from ladcast.verification.statistics import METRICS, STATISTICS, compute_metrics
+from ladcast.verification.statistics.base import FloatArray
 
-Sums = npt.NDArray[np.float64]
+COMPONENTS = {
+    "u_component_of_wind": ("v_component_of_wind", "wind"),
+    "10m_u_component_of_wind": ("10m_v_component_of_wind", "wind10"),
+}
+"""The other component of a wind vector, and the name of the vector."""
 SEASONS = {"DJF": (12, 1, 2), "MAM": (3, 4, 5), "JJA": (6, 7, 8), "SON": (9, 10, 11)}
 """Months of the initial time."""
 ALIKE = ("channels", "members", "regions", "axes")
@@ -34,8 +37,8 @@ class Accumulator:
     for a full distribution. `axes` holds the coordinates of axes that do not follow from their length.
     """
 
-    sums: Mapping[str, Sums]
-    weight: Sums
+    sums: Mapping[str, FloatArray]
+    weight: FloatArray
     channels: tuple[Channel, ...]
     lead_times: tuple[np.timedelta64, ...]
     starts: tuple[np.datetime64, ...]
@@ -76,7 +79,7 @@ class Accumulator:
         named = {channel.name: channel.about.units for channel in self.channels}
         return named | dict.fromkeys(wind_pairs(self.channels), "m s-1")
 
-    def of_region(self, region: str | None = None) -> tuple[dict[str, Sums], Sums]:
+    def of_region(self, region: str | None = None) -> tuple[dict[str, FloatArray], FloatArray]:
         """Returns sums [start, row, lead, ...] and weights [start, row, lead] of a region, by default the first."""
         name = self.regions[0] if region is None else region
         if name not in self.regions:
@@ -87,7 +90,7 @@ class Accumulator:
         weight = self.weight[:, index]
         return sums, np.concatenate([weight, weight[:, pairs]], axis=1)
 
-    def means(self, region: str | None = None) -> dict[str, Sums]:
+    def means(self, region: str | None = None) -> dict[str, FloatArray]:
         """Returns the mean over starts and area of every statistic, [row, lead, ...]; see `rows`."""
         sums, weight = self.of_region(region)
         return {name: mean[0] for name, mean in draw_means(sums, weight, np.ones((1, len(self.starts)))).items()}
@@ -105,7 +108,7 @@ class Accumulator:
         counts: Shaped[np.ndarray, "draw start"],
         region: str | None = None,
         names: Sequence[str] | None = None,
-    ) -> dict[str, Sums]:
+    ) -> dict[str, FloatArray]:
         """Returns metrics (by default all) of shape [draw, row, lead, ...] where each start counts so many times."""
         sums, weight = self.of_region(region)
         if names is not None:
@@ -117,41 +120,77 @@ class Accumulator:
             metrics[name] = weigh(counts, value) / counts.sum(1).reshape(-1, *[1] * (value.ndim - 1))
         return {name: metrics[name] for name in METRICS if name in metrics and (names is None or name in names)}
 
-    def _label(self, metrics: Mapping[str, Sums]) -> xr.Dataset:
+    def _label(self, metrics: Mapping[str, FloatArray]) -> xr.Dataset:
         """Names the axes of metrics of shape [row, lead, ...]."""
         variables = {}
-        sizes: dict[str, int] = {}
+        labels: dict[str, list[int | float]] = {}
         for name, values in metrics.items():
             about = METRICS[name]
-            sizes |= dict(zip(about.axes, values.shape[2:], strict=True))
+            labels |= {
+                axis.name: list(self.axes.get(axis.name, axis.coordinate(size)))
+                for axis, size in zip(about.axes, values.shape[2:], strict=True)
+            }
             attributes = {"long_name": about.long_name, "units": about.units}
-            variables[name] = (("channel", "prediction_timedelta", *about.axes), values, attributes)
-        coordinates: dict[str, Any] = {
+            dims = ("channel", "prediction_timedelta", *(axis.name for axis in about.axes))
+            variables[name] = (dims, values, attributes)
+        coordinates: dict[str, Any] = labels | {
             "channel": list(self.rows),
             "channel_units": ("channel", list(self.rows.values())),
             "prediction_timedelta": np.array(self.lead_times, dtype="timedelta64[ns]"),
             "start": np.array(self.starts, dtype="datetime64[ns]"),
         }
-        coordinates |= {axis: list(self.axes.get(axis, _positions(axis, size))) for axis, size in sizes.items()}
         return xr.Dataset(variables, coordinates, attrs={"members": self.members})
 
 
-def draw_means(sums: Mapping[str, Sums], weight: Sums, counts: Shaped[np.ndarray, "draw start"]) -> dict[str, Sums]:
+def wind_pairs(channels: tuple[Channel, ...]) -> dict[str, tuple[int, int]]:
+    """Returns the positions of u and v for each wind vector that both are there for, such as `wind850`."""
+    index = {channel: position for position, channel in enumerate(channels)}
+    pairs = {}
+    for channel, position in index.items():
+        if channel.variable not in COMPONENTS:
+            continue
+        other, name = COMPONENTS[channel.variable]
+        partner = index.get(Channel(other, channel.level))
+        if partner is not None:
+            pairs[f"{name}{channel.level or ''}"] = (position, partner)
+    return pairs
+
+
+def with_winds(sums: Mapping[str, FloatArray], channels: tuple[Channel, ...], axis: int) -> dict[str, FloatArray]:
+    """Appends the wind vectors to the channels on `axis`, in the order of `wind_pairs`.
+
+    Squares and products of u and v add up, and roots are taken after that.
+    """
+    pairs = wind_pairs(channels)
+    if not pairs:
+        return dict(sums)
+    eastward, northward = (list(some) for some in zip(*pairs.values(), strict=True))
+    additive = {name for name, statistic in STATISTICS.items() if statistic.additive}
+    extended = {}
+    for name, values in sums.items():
+        wind = np.take(values, eastward, axis) + np.take(values, northward, axis)
+        extended[name] = np.concatenate([values, wind if name in additive else np.full_like(wind, np.nan)], axis)
+    return extended
+
+
+def draw_means(
+    sums: Mapping[str, FloatArray], weight: FloatArray, counts: Shaped[np.ndarray, "draw start"]
+) -> dict[str, FloatArray]:
     """Returns the means [draw, ...] of sums [start, ...] where each start counts so many times."""
     total = weigh(counts, weight)
     return {name: divide(weigh(counts, values), total) for name, values in sums.items()}
 
 
-def weigh(counts: Shaped[np.ndarray, "draw start"], values: Sums) -> Sums:
+def weigh(counts: Shaped[np.ndarray, "draw start"], values: FloatArray) -> FloatArray:
     """Adds [start, ...] where each start counts so many times: [draw, ...]."""
-    total: Sums = (counts @ values.reshape(len(values), -1)).reshape(len(counts), *values.shape[1:])
+    total: FloatArray = (counts @ values.reshape(len(values), -1)).reshape(len(counts), *values.shape[1:])
     return total
 
 
-def divide(values: Sums, weight: Sums) -> Sums:
+def divide(values: FloatArray, weight: FloatArray) -> FloatArray:
     """Divides by a weight that lacks the last axes; NaN where there is no weight."""
     weight = weight.reshape(*weight.shape, *[1] * (values.ndim - weight.ndim))
-    mean: Sums = np.divide(values, weight, out=np.full(values.shape, np.nan), where=weight > 0)
+    mean: FloatArray = np.divide(values, weight, out=np.full(values.shape, np.nan), where=weight > 0)
     return mean
 
 
@@ -187,7 +226,7 @@ def _join(parts: Sequence[Accumulator], name: str, axis: int) -> Accumulator:
     if (twice := increasing[1:][increasing[1:] == increasing[:-1]]).size:
         raise ValueError(f"These {name} are in both scores and would count twice: {_texts(twice)}.")
 
-    def joined(arrays: list[Sums]) -> Sums:
+    def joined(arrays: list[FloatArray]) -> FloatArray:
         return np.take(np.concatenate(arrays, axis), order, axis)
 
     sums = {key: joined([part.sums[key] for part in parts]) for key in parts[0].sums}
@@ -225,10 +264,3 @@ def _differences(ours: object, theirs: object) -> str:
 def _month(starts: Sequence[np.datetime64]) -> npt.NDArray[np.int64]:
     months: npt.NDArray[np.int64] = np.array(starts).astype("datetime64[M]").astype(np.int64) % 12 + 1
     return months
-
-
-def _positions(axis: str, size: int) -> Sequence[int | float]:
-    """Returns the coordinate of an axis that follows from its length."""
-    if axis == "cost_loss":
-        return COST_LOSS
-    return [k / (size - 1) for k in range(size)] if axis == "count" else range(size)

@@ -12,7 +12,7 @@ from jaxtyping import Int, Shaped
 
 from ladcast.times import DAY, describe
 from ladcast.verification.accumulate import Accumulator
-from ladcast.verification.metrics import METRICS
+from ladcast.verification.statistics import METRICS
 from ladcast.verification.table import count_of
 
 SINGLE = {"fair_crps": "mae", "crps": "mae"}

@@ -1,7 +1,7 @@
 """What a statistic looks at: one variable at one lead time, its truth, its climate, and the areas it counts on.
 
-The case is the unit of computation: always one start, one lead time and all levels of a variable, whatever was read
-together. So every sum has the same bits however a sample was cut into blocks, starts or processes.
+The case is the unit of computation: always one initial time, one lead time and all levels of a variable, whatever was
+read together. So every sum has the same bits however a sample was cut into chunks, initial times or processes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ladcast.grid import Grid
-from ladcast.verification.crps import Moments, moments
+from ladcast.verification.crps import MemberMoments, moments
 from ladcast.verification.regions import Region
 
 MEDIAN = 0.5
 """Events and tails lie above a quantile from here on, below it otherwise: on the rarer side."""
-Sums = Float[Tensor, "region level *bin"]
+AreaSums = Float[Tensor, "region level *bin"]
 """Area-weighted sums in double precision."""
 
 
@@ -86,7 +86,7 @@ class Case:
         return self.members - self.truth
 
     @cached_property
-    def moments(self) -> Moments:
+    def moments(self) -> MemberMoments:
         """Returns ensemble-mean error, variance, and mean distances, from one pass over the members."""
         return moments(self.members, self.truth)
 
@@ -96,7 +96,7 @@ class Case:
         return tuple(zip(self.probabilities, self.climate["quantiles"].to(self.members.dtype), strict=True))
 
     @cached_property
-    def tails(self) -> tuple[Moments, ...]:
+    def tails(self) -> tuple[MemberMoments, ...]:
         """Returns the moments of v(x_i) and v(y) for each quantile t; v(x) is max(x, t) above the median, else min."""
         chains = ((torch.maximum if p >= MEDIAN else torch.minimum, threshold) for p, threshold in self.thresholds)
         return tuple(moments(chain(self.members, t), chain(self.truth, t)) for chain, t in chains)

@@ -1,27 +1,29 @@
-"""Climatology by day of the year, and where it has them by hour of the day: fitted, stored, read at a valid time."""
+"""A climatology by day of the year, and where it has them by hour of the day, read at any valid time.
+
+Days of the year and hours of the day are circles: what lies around a time may be on the other side of the seam.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from jaxtyping import Float
 
-from ladcast.fields import MASKED_ON_LAND
-from ladcast.times import Times, day_of_year, describe
-from ladcast.verification.cycles import DAYS, HOURS, corners, day_windows, hour_of_day
-from ladcast.verification.precipitation import DRY_M
-from ladcast.verification.quantiles import DRY_FRACTION, DRY_LIMIT, QUANTILE, WET_THRESHOLD, fit_distribution
+from ladcast.times import HOUR, Times, day_of_year
+from ladcast.verification.statistics.seeps import DRY_M
 
-STD = "_std"
-SUFFIXES = (STD, QUANTILE, DRY_FRACTION, WET_THRESHOLD)
-CHUNK_BYTES = 64 * 2**20
-
-Array = npt.NDArray[np.float64]
+STD, QUANTILE, DRY_FRACTION, WET_THRESHOLD = "_std", "_quantile", "_seeps_dry_fraction", "_seeps_threshold"
+"""Suffixes; the last two are those of WeatherBench 2."""
+DRY_LIMIT = "dry_limit_m"
+"""Attribute of a fitted dry fraction: what amount counted as dry."""
+DAYS = 366
+"""December 31 is day 365 or 366; the year closes after day 366."""
+HOURS = 24
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,13 @@ class Climatology:
     @cached_property
     def means(self) -> xr.Dataset:
         """Returns the means by day of the year."""
-        return self.dataset[[name for name in self.dataset.data_vars if not str(name).endswith(SUFFIXES)]]
+        return self.dataset[
+            [
+                name
+                for name in self.dataset.data_vars
+                if not str(name).endswith((STD, QUANTILE, DRY_FRACTION, WET_THRESHOLD))
+            ]
+        ]
 
     @cached_property
     def stds(self) -> xr.Dataset:
@@ -121,106 +129,43 @@ def _at(ds: xr.Dataset, times: Times, variables: Sequence[str] | None) -> xr.Dat
     if not wanted.data_vars:
         return wanted
     total: xr.Dataset | None = None
-    for indices, weight in corners(ds, times):
+    for indices, weight in _corners(ds, times):
         part = wanted.isel(indices).drop_vars([*indices]) * weight
         total = part if total is None else total + part
     assert total is not None, "the weights of the corners sum to 1"
     return total.assign_coords(time=times)
 
 
-def fit_climatology(
-    ds: xr.Dataset, *, days: int = 61, step: int = 5, hourly: bool = False, quantiles: Sequence[float] = ()
-) -> xr.Dataset:
-    """Computes mean and standard deviation over all years in a window of `days` around every `step`-th day.
+def _corners(ds: xr.Dataset, times: Times) -> Iterator[tuple[dict[str, xr.DataArray], xr.DataArray]]:
+    """Yields the stored points around each time, as indices by dimension, with their weights, which sum to 1.
 
-    `ds` has (time[, level], latitude, longitude) and is read once, in chunks of time; the result does not
-    depend on the chunks. NaN is left out of the sea surface temperature, cell by cell. `hourly` keeps the hours of the
-    day apart, as the dimension `hour`; else all are taken together. `quantiles` also fits these, and what SEEPS needs
-    of the precipitation; frames are then read once for each window that they are in.
-
-    Raises:
-        ValueError: `days` is even or not in 1..366, another variable has a NaN, or a window holds fewer than
-            two frames.
+    Both circles close: the last day of the year and the first are neighbours, and so are the last hour and the first.
+    A corner that no time needs is left out, so that it need not be read.
     """
-    if not (1 <= days <= DAYS and days % 2 and 1 <= step <= DAYS):
-        raise ValueError(f"Expected an odd window of 1..{DAYS} days and a step of 1..{DAYS}, got {days} and {step}.")
-    if not all(0 < quantile < 1 for quantile in quantiles):
-        raise ValueError(f"Expected quantiles between 0 and 1, got {list(quantiles)}.")
-    centres = np.arange(1, DAYS + 1, step)
-    attrs = {
-        "window_days": days,
-        "first_time": describe(ds["time"].values[0]),
-        "last_time": describe(ds["time"].values[-1]),
-    }
-    hours = hour_of_day(ds["time"].values)
-    if not hourly:
-        return _fit(ds, centres, days, quantiles).assign_attrs(attrs)
-    stored = np.unique(hours)
-    each = [_fit(ds.isel(time=hours == hour), centres, days, quantiles) for hour in stored]
-    return xr.concat(each, xr.DataArray(stored, dims="hour", name="hour")).assign_attrs(attrs)
+    circles = [("dayofyear", _around(ds["dayofyear"].values, day_of_year(times), DAYS))]
+    if "hour" in ds.dims:
+        circles.append(("hour", _around(ds["hour"].values, hour_of_day(times), HOURS)))
+    for sides in product((0, 1), repeat=len(circles)):
+        indices, weight = {}, xr.DataArray(np.ones(len(times)), dims="time")
+        for side, (dim, (before, after, fraction)) in zip(sides, circles, strict=True):
+            indices[dim] = xr.DataArray(after if side else before, dims="time")
+            weight = weight * (fraction if side else 1 - fraction)
+        if weight.any():
+            yield indices, weight
 
 
-def _fit(ds: xr.Dataset, centres: npt.NDArray[np.int64], days: int, quantiles: Sequence[float]) -> xr.Dataset:
-    fields = {}
-    for name in (name for name in ds.data_vars if "time" in ds[name].dims):
-        mean, std = _fit_field(ds[name], centres, days)
-        attrs = {"units": ds[name].attrs["units"]} if "units" in ds[name].attrs else {}
-        fields[str(name)], fields[f"{name}{STD}"] = mean.assign_attrs(attrs), std.assign_attrs(attrs)
-        if quantiles:
-            fields |= fit_distribution(ds[name], centres, days, quantiles)
-    return xr.Dataset(fields)
+def _around(
+    stored: npt.NDArray[np.generic], wanted: npt.NDArray[np.int64], period: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Returns the indices of the stored points before and after, and how far on the way each wanted one lies."""
+    points = stored.astype(np.int64)
+    before = (np.searchsorted(points, wanted, side="right") - 1) % len(points)
+    after = (before + 1) % len(points)
+    gap = (points[after] - points[before] - 1) % period + 1
+    return before, after, (wanted - points[before]) % period / gap
 
 
-def _fit_field(field: xr.DataArray, centres: npt.NDArray[np.int64], days: int) -> tuple[xr.DataArray, xr.DataArray]:
-    ordered = field.transpose("time", ...)
-    reference = np.nan_to_num(ordered.isel(time=0).values.astype(np.float64))
-    window = day_windows(centres, days)
-    count, first, second = (np.stack([daily[w].sum(0) for w in window]) for daily in _daily_sums(ordered, reference))
-    if empty := [
-        int(day) for day, most in zip(centres, count.max(axis=tuple(range(1, count.ndim))), strict=True) if most < 2
-    ]:
-        raise ValueError(
-            f"'{field.name}' has fewer than two frames within {days // 2} days of the days of year {empty}. "
-            "Fit the climatology to whole years, or widen the window."
-        )
-    count = np.where(count == 0, np.nan, count)
-    anomaly = first / count
-    square = (second - count * anomaly**2) / np.where(count == 1, np.nan, count - 1)
-    dims = ("dayofyear", *ordered.dims[1:])
-    coords = {"dayofyear": centres} | {dim: ordered[dim].values for dim in dims[1:] if dim in ordered.coords}
-    mean = xr.DataArray((reference + anomaly).astype(np.float32), coords, dims)
-    return mean, mean.copy(data=np.sqrt(square.clip(0)).astype(np.float32))
-
-
-def _daily_sums(field: xr.DataArray, reference: Array) -> tuple[Array, Array, Array]:
-    """Returns count, sum and sum of squares of field minus reference for each day of the year.
-
-    Frames are added one by one in order of time, so chunks do not change a bit of the result; the reference
-    keeps the sum of squares small.
-    """
-    count, first, second = (np.zeros((DAYS, *reference.shape)) for _ in range(3))
-    for times, values in _chunks(field):
-        present = ~np.isnan(values)
-        if field.name not in MASKED_ON_LAND and not present.all():
-            bad = times[~present.reshape(len(times), -1).all(1)]
-            raise ValueError(
-                f"'{field.name}' has NaN at {describe(bad)}; only '{', '.join(MASKED_ON_LAND)}' may. "
-                "Repair or cut the store."
-            )
-        anomaly = np.where(present, values - reference, 0.0)
-        for day, here, value, square in zip(day_of_year(times) - 1, present, anomaly, anomaly**2, strict=True):
-            count[day] += here
-            first[day] += value
-            second[day] += square
-    return count, first, second
-
-
-def _chunks(field: xr.DataArray) -> Iterator[tuple[Times, Float[np.ndarray, "time ..."]]]:
-    """Reads consecutive times, in whole stored chunks where they fit `CHUNK_BYTES`."""
-    num_times = field.sizes["time"]
-    length = int(max(CHUNK_BYTES * num_times // max(field.nbytes, 1), 1))
-    stored = int(max(field.chunksizes.get("time", (field.encoding.get("preferred_chunks", {}).get("time", 1),))))
-    length -= length % stored if stored < length else 0
-    for first in range(0, num_times, length):
-        some = field.isel(time=slice(first, first + length))
-        yield some["time"].values, some.values
+def hour_of_day(times: Times) -> npt.NDArray[np.int64]:
+    """Returns the UTC hour, 0 to 23."""
+    hours: npt.NDArray[np.int64] = (times.astype("datetime64[ns]") - times.astype("datetime64[D]")) // HOUR
+    return hours

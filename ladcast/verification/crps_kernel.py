@@ -13,7 +13,7 @@ import triton.language as tl  # type: ignore[import-not-found, unused-ignore]
 from jaxtyping import Float
 from torch import Tensor
 
-CELLS_AT_ONCE = 128
+CELLS_A_PROGRAM = 128
 
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
@@ -54,11 +54,11 @@ def moments_kernel(members, truth, moments, cells, NUM: tl.constexpr, BLOCK: tl.
 def moments_in_registers(
     members: Float[Tensor, "member *batch lat lon"], truth: Float[Tensor, "*batch lat lon"]
 ) -> Float[Tensor, "moment *batch lat lon"]:
-    """Returns the four moments of `ladcast.verification.crps.Moments`, of contiguous float32 fields on one GPU."""
+    """Returns the four moments of `MemberMoments`, of contiguous float32 fields on one GPU."""
     moments = torch.empty((4, *truth.shape), device=truth.device)
     kernel: Any = moments_kernel
     cells = truth.numel()
-    blocks = (triton.cdiv(cells, CELLS_AT_ONCE),)
+    blocks = (triton.cdiv(cells, CELLS_A_PROGRAM),)
     with torch.cuda.device_of(members):  # Triton launches on the current GPU
-        kernel[blocks](members, truth, moments, cells, NUM=len(members), BLOCK=CELLS_AT_ONCE)
+        kernel[blocks](members, truth, moments, cells, NUM=len(members), BLOCK=CELLS_A_PROGRAM)
     return moments

@@ -15,22 +15,22 @@ from ladcast.grid import Grid, grid_of
 from ladcast.times import describe
 from ladcast.units import same_units
 
-BLOCK_BYTES = 64 * 2**20
+READ_BYTES = 64 * 2**20
 """Forecast values that are read at once, at most, unless one lead time is larger."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """Says what can be scored: channels, starts, lead times, and where `truth` holds each valid time.
+    """What can be scored: channels, initial times, lead times, and where `truth` holds each valid time.
 
-    `starts` are datetime64[ns], `lead_times` timedelta64[ns]; `members` is infinite for a full distribution.
+    `init_times` are datetime64[ns], `lead_times` timedelta64[ns]; `members` is infinite for a full distribution.
     """
 
     channels: tuple[Channel, ...]
     grid: Grid
-    starts: Shaped[np.ndarray, " start"]
+    init_times: Shaped[np.ndarray, " init"]
     lead_times: Shaped[np.ndarray, " lead"]
-    truth_index: Int[np.ndarray, "start lead"]
+    truth_index: Int[np.ndarray, "init lead"]
     members: int | float
 
     def variables(self) -> Iterator[tuple[str, slice, list[int] | None]]:
@@ -44,7 +44,7 @@ class Match:
 
 
 def match_truth(forecast: xr.Dataset, truth: xr.Dataset) -> Match:
-    """Finds the truth for each start plus lead time.
+    """Finds the truth for each initial time plus lead time.
 
     `forecast` has (time, prediction_timedelta[, number][, level], latitude, longitude), `truth` has
     (time[, level], latitude, longitude) at valid times. Channels that only one of them has, or that
@@ -59,14 +59,14 @@ def match_truth(forecast: xr.Dataset, truth: xr.Dataset) -> Match:
     grid, truth_grid = grid_of(forecast), grid_of(truth)
     if not grid.matches(truth_grid):
         raise ValueError(f"The forecast's grid is {grid}, the truth's is {truth_grid}. Regrid one of them first.")
-    starts = forecast["time"].values.astype("datetime64[ns]")
+    init_times = forecast["time"].values.astype("datetime64[ns]")
     lead_times = forecast["prediction_timedelta"].values.astype("timedelta64[ns]")
     return Match(
         channels=common_channels(forecast, truth),
         grid=grid,
-        starts=starts,
+        init_times=init_times,
         lead_times=lead_times,
-        truth_index=find_times(truth, starts[:, None] + lead_times, "truth"),
+        truth_index=find_times(truth, init_times[:, None] + lead_times, "truth"),
         members=forecast.sizes.get("number", 1),
     )
 
@@ -111,12 +111,12 @@ def _levels(field: xr.DataArray) -> list[int | None]:
     return [int(level) for level in field["level"].values] if "level" in field.dims else [None]
 
 
-def lead_blocks(forecast: xr.Dataset, match: Match) -> list[slice]:
-    """Cuts the lead times into blocks that fit `BLOCK_BYTES`, of whole stored chunks where possible."""
+def lead_chunks(forecast: xr.Dataset, match: Match) -> list[slice]:
+    """Cuts the lead times into chunks that fit `READ_BYTES`, of whole stored chunks where possible."""
     fields = [forecast[channel.variable] for channel in match.channels]
     num_leads = len(match.lead_times)
-    one_lead = max(field.nbytes for field in fields) / max(len(match.starts) * num_leads, 1)
-    length = int(max(BLOCK_BYTES // one_lead, 1))
+    one_lead = max(field.nbytes for field in fields) / max(len(match.init_times) * num_leads, 1)
+    length = int(max(READ_BYTES // one_lead, 1))
     chunk = max(_chunk(field) for field in fields)
     length -= length % chunk if chunk < length else 0
     return [slice(first, min(first + length, num_leads)) for first in range(0, num_leads, length)]

@@ -1,4 +1,4 @@
-"""The one scorer: a forecast and its truth become sums of statistics."""
+"""The one scorer: a forecast and its truth become accumulated statistics."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from torch import Tensor
 
 from ladcast.verification.accumulate import Accumulator, merge
 from ladcast.verification.baselines import persistence
-from ladcast.verification.blocks import (
-    Block,
+from ladcast.verification.chunk import (
     Scope,
-    blocks,
+    ScoringChunk,
     read_at,
     read_cases,
     read_climate,
     read_truth,
     require_climate,
     require_truth,
+    scoring_chunks,
 )
 from ladcast.verification.climatology import Climatology
-from ladcast.verification.match import common_channels, lead_blocks, match_truth
+from ladcast.verification.match import common_channels, lead_chunks, match_truth
 from ladcast.verification.regions import region_weights, select_regions
-from ladcast.verification.statistics import gaussian_statistics, select_statistics
+from ladcast.verification.statistics import select_statistics
+from ladcast.verification.statistics.distances import gaussian_statistics
 
 __all__ = ["ScoreOptions", "persistence", "score", "score_climatology", "score_starts"]
 
-Found = tuple[Block, int, dict[str, Tensor], Tensor]
-"""A block, a position among its lead times, the sums [region, level, ...] there, and the weight [region, level]."""
+Found = tuple[ScoringChunk, int, dict[str, Tensor], Tensor]
+"""A chunk, a position among its lead times, the sums [region, level, ...] there, and the weight [region, level]."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def score(
     """Scores an ensemble, or a single forecast if it has no dimension `number`, over all its starts.
 
     `statistics` is short for `ScoreOptions(statistics=...)`. Where the climatology lacks a channel, the anomaly
-    correlation is NaN. Stored data may be lazy: what is read at once is one variable at one block of lead times.
+    correlation is NaN. Stored data may be lazy: what is read at once is one variable at one chunk of lead times.
 
     Raises:
         ValueError: see `match_truth` and `select_statistics`; or the forecast has a NaN or an infinite value
@@ -88,15 +89,15 @@ def score_starts(
     parts = {statistic.climate for statistic in chosen if statistic.climate}
     probabilities = climatology.probabilities if climatology and "quantiles" in parts else ()
     scope = replace(scope, probabilities=probabilities)
-    leads = lead_blocks(forecast, match)
+    leads = lead_chunks(forecast, match)
 
     def found(start: int) -> Iterator[Found]:
-        for block in blocks(match, start, leads):
-            climate = read_climate(climatology, parts, match, block)
-            for lead, case in enumerate(read_cases(forecast, truth, scope, block, climate)):
-                yield block, lead, {s.name: s.reduce(case) for s in chosen}, case.area.total
+        for chunk in scoring_chunks(match, start, leads):
+            climate = read_climate(climatology, parts, chunk)
+            for lead, case in enumerate(read_cases(forecast, truth, scope, chunk, climate)):
+                yield chunk, lead, {s.name: s.reduce(case) for s in chosen}, case.area.total
 
-    for start in range(len(match.starts)):
+    for start in range(len(match.init_times)):
         part = _collect(scope, start, found(start))
         yield replace(part, axes={"quantile": probabilities}) if probabilities else part
 
@@ -125,13 +126,13 @@ def score_climatology(
         raise ValueError(f"The climatology has none of {', '.join(channel.name for channel in match.channels)}.")
     kept = tuple(channel for channel in match.channels if channel in channels)
     scope = replace(scope, match=replace(match, channels=kept, members=math.inf))
-    leads = lead_blocks(forecast, scope.match)
+    leads = lead_chunks(forecast, scope.match)
 
     def found(start: int) -> Iterator[Found]:
-        for block in blocks(scope.match, start, leads):
-            yield from _climatology_sums(climatology, truth, scope, block)
+        for chunk in scoring_chunks(scope.match, start, leads):
+            yield from _climatology_sums(climatology, truth, scope, chunk)
 
-    return merge(_collect(scope, start, found(start)) for start in range(len(match.starts)))
+    return merge(_collect(scope, start, found(start)) for start in range(len(match.init_times)))
 
 
 def _scope(forecast: xr.Dataset, truth: xr.Dataset, options: ScoreOptions) -> Scope:
@@ -147,8 +148,8 @@ def _collect(scope: Scope, start: int, parts: Iterable[Found]) -> Accumulator:
     shape = (1, len(scope.regions), len(match.channels), len(match.lead_times))
     sums: dict[str, npt.NDArray[np.float64]] = {}
     total = np.zeros(shape)
-    for block, lead, found, weight in parts:
-        place = (0, slice(None), block.rows, block.leads.start + lead)
+    for chunk, lead, found, weight in parts:
+        place = (0, slice(None), chunk.rows, chunk.leads.start + lead)
         total[place] = weight.cpu().numpy()
         for name, values in found.items():
             sums.setdefault(name, np.full((*shape, *values.shape[2:]), np.nan))[place] = values.cpu().numpy()
@@ -157,18 +158,20 @@ def _collect(scope: Scope, start: int, parts: Iterable[Found]) -> Accumulator:
         weight=total,
         channels=match.channels,
         lead_times=tuple(match.lead_times),
-        starts=(match.starts[start],),
+        starts=(match.init_times[start],),
         members=match.members,
         regions=tuple(region.name for region in scope.regions),
     )
 
 
-def _climatology_sums(climatology: Climatology, truth: xr.Dataset, scope: Scope, block: Block) -> Iterator[Found]:
-    true = read_truth(truth, scope.match, block).to(scope.device)
-    missing = require_truth(true, scope.match, block)
-    mean, std = (read_at(at, scope.match, block).to(scope.device) for at in (climatology.mean_at, climatology.std_at))
-    require_climate(mean + std, missing, scope.match, block)
+def _climatology_sums(
+    climatology: Climatology, truth: xr.Dataset, scope: Scope, chunk: ScoringChunk
+) -> Iterator[Found]:
+    true = read_truth(truth, chunk).to(scope.device)
+    missing = require_truth(true, chunk)
+    mean, std = (read_at(at, chunk).to(scope.device) for at in (climatology.mean_at, climatology.std_at))
+    require_climate(mean + std, missing, chunk)
     for lead, hidden in enumerate(missing):
         area = scope.area(~hidden)
         filled = (field[lead].masked_fill(hidden, 0) for field in (mean, std, true))
-        yield block, lead, {name: area.sum(field) for name, field in gaussian_statistics(*filled).items()}, area.total
+        yield chunk, lead, {name: area.sum(field) for name, field in gaussian_statistics(*filled).items()}, area.total

@@ -10,6 +10,7 @@ from jaxtyping import Shaped
 
 from ladcast.fields import TABLE_CHANNELS
 from ladcast.times import DAY, describe
+from ladcast.verification.statistics import METRICS
 
 ALL = "all"
 """Stands for every channel."""
@@ -17,13 +18,6 @@ READ_AS = {"m": ("mm", 1e3), "kg kg-1": ("g kg-1", 1e3)}
 """Units in files -> what people read, and the factor to it; of those in metres only precipitation is a channel."""
 LEADS_DAYS = (1.0, 3.0, 5.0, 7.0, 10.0, 15.0)
 MOST_LEADS = 8
-
-SECTIONS = (
-    ("CRPS (fair; of a single forecast: its mean absolute error)", ("fair_crps", "mae"), True),
-    ("RMSE of the ensemble mean", ("rmse",), True),
-    ("Spread / skill, sqrt((M+1)/M) spread / RMSE, 1 is calibrated", ("spread_skill",), False),
-)
-"""Title, the metrics to show (the first that the system has), and whether they carry units."""
 
 
 def choose_channels(held: Iterable[str], wanted: Sequence[str] = ()) -> list[str]:
@@ -77,12 +71,21 @@ def format_table(
     leads = [days for days in leads_days if _lead(days) in held] or _spread_leads(held)
     channels = [name for name in headline if any(name in ds["channel"].values for ds in scores.values())]
     lines = [_describe_starts(scores)]
-    for title, metrics, with_units in SECTIONS:
-        rows = list(_rows(scores, channels, leads, section=(metrics, with_units), differences=differences or {}))
+    for title, metrics in _sections().items():
+        rows = list(_rows(scores, channels, leads, metrics=metrics, differences=differences or {}))
         if rows:
             lines += ["", title, _row("", "", "system", [f"{days:g} d" for days in leads]), *rows]
     left_out = [name for name in headline if name not in channels] + [f"{d:g} d" for d in leads_days if d not in leads]
     return "\n".join([*lines, *([f"\nNot scored: {', '.join(left_out)}"] if left_out else [])])
+
+
+def _sections() -> dict[str, list[str]]:
+    """Returns the titles of the table, each with the metrics that may stand there."""
+    sections: dict[str, list[str]] = {}
+    for metric in METRICS.values():
+        if metric.section is not None:
+            sections.setdefault(metric.section, []).append(metric.name)
+    return sections
 
 
 def _spread_leads(held: Shaped[np.ndarray, " lead"]) -> list[float]:
@@ -96,10 +99,10 @@ def _rows(
     channels: Sequence[str],
     leads: Sequence[int | float],
     *,
-    section: tuple[Sequence[str], bool],
+    metrics: Sequence[str],
     differences: Mapping[str, xr.Dataset],
 ) -> Iterator[str]:
-    metrics, with_units = section
+    with_units = METRICS[metrics[0]].units != "1"
     for channel in channels:
         label = channel
         for system, ds in scores.items():

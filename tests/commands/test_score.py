@@ -15,7 +15,7 @@ from ladcast.commands.score_options import FLOOR, ScoreRequest, Scoring
 from ladcast.commands.score_report import table
 from ladcast.forecasts.open import in_our_layout, open_system, parse_system
 from ladcast.verification import Blocks, fit_climatology
-from ladcast.verification.results import read_sums
+from ladcast.verification.archive import read_sums
 from ladcast.verification.sums import keep_sums
 
 LAT, LON = np.linspace(-90, 90, 7), np.arange(12) * 30.0

@@ -7,7 +7,8 @@ import xarray as xr
 
 from data_pipelines.climatology import climatology
 from data_pipelines.options import Execution, Selection
-from ladcast.verification.climatology import Climatology, fit_climatology
+from ladcast.verification.climatology import Climatology
+from ladcast.verification.climatology_fit import fit_climatology
 
 
 def test_the_file_holds_the_fit_of_the_period(store: Path, channel_file: Path, world: xr.Dataset, tmp_path: Path):

@@ -10,7 +10,7 @@ import xarray as xr
 from ladcast.fields import SST
 from ladcast.grid import Grid
 from ladcast.verification.crps import moments
-from ladcast.verification.metrics import METRICS
+from ladcast.verification.statistics import METRICS
 
 GRID = Grid.regular(12, 7)
 STARTS = np.array(["2020-12-30T00", "2020-12-30T12", "2020-12-31T00"], "datetime64[ns]")

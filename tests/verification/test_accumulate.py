@@ -59,11 +59,11 @@ def test_order_of_merging_does_not_matter(forecast: xr.Dataset, truth: xr.Datase
     assert_same_bits(parts[0] + (parts[2] + parts[1]), whole)
 
 
-@pytest.mark.parametrize("block_bytes", [1, 20_000, 10**9])
+@pytest.mark.parametrize("read_bytes", [1, 20_000, 10**9])
 def test_what_is_read_at_once_does_not_change_a_bit(
-    forecast: xr.Dataset, truth: xr.Dataset, whole: Accumulator, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+    forecast: xr.Dataset, truth: xr.Dataset, whole: Accumulator, monkeypatch: pytest.MonkeyPatch, read_bytes: int
 ) -> None:
-    monkeypatch.setattr(match_module, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(match_module, "READ_BYTES", read_bytes)
     assert_same_bits(score(forecast.chunk(prediction_timedelta=2), truth, options=OPTIONS), whole)
 
 

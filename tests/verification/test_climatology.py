@@ -6,8 +6,7 @@ import xarray as xr
 
 from ladcast.fields import SST
 from ladcast.times import day_of_year
-from ladcast.verification import Climatology, fit_climatology
-from ladcast.verification import climatology as climatology_module
+from ladcast.verification import Climatology, climatology_fit, fit_climatology
 
 YEARS = np.arange("2003-01-01", "2005-01-01", dtype="datetime64[D]").astype("datetime64[ns]")
 
@@ -39,10 +38,10 @@ def test_fit_equals_selecting_the_window(states: xr.Dataset) -> None:
             np.testing.assert_allclose(found[f"{name}_std"], chosen[name].std("time", ddof=1), rtol=1e-5)
 
 
-@pytest.mark.parametrize("chunk_bytes", [5_000, 50_000, 10**9])
-def test_chunks_do_not_change_a_bit(states: xr.Dataset, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int) -> None:
+@pytest.mark.parametrize("read_bytes", [5_000, 50_000, 10**9])
+def test_chunks_do_not_change_a_bit(states: xr.Dataset, monkeypatch: pytest.MonkeyPatch, read_bytes: int) -> None:
     expected = fit_climatology(states, days=31, step=60)
-    monkeypatch.setattr(climatology_module, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(climatology_fit, "READ_AT_ONCE_BYTES", read_bytes)
     xr.testing.assert_identical(fit_climatology(states.chunk(time=7), days=31, step=60), expected)
 
 

@@ -1,14 +1,17 @@
-"""The inner loop: the sorted form, the GPU kernel (run by Triton's interpreter), and real data."""
+"""The inner loop: brute force, independent packages, the sorting network, the GPU kernel (interpreted), real data."""
 
 import os
 import subprocess
 import sys
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scoringrules
 import torch
 import xarray as xr
+from safetensors.torch import load_file
 
 from ladcast.verification import crps
 
@@ -21,6 +24,58 @@ members, truth = torch.randn(7, 3, 5, 11, generator=generator), torch.randn(3, 5
 for ours, expected in zip(moments_in_registers(members, truth), crps.moments(members, truth), strict=True):
     torch.testing.assert_close(ours, expected)
 """
+
+
+@pytest.fixture
+def members(generator: torch.Generator) -> torch.Tensor:
+    return torch.randn(6, 2, 3, 4, generator=generator, dtype=torch.float64)
+
+
+@pytest.fixture
+def truth(generator: torch.Generator) -> torch.Tensor:
+    return torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
+
+
+def test_fair_crps_equals_golden_numbers(shared: Path) -> None:
+    golden = load_file(shared / "golden" / "components.safetensors")
+    value = crps.fair_crps(golden["crps_forecast"], golden["crps_truth"])
+    torch.testing.assert_close(value, golden["crps_fair"], rtol=0, atol=1e-5 * float(golden["crps_fair"].max()))
+
+
+def test_member_difference_equals_sum_over_pairs(members: torch.Tensor, truth: torch.Tensor) -> None:
+    pairs = torch.stack([(members[i] - members[j]).abs() for i, j in combinations(range(len(members)), 2)])
+    torch.testing.assert_close(crps.member_difference(members, truth), pairs.mean(0))
+
+
+def test_crps_equals_scoringrules(members: torch.Tensor, truth: torch.Tensor, ordinary_crps) -> None:
+    for function, estimator in ((crps.fair_crps, "fair"), (ordinary_crps, "nrg")):
+        expected = scoringrules.crps_ensemble(truth.numpy(), members.numpy(), m_axis=0, estimator=estimator)
+        torch.testing.assert_close(function(members, truth), torch.from_numpy(expected))
+
+
+def test_order_of_members_does_not_matter(members: torch.Tensor, truth: torch.Tensor) -> None:
+    torch.testing.assert_close(tuple(crps.moments(members.flip(0), truth)), tuple(crps.moments(members, truth)))
+
+
+def test_fair_crps_is_the_mean_over_sub_ensembles(members: torch.Tensor, truth: torch.Tensor) -> None:
+    halves = [crps.fair_crps(members[list(some)], truth) for some in combinations(range(6), 3)]
+    torch.testing.assert_close(torch.stack(halves).mean(0), crps.fair_crps(members, truth))
+
+
+def test_ordinary_crps_of_one_member_is_its_absolute_error(
+    members: torch.Tensor, truth: torch.Tensor, ordinary_crps
+) -> None:
+    torch.testing.assert_close(ordinary_crps(members[:1], truth), (members[0] - truth).abs())
+
+
+def test_single_precision_survives_a_large_offset(members: torch.Tensor, truth: torch.Tensor) -> None:
+    shifted, shifted_truth = (members + 5e4).float(), (truth + 5e4).float()
+    exact = crps.fair_crps(shifted.double(), shifted_truth.double())
+    torch.testing.assert_close(crps.fair_crps(shifted, shifted_truth).double(), exact, rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_of_fair_crps(members: torch.Tensor, truth: torch.Tensor) -> None:
+    assert torch.autograd.gradcheck(lambda x: crps.fair_crps(x, truth), members.requires_grad_())
 
 
 def test_one_pass_equals_one_after_the_other(generator: torch.Generator) -> None:
@@ -76,3 +131,36 @@ def test_known_answers_of_the_ensemble_of_era5(
     for function, expected in ((ordinary_crps, ordinary), (crps.fair_crps, fair)):
         score = function(values[1:], values[0]).numpy().mean((0, -1))
         assert (score * weight).sum() / weight.sum() == pytest.approx(expected, rel=5e-5)
+
+
+@pytest.mark.parametrize("count", range(1, 11))
+def test_the_network_sorts_everything_that_it_sorts_of_zeros_and_ones(count: int) -> None:
+    """Knuth, theorem 5.3.4 Z: what sorts every sequence of zeros and ones sorts every sequence."""
+    bits = np.array(list(product((0.0, 1.0), repeat=count))).T
+    np.testing.assert_array_equal(np.stack(crps.sort_members(list(bits.copy()))), np.sort(bits, axis=0))
+
+
+@pytest.mark.parametrize("count", [16, 50, 51, 100])
+def test_rows_are_sorted_as_numpy_sorts_them(count: int) -> None:
+    values = np.random.default_rng(count).normal(size=(count, 33)).astype(np.float32)
+    np.testing.assert_array_equal(np.stack(crps.sort_members(list(values.copy()))), np.sort(values, axis=0))
+
+
+@pytest.mark.parametrize("cells_in_cache", [1, 7, 10_000])
+def test_chunks_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch, cells_in_cache: int) -> None:
+    random = np.random.default_rng(0)
+    members, truth = random.normal(size=(9, 100)).astype(np.float32), random.normal(size=100).astype(np.float32)
+    before = members.copy()
+    expected = crps.moments_in_cache(members, truth)
+    monkeypatch.setattr(crps, "CELLS_IN_CACHE", cells_in_cache)
+    np.testing.assert_array_equal(crps.moments_in_cache(members, truth), expected)
+    np.testing.assert_array_equal(members, before)
+    exact = members.astype(float)
+    np.testing.assert_allclose(expected[0], (exact - truth).mean(0), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(expected[1], exact.var(0, ddof=1), rtol=1e-5)
+    np.testing.assert_allclose(expected[2], abs(exact - truth).mean(0), rtol=1e-6)
+    np.testing.assert_allclose(expected[3], abs(exact[:, None] - exact).sum((0, 1)) / (9 * 8), rtol=1e-6)
+
+
+def test_the_network_of_fifty_members_is_small() -> None:
+    assert len(crps.sorting_network(50)) == 395

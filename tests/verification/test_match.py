@@ -6,7 +6,7 @@ import xarray as xr
 
 from ladcast.fields import SST
 from ladcast.verification import match
-from ladcast.verification.match import lead_blocks, match_truth
+from ladcast.verification.match import lead_chunks, match_truth
 
 
 def test_common_channels_are_listed(forecast: xr.Dataset, truth: xr.Dataset) -> None:
@@ -27,7 +27,7 @@ def test_undescribed_variables_are_left_out(forecast: xr.Dataset, truth: xr.Data
 
 def test_truth_index_finds_valid_times(forecast: xr.Dataset, truth: xr.Dataset) -> None:
     found = match_truth(forecast, truth)
-    valid = found.starts[:, None] + found.lead_times
+    valid = found.init_times[:, None] + found.lead_times
     assert np.array_equal(truth["time"].values[found.truth_index], valid)
 
 
@@ -69,14 +69,14 @@ def test_blocks_cover_all_lead_times_once(
     forecast: xr.Dataset, truth: xr.Dataset, monkeypatch: pytest.MonkeyPatch, leads_that_fit: float
 ) -> None:
     one_lead = forecast["temperature"].isel(time=0, prediction_timedelta=0).nbytes
-    monkeypatch.setattr(match, "BLOCK_BYTES", leads_that_fit * one_lead)
-    blocks = lead_blocks(forecast, match_truth(forecast, truth))
+    monkeypatch.setattr(match, "READ_BYTES", leads_that_fit * one_lead)
+    blocks = lead_chunks(forecast, match_truth(forecast, truth))
     assert [lead for block in blocks for lead in range(4)[block]] == [0, 1, 2, 3]
     assert all(block.stop - block.start <= max(leads_that_fit, 1) for block in blocks)
 
 
 def test_blocks_hold_whole_chunks(forecast: xr.Dataset, truth: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     one_lead = forecast["temperature"].isel(time=0, prediction_timedelta=0).nbytes
-    monkeypatch.setattr(match, "BLOCK_BYTES", 3 * one_lead)
+    monkeypatch.setattr(match, "READ_BYTES", 3 * one_lead)
     chunked = forecast.chunk(prediction_timedelta=2)
-    assert lead_blocks(chunked, match_truth(chunked, truth)) == [slice(0, 2), slice(2, 4)]
+    assert lead_chunks(chunked, match_truth(chunked, truth)) == [slice(0, 2), slice(2, 4)]

@@ -12,9 +12,9 @@ from ladcast.grid import Grid, grid_of
 from ladcast.verification import score
 from ladcast.verification.case import Area, Case
 from ladcast.verification.crps import fair_crps
-from ladcast.verification.events import brier, fair_brier
-from ladcast.verification.probability import rank_histogram
 from ladcast.verification.regions import GLOBE
+from ladcast.verification.statistics.distances import rank_histogram
+from ladcast.verification.statistics.events import brier, fair_brier
 
 scores = pytest.importorskip("scores", reason="an oracle for tests only")
 xskillscore = pytest.importorskip("xskillscore", reason="an oracle for tests only")

@@ -77,12 +77,12 @@ def test_order_of_dimensions_does_not_matter(forecast: xr.Dataset, truth: xr.Dat
     xr.testing.assert_identical(score(turned, truth.transpose("longitude", ...)).metrics(), expected)
 
 
-def test_stored_chunks_and_blocks_do_not_matter(
+def test_stored_chunks_and_pieces_do_not_matter(
     forecast: xr.Dataset, truth: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = score(forecast, truth).metrics()
     forecast.chunk(prediction_timedelta=2, number=2).to_zarr(tmp_path / "forecast.zarr")
-    monkeypatch.setattr(match, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(match, "READ_BYTES", 1)
     stored = xr.open_zarr(tmp_path / "forecast.zarr", chunks=None)
     xr.testing.assert_allclose(score(stored, truth).metrics(), expected, rtol=1e-12)
 

@@ -6,6 +6,7 @@ field has none beyond `max_degree`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -14,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ladcast.grid import Grid
-from ladcast.verification.case import Case
+from ladcast.verification.case import AreaSums, Case
+from ladcast.verification.statistics.base import Axis, Metric, Statistic, mean_of
 
 
 def zonal_power(case: Case, fields: Float[Tensor, "member level lat lon"]) -> Float[Tensor, "region level wavenumber"]:
@@ -108,3 +110,28 @@ def legendre(order: int, degree: int, sine: Float[np.ndarray, " lat"]) -> Float[
 def _complete(case: Case) -> Tensor:
     """Says which levels have no masked cell: [level, 1]."""
     return case.area.present.flatten(1).all(1)[:, None]
+
+
+SOURCES: dict[str, tuple[str, Callable[[Case], Tensor]]] = {
+    "members": ("the members", lambda case: case.members),
+    "mean": ("the ensemble mean", lambda case: (case.truth + case.moments.error)[None]),
+    "truth": ("the truth", lambda case: case.truth[None]),
+}
+
+
+def _family(kind: str, power: Callable[[Case, Tensor], AreaSums], axis: Axis) -> Iterator[Statistic | Metric]:
+    """Yields the spectra of the members (averaged), of the ensemble mean and of the truth."""
+    for source, (long_name, fields) in SOURCES.items():
+        name = f"{kind}_power_{source}"
+
+        def reduce(case: Case, fields: Callable[[Case], Tensor] = fields) -> AreaSums:
+            return power(case, fields(case))
+
+        yield Statistic(name, reduce, axes=(axis,), group=f"{kind}_spectra", additive=True)
+        yield Metric(name, f"{kind} power spectrum of {long_name}", (name,), mean_of(name), "field squared", (axis,))
+
+
+SPECTRA = (
+    *_family("zonal", zonal_power, Axis("wavenumber", "zonal wavenumber")),
+    *_family("spherical", spherical_power, Axis("degree", "spherical degree")),
+)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ladcast.verification.case import Case
+from ladcast.verification.statistics.base import FloatArray, Means, Metric, Statistic, ratio
 
 DRY_M = 0.1e-3
 WET_QUANTILE = 2 / 3
@@ -59,3 +60,14 @@ def _defined(dry: Tensor) -> Tensor:
 def _unknown(dry: Tensor) -> float:
     """Keeps it visible that this variable has no climate of dry and wet: NaN, not zero."""
     return float("nan") if bool(dry.isnan().all()) else 0.0
+
+
+def _mean_seeps(means: Means, _: int | float) -> FloatArray:
+    return ratio(means["seeps_score"], means["seeps_share"])
+
+
+SEEPS: tuple[Statistic | Metric, ...] = (
+    Statistic("seeps_score", seeps, climate="dry_fraction", group="seeps"),
+    Statistic("seeps_share", seeps_share, climate="dry_fraction", group="seeps"),
+    Metric("seeps", "SEEPS, mean over members", ("seeps_score", "seeps_share"), _mean_seeps, "1", better="low"),
+)

@@ -1,13 +1,19 @@
 """Scores of probabilities from a table of events: definitions, decompositions and limits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
-from ladcast.verification.events import (
+from ladcast.verification.case import Case
+from ladcast.verification.statistics.distances import rank_histogram
+from ladcast.verification.statistics.events import (
     COST_LOSS,
     base_rate,
     brier,
     economic_value,
+    event_table,
     fair_brier,
     observed_frequency,
     reliability,
@@ -80,3 +86,26 @@ def test_value_is_largest_where_cost_over_loss_is_the_base_rate(cases: tuple[np.
 def test_no_table_is_nan() -> None:
     for function in (brier, reliability, resolution, economic_value):
         assert np.isnan(function(np.full((1, 2, 4), np.nan))).all()
+
+
+def test_histograms_and_tables_hold_all_the_area(case: Case) -> None:
+    total = case.area.total
+    torch.testing.assert_close(rank_histogram(case).sum(-1), total)
+    torch.testing.assert_close(event_table(case).sum((-2, -1)), total[..., None].expand(2, 2, 2))
+
+
+def test_events_lie_beyond_the_quantile_on_its_own_side(case: Case) -> None:
+    rate = event_table(case)[0, :, :, 1].sum(-1) / case.area.total[0, :, None]
+    np.testing.assert_allclose(rate, 0.1, atol=0.02)
+    forecast = event_table(case)[0].sum(-2) / case.area.total[0, :, None, None]
+    np.testing.assert_allclose((forecast * torch.linspace(0, 1, 8)).sum(-1), 0.1, atol=0.02)
+
+
+def test_a_quantile_of_a_masked_cell_does_not_matter(case: Case) -> None:
+    present = case.area.present.clone()
+    present[0, 3, 4] = False
+    masked = replace(case, area=replace(case.area, present=present))
+    quantiles = case.climate["quantiles"].clone()
+    quantiles[1, 0, 3, 4] = torch.nan
+    partial = replace(masked, climate={"quantiles": quantiles})
+    torch.testing.assert_close(event_table(partial), event_table(masked), rtol=0, atol=0)

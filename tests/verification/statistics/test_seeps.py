@@ -5,8 +5,8 @@ import torch
 
 from ladcast.grid import Grid
 from ladcast.verification.case import Area, Case
-from ladcast.verification.precipitation import seeps, seeps_scores, seeps_share
 from ladcast.verification.regions import GLOBE
+from ladcast.verification.statistics.seeps import seeps, seeps_scores, seeps_share
 
 GRID = Grid.regular(8, 4)
 SHAPE = (1, *GRID.shape)

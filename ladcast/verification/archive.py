@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,11 +10,13 @@ import numpy as np
 import xarray as xr
 
 from ladcast.fields import Channel
-from ladcast.verification.accumulate import Accumulator, Sums
-from ladcast.verification.statistics import STATISTICS
+from ladcast.files import whole_file
+from ladcast.verification.accumulate import Accumulator
+from ladcast.verification.statistics import METRICS, STATISTICS
+from ladcast.verification.statistics.base import FloatArray
 
-DIMS = ("start", "region", "row", "prediction_timedelta")
-PREFIX = "sum_of_"
+SUM_DIMS = ("start", "region", "row", "prediction_timedelta")
+SUM_OF = "sum_of_"
 ABOUT = {
     "prediction_timedelta": {"standard_name": "forecast_period", "long_name": "lead time"},
     "start": {"standard_name": "forecast_reference_time", "long_name": "initial times that were scored"},
@@ -24,12 +25,6 @@ ABOUT = {
     "region": {"long_name": "region, weighted by the areas of its cells"},
     "season": {"long_name": "season of the initial time"},
     "system": {"long_name": "forecasting system"},
-    "quantile": {"long_name": "climatological quantile that bounds the event", "units": "1"},
-    "rank": {"long_name": "rank of the truth among the members", "units": "1"},
-    "count": {"long_name": "forecast probability: share of members that saw the event", "units": "1"},
-    "cost_loss": {"long_name": "cost of acting over the loss avoided", "units": "1"},
-    "wavenumber": {"long_name": "zonal wavenumber", "units": "1"},
-    "degree": {"long_name": "spherical degree", "units": "1"},
 }
 OF_CHANNEL = {
     "field": "In the units of the channel, which the coordinate channel_units holds.",
@@ -44,9 +39,9 @@ PROTOCOL = (
 
 def write_sums(scores: Accumulator, path: Path) -> Path:
     """Writes an accumulator to a netCDF file, bit by bit; raises OSError where that is not possible."""
-    variables: dict[str, tuple[tuple[str, ...], Sums]] = {"weight": (DIMS, scores.weight)}
+    variables: dict[str, tuple[tuple[str, ...], FloatArray]] = {"weight": (SUM_DIMS, scores.weight)}
     for name, total in scores.sums.items():
-        variables[PREFIX + name] = ((*DIMS, *STATISTICS[name].axes), total)
+        variables[SUM_OF + name] = ((*SUM_DIMS, *(axis.name for axis in STATISTICS[name].axes)), total)
     levels = [-1 if channel.level is None else channel.level for channel in scores.channels]
     coordinates = {
         "start": np.array(scores.starts, dtype="datetime64[ns]"),
@@ -68,7 +63,7 @@ def read_sums(path: Path) -> Accumulator:
     members = float(ds.attrs["members"])
     pairs = zip(ds["variable"].values.tolist(), ds["level"].values.tolist(), strict=True)
     return Accumulator(
-        sums={str(name).removeprefix(PREFIX): ds[name].values for name in ds if str(name).startswith(PREFIX)},
+        sums={str(name).removeprefix(SUM_OF): ds[name].values for name in ds if str(name).startswith(SUM_OF)},
         weight=ds["weight"].values,
         channels=tuple(Channel(variable, None if level < 0 else level) for variable, level in pairs),
         lead_times=tuple(ds["prediction_timedelta"].values.astype("timedelta64[ns]")),
@@ -99,7 +94,8 @@ def scores_dataset(systems: Mapping[str, Accumulator]) -> xr.Dataset:
         members=("system", list(members.values())), channel_units=("channel", of_row)
     )
     each["members"].attrs = {"long_name": "ensemble members; infinite for a distribution", "units": "1"}
-    for name, attrs in ABOUT.items():
+    axes = {axis.name: {"long_name": axis.long_name, "units": "1"} for about in METRICS.values() for axis in about.axes}
+    for name, attrs in {**ABOUT, **axes}.items():
         if name in each.coords:
             each[name].attrs |= attrs
     for metric in each.data_vars.values():
@@ -127,7 +123,6 @@ def _by_region(scores: Accumulator) -> xr.Dataset:
 
 
 def _write(ds: xr.Dataset, path: Path) -> Path:
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    ds.to_netcdf(temporary, engine="netcdf4")
-    temporary.rename(path)
+    with whole_file(path) as temporary:
+        ds.to_netcdf(temporary, engine="netcdf4")
     return path

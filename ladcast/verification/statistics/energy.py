@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ladcast.verification.case import Case
+from ladcast.verification.statistics.base import Metric, Statistic, fair_score
 
 
 def energy_error(case: Case) -> Float[Tensor, "region level"]:
@@ -46,3 +47,12 @@ def _at_level(
     counted = case.area.present[level] & (weights > 0)
     share = (weights[counted] / totals[level]).sqrt()
     return measure(case.deviation[:, level, counted].double() * share) * totals[level]
+
+
+PAIR = ("energy_error", "energy_difference")
+
+ENERGY: tuple[Statistic | Metric, ...] = (
+    Statistic("energy_error", energy_error, group="energy"),
+    Statistic("energy_difference", energy_difference, min_members=2, group="energy"),
+    Metric("energy_score", "fair energy score of the field of a level", PAIR, fair_score(*PAIR), better="low"),
+)

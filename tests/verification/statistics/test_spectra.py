@@ -6,7 +6,7 @@ import torch
 from scipy.special import sph_harm_y
 
 from ladcast.grid import Grid
-from ladcast.verification.spectra import legendre, max_degree, spherical_powers, zonal_powers
+from ladcast.verification.statistics.spectra import legendre, max_degree, spherical_powers, zonal_powers
 
 GRIDS = (Grid.regular(48, 25), Grid.regular(48, 25).without_south_pole(), Grid.regular(48, 24), Grid.regular(40, 33))
 

@@ -1,0 +1,179 @@
+"""Distances of the members from the truth and from each other: errors, spread, CRPS, anomaly correlation, ranks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ladcast.verification.case import Case
+from ladcast.verification.crps import CellField
+from ladcast.verification.statistics.base import (
+    Axis,
+    FloatArray,
+    Means,
+    Metric,
+    Statistic,
+    fair_score,
+    mean_of,
+    ratio,
+    root_of,
+)
+
+
+def rank_histogram(case: Case) -> Float[Tensor, "region level rank"]:
+    """Counts how many members lie below the truth, 0..M, by area; ties are broken at random (Hamill 2001).
+
+    The draw depends on the case alone (initial time, lead time, variable): not on chunks, processes or devices.
+    """
+    below = (case.members < case.truth).sum(0).cpu()
+    ties = (case.members == case.truth).sum(0).cpu().numpy()
+    drawn = np.random.default_rng(case.key).random(ties.shape) * (ties + 1)
+    return case.area.histogram(below + torch.from_numpy(drawn.astype(np.int64)), len(case.members) + 1)
+
+
+def gaussian_member_error(mean: CellField, std: CellField, truth: CellField) -> CellField:
+    """Returns E|X - y| of X ~ N(mean, std^2); a zero std gives |mean - y|."""
+    distance = truth - mean
+    scaled = distance / std.clamp_min(torch.finfo(std.dtype).tiny)
+    density = math.sqrt(2 / math.pi) * torch.exp(-scaled.square() / 2)
+    return distance * torch.erf(scaled / math.sqrt(2)) + std * density
+
+
+def gaussian_member_difference(std: CellField) -> CellField:
+    """Returns E|X - X'| = 2 std / sqrt(pi) of two independent draws of a normal distribution."""
+    return std * (2 / math.sqrt(math.pi))
+
+
+def gaussian_statistics(mean: CellField, std: CellField, truth: CellField) -> dict[str, CellField]:
+    """Returns the statistics of infinitely many members of a normal distribution.
+
+    The CRPS, member_error minus half of member_difference, is that of Gneiting (2005), doi:10.1175/MWR2904.1.
+    """
+    return {
+        "error": mean - truth,
+        "absolute_error": (mean - truth).abs(),
+        "squared_error": (mean - truth).square(),
+        "variance": std.square(),
+        "member_error": gaussian_member_error(mean, std, truth),
+        "member_difference": gaussian_member_difference(std),
+    }
+
+
+def _mean_anomaly(case: Case) -> CellField:
+    return case.moments.error + _true_anomaly(case)
+
+
+def _true_anomaly(case: Case) -> CellField:
+    return case.truth - case.climate["mean"]
+
+
+def _crps(means: Means, members: int | float) -> FloatArray:
+    return means["member_error"] - means["member_difference"] * (1 - 1 / members) / 2
+
+
+def _debiased_mse(means: Means, members: int | float) -> FloatArray:
+    return means["squared_error"] - means["variance"] / members
+
+
+def _debiased_rmse(means: Means, members: int | float) -> FloatArray:
+    mse = _debiased_mse(means, members)
+    return np.sqrt(np.where(mse >= 0, mse, np.nan))
+
+
+def _spread_skill(means: Means, members: int | float) -> FloatArray:
+    return np.sqrt((1 + 1 / members) * ratio(means["variance"], means["squared_error"]))
+
+
+def _debiased_spread_skill(means: Means, members: int | float) -> FloatArray:
+    return np.sqrt(ratio(means["variance"], _debiased_mse(means, members)))
+
+
+def _acc(means: Means, _: int | float) -> FloatArray:
+    return means["anomaly_product"] / np.sqrt(means["anomaly_power"] * means["true_anomaly_power"])
+
+
+def _rank_frequency(means: Means, members: int | float) -> FloatArray:
+    return means["rank_histogram"] * (members + 1)
+
+
+RANK = (Axis("rank", "rank of the truth among the members"),)
+CRPS_SECTION = "CRPS (fair; of a single forecast: its mean absolute error)"
+RMSE_SECTION = "RMSE of the ensemble mean"
+SPREAD_SECTION = "Spread / skill, sqrt((M+1)/M) spread / RMSE, 1 is calibrated"
+PAIRS = ("member_error", "member_difference")
+SPREAD = ("variance", "squared_error")
+ANOMALIES = ("anomaly_product", "anomaly_power", "true_anomaly_power")
+
+DISTANCES: tuple[Statistic | Metric, ...] = (
+    Statistic("error", lambda case: case.area.sum(case.moments.error)),
+    Statistic("absolute_error", lambda case: case.area.sum(case.moments.error.abs())),
+    Statistic("squared_error", lambda case: case.area.sum(case.moments.error.square()), additive=True),
+    Statistic("variance", lambda case: case.area.sum(case.moments.variance), min_members=2, additive=True),
+    Statistic("member_error", lambda case: case.area.sum(case.moments.member_error)),
+    Statistic("member_difference", lambda case: case.area.sum(case.moments.member_difference), min_members=2),
+    Statistic(
+        "anomaly_product",
+        lambda case: case.area.sum(_mean_anomaly(case) * _true_anomaly(case)),
+        climate="mean",
+        additive=True,
+    ),
+    Statistic("anomaly_power", lambda case: case.area.sum(_mean_anomaly(case).square()), climate="mean", additive=True),
+    Statistic(
+        "true_anomaly_power", lambda case: case.area.sum(_true_anomaly(case).square()), climate="mean", additive=True
+    ),
+    Statistic("rank_histogram", rank_histogram, axes=RANK, group="ranks"),
+    Metric(
+        "fair_crps",
+        "fair CRPS (M(M-1) in the spread term)",
+        PAIRS,
+        fair_score(*PAIRS),
+        better="low",
+        section=CRPS_SECTION,
+    ),
+    Metric("crps", "ordinary CRPS (M^2 in the spread term)", PAIRS, _crps, better="low"),
+    Metric("crps_skill", "skill part of the CRPS: mean distance of a member from the truth", PAIRS, mean_of(PAIRS[0])),
+    Metric("crps_spread", "spread part of the CRPS: mean distance of two members", PAIRS, mean_of(PAIRS[1])),
+    Metric(
+        "rmse",
+        "RMSE of the ensemble mean",
+        ("squared_error",),
+        root_of("squared_error"),
+        better="low",
+        section=RMSE_SECTION,
+    ),
+    Metric("debiased_mse", "ensemble-mean MSE minus variance / M", SPREAD, _debiased_mse, "field squared"),
+    Metric("debiased_rmse", "root of the debiased ensemble-mean MSE", SPREAD, _debiased_rmse, better="low"),
+    Metric(
+        "mae",
+        "mean absolute error of the ensemble mean",
+        ("absolute_error",),
+        mean_of("absolute_error"),
+        better="low",
+        section=CRPS_SECTION,
+    ),
+    Metric("bias", "mean of forecast minus truth", ("error",), mean_of("error")),
+    Metric("spread", "root of the mean ensemble variance", ("variance",), root_of("variance")),
+    Metric("spread_skill", "sqrt((M+1)/M) spread / RMSE", SPREAD, _spread_skill, "1", section=SPREAD_SECTION),
+    Metric("debiased_spread_skill", "spread / root of debiased MSE", SPREAD, _debiased_spread_skill, "1"),
+    Metric(
+        "acc",
+        "anomaly correlation of the ensemble mean, mean over starts",
+        ANOMALIES,
+        _acc,
+        "1",
+        per_start=True,
+        better="high",
+    ),
+    Metric(
+        "rank_frequency",
+        "frequency of the truth's rank among the members, over that of a flat histogram",
+        ("rank_histogram",),
+        _rank_frequency,
+        "1",
+        RANK,
+    ),
+)
