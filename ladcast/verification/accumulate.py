@@ -133,13 +133,13 @@ class Accumulator:
             attributes = {"long_name": about.long_name, "units": about.units}
             dims = ("channel", "prediction_timedelta", *(axis.name for axis in about.axes))
             variables[name] = (dims, values, attributes)
-        coordinates: dict[str, Any] = labels | {
+        coordinates: dict[str, Any] = {
             "channel": list(self.rows),
             "channel_units": ("channel", list(self.rows.values())),
             "prediction_timedelta": np.array(self.lead_times, dtype="timedelta64[ns]"),
             "start": np.array(self.starts, dtype="datetime64[ns]"),
         }
-        return xr.Dataset(variables, coordinates, attrs={"members": self.members})
+        return xr.Dataset(variables, coordinates | labels, attrs={"members": self.members})
 
 
 def wind_pairs(channels: tuple[Channel, ...]) -> dict[str, tuple[int, int]]:
