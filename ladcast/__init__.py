@@ -13,7 +13,7 @@ _HOME = {
     "Grid": "grid",
     "Place": "grid",
     "draw_page": "plots.page",
-    "find_model": "released.installed",
+    "find_model": "released.registry",
     "forecast_ensemble": "forecasting.ensemble",
     "format_table": "verification",
     "load_forecaster": "forecasting.checkpoints",

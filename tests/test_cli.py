@@ -13,7 +13,7 @@ import torch
 import xarray as xr
 
 from ladcast.cli import app, run
-from ladcast.released.installed import find_model
+from ladcast.released.registry import find_model
 from ladcast.run import ExitCode
 
 MODEL = find_model("nature-t31")

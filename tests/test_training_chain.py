@@ -14,7 +14,7 @@ from ladcast.cli import app, run
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.recipes.build import ForecastValidation, StoreOptions
 from ladcast.recipes.validation import validate_forecaster
-from ladcast.released.installed import find_model
+from ladcast.released.registry import find_model
 
 CONFIGS = Path(__file__).parents[1] / "configs/train"
 FRAMES = 14

@@ -12,7 +12,7 @@ from ladcast.cli.outputs import plot
 from ladcast.cli.verify import score
 from ladcast.commands.score_options import ScoreRequest
 from ladcast.forecasting.options import ForecastRequest
-from ladcast.released.installed import DEFAULT_MODEL, find_model
+from ladcast.released.registry import DEFAULT_MODEL, find_model
 
 DEFAULT_REQUEST = ForecastRequest()
 

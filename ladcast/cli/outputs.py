@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from ladcast.cli.common import DEFAULT_PLACE, WHOLE, Part, Results, Several, told
 from ladcast.commands.track_options import TrackRequest
 from ladcast.forecasts.options import ExportFormat
-from ladcast.released.installed import DEFAULT_MODEL
+from ladcast.released.registry import DEFAULT_MODEL
 
 DEFAULT_FORMAT = ExportFormat()
 DEFAULT_TRACK = TrackRequest()

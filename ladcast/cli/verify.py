@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from ladcast.cli.common import Results, Several
 from ladcast.commands.score_options import EvaluationRequest, ScoreRequest, Scoring
-from ladcast.released.installed import DEFAULT_MODEL, find_model
+from ladcast.released.registry import DEFAULT_MODEL, find_model
 
 DEFAULT_SCORING = Scoring()
 

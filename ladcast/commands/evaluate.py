@@ -21,7 +21,7 @@ from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.progress import show_progress
 from ladcast.recipes.frames import forecast_frames, reconstruction
-from ladcast.released.installed import ModelFolder
+from ladcast.released.registry import ModelFolder
 from ladcast.times import HOUR, Times, describe, lead_times, parse_time
 from ladcast.verification import (
     Accumulator,

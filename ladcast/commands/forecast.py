@@ -22,7 +22,7 @@ from ladcast.forecasts.latents import LatentWriter
 from ladcast.forecasts.partial import begun_identity
 from ladcast.forecasts.write import ForecastWriter, StoreWriter
 from ladcast.progress import peak_memory, show_progress
-from ladcast.released.installed import ModelFolder
+from ladcast.released.registry import ModelFolder
 from ladcast.times import DAY, HOUR, STEP, describe, parse_time
 from ladcast.training.distributed import Ranks, join_ranks
 

@@ -18,7 +18,7 @@ from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.plan import ForecastPlan, decoded_at_once, plan_forecast
 from ladcast.forecasting.rates import Rates, measure_rates
 from ladcast.grid import Grid
-from ladcast.released.installed import ModelFolder
+from ladcast.released.registry import ModelFolder
 from ladcast.times import HOUR, STEP
 
 SHARE_OF_FREE_MEMORY = 0.8

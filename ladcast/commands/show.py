@@ -8,7 +8,7 @@ from ladcast.checkpoint import MANIFEST
 from ladcast.data.store import read_times
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasts.open import open_forecast
-from ladcast.released.installed import ModelFolder, find_model
+from ladcast.released.registry import ModelFolder, find_model
 from ladcast.times import describe
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ladcast.models.layouts import AUTOENCODER
 from ladcast.models.pretrained import Pretrained
 from ladcast.nn.block import ChannelNorm, EfficientViTBlock, ResidualBlock
 from ladcast.nn.sphere import CELL_CENTRED, PoleKernel, Poles, SphericalConv2d
@@ -90,6 +91,7 @@ class Autoencoder(Pretrained):
 
     config: AutoencoderConfig
     config_class = AutoencoderConfig
+    public_layout = AUTOENCODER
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__(config)

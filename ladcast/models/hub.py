@@ -130,7 +130,7 @@ def _clear_errors(name: str, revision: str | None) -> Iterator[None]:
             f"{name} has no revision '{revision}'. Give a branch, tag or commit of https://huggingface.co/{name}."
         ) from error
     except errors.RepositoryNotFoundError as error:
-        raise ValueError(f"The hub has no repository '{name}' that is open to you. Check --repo.") from error
+        raise ValueError(f"The hub has no repository '{name}' that is open to you. Check --repository.") from error
     except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]  # an error of its HTTP library
         raise ConnectionError(
             f"Cannot fetch {name}: {type(error).__name__} ({str(error).splitlines()[0]}). Without a network, copy the "

@@ -1,26 +1,38 @@
-"""`from_pretrained` and `save_pretrained` of both networks, in the conventions of Hugging Face diffusers."""
+"""`from_pretrained` and `save_pretrained` of both networks, in the conventions of Hugging Face diffusers.
+
+A network has a folder of its own: `config.json` and `diffusion_pytorch_model.safetensors`. One that behaves as the
+released ones do is written in their layout, which other programs read; any other one under its own names, with
+`config.json` saying so. Both are read back, and no number changes on the way.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ladcast.files import whole_folder
+from ladcast.models.hub import CONFIG_FILE, find_folder
+from ladcast.models.layouts import PublicLayout, State
+
+WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
+INDEX_FILE = "diffusion_pytorch_model.safetensors.index.json"
 CLASS_NAME = "_class_name"
 Network = TypeVar("Network", bound="Pretrained")
 
 
 class Pretrained(nn.Module):
-    """Gives a network a folder of its own: `config.json` and `diffusion_pytorch_model.safetensors`.
-
-    A network that behaves as the released ones do is written in their layout, which other programs read; any other
-    one under its own names, with `config.json` saying so. Both are read back.
-    """
+    """A network with a configuration, which it is written with; its class names the public layout of its kind."""
 
     config_class: ClassVar[type[Any]]
+    public_layout: ClassVar[PublicLayout]
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -32,41 +44,103 @@ class Pretrained(nn.Module):
     ) -> Network:
         """Loads a network from a folder or, with a network connection, a repository `owner/name` of the hub.
 
-        Raises:
-            FileNotFoundError: a file is missing, or the repository cannot be reached.
-            ValueError: the files are damaged or describe another kind of network.
-        """
-        from ladcast.models.hub import find_folder
-        from ladcast.models.published import CONFIG_FILE, load_published, read_json
+        It is on the CPU, and in the precision of its file.
 
+        Raises:
+            FileNotFoundError: config.json, the weights or one of their shards is missing.
+            ConnectionError: the hub cannot be reached.
+            ValueError: the files are damaged or not safetensors, do not fit each other, or describe another kind of
+                network.
+        """
         folder = find_folder(source, subfolder, revision)
         content = read_json(folder / CONFIG_FILE)
-        if content.get(CLASS_NAME) == cls.__name__:
-            return _load_own(cls, folder, content)
-        return load_published(cls, folder)
+        network, state = cls.sketch(content), read_weights(folder)
+        if not cls.is_own(content):
+            shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+            state = cls.public_layout.from_public(state, shapes, network.config)
+        try:
+            network.load_state_dict(state, assign=True)
+        except RuntimeError as error:
+            raise ValueError(f"The weights in {folder} do not fit its config.json: {error}") from error
+        return network
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the network, replacing an older folder only when the new one is complete."""
-        from ladcast.models.published import export, write_folder
-        from ladcast.models.published_config import is_expressible
+        config, state = {CLASS_NAME: type(self).__name__, **asdict(self.config)}, self.state_dict()
+        if self.public_layout.can_express(self.config):
+            config = self.public_layout.public(self.config)
+            state = self.public_layout.to_public(state, self.config)
+        with whole_folder(Path(folder)) as temporary:
+            save_file(dict(state), temporary / WEIGHTS_FILE, metadata={"format": "pt"})
+            (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
 
-        if is_expressible(self.config):
-            export(self, Path(folder))
+    @classmethod
+    def sketch(cls: type[Network], content: Mapping[str, Any]) -> Network:
+        """Returns the network that a config.json describes, without memory for its weights; ValueError as above."""
+        from pydantic import TypeAdapter
+
+        if cls.is_own(content):
+            settings = {key: value for key, value in content.items() if key != CLASS_NAME}
+            config = TypeAdapter(cls.config_class).validate_python(settings)
         else:
-            write_folder(Path(folder), {CLASS_NAME: type(self).__name__, **asdict(self.config)}, self.state_dict())
+            config = cls.config_class(**cls.public_layout.settings(content))
+            cls.public_layout.check_understood(content, config)
+        with torch.device("meta"):
+            return cls(config)
+
+    @classmethod
+    def can_read(cls, content: Mapping[str, Any]) -> bool:
+        """Says whether a config.json describes a network of this kind, in either layout."""
+        return cls.is_own(content) or cls.public_layout.describes(content)
+
+    @classmethod
+    def is_own(cls, content: Mapping[str, Any]) -> bool:
+        """Says whether a config.json describes a network of this class under its own names."""
+        return content.get(CLASS_NAME) == cls.__name__
 
 
-def _load_own(kind: type[Network], folder: Path, content: dict[str, Any]) -> Network:
-    from pydantic import TypeAdapter
-
-    from ladcast.models.published import read_weights
-
-    settings = {key: value for key, value in content.items() if key != CLASS_NAME}
-    config = TypeAdapter(kind.config_class).validate_python(settings)
-    with torch.device("meta"):
-        network = kind(config)
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object; raises FileNotFoundError or ValueError where there is none."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}.")
     try:
-        network.load_state_dict(read_weights(folder), assign=True)
-    except RuntimeError as error:
-        raise ValueError(f"The weights in {folder} do not fit its config.json: {error}") from error
-    return network
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, it is not JSON: {error}. Fetch it again.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"Expected {path} to hold a JSON object, got {type(content).__name__}. Fetch it again.")
+    return content
+
+
+def read_weights(folder: Path) -> State:
+    """Reads the tensors of a folder from one file, or from the shards that its index lists."""
+    index = folder / INDEX_FILE
+    if (folder / WEIGHTS_FILE).is_file() or not index.is_file():
+        return _read_shard(folder / WEIGHTS_FILE)
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise ValueError(f"{index} has no 'weight_map' that says which shard holds which tensor. Fetch it again.")
+    state: State = {}
+    for shard in sorted(set(weight_map.values())):
+        state |= _read_shard(folder / Path(shard).name)
+    lost = sorted(set(weight_map) - set(state))
+    if lost:
+        raise ValueError(
+            f"The shards in {folder} lack {len(lost)} tensors of their index, first {lost[:3]}. Fetch them again."
+        )
+    return state
+
+
+def _read_shard(path: Path) -> State:
+    if not path.is_file():
+        pickles = sorted(file.name for file in path.parent.glob("*.bin"))
+        hint = (
+            f"The folder has {pickles}, pickles that can run code on loading; convert them to safetensors."
+            if pickles
+            else "Fetch it again."
+        )
+        raise FileNotFoundError(f"{path} is missing. {hint}")
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or not a safetensors file: {error}. Fetch it again.") from error

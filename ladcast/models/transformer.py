@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from ladcast.models.layouts import TRANSFORMER
 from ladcast.models.pretrained import Pretrained
 from ladcast.nn.block import DualStreamBlock, Modulation, RefinerBlock, SingleStreamBlock, modulated_norm
 from ladcast.nn.embedding import (
@@ -108,6 +109,7 @@ class LatentTransformer(Pretrained):
 
     config: TransformerConfig
     config_class = TransformerConfig
+    public_layout = TRANSFORMER
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)

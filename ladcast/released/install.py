@@ -17,10 +17,21 @@ from ladcast.forecasting.checkpoints import save_forecaster
 from ladcast.forecasting.codec import LatentCodec, LatentScale
 from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig
 from ladcast.grid import Grid
-from ladcast.models.hub import Repository, fetch_config, fetch_folder, list_repository
-from ladcast.models.published import CONFIG_FILE, describe_config, load_autoencoder, load_transformer, read_json
-from ladcast.released.installed import find_model, list_models, models_home
-from ladcast.released.registry import Assets, Location, find_release, read_registry
+from ladcast.models.autoencoder import Autoencoder
+from ladcast.models.hub import CONFIG_FILE, Repository, fetch_config, fetch_folder, list_repository
+from ladcast.models.pretrained import read_json
+from ladcast.models.transformer import LatentTransformer
+from ladcast.released.registry import (
+    Assets,
+    Location,
+    find_model,
+    find_release,
+    list_models,
+    models_home,
+    read_registry,
+)
+
+KINDS: dict[str, type[Autoencoder | LatentTransformer]] = {"autoencoder": Autoencoder, "transformer": LatentTransformer}
 
 
 def fetch_weights(name: str, location: Location, assets: Assets, *, endpoint: str | None = None) -> Path:
@@ -74,7 +85,7 @@ def import_weights(
 
 def build_forecaster(name: str, transformer: Path, autoencoder: Path, assets: Assets) -> Forecaster:
     """Joins two folders in the public layout and their assets to a forecaster; raises as `import_weights` does."""
-    decoder, network = load_autoencoder(autoencoder), load_transformer(transformer)
+    decoder, network = Autoencoder.from_pretrained(autoencoder), LatentTransformer.from_pretrained(transformer)
     channels, grid = read_channels(assets.channels), Grid.parse(assets.grid)
     static = read_static(assets.static, assets.static_fields, grid)
     config = ForecasterConfig(decoder.config, network.config)
@@ -101,7 +112,7 @@ def verify_weights(name_or_path: str) -> str:
     path = find_model(name_or_path).path
     if (path / CONFIG_FILE).is_file():
         kind, parameters = describe_config(path / CONFIG_FILE)
-        (load_autoencoder if kind == "autoencoder" else load_transformer)(path)
+        KINDS[kind].from_pretrained(path)
         return f"{path}: whole {kind}, {parameters:,} parameters, every key and shape fits"
     verify_checkpoint(path)
     origin = read_document(path, MANIFEST).get("origin", "trained here")
@@ -121,6 +132,14 @@ def show_weights(repository: str | None = None, revision: str | None = None, *, 
                 f"{name:16}not installed: `ladcast weights fetch {name}` ({where}), or `ladcast weights import`"
             )
     return "\n".join(lines)
+
+
+def describe_config(path: Path) -> tuple[str, int]:
+    """Returns which kind of network a config.json describes, and how many parameters it has; ValueError for none."""
+    content = read_json(path)
+    fitting = [kind for kind, network in KINDS.items() if network.can_read(content)]
+    kind = fitting[0] if fitting else "transformer"  # which names what it lacks
+    return kind, sum(tensor.numel() for tensor in KINDS[kind].sketch(content).state_dict().values())
 
 
 def _describe_repository(repository: Repository, endpoint: str | None) -> str:
@@ -153,9 +172,8 @@ def _check_size(name: str, kind: str, folder: Path) -> None:
     if found[0] != kind or expected not in (None, found[1]):
         raise ValueError(
             f"{folder}: expected the {kind} of {name}"
-            + (f" with {expected:,} parameters" if expected else "")
-            + ", got "
-            f"{found[0]} with {found[1]:,}. Give another folder, or another name to a model of your own."
+            f"{f' with {expected:,} parameters' if expected else ''}, got {found[0]} with {found[1]:,}. "
+            "Give another folder, or another name to a model of your own."
         )
 
 

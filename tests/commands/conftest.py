@@ -11,7 +11,7 @@ from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.ensemble import EnsembleOptions, decode_chunk, forecast_blocks
 from ladcast.forecasts.latents import LatentWriter
 from ladcast.forecasts.write import ForecastWriter
-from ladcast.released.installed import find_model
+from ladcast.released.registry import find_model
 
 
 @dataclass(frozen=True)

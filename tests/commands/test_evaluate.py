@@ -16,7 +16,7 @@ from ladcast.commands.score_options import FLOOR, EvaluationRequest, Scoring
 from ladcast.data.store import open_store
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.recipes.frames import reconstruction
-from ladcast.released.installed import find_model
+from ladcast.released.registry import find_model
 from ladcast.verification.sums import merge_sums
 
 MODEL = find_model("nature-t31")

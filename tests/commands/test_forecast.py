@@ -15,7 +15,7 @@ from ladcast.commands.forecast import choose_batch, forecast, keeps_latents
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasts.partial import PartialStore
-from ladcast.released.installed import find_model
+from ladcast.released.registry import find_model
 from ladcast.training.distributed import Ranks
 
 MODEL = find_model("nature-t31")

@@ -6,7 +6,7 @@ from ladcast.commands.plan import fitting_batch, free_memory, plan, read_descrip
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.cost import network_costs
 from ladcast.forecasting.options import ForecastRequest
-from ladcast.released.installed import find_model
+from ladcast.released.registry import find_model
 
 MODEL = find_model("nature-t31")
 

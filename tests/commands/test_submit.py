@@ -16,7 +16,7 @@ from ladcast.checkpoint import checkpoint_hash
 from ladcast.cli import app, run
 from ladcast.data.loading.order import SampleOrder
 from ladcast.recipes.launch import OneBatch
-from ladcast.released.installed import find_model
+from ladcast.released.registry import find_model
 
 ROOT = Path(__file__).parents[2]
 AUTOENCODER = find_model("nature-t31").path

@@ -12,7 +12,7 @@ from torch import Tensor
 from ladcast.diffusion.denoiser import Condition, Denoiser
 from ladcast.diffusion.noise import karras_sigmas
 from ladcast.diffusion.samplers import SAMPLERS, Sampler, euler, find_sampler, heun
-from ladcast.models.published import load_transformer
+from ladcast.models.transformer import LatentTransformer
 
 MEAN, STD = 0.7, 0.5
 SHAPE = (2, 3, 4, 5, 6)
@@ -122,7 +122,7 @@ def test_heun_reproduces_the_sample_of_the_released_model(shared: Path, tmp_path
     shutil.copyfile(shared / "golden/transformer.safetensors", tmp_path / "diffusion_pytorch_model.safetensors")
     stamp = str(golden["init_time_yyyymmddhh"][0].item())
     init_time = np.datetime64(f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}T{stamp[8:]}", "s").astype(int)
-    denoiser = Denoiser(load_transformer(tmp_path))
+    denoiser = Denoiser(LatentTransformer.from_pretrained(tmp_path))
     condition = Condition(golden["conditioning"][:1], torch.tensor([int(init_time)]))
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:

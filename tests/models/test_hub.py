@@ -5,8 +5,8 @@ import json
 import pytest
 
 from ladcast.models.autoencoder import Autoencoder
-from ladcast.models.hub import fetch_config, fetch_folder, find_folder, list_repository
-from ladcast.models.published import CONFIG_FILE, WEIGHTS_FILE, load_transformer
+from ladcast.models.hub import CONFIG_FILE, fetch_config, fetch_folder, find_folder, list_repository
+from ladcast.models.pretrained import WEIGHTS_FILE
 from ladcast.models.transformer import LatentTransformer
 
 
@@ -21,7 +21,7 @@ def test_a_repository_lists_its_networks_at_a_commit(hub):
 def test_only_the_files_of_the_network_are_fetched_and_only_once(hub):
     repository = list_repository(hub.name, "main", endpoint=hub.endpoint)
     folder = fetch_folder(repository, "V9/transformer", endpoint=hub.endpoint)
-    assert load_transformer(folder).config.heads == 2
+    assert LatentTransformer.from_pretrained(folder).config.heads == 2
     assert sorted(hub.fetched) == [f"V9/transformer/{CONFIG_FILE}", f"V9/transformer/{WEIGHTS_FILE}"]
     fetch_folder(repository, "V9/transformer", endpoint=hub.endpoint)
     assert len(hub.fetched) == 2

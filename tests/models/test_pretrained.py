@@ -8,9 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
-from ladcast.models.pretrained import CLASS_NAME, Pretrained
-from ladcast.models.published import CONFIG_FILE, WEIGHTS_FILE
-from ladcast.models.published_config import AUTOENCODER_BEHAVIOUR, TRANSFORMER_BEHAVIOUR
+from ladcast.models.hub import CONFIG_FILE
+from ladcast.models.pretrained import CLASS_NAME, WEIGHTS_FILE, Pretrained
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
 
 
@@ -26,9 +25,9 @@ def autoencoder(**behaviour: object) -> Autoencoder:
 
 NETWORKS = {
     "new transformer": transformer,
-    "released transformer": lambda: transformer(**TRANSFORMER_BEHAVIOUR),
+    "released transformer": lambda: transformer(**LatentTransformer.public_layout.behaviour),
     "new autoencoder": lambda: autoencoder(pole_rows=(False, True)),
-    "released autoencoder": lambda: autoencoder(**AUTOENCODER_BEHAVIOUR),
+    "released autoencoder": lambda: autoencoder(**Autoencoder.public_layout.behaviour),
 }
 
 

@@ -12,11 +12,13 @@ from safetensors.torch import load_file
 from ladcast.checkpoint import MANIFEST, read_document
 from ladcast.cli import app, run
 from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.models.published import CONFIG_FILE, WEIGHTS_FILE, describe_config, load_autoencoder, load_transformer
+from ladcast.models.autoencoder import Autoencoder
+from ladcast.models.hub import CONFIG_FILE
+from ladcast.models.pretrained import WEIGHTS_FILE
+from ladcast.models.transformer import LatentTransformer
 from ladcast.released import registry as release
-from ladcast.released.install import fetch_weights, import_weights, show_weights, verify_weights
-from ladcast.released.installed import find_model
-from ladcast.released.registry import Assets, Location
+from ladcast.released.install import describe_config, fetch_weights, import_weights, show_weights, verify_weights
+from ladcast.released.registry import Assets, Location, find_model
 
 
 @pytest.fixture
@@ -27,8 +29,8 @@ def model(released: Path, assets: Assets, home: Path) -> Path:
 def test_no_number_changes_on_the_way(model: Path, released: Path):
     forecaster = load_forecaster(model, "cpu")
     for ours, theirs in (
-        (forecaster.denoiser.network, load_transformer(released / "V9/transformer")),
-        (forecaster.codec.autoencoder, load_autoencoder(released / "V9/autoencoder")),
+        (forecaster.denoiser.network, LatentTransformer.from_pretrained(released / "V9/transformer")),
+        (forecaster.codec.autoencoder, Autoencoder.from_pretrained(released / "V9/autoencoder")),
     ):
         expected = theirs.state_dict()
         assert ours.config == theirs.config

@@ -15,7 +15,7 @@ from data_pipelines.encode import encode
 from ladcast.config import ConfigError, load_config
 from ladcast.grid import Grid
 from ladcast.models.transformer import TransformerConfig
-from ladcast.released.installed import find_model
+from ladcast.released.registry import find_model
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs/study/positions.yaml"

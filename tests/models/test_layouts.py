@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,25 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ladcast.models.published import (
-    CONFIG_FILE,
-    INDEX_FILE,
-    WEIGHTS_FILE,
-    export_autoencoder,
-    export_transformer,
-    from_published,
-    load_autoencoder,
-    load_transformer,
-    to_published,
-)
-from ladcast.models.published_config import (
-    autoencoder_config,
-    published_autoencoder_config,
-    published_transformer_config,
-    transformer_config,
-)
+from ladcast.models.autoencoder import Autoencoder
+from ladcast.models.hub import CONFIG_FILE
+from ladcast.models.pretrained import INDEX_FILE, WEIGHTS_FILE, Pretrained
 from ladcast.models.transformer import LatentTransformer
 
+KINDS: dict[str, type[Pretrained]] = {"transformer": LatentTransformer, "autoencoder": Autoencoder}
 SIGMA_DATA = 0.5
 
 
@@ -60,7 +46,7 @@ def folder(shared: Path, tmp_path: Path, kind: str) -> Path:
 
 
 def load(kind: str, folder: Path) -> Any:
-    return load_transformer(folder) if kind == "transformer" else load_autoencoder(folder)
+    return KINDS[kind].from_pretrained(folder)
 
 
 @pytest.mark.parametrize("kind", ["transformer"], indirect=True)
@@ -68,14 +54,16 @@ def load(kind: str, folder: Path) -> Any:
 def test_transformer_reproduces_the_published_output(shared: Path, folder: Path) -> None:
     golden = load_file(shared / "golden" / "transformer_io.safetensors")
     seconds = epoch_seconds(golden["init_time_yyyymmddhh"])
-    output = load_transformer(folder)(golden["noisy"], golden["c_noise"], golden["conditioning"], seconds)
+    output = LatentTransformer.from_pretrained(folder)(
+        golden["noisy"], golden["c_noise"], golden["conditioning"], seconds
+    )
     assert relative_error(output, golden["output"]) < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["autoencoder"], indirect=True)
 @torch.no_grad()
 def test_autoencoder_reproduces_the_published_output(shared: Path, folder: Path) -> None:
-    golden, model = load_file(shared / "golden" / "autoencoder_io.safetensors"), load_autoencoder(folder)
+    golden, model = load_file(shared / "golden" / "autoencoder_io.safetensors"), Autoencoder.from_pretrained(folder)
     assert relative_error(model.encode(golden["fields"], golden["static"]), golden["latent"]) < 1e-5
     assert relative_error(model.decode(golden["latent"]), golden["reconstruction"]) < 1e-5
 
@@ -83,7 +71,10 @@ def test_autoencoder_reproduces_the_published_output(shared: Path, folder: Path)
 @pytest.mark.parametrize("kind", ["transformer"], indirect=True)
 @torch.no_grad()
 def test_heun_sample_is_the_published_one(shared: Path, folder: Path) -> None:
-    golden, model = load_file(shared / "golden" / "transformer_io.safetensors"), load_transformer(folder)
+    golden, model = (
+        load_file(shared / "golden" / "transformer_io.safetensors"),
+        LatentTransformer.from_pretrained(folder),
+    )
     past, seconds = golden["conditioning"][:1], epoch_seconds(golden["init_time_yyyymmddhh"][:1])
 
     def slope(state: Tensor, sigma: Tensor) -> Tensor:
@@ -106,23 +97,19 @@ def test_heun_sample_is_the_published_one(shared: Path, folder: Path) -> None:
 @pytest.mark.parametrize("name", ["ladcast_375M", "ladcast_1.6B", "dcae_84"])
 def test_every_published_key_and_shape_maps_both_ways(shared: Path, name: str) -> None:
     published = json.loads((shared / "golden" / "published_shapes.json").read_text())[name]
-    read, write = (
-        (autoencoder_config, published_autoencoder_config)
-        if name.startswith("dcae")
-        else (transformer_config, published_transformer_config)
-    )
-    config = read(published["config"])
-    assert json.loads(json.dumps(write(config))) == published["config"]
+    kind = Autoencoder if name.startswith("dcae") else LatentTransformer
+    network, layout = kind.sketch(published["config"]), kind.public_layout
+    assert json.loads(json.dumps(layout.public(network.config))) == published["config"]
     state = {key: torch.empty(shape, device="meta") for key, shape in published["state_dict"].items()}
-    ours = from_published(state, config)
+    shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    ours = layout.from_public(state, shapes, network.config)
     assert sum(tensor.numel() for tensor in ours.values()) == published["parameters"]
-    back = {key: list(tensor.shape) for key, tensor in to_published(ours, config).items()}
+    back = {key: list(tensor.shape) for key, tensor in layout.to_public(ours, network.config).items()}
     assert back == published["state_dict"]
 
 
 def test_import_and_export_are_bit_identical(folder: Path, kind: str, tmp_path: Path) -> None:
-    export = export_transformer if kind == "transformer" else export_autoencoder
-    export(load(kind, folder), tmp_path / "copy")
+    load(kind, folder).save_pretrained(tmp_path / "copy")
     before, after = (load_file(place / WEIGHTS_FILE) for place in (folder, tmp_path / "copy"))
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
@@ -193,10 +180,3 @@ def test_unknown_settings_are_named(folder: Path, kind: str) -> None:
     (folder / CONFIG_FILE).unlink()
     with pytest.raises(FileNotFoundError, match=CONFIG_FILE):
         load(kind, folder)
-
-
-def test_export_refuses_what_the_layout_cannot_say(shared: Path, tmp_path: Path) -> None:
-    published = json.loads((shared / "golden" / "transformer_config.json").read_text())
-    config = transformer_config(published)
-    with pytest.raises(ValueError, match=r"'time_of_day': True.*checkpoint"):
-        export_transformer(LatentTransformer(replace(config, time_of_day=True)), tmp_path)
