@@ -75,8 +75,7 @@ class Archive:
 
 @lru_cache(maxsize=4)
 def _open(archive: Archive) -> xr.Dataset:
-    source = make_source(archive.source, **dict(archive.settings))
-    fetch = getattr(source, "fetch", None)  # of archives that deliver files: only those that are missing
-    if fetch is not None:
-        fetch(archive.times, archive.channels)
+    settings: dict[str, Any] = dict(archive.settings)
+    source = make_source(archive.source, **settings)
+    source.fetch(archive.times, archive.channels)  # of archives that deliver files: only those that are missing
     return open_store(source.open(archive.times, archive.channels), archive.channels, archive.grid, regular=False)

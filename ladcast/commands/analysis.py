@@ -11,7 +11,7 @@ import xarray as xr
 
 from ladcast.checkpoint import read_document
 from ladcast.data.regrid import regrid_dataset
-from ladcast.data.sources.assignment import SourcePlan, plan_sources
+from ladcast.data.sources.assignment import SourceAssignment, assign_sources
 from ladcast.data.sources.base import Source
 from ladcast.data.sources.registry import SOURCES, make_source
 from ladcast.data.store import open_store
@@ -31,7 +31,7 @@ def model_needs(folder: Path) -> tuple[ChannelSet, Grid]:
 
 def plan_start(
     time: str, names: Sequence[str], channels: ChannelSet = ERA5_CHANNELS, folder: Path = Path("downloads")
-) -> tuple[SourcePlan, Sources]:
+) -> tuple[SourceAssignment, Sources]:
     """Plans the state of one time from sources in order of preference: names in `SOURCES`, or paths.
 
     `folder` is where downloaded files go, one folder for each source.
@@ -45,10 +45,10 @@ def plan_start(
     by_offer = {offer.source: source for offer, source in zip(offers, sources, strict=True)}
     if len(by_offer) < len(offers):
         raise ValueError(f"Expected sources of different names, got {', '.join(o.source for o in offers)}. Rename one.")
-    return plan_sources(moment, channels, offers), by_offer
+    return assign_sources(moment, channels, offers), by_offer
 
 
-def fetch_start(plan: SourcePlan, sources: Sources, output: Path, grid: Grid | None = None) -> Path:
+def fetch_start(plan: SourceAssignment, sources: Sources, output: Path, grid: Grid | None = None) -> Path:
     """Downloads what the plan needs, and writes the state to a Zarr store on `grid`, by default the first source's.
 
     Raises:
@@ -77,18 +77,16 @@ def fetch_start(plan: SourcePlan, sources: Sources, output: Path, grid: Grid | N
 def _source(name: str, folder: Path) -> Source:
     if name not in SOURCES:
         return make_source("local", root=name)
-    downloads = name in ("cds", "gfs", "ecmwf-open-data")
-    return make_source(name, folder=folder / name) if downloads else make_source(name)
+    return make_source(name, downloads=folder)
 
 
 def _open(source: Source, time: np.datetime64, channels: ChannelSet) -> xr.Dataset:
-    fetch = getattr(source, "fetch", None)
-    if fetch is not None:
-        fetch(np.array([time]), channels)
-    return open_store(source.open(np.array([time]), channels), channels, complete=False).load()
+    times = np.array([time])
+    source.fetch(times, channels)
+    return open_store(source.open(times, channels), channels, complete=False).load()
 
 
-def _only_planned(ds: xr.Dataset, plan: SourcePlan, name: str, *, with_static: bool) -> xr.Dataset:
+def _only_planned(ds: xr.Dataset, plan: SourceAssignment, name: str, *, with_static: bool) -> xr.Dataset:
     """Selects the variables and levels that are planned from one source, so that the parts do not conflict."""
     mine = {p.channel for p in plan.channels if p.supply is not None and p.supply.source == name}
     kept = {}

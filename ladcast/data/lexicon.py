@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import xarray as xr
 
 from ladcast.constants import GRAVITY, KNOT, ZERO_CELSIUS_K
-from ladcast.fields import LAND_SEA_MASK, PRECIPITATION, SST, STATIC_VARIABLES, SURFACE_GEOPOTENTIAL, VARIABLES
+from ladcast.fields import LAND_SEA_MASK, PRECIPITATION, STATIC_VARIABLES, SURFACE_GEOPOTENTIAL, VARIABLES
 from ladcast.units import same_units, spell_units
 
 _COORDINATES = {
@@ -22,39 +22,34 @@ _COORDINATES = {
     "pressure": "level",
 }
 
+ECCODES_NAMES = {name: about.short for name, about in VARIABLES.items()} | {
+    "10m_u_component_of_wind": "10u",
+    "10m_v_component_of_wind": "10v",
+    "2m_temperature": "2t",
+    PRECIPITATION: "tp",
+    LAND_SEA_MASK: "lsm",
+}
+"""How ecCodes calls our variables in GRIB, where it differs from the short names of netCDF files."""
+
 _VARIABLES = {
-    "q": "specific_humidity",
-    "t": "temperature",
-    "u": "u_component_of_wind",
-    "v": "v_component_of_wind",
-    "w": "vertical_velocity",
-    "10u": "10m_u_component_of_wind",
-    "u10": "10m_u_component_of_wind",
-    "10v": "10m_v_component_of_wind",
-    "v10": "10m_v_component_of_wind",
-    "2t": "2m_temperature",
-    "t2m": "2m_temperature",
-    "msl": "mean_sea_level_pressure",
+    **{about.short: name for name, about in (VARIABLES | STATIC_VARIABLES).items()},
+    **{short: name for name, short in ECCODES_NAMES.items()},
     "prmsl": "mean_sea_level_pressure",
     # ERA-40 as `mars2netcdf` wrote it: a name may not begin with a digit there.
     "p10u": "10m_u_component_of_wind",
     "p10v": "10m_v_component_of_wind",
     "p2t": "2m_temperature",
-    "sst": SST,
-    "tp6h": PRECIPITATION,
     "tp06": PRECIPITATION,
     "gh": "geopotential",
     "orog": SURFACE_GEOPOTENTIAL,
-    "lsm": LAND_SEA_MASK,
-    "sdor": "standard_deviation_of_orography",
+    # NCEP's names of the ground.
     "orostd": "standard_deviation_of_orography",
-    "anor": "angle_of_sub_gridscale_orography",
     "orothe": "angle_of_sub_gridscale_orography",
-    "isor": "anisotropy_of_sub_gridscale_orography",
     "orogam": "anisotropy_of_sub_gridscale_orography",
-    "slor": "slope_of_sub_gridscale_orography",
     "orosig": "slope_of_sub_gridscale_orography",
 }
+"""Names in netCDF and Zarr. Two of them say too little: `tp` not over which time, `z` not where without levels."""
+del _VARIABLES["tp"], _VARIABLES["z"]
 
 NEAR_MISSES = {
     "tp": "an accumulation over an unstated time; sum it to 6 hours and name it total_precipitation_6hr",

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ladcast.data.lexicon import canonical_names
-from ladcast.data.sources.base import Offer, Period, era5_fields, needed_times, variables_of
+from ladcast.data.sources.base import Coverage, Offer, Source, era5_fields, needed_times, variables_of
 from ladcast.data.sources.cloud import open_zarr
 from ladcast.data.sources.rules import WEATHERBENCH_NAMES, Rule, from_hourly, translate
 from ladcast.fields import ChannelSet
@@ -18,11 +18,11 @@ from ladcast.times import Times
 ROOT = "gs://gcp-public-data-arco-era5/ar"
 STORE = "full_37-1h-0p25deg-chunk-1.zarr-v3"
 RULES: tuple[Rule, ...] = (*WEATHERBENCH_NAMES, from_hourly)
-_PERIOD = Period("1940-01-01", delay=np.timedelta64(10, "D"), step=np.timedelta64(1, "h"))
+_COVERAGE = Coverage("1940-01-01", delay=np.timedelta64(10, "D"), step=np.timedelta64(1, "h"))
 
 
 @dataclass(frozen=True)
-class ArcoEra5:
+class ArcoEra5(Source):
     """Opens ARCO-ERA5, in the bucket or where a copy lies.
 
     Attributes:
@@ -34,7 +34,7 @@ class ArcoEra5:
 
     def offer(self, time: np.datetime64) -> Offer:
         """Says what the store has at one time, if it is up to date."""
-        return Offer(self.name, era5_fields("total_precipitation"), RULES, refusal=_PERIOD.refusal(time))
+        return Offer(self.name, era5_fields("total_precipitation"), RULES, refusal=_COVERAGE.refusal(time))
 
     def open(self, times: Times, channels: ChannelSet) -> xr.Dataset:
         """Opens the variables of `channels` and the static fields; raises ValueError where times are missing."""

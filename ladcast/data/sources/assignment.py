@@ -1,4 +1,4 @@
-"""Says where each channel of a start state comes from: supplied, derived, or not to be had, and why."""
+"""Which source supplies each channel of an initial condition: as it is, derived, or not at all, and why."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ APPROXIMATE = "~ "
 
 
 @dataclass(frozen=True)
-class Planned:
+class ChannelSource:
     """Holds what supplies one channel, or the reason of each source why it does not."""
 
     channel: Channel
@@ -25,16 +25,16 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class SourcePlan:
+class SourceAssignment:
     """Holds where every channel of one time comes from, in channel order; `str` is a table."""
 
     time: np.datetime64
-    channels: tuple[Planned, ...]
+    channels: tuple[ChannelSource, ...]
 
     @property
-    def missing(self) -> tuple[Planned, ...]:
+    def missing(self) -> tuple[ChannelSource, ...]:
         """Returns the channels that no source can supply."""
-        return tuple(planned for planned in self.channels if planned.supply is None)
+        return tuple(assigned for assigned in self.channels if assigned.supply is None)
 
     @property
     def approximate(self) -> tuple[str, ...]:
@@ -42,7 +42,7 @@ class SourcePlan:
         return tuple(p.channel.name for p in self.channels if p.supply is not None and p.supply.approximate)
 
     def of_source(self, source: str) -> ChannelSet:
-        """Returns the smallest channel set that has all channels planned from one source."""
+        """Returns the smallest channel set that has all channels assigned to one source."""
         chosen = [p.channel for p in self.channels if p.supply is not None and p.supply.source == source]
         upper = dict.fromkeys(channel.variable for channel in chosen if channel.level is not None)
         surface = dict.fromkeys(channel.variable for channel in chosen if channel.level is None)
@@ -59,9 +59,9 @@ class SourcePlan:
     def _rows(self) -> Iterator[tuple[str, str, str, str]]:
         """Yields one row for neighbouring channels of a variable that come from the same place."""
         for (_, supply, reasons), group in groupby(
-            self.channels, key=lambda planned: (planned.channel.variable, planned.supply, planned.reasons)
+            self.channels, key=lambda assigned: (assigned.channel.variable, assigned.supply, assigned.reasons)
         ):
-            names = [planned.channel.name for planned in group]
+            names = [assigned.channel.name for assigned in group]
             label = names[0] if len(names) == 1 else f"{names[0]}..{names[-1]} ({len(names)})"
             if supply is None:
                 yield label, "-", "-", "; ".join(reasons)
@@ -70,9 +70,9 @@ class SourcePlan:
                 yield label, supply.source, ", ".join(supply.fields), mark + supply.how
 
 
-def plan_sources(
+def assign_sources(
     time: np.datetime64, channels: ChannelSet, offers: Sequence[Offer], *, partial: bool = False
-) -> SourcePlan:
+) -> SourceAssignment:
     """Chooses for each channel the first of `offers` that can supply it; their order is the order of preference.
 
     `partial` accepts channels that no source can supply, which the plan then lists as missing.
@@ -80,7 +80,7 @@ def plan_sources(
     Raises:
         ValueError: channels cannot be had; the message says for each of them why, by source.
     """
-    plan = SourcePlan(time, tuple(_planned(channel, offers) for channel in channels))
+    plan = SourceAssignment(time, tuple(_assigned(channel, offers) for channel in channels))
     if plan.missing and not partial:
         rows = [f"  {label}: {reasons}" for label, source, _, reasons in plan._rows() if source == "-"]
         raise ValueError(
@@ -91,8 +91,8 @@ def plan_sources(
     return plan
 
 
-def _planned(channel: Channel, offers: Sequence[Offer]) -> Planned:
+def _assigned(channel: Channel, offers: Sequence[Offer]) -> ChannelSource:
     answers = [(offer.source, offer.supply(channel)) for offer in offers]
     supply = next((answer for _, answer in answers if isinstance(answer, Supply)), None)
     reasons = tuple(f"{source} {answer}" for source, answer in answers if not isinstance(answer, Supply))
-    return Planned(channel, supply, () if supply else reasons)
+    return ChannelSource(channel, supply, () if supply else reasons)

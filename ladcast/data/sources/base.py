@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import xarray as xr
@@ -25,6 +27,8 @@ from ladcast.times import STEP, Times, describe
 
 ALL_LEVELS = frozenset(float(level) for level in LEVELS_HPA)
 SURFACE: frozenset[float] = frozenset()
+CYCLE = np.timedelta64(6, "h")
+"""Time between the cycles of operational models."""
 RAIN_FROM = "tp, first 6 h of the cycle 6 h before"
 """How precipitation comes about where a cycle begins without any."""
 NO_DELAY = np.timedelta64(0, "h")
@@ -69,6 +73,11 @@ class Offer:
             reasons.append(" and ".join(obstacle for obstacle in obstacles if obstacle))
         return "; ".join(dict.fromkeys(reasons)) or f"no rule makes '{channel.variable}'"
 
+    def needs(self, channels: Iterable[Channel]) -> list[str]:
+        """Returns the source's own fields that these channels are made of; channels that cannot be had need none."""
+        supplies = [self.supply(channel) for channel in channels]
+        return list(dict.fromkeys(name for had in supplies if isinstance(had, Supply) for name in had.fields))
+
     def _obstacle(self, name: str, level: int | None) -> str:
         if name not in self.fields:
             return f"has no '{name}'"
@@ -80,7 +89,7 @@ class Offer:
 
 @runtime_checkable
 class Source(Protocol):
-    """Opens weather states of one archive."""
+    """Weather states of one archive."""
 
     @property
     def name(self) -> str:
@@ -89,12 +98,16 @@ class Source(Protocol):
     def offer(self, time: np.datetime64) -> Offer:
         """Says what can be had for one time, without the network."""
 
+    def fetch(self, times: Times, channels: ChannelSet) -> list[Path]:
+        """Downloads what `open` reads; returns the files. Nothing, where `open` reads the archive itself."""
+        return []
+
     def open(self, times: Times, channels: ChannelSet) -> xr.Dataset:
         """Opens the variables of `channels` that can be had, lazily, in our names and units; see `open_store`."""
 
 
 @dataclass(frozen=True)
-class Period:
+class Coverage:
     """Says for which times an archive has states: from `first` on, to `last` or `delay` before now."""
 
     first: str
@@ -166,3 +179,14 @@ def era5_fields(precipitation: str) -> dict[str, frozenset[float]]:
 def date_and_hour(time: np.datetime64) -> tuple[str, str]:
     """Returns the date and the hour of a cycle as file names have them, such as ("20200101", "06")."""
     return str(time.astype("datetime64[D]")).replace("-", ""), str(time.astype("datetime64[h]"))[-2:]
+
+
+def need(module: str, purpose: str, extra: str) -> Any:
+    """Returns a module that only some sources need; raises ImportError that names the extra of ladcast with it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{purpose} needs '{module}', which is not installed ({error}). "
+            f"Install it with: pip install 'ladcast[{extra}]'."
+        ) from error

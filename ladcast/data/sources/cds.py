@@ -14,9 +14,16 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from ladcast.data.sources.base import Offer, Period, at_times, era5_fields, precipitation_times, variables_of
-from ladcast.data.sources.delivered import Delivery, Download, check_delivered, fetch_missing
-from ladcast.data.sources.extras import need
+from ladcast.data.sources.base import (
+    Coverage,
+    Offer,
+    at_times,
+    era5_fields,
+    need,
+    precipitation_times,
+    variables_of,
+)
+from ladcast.data.sources.delivered import DeliveringSource, Delivery, Download
 from ladcast.data.sources.files import merged, open_all
 from ladcast.data.sources.rules import WEATHERBENCH_NAMES, Rule, from_hourly, translate
 from ladcast.fields import PRECIPITATION, ChannelSet
@@ -26,11 +33,11 @@ PRESSURE_LEVELS, SINGLE_LEVELS = "reanalysis-era5-pressure-levels", "reanalysis-
 RULES: tuple[Rule, ...] = (*WEATHERBENCH_NAMES, from_hourly)
 STATIC_NAMES = ("land_sea_mask", "geopotential")
 """What the store calls our static fields: among single levels, the geopotential is the surface's."""
-_PERIOD = Period("1940-01-01", delay=np.timedelta64(6, "D"), step=np.timedelta64(1, "h"))
+_COVERAGE = Coverage("1940-01-01", delay=np.timedelta64(6, "D"), step=np.timedelta64(1, "h"))
 
 
 @dataclass(frozen=True)
-class ClimateDataStore:
+class ClimateDataStore(DeliveringSource):
     """Downloads and opens ERA5.
 
     Attributes:
@@ -44,7 +51,7 @@ class ClimateDataStore:
 
     def offer(self, time: np.datetime64) -> Offer:
         """Says what ERA5 and, for the last three months, its preliminary version have at one time."""
-        return Offer(self.name, era5_fields("total_precipitation"), RULES, refusal=_PERIOD.refusal(time))
+        return Offer(self.name, era5_fields("total_precipitation"), RULES, refusal=_COVERAGE.refusal(time))
 
     def deliveries(self, times: Times, channels: ChannelSet) -> tuple[Delivery, ...]:
         """Returns the requests, each with the file that answers it: by day, levels, surface and precipitation.
@@ -53,17 +60,9 @@ class ClimateDataStore:
         """
         return tuple(self._by_day(np.asarray(times), channels))
 
-    def fetch(self, times: Times, channels: ChannelSet) -> list[Path]:
-        """Requests what is not in `folder` yet, each file under its name only when it is whole.
-
-        Raises:
-            ConnectionError: a request failed; requests may wait in the store's queue for hours before they run.
-        """
-        return fetch_missing(self.folder, self.deliveries(times, channels), self.name, self._connect)
-
     def open(self, times: Times, channels: ChannelSet) -> xr.Dataset:
         """Opens delivered files; raises FileNotFoundError that lists those that are not there."""
-        files = check_delivered(self.folder, self.deliveries(times, channels), self.name)
+        files = self.delivered(times, channels)
         rain = [path for path in files if "_tp_" in path.name]
         states = [path for path in files if path not in rain]
         where = str(self.folder)
@@ -75,8 +74,9 @@ class ClimateDataStore:
             parts.append(at_times(_six_hourly(open_all(rain, where)), times, where))
         return merged(parts, where)
 
-    def _connect(self) -> Download:
-        client = need("cdsapi", "The Climate Data Store").Client()
+    def connect(self) -> Download:
+        """Returns what sends a request and waits for its file, for hours where the queue of the store is long."""
+        client = need("cdsapi", "The Climate Data Store", "data").Client()
 
         def download(delivery: Delivery, path: Path) -> None:
             request = dict(delivery.request)

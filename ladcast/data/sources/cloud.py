@@ -8,7 +8,7 @@ from typing import Any
 
 import xarray as xr
 
-from ladcast.data.sources.extras import need
+from ladcast.data.sources.base import need
 
 RETRIES: dict[str, Any] = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
 """Bounded, because the library's own defaults hang for minutes where there is no network."""
@@ -42,7 +42,7 @@ def open_zarr(root: str | Path, name: str) -> xr.Dataset:
 
 def object_store(url: str) -> Any:
     """Returns an obstore store for `gs://`, `https://` or a folder, anonymous, with bounded retries."""
-    stores = need("obstore.store", f"Reading {url}")
+    stores = need("obstore.store", f"Reading {url}", "data")
     if url.startswith("gs://"):
         bucket, _, prefix = url.removeprefix("gs://").partition("/")
         options = {"skip_signature": True, "retry_config": RETRIES, "client_options": TIMEOUT}

@@ -1,13 +1,16 @@
-"""Files that an archive delivers on request: their names, and how they come to be whole or not at all."""
+"""Sources that answer requests with files: the names of the files, and how they come to be whole or not at all."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
+
+from ladcast.data.sources.base import Source
+from ladcast.fields import ChannelSet
+from ladcast.files import whole_file
+from ladcast.times import Times
 
 
 @dataclass(frozen=True)
@@ -22,51 +25,63 @@ Download = Callable[[Delivery, Path], None]
 """Writes the answer to a request to a file."""
 
 
-@contextmanager
-def atomically(path: Path, what: str) -> Iterator[Path]:
-    """Yields a temporary path that becomes `path` when nothing failed.
+@runtime_checkable
+class DeliveringSource(Source, Protocol):
+    """A source whose states are files in a folder: downloaded by `fetch`, or brought there under the same names."""
 
-    Raises:
-        ConnectionError: the download failed; it says what was asked for, and what to do.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-    except ImportError:
-        raise
-    except Exception as error:  # each client raises its own kinds
-        partial.unlink(missing_ok=True)
-        raise ConnectionError(
-            f"Expected to download {what} over the network, got {type(error).__name__}: {error}. Run it again: what "
-            f"has arrived stays. Offline, put the file at {path}."
-        ) from error
-    partial.replace(path)
+    @property
+    def folder(self) -> Path:
+        """Returns where the files lie."""
 
+    @property
+    def origin(self) -> str:
+        """Returns the archive as messages name it."""
+        return self.name
 
-def fetch_missing(
-    folder: Path, deliveries: Sequence[Delivery], source: str, connect: Callable[[], Download]
-) -> list[Path]:
-    """Downloads the files that are not in `folder` yet, each under its name only when it is whole.
+    def deliveries(self, times: Times, channels: ChannelSet) -> tuple[Delivery, ...]:
+        """Returns the requests, each with the file that answers it."""
 
-    Connects only where something is missing. Raises ConnectionError as `atomically` does.
-    """
-    missing = [delivery for delivery in deliveries if not (folder / delivery.file).is_file()]
-    if missing:
-        download = connect()
-        for delivery in missing:
-            with atomically(folder / delivery.file, f"{delivery.file} from {source}") as partial:
+    def connect(self) -> Download:
+        """Returns what downloads one file; raises ImportError where the client of the archive is missing."""
+
+    def fetch(self, times: Times, channels: ChannelSet) -> list[Path]:
+        """Downloads the files that are not in `folder` yet, each under its name only when it is whole.
+
+        Connects only where something is missing.
+
+        Raises:
+            ConnectionError: a download failed; the message says what was asked for, and what to do.
+        """
+        deliveries = self.deliveries(times, channels)
+        missing = [delivery for delivery in deliveries if not (self.folder / delivery.file).is_file()]
+        if missing:
+            download = self.connect()
+            for delivery in missing:
+                self._download(delivery, download)
+        return [self.folder / delivery.file for delivery in deliveries]
+
+    def delivered(self, times: Times, channels: ChannelSet) -> list[Path]:
+        """Returns the files in `folder`; raises FileNotFoundError that lists those that are not there."""
+        deliveries = self.deliveries(times, channels)
+        missing = [delivery.file for delivery in deliveries if not (self.folder / delivery.file).is_file()]
+        if missing:
+            shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+            raise FileNotFoundError(
+                f"{self.folder} lacks {len(missing)} of {len(deliveries)} files from {self.name}: {shown}. Download "
+                "them with `fetch` (it needs the network), or copy them there under these names."
+            )
+        return [self.folder / delivery.file for delivery in deliveries]
+
+    def _download(self, delivery: Delivery, download: Download) -> None:
+        path = self.folder / delivery.file
+        try:
+            with whole_file(path) as partial:
                 download(delivery, partial)
-    return [folder / delivery.file for delivery in deliveries]
-
-
-def check_delivered(folder: Path, deliveries: Sequence[Delivery], source: str) -> list[Path]:
-    """Returns the files of `deliveries`; raises FileNotFoundError that lists those that are not in `folder`."""
-    missing = [delivery.file for delivery in deliveries if not (folder / delivery.file).is_file()]
-    if missing:
-        shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-        raise FileNotFoundError(
-            f"{folder} lacks {len(missing)} of {len(deliveries)} files from {source}: {shown}. Download them with "
-            "`fetch` (it needs the network), or copy them there under these names."
-        )
-    return [folder / delivery.file for delivery in deliveries]
+        except ImportError:
+            raise
+        except Exception as error:  # each client raises its own kinds
+            raise ConnectionError(
+                f"Expected to download {delivery.file} from {self.origin} over the network, got "
+                f"{type(error).__name__}: {error}. Run it again: what has arrived stays. Offline, put the file at "
+                f"{path}."
+            ) from error

@@ -7,27 +7,29 @@ Precipitation comes from the first six hours of the cycle before; the analysis h
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
+from ladcast.data.lexicon import ECCODES_NAMES
 from ladcast.data.sources.base import (
     ALL_LEVELS,
+    CYCLE,
     RAIN_FROM,
     SURFACE,
+    Coverage,
     Offer,
-    Period,
     at_times,
     date_and_hour,
+    need,
     variables_of,
     with_how,
 )
 from ladcast.data.sources.cloud import object_store
-from ladcast.data.sources.delivered import Delivery, Download, check_delivered, fetch_missing
-from ladcast.data.sources.extras import need
+from ladcast.data.sources.delivered import DeliveringSource, Delivery, Download
 from ladcast.data.sources.grib import open_grib
 from ladcast.data.sources.rules import (
     Rule,
@@ -38,14 +40,25 @@ from ladcast.data.sources.rules import (
     same,
     translate,
 )
-from ladcast.fields import LAND_SEA_MASK, PRECIPITATION, SST, SURFACE_GEOPOTENTIAL, ChannelSet
-from ladcast.times import STEP, Times
+from ladcast.fields import PRECIPITATION, SURFACE_GEOPOTENTIAL, ChannelSet
+from ladcast.times import Times
 
 ROOT = "https://noaa-gfs-bdp-pds.s3.amazonaws.com"
+ON_LEVELS = {"gh": "HGT", "q": "SPFH", "t": "TMP", "u": "UGRD", "v": "VGRD", "w": "VVEL"}
+AT_SURFACE = {
+    "10u": "UGRD:10 m above ground",
+    "10v": "VGRD:10 m above ground",
+    "2t": "TMP:2 m above ground",
+    "prmsl": "PRMSL:mean sea level",
+    "skt": "TMP:surface",
+    "lsm": "LAND:surface",
+    "ci": "ICEC:surface",
+    "orog": "HGT:surface",
+}
+"""How index files name the fields that ecCodes reads."""
 RULES: tuple[Rule, ...] = (
-    *same(temperature="t", u_component_of_wind="u", v_component_of_wind="v", vertical_velocity="w"),
-    *same(specific_humidity="q", mean_sea_level_pressure="prmsl", **{"2m_temperature": "2t"}),
-    *same(**{"10m_u_component_of_wind": "10u", "10m_v_component_of_wind": "10v", LAND_SEA_MASK: "lsm"}),
+    *same(**{ours: theirs for ours, theirs in ECCODES_NAMES.items() if theirs in ON_LEVELS | AT_SURFACE}),
+    *same(mean_sea_level_pressure="prmsl"),
     from_height("geopotential", "gh"),
     from_relative_humidity("ncep"),
     from_geometric_wind,
@@ -54,27 +67,17 @@ RULES: tuple[Rule, ...] = (
     Rule(PRECIPITATION, ("tp6h",), how="tp over six hours"),
     from_height(SURFACE_GEOPOTENTIAL, "orog"),
 )
-ON_LEVELS = {
-    "geopotential": "HGT",
-    "specific_humidity": "SPFH",
-    "temperature": "TMP",
-    "u_component_of_wind": "UGRD",
-    "v_component_of_wind": "VGRD",
-    "vertical_velocity": "VVEL",
-}
-AT_SURFACE = {
-    "10m_u_component_of_wind": ("UGRD:10 m above ground",),
-    "10m_v_component_of_wind": ("VGRD:10 m above ground",),
-    "2m_temperature": ("TMP:2 m above ground",),
-    "mean_sea_level_pressure": ("PRMSL:mean sea level",),
-    SST: ("TMP:surface", "LAND:surface", "ICEC:surface"),
-}
 RAIN = "APCP:surface"
-_PERIOD = Period("2021-03-23", delay=np.timedelta64(5, "h"))
+_COVERAGE = Coverage("2021-03-23", delay=np.timedelta64(5, "h"))
+_PUBLISHED = Offer(
+    "gfs",
+    dict.fromkeys(ON_LEVELS, ALL_LEVELS) | dict.fromkeys((*AT_SURFACE, "tp6h"), SURFACE),
+    with_how(RULES, PRECIPITATION, RAIN_FROM),
+)
 
 
 @dataclass(frozen=True)
-class Gfs:
+class Gfs(DeliveringSource):
     """Downloads and opens GFS analyses.
 
     Attributes:
@@ -86,47 +89,44 @@ class Gfs:
     root: str = ROOT
     name: str = "gfs"
 
+    @property
+    def origin(self) -> str:
+        """Returns the archive as messages name it."""
+        return f"{self.name} at {self.root}"
+
     def offer(self, time: np.datetime64) -> Offer:
         """Says what is published for one time, as index files of 2023 list it; files of 2011 lack w at 50 hPa."""
-        fields = dict.fromkeys(("gh", "t", "u", "v", "w", "q"), ALL_LEVELS)
-        fields |= dict.fromkeys(("10u", "10v", "2t", "prmsl", "skt", "lsm", "ci", "orog", "tp6h"), SURFACE)
-        return Offer(self.name, fields, with_how(RULES, PRECIPITATION, RAIN_FROM), refusal=_PERIOD.refusal(time))
+        return replace(_PUBLISHED, source=self.name, refusal=_COVERAGE.refusal(time))
 
     def deliveries(self, times: Times, channels: ChannelSet) -> tuple[Delivery, ...]:
         """Returns the pieces of remote files, each with the file that holds it here."""
         return tuple(delivery for time in times for delivery in self._at(time, channels))
 
-    def fetch(self, times: Times, channels: ChannelSet) -> list[Path]:
-        """Downloads the wanted fields that are not in `folder` yet, each file under its name only when it is whole.
-
-        Raises:
-            ConnectionError: the bucket cannot be reached, or lacks the cycle.
-        """
-        return fetch_missing(
-            self.folder, self.deliveries(times, channels), f"{self.name} at {self.root}", self._connect
-        )
-
     def open(self, times: Times, channels: ChannelSet) -> xr.Dataset:
         """Opens delivered files; raises FileNotFoundError that lists those that are not there."""
-        files = check_delivered(self.folder, self.deliveries(times, channels), self.name)
+        files = self.delivered(times, channels)
         ds = translate(open_grib(files, str(self.folder)), RULES, variables_of(channels))
         return at_times(ds, times, str(self.folder))
 
     def _at(self, time: np.datetime64, channels: ChannelSet) -> Iterator[Delivery]:
-        upper = [f"{ON_LEVELS[name]}:{level} mb" for name in channels.upper_air for level in channels.levels]
-        surface = [field for name in channels.surface for field in AT_SURFACE.get(name, ())]
-        if upper or surface:
-            yield self._delivery(time, 0, (*upper, *surface))
+        states = [channel for channel in channels if channel.variable != PRECIPITATION]
+        upper = _PUBLISHED.needs(channel for channel in states if channel.level is not None)
+        surface = _PUBLISHED.needs(channel for channel in states if channel.level is None)
+        fields = [f"{ON_LEVELS[name]}:{level} mb" for name in upper for level in channels.levels]
+        fields += [AT_SURFACE[name] for name in surface]
+        if fields:
+            yield self._delivery(time, 0, tuple(fields))
         if PRECIPITATION in channels.surface:
-            yield self._delivery(time - STEP, 6, (RAIN,))
+            yield self._delivery(time - CYCLE, 6, (RAIN,))
 
     def _delivery(self, cycle: np.datetime64, step: int, fields: tuple[str, ...]) -> Delivery:
         date, hour = date_and_hour(cycle)
         path = f"gfs.{date}/{hour}/atmos/gfs.t{hour}z.pgrb2.0p25.f{step:03d}"
         return Delivery(f"gfs_{date}T{hour}_f{step:03d}.grib2", {"path": path, "fields": fields})
 
-    def _connect(self) -> Download:
-        obstore, store = need("obstore", "Downloading GFS"), object_store(self.root)
+    def connect(self) -> Download:
+        """Returns what downloads the wanted fields of a file."""
+        obstore, store = need("obstore", "Downloading GFS", "data"), object_store(self.root)
 
         def download(delivery: Delivery, target: Path) -> None:
             path = delivery.request["path"]

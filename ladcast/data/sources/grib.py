@@ -19,13 +19,19 @@ import xarray as xr
 
 from ladcast.data.derive import Window, accumulate, six_hour_parts
 from ladcast.data.lazy import HORIZONTAL, lazy_maps
-from ladcast.data.sources.extras import need
+from ladcast.data.lexicon import ECCODES_NAMES
+from ladcast.data.sources.base import need
+from ladcast.fields import VARIABLES
 from ladcast.times import describe, parse_time
 
 MAGIC = b"GRIB"
-UPPER = ("gh", "z", "t", "u", "v", "w", "wz", "q", "r")
-SURFACE = ("2t", "10u", "10v", "msl", "prmsl", "sst", "skt", "ci")
+UPPER = (*(ECCODES_NAMES[name] for name, about in VARIABLES.items() if about.on_levels), "gh", "wz", "r")
+SURFACE = (
+    *(ECCODES_NAMES[name] for name, about in VARIABLES.items() if not (about.on_levels or about.accumulated_hours)),
+    *("prmsl", "skt", "ci"),
+)
 STATIC = ("lsm", "orog", "zs")
+"""What is read: our variables and what they can be derived from."""
 OF_THE_SURFACE = {"t": "skt", "z": "zs"}
 PRECIPITATION = "tp"
 METRES_PER_UNIT = {"kg m**-2": 1e-3, "m": 1.0, "mm": 1e-3}
@@ -66,7 +72,7 @@ class Message:
 
     def values(self) -> npt.NDArray[np.float32]:
         """Decodes the field, shape (latitude, longitude), NaN where the file has no value."""
-        stream = need("cfgrib", "Reading GRIB").messages.FileStream(str(self.path))
+        stream = need("cfgrib", "Reading GRIB", "grib").messages.FileStream(str(self.path))
         with _decoding:
             message = stream[self.offset]
             values = np.asarray(message["values"])
@@ -110,7 +116,7 @@ def read_headers(path: Path) -> Iterator[Message]:
     Raises:
         ValueError: the file cannot be read as GRIB.
     """
-    messages, eccodes = need("cfgrib", "Reading GRIB").messages, need("eccodes", "Reading GRIB")
+    messages, eccodes = need("cfgrib", "Reading GRIB", "grib").messages, need("eccodes", "Reading GRIB", "grib")
     try:
         stream = messages.FileStream(str(path), errors="raise")
         with _decoding:
@@ -155,7 +161,7 @@ def _horizontal(messages: Sequence[Message], where: str) -> dict[str, npt.NDArra
     odd = [key for key in HEADERS[-3:] if messages[0].header[key] not in (0, "undef")]
     if odd:
         raise ValueError(f"{where}: expected rows from west to east, got the scanning mode {odd}. Rewrite the file.")
-    stream = need("cfgrib", "Reading GRIB").messages.FileStream(str(messages[0].path))
+    stream = need("cfgrib", "Reading GRIB", "grib").messages.FileStream(str(messages[0].path))
     with _decoding:
         first = stream[messages[0].offset]
         longitude = np.array(first["distinctLongitudes"], dtype=np.float64)

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ladcast.data.lazy import HORIZONTAL
-from ladcast.data.sources.base import Offer, at_times, variables_of
+from ladcast.data.sources.base import Offer, Source, at_times, variables_of
 from ladcast.data.sources.files import open_files
 from ladcast.data.sources.rules import WEATHERBENCH_NAMES, Rule
 from ladcast.fields import VARIABLES, ChannelSet, find_variable
@@ -18,7 +18,7 @@ from ladcast.times import Times
 
 
 @dataclass(frozen=True)
-class LocalTree:
+class LocalTree(Source):
     """Opens a store, a file, a folder of files, or a pattern such as `era5/*.nc`.
 
     Attributes:

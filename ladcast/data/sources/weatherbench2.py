@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ladcast.data.lexicon import canonical_names
-from ladcast.data.sources.base import Offer, Period, era5_fields, needed_times, variables_of
+from ladcast.data.sources.base import Coverage, Offer, Source, era5_fields, needed_times, variables_of
 from ladcast.data.sources.cloud import open_zarr
 from ladcast.data.sources.rules import WEATHERBENCH_NAMES, Rule, from_hourly, translate
 from ladcast.fields import PRECIPITATION, ChannelSet
@@ -25,12 +25,12 @@ STORES = {
     "1h-360x181": "1959-2022-1h-360x181_equiangular_with_poles_conservative.zarr",
 }
 """The stores by step and grid. The hourly ones have hourly precipitation, the others the sum over six hours."""
-_HOURLY = Period("1959-01-01", "2022-12-31T23", step=np.timedelta64(1, "h"))
-_SIX_HOURLY = Period("1959-01-01", "2023-01-10T18")
+_HOURLY = Coverage("1959-01-01", "2022-12-31T23", step=np.timedelta64(1, "h"))
+_SIX_HOURLY = Coverage("1959-01-01", "2023-01-10T18")
 
 
 @dataclass(frozen=True)
-class WeatherBench2:
+class WeatherBench2(Source):
     """Opens one of the stores, in the bucket or where a copy lies.
 
     Attributes:

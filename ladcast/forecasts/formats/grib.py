@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from ladcast.data.lexicon import ECCODES_NAMES
 from ladcast.fields import VARIABLES, find_variable
 from ladcast.forecasts.formats.partial import FrameWriter
 from ladcast.grid import TOLERANCE_DEG
@@ -28,11 +29,6 @@ WHOLE_ENSEMBLE = {
     "typeOfGeneratingProcess": 4,  # ensemble forecast
     "generatingProcessIdentifier": 255,
 }
-SHORT_NAMES = {
-    name: {"u10": "10u", "v10": "10v", "t2m": "2t", "tp6h": "tp"}.get(about.short, about.short)
-    for name, about in VARIABLES.items()
-}
-"""The names by which ecCodes finds discipline, category, number and surface of each variable."""
 
 
 class GribWriter(FrameWriter):
@@ -96,7 +92,7 @@ class GribWriter(FrameWriter):
             self.codes.codes_set(handle, key, value)
         if VARIABLES[name].on_levels:
             self.codes.codes_set(handle, "typeOfLevel", "isobaricInhPa")
-        self.codes.codes_set(handle, "shortName", SHORT_NAMES[name])
+        self.codes.codes_set(handle, "shortName", ECCODES_NAMES[name])
         self.codes.codes_set(handle, "numberOfForecastsInEnsemble", self.ensemble_size)
         return handle
 

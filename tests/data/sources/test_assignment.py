@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ladcast.data.sources.assignment import plan_sources
-from ladcast.data.sources.base import ALL_LEVELS, SURFACE, Offer, Period
+from ladcast.data.sources.assignment import assign_sources
+from ladcast.data.sources.base import ALL_LEVELS, SURFACE, Coverage, Offer
 from ladcast.data.sources.ecmwf import EcmwfOpenData
 from ladcast.data.sources.gfs import Gfs
 from ladcast.data.sources.local import LocalTree
@@ -17,7 +17,7 @@ GFS_FILE, GFS_TIME = "kit/gfs/gfs.t12z.pgrbf120.2p5deg.grib2", parse_time("2011-
 
 
 def test_ecmwf_open_data_supplies_today_but_for_the_sst():
-    plan = plan_sources(RECENT, ERA5_CHANNELS, [EcmwfOpenData().offer(RECENT)])
+    plan = assign_sources(RECENT, ERA5_CHANNELS, [EcmwfOpenData().offer(RECENT)])
     by_name = {planned.channel.name: planned.supply for planned in plan.channels}
     assert len(by_name) == 84
     assert plan.approximate == ("sst",)
@@ -33,8 +33,8 @@ def test_the_real_gfs_file_lacks_w50_and_the_refusal_says_so(shared):
     with pytest.raises(
         ValueError, match=r"1 cannot be had from .*\n  w50: .*'vertical_velocity' is 100% NaN\n.*--fill"
     ):
-        plan_sources(GFS_TIME, ERA5_CHANNELS, [offer])
-    plan = plan_sources(GFS_TIME, ERA5_CHANNELS, [offer], partial=True)
+        assign_sources(GFS_TIME, ERA5_CHANNELS, [offer])
+    plan = assign_sources(GFS_TIME, ERA5_CHANNELS, [offer], partial=True)
     assert [planned.channel.name for planned in plan.missing] == ["w50"]
     assert set(plan.approximate) == {*(f"q{level}" for level in ERA5_CHANNELS.levels), "sst"}
 
@@ -43,14 +43,14 @@ def test_a_second_source_fills_what_the_first_lacks(shared):
     pytest.importorskip("cfgrib")
     fields = dict.fromkeys(("w", "t"), ALL_LEVELS)
     other = Offer("other", fields, same(vertical_velocity="w", temperature="t"))
-    plan = plan_sources(GFS_TIME, ERA5_CHANNELS, [LocalTree(shared / GFS_FILE).offer(GFS_TIME), other])
+    plan = assign_sources(GFS_TIME, ERA5_CHANNELS, [LocalTree(shared / GFS_FILE).offer(GFS_TIME), other])
     assert plan.of_source("other") == ChannelSet(("vertical_velocity",), (), (50,))
 
 
 def test_the_order_of_sources_is_the_order_of_preference():
     offers = [Gfs().offer(RECENT), EcmwfOpenData().offer(RECENT)]
-    assert {p.supply.source for p in plan_sources(RECENT, ERA5_CHANNELS, offers).channels} == {"gfs"}
-    assert {p.supply.source for p in plan_sources(RECENT, ERA5_CHANNELS, offers[::-1]).channels} == {
+    assert {p.supply.source for p in assign_sources(RECENT, ERA5_CHANNELS, offers).channels} == {"gfs"}
+    assert {p.supply.source for p in assign_sources(RECENT, ERA5_CHANNELS, offers[::-1]).channels} == {
         "ecmwf-open-data (ifs)"
     }
 
@@ -60,7 +60,7 @@ def test_every_reason_is_given():
     offer = Offer("gfs", {"t": frozenset({850.0}), "r": ALL_LEVELS, "2t": SURFACE}, rules)
     channels = ChannelSet(("specific_humidity", "geopotential"), (), (500, 850))
     with pytest.raises(ValueError, match=r"3 cannot be had") as refusal:
-        plan_sources(RECENT, channels, [offer])
+        assign_sources(RECENT, channels, [offer])
     assert "q500: gfs has no 'q'; 't' not at 500 hPa" in str(refusal.value)
     assert "z500..z850 (2): gfs no rule makes 'geopotential'" in str(refusal.value)
 
@@ -72,8 +72,8 @@ def test_archives_are_refused_outside_their_period():
         offer = make_source(name).offer(parse_time("1900-01-01"))
         assert "covers" in offer.supply(ERA5_CHANNELS.channels[0])
     with pytest.raises(ValueError, match=r"z50..z1000 \(13\): weatherbench2 covers 1959-01-01 to 2023-01-10T18"):
-        plan_sources(RECENT, ERA5_CHANNELS, [WeatherBench2().offer(RECENT)])
-    assert plan_sources(
+        assign_sources(RECENT, ERA5_CHANNELS, [WeatherBench2().offer(RECENT)])
+    assert assign_sources(
         parse_time("2020-02-29T18"), ERA5_CHANNELS, [WeatherBench2().offer(parse_time("2020-02-29T18"))]
     )
 
@@ -88,12 +88,12 @@ def test_archives_are_refused_outside_their_period():
     ],
 )
 def test_a_period_that_ends_some_time_before_now(time, refusal):
-    period = Period("2020-01-01", delay=np.timedelta64(12, "h"))
+    period = Coverage("2020-01-01", delay=np.timedelta64(12, "h"))
     assert period.refusal(parse_time(time), now=np.datetime64("2020-01-10T00")) == refusal
 
 
 def test_the_table_names_each_group_of_channels_once():
-    text = str(plan_sources(RECENT, ERA5_CHANNELS, [EcmwfOpenData().offer(RECENT)]))
+    text = str(assign_sources(RECENT, ERA5_CHANNELS, [EcmwfOpenData().offer(RECENT)]))
     assert text.count("z50..z1000 (13)") == 1
     assert "~ skt over sea (lsm)" in text
     assert text.splitlines()[0].startswith("84 channels of")
@@ -109,7 +109,7 @@ def test_a_local_file_without_the_time(shared):
 def test_what_is_planned_from_files_is_what_opens(shared):
     pytest.importorskip("cfgrib")
     source = LocalTree(shared / GFS_FILE)
-    plan = plan_sources(GFS_TIME, ERA5_CHANNELS, [source.offer(GFS_TIME)], partial=True)
+    plan = assign_sources(GFS_TIME, ERA5_CHANNELS, [source.offer(GFS_TIME)], partial=True)
     ds = source.open(np.array([GFS_TIME]), ERA5_CHANNELS)
     for planned in plan.channels:
         level = {} if planned.channel.level is None else {"level": planned.channel.level}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.data.sources.extras import need
+from ladcast.data.sources.base import need
 from ladcast.data.sources.files import open_files
 from ladcast.data.store import open_store
 
@@ -81,7 +81,7 @@ def test_the_two_versions_along_expver_are_joined(tmp_path, world, channels):
 def test_a_missing_library_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "cfgrib", None)
     with pytest.raises(ImportError, match=r"Reading GRIB needs 'cfgrib'.*pip install 'ladcast\[grib\]'"):
-        need("cfgrib", "Reading GRIB")
+        need("cfgrib", "Reading GRIB", "grib")
 
 
 def test_importing_and_reading_netcdf_loads_no_optional_library(tmp_path, world):
