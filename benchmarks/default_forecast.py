@@ -27,10 +27,10 @@ def main() -> None:
     start = ladcast.open_store(model.starts, regular=False)["time"].values[0]
     analysis = ladcast.read_analysis(model.starts, start, forecaster.channels, forecaster.grid)
     blocks = 10
-    one = ladcast.EnsembleOptions(members=8, blocks=1, seed=0, sampling=forecaster.config.sampling)
+    one = ladcast.EnsembleOptions(members=8, blocks=1, seed=0)
     with FlopCounterMode(display=False) as counter:
         list(ladcast.forecast_ensemble(forecaster, analysis, one))
-    options = ladcast.EnsembleOptions(members=8, blocks=blocks, seed=0, sampling=forecaster.config.sampling)
+    options = ladcast.EnsembleOptions(members=8, blocks=blocks, seed=0)
     started = time.perf_counter()
     for _, frames in ladcast.forecast_ensemble(forecaster, analysis, options):
         assert np.isfinite(frames["temperature"].values).all()

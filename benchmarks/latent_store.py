@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +55,8 @@ def write(folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, Path],
     forecaster = ladcast.load_forecaster(model.path)
     start = ladcast.open_store(model.starts, regular=False)["time"].values[0]
     analysis = ladcast.read_analysis(model.starts, start, forecaster.channels, forecaster.grid)
-    sampling = replace(forecaster.config.sampling, steps=arguments.steps)
-    options = EnsembleOptions(arguments.members, arguments.days, 0, sampling)
+    forecaster = forecaster.with_settings(steps=arguments.steps)
+    options = EnsembleOptions(arguments.members, arguments.days, 0)
     latents = LatentWriter(folder / "fc.latents.zarr", forecaster, analysis, options, folder=model.path)
     fields = ForecastWriter(folder / "fc.zarr", forecaster, analysis, options)
     latents.start(), fields.start()

@@ -47,7 +47,7 @@ def main() -> None:
         start = ladcast.open_store(model.starts, regular=False)["time"].values[0]
         analysis = ladcast.read_analysis(model.starts, start, forecaster.channels, forecaster.grid)
         first, *others = arguments.batch_sizes
-        options = EnsembleOptions(arguments.members, max(SHOWN_DAYS), 0, forecaster.config.sampling, first)
+        options = EnsembleOptions(arguments.members, max(SHOWN_DAYS), 0, batch_size=first)
         made[f"{device}, {first} at once"] = heights(forecaster, analysis, options)
         if gpu and device == "cpu":  # it stands for the CPU; other batch sizes there would take minutes
             continue

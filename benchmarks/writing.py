@@ -13,15 +13,15 @@ import xarray as xr
 from ladcast.data.analysis import Analysis
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import unpack
-from ladcast.diffusion.denoiser import Denoiser
 from ladcast.fields import ERA5_CHANNELS
 from ladcast.forecasting.codec import LatentCodec
+from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
 from ladcast.forecasting.ensemble import FORECAST_DIMS, EnsembleOptions, Position
-from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig
+from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasts.write import ForecastWriter
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
-from ladcast.models.transformer import LatentTransformer, TransformerConfig
+from ladcast.models.transformer import TransformerConfig
 from ladcast.released.registry import Assets
 
 MEMBERS, FRAMES, BLOCK_FRAMES = 50, 60, 4
@@ -36,9 +36,7 @@ def description() -> Forecaster:
     transformer = TransformerConfig(84, (-83.25, 84.75), (5.25, 353.25), heads=1)
     normalizer = Normalizer.load(assets.statistics, ERA5_CHANNELS)
     codec = LatentCodec(Autoencoder(autoencoder), normalizer, grid, static=torch.zeros(5, *grid.shape))
-    return Forecaster(
-        ForecasterConfig(autoencoder, transformer), codec, Denoiser(LatentTransformer(transformer)), "none"
-    )
+    return Forecaster(codec, DiffusionStepper.build(DiffusionConfig(transformer)), "none")
 
 
 def block(forecaster: Forecaster, members: range, first_lead: int, noise: torch.Tensor) -> xr.Dataset:
@@ -55,7 +53,7 @@ def main() -> None:
     blocks = int(sys.argv[1]) if len(sys.argv) > 1 else FRAMES // BLOCK_FRAMES
     forecaster = description()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    options = EnsembleOptions(MEMBERS, FRAMES // BLOCK_FRAMES, 0, forecaster.config.sampling)
+    options = EnsembleOptions(MEMBERS, FRAMES // BLOCK_FRAMES, 0)
     grid = forecaster.grid
     analysis = Analysis(torch.zeros(84, *grid.shape), torch.ones(grid.shape, dtype=torch.bool), START, "noise")
     noise = torch.randn(BLOCK_FRAMES, 84, *grid.shape)

@@ -80,7 +80,7 @@ class Measures:
 
         Windows, noise levels and noise are the same for every encoding and seed.
         """
-        denoiser, config = self.forecaster.denoiser, self.forecaster.config
+        denoiser, config = self.forecaster.stepper.network, self.forecaster.config
         rows = token_rows(self.forecaster.grid, config.autoencoder).to(self.forecaster.device)
         trained, factor = self.run.frames.future, self.options.refinement
         values = {"train_loss": self._loss(denoiser, rows, self.data, trained)}
@@ -114,9 +114,9 @@ class Measures:
         forecaster, factor = self.forecaster, self.options.refinement
         config, codec = forecaster.config, forecaster.codec
         downsampling = config.autoencoder.downsampling
-        tokens = codec.grid.coarsen(downsampling * config.transformer.patch_size)
+        tokens = codec.grid.coarsen(downsampling * config.stepper.transformer.patch_size)
         network = LatentTransformer(finer(config.transformer, tokens, factor)).to(forecaster.device)
-        network.load_state_dict(forecaster.denoiser.network.state_dict())
+        network.load_state_dict(forecaster.stepper.network.network.state_dict())
         latitude = torch.from_numpy(finer_centres(codec.grid.coarsen(downsampling).latitude, factor))
         area = latitude.deg2rad().cos()
         return Denoiser(network, config.sigma_data).eval(), (area / area.mean()).float().to(forecaster.device)
@@ -164,9 +164,11 @@ class Measures:
         self, start: np.datetime64, frames: int, days: list[int]
     ) -> Iterator[tuple[int, Float[Tensor, "member channel lat lon"], dict[str, Tensor]]]:
         """Yields (day, members, truth by channel) for each of the days, in SI units."""
-        forecaster = replace(self.forecaster, config=replace(self.forecaster.config, future_frames=frames))
+        config = self.forecaster.stepper.config
+        longer = replace(config, frames=replace(config.frames, future=frames), sampling=self.run.sampling)
+        forecaster = replace(self.forecaster, stepper=replace(self.forecaster.stepper, config=longer))
         blocks, members = -(-max(days) * FRAMES_A_DAY // frames), self.options.members
-        options = EnsembleOptions(members, blocks, seed=0, sampling=self.run.sampling, batch_size=members, redraws=3)
+        options = EnsembleOptions(members, blocks, seed=0, batch_size=members, redraws=3)
         batch = MemberBatch(forecaster, options, 0, start)
         for chunk in rollout(batch.step, self._past(start), start, range(blocks)):
             for index, valid in enumerate(chunk.valid_times):

@@ -104,10 +104,10 @@ def train(run: ForecasterRun, forecaster: Forecaster, data: LatentDataset, folde
     rows = token_rows(forecaster.grid, forecaster.config.autoencoder).to(forecaster.device)
     loss = forecast_loss(DiffusionObjective(run.noise, rows, run.push_forward))
     around = Surroundings(folder / "resume", log, Ranks(device=forecaster.device))
-    weights = fit(forecaster.denoiser, loss, data, run.training, around)
-    forecaster.denoiser.load_state_dict(weights)
-    forecaster.denoiser.eval()
-    cost = {"parameters": float(sum(parameter.numel() for parameter in forecaster.denoiser.parameters()))}
+    weights = fit(forecaster.stepper.network, loss, data, run.training, around)
+    forecaster.stepper.network.load_state_dict(weights)
+    forecaster.stepper.network.eval()
+    cost = {"parameters": float(sum(parameter.numel() for parameter in forecaster.stepper.network.parameters()))}
     return {**cost, "gib": torch.cuda.max_memory_allocated(forecaster.device) / 2**30} if on_gpu else cost
 
 

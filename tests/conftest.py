@@ -23,8 +23,9 @@ from ladcast.diffusion.denoiser import Denoiser
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
 from ladcast.forecasting.codec import LatentCodec, LatentScale
+from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper, SamplingOptions
 from ladcast.forecasting.ensemble import EnsembleOptions, decode_chunk, forecast_blocks, forecast_ensemble
-from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig, SamplingOptions
+from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasts.latents import LatentWriter
 from ladcast.forecasts.write import ForecastWriter
 from ladcast.grid import Grid
@@ -226,7 +227,7 @@ def forecaster() -> Forecaster:
         patch_size=2,
         rope_axes_dim=(4, 6, 6),
     )
-    config = ForecasterConfig(autoencoder, transformer, sampling=SamplingOptions(steps=3))
+    config = DiffusionConfig(transformer, sampling=SamplingOptions(steps=3))
     normalizer = Normalizer(
         CHANNELS, torch.tensor([250.0, 270.0, 1e5, 285.0, 1e-3]), torch.tensor([10.0, 12.0, 1e3, 8.0, 2e-3])
     )
@@ -240,7 +241,7 @@ def forecaster() -> Forecaster:
     denoiser = Denoiser(LatentTransformer(transformer))
     for parameter in denoiser.parameters():
         torch.nn.init.normal_(parameter, std=0.05)  # new networks end in zeros, which would hide errors
-    return Forecaster(config, codec.eval(), denoiser.eval(), name="tiny@0")
+    return Forecaster(codec.eval(), DiffusionStepper(config, denoiser.eval()), name="tiny@0")
 
 
 @pytest.fixture
@@ -286,7 +287,7 @@ def kept(forecaster: Forecaster, analysis: Analysis, tmp_path: Path) -> Kept:
     model = tmp_path / "models" / "tiny"
     save_forecaster(forecaster, model, {}, dtype=None)
     loaded = load_forecaster(model, "cpu")
-    options = EnsembleOptions(3, 2, 0, loaded.config.sampling, batch_size=2)
+    options = EnsembleOptions(3, 2, 0, batch_size=2)
     latents = LatentWriter(tmp_path / "fc.latents.zarr", loaded, analysis, options, folder=model)
     fields = ForecastWriter(tmp_path / "fc.zarr", loaded, analysis, options)
     latents.start(), fields.start()

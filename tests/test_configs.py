@@ -70,7 +70,7 @@ def test_a_forecaster_fits_the_latents_of_its_autoencoder(path: Path):
     )
     c_noise, seconds = torch.empty(2, device="meta"), torch.empty(2, dtype=torch.int64, device="meta")
     with torch.device("meta"):
-        assert forecaster.denoiser.network(future, c_noise, past, seconds).shape == future.shape
+        assert forecaster.stepper.network.network(future, c_noise, past, seconds).shape == future.shape
 
 
 @pytest.mark.parametrize("path", [*AUTOENCODERS, *FORECASTERS], ids=lambda path: path.stem)

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Shaped
 
-from ladcast.commands.forecast import ensemble_options
+from ladcast.commands.forecast import ensemble_options, stepper_settings
 from ladcast.commands.score import scoring_options
 from ladcast.commands.score_options import FLOOR, EvaluationRequest, Scoring
 from ladcast.commands.systems import MEANS_ONLY, open_climatology
@@ -22,7 +22,7 @@ from ladcast.forecasting.options import ForecastRequest
 from ladcast.progress import show_progress
 from ladcast.recipes.frames import forecast_frames, reconstruction
 from ladcast.released.registry import ModelFolder
-from ladcast.times import HOUR, Times, describe, lead_times, parse_time
+from ladcast.times import HOUR, Times, describe, parse_time
 from ladcast.verification import (
     Accumulator,
     Climatology,
@@ -113,7 +113,8 @@ class _Evaluation:
             steps=request.steps,
             batch_size=request.members,
         )
-        self.ensemble = ensemble_options(wanted, forecaster.config)
+        self.forecaster = forecaster.with_settings(**stepper_settings(wanted))
+        self.ensemble = ensemble_options(wanted, forecaster.frames)
 
     @property
     def systems(self) -> list[str]:
@@ -125,7 +126,7 @@ class _Evaluation:
     @property
     def lead_times(self) -> Shaped[np.ndarray, " lead"]:
         """Returns the lead times of a forecast."""
-        return lead_times(self.ensemble.blocks * self.forecaster.config.future_frames)
+        return self.forecaster.frames.lead_times(self.ensemble.blocks)
 
     def identity(self, scoring: Scoring) -> dict[str, str]:
         """Says what the sums of a start depend on, but for the start."""

@@ -16,14 +16,15 @@ from ladcast.data.store import read_times
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.cost import network_costs
 from ladcast.forecasting.ensemble import EnsembleOptions, Position, forecast_blocks, forecast_ensemble
-from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig
+from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.options import ForecastRequest
+from ladcast.forecasting.stepper import FrameCounts
 from ladcast.forecasts.latents import LatentWriter
 from ladcast.forecasts.partial import begun_identity
 from ladcast.forecasts.write import ForecastWriter, StoreWriter
 from ladcast.progress import peak_memory, show_progress
 from ladcast.released.registry import ModelFolder
-from ladcast.times import DAY, HOUR, STEP, describe, parse_time
+from ladcast.times import HOUR, describe, parse_time
 from ladcast.training.distributed import Ranks, join_ranks
 
 Block = TypeVar("Block")
@@ -43,16 +44,16 @@ def forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
         FloatingPointError: a member has left all weather behind.
     """
     with join_ranks(request.device) as job:
-        forecaster = load_forecaster(model.path, str(job.device))
+        forecaster = load_forecaster(model.path, str(job.device)).with_settings(**stepper_settings(request))
         starts = find_analyses(request, model, forecaster)
-        options = ensemble_options(request, forecaster.config)
+        options = ensemble_options(request, forecaster.frames)
         streams = len(starts) * len(starts[0])
         if not request.batch_size:
             options = replace(options, batch_size=choose_batch(request, forecaster, streams, job))
         if request.compile:
-            forecaster.compile()
+            forecaster.stepper.compile()
         about: dict[str, Any] = {"unreal": unreal(model), "overwrite": request.overwrite}
-        if keeps_latents(request, options, forecaster.config.future_frames * streams):
+        if keeps_latents(request, options, forecaster.frames.future * streams):
             latents = LatentWriter(request.output, forecaster, starts, options, folder=model.path, **about)
             fill(latents, forecast_blocks, job)
         else:
@@ -117,12 +118,14 @@ def find_analyses(request: ForecastRequest, model: ModelFolder, forecaster: Fore
         raise ValueError(f"{model.path} has no start states of its own. Name an analysis with --source.")
     there = read_times(source)
     asked = np.unique([parse_time(time) for time in request.times]) if request.times else there[:1]
-    groups = asked[:, None] - np.arange(0, STEP // HOUR, request.lead_step) * HOUR
+    groups = (
+        asked[:, None] - np.arange(0, forecaster.frames.step_hours, lead_step_hours(request, forecaster.frames)) * HOUR
+    )
     missing = np.setdiff1d(groups[:, 1:], there)
     if missing.size:
         raise ValueError(
             f"{source}: lead times {request.lead_step} h apart start from analyses of {describe(groups[0], limit=6)}; "
-            f"missing: {describe(missing)}. Add them, or use --lead-step 6."
+            f"missing: {describe(missing)}. Add them, or leave --lead-step out."
         )
 
     def read(time: np.datetime64) -> Analysis:
@@ -132,18 +135,30 @@ def find_analyses(request: ForecastRequest, model: ModelFolder, forecaster: Fore
     return [[read(time) for time in group] for group in groups]
 
 
-def ensemble_options(request: ForecastRequest, config: ForecasterConfig) -> EnsembleOptions:
-    """Completes the request with the model's own sampling."""
+def lead_step_hours(request: ForecastRequest, frames: FrameCounts) -> int:
+    """Returns the hours between lead times: those asked for, else those of the model.
+
+    Raises:
+        ValueError: they do not divide the hours between the model's frames.
+    """
+    asked = request.lead_step or frames.step_hours
+    if frames.step_hours % asked:
+        raise ValueError(f"--lead-step {asked} does not divide the {frames.step_hours} h between the model's frames.")
+    return asked
+
+
+def stepper_settings(request: ForecastRequest) -> dict[str, Any]:
+    """Returns the settings of the model's stepper that a request names; the others stay as they are."""
     asked = {"steps": request.steps, "precision": request.precision}
-    given = {name: value for name, value in asked.items() if value is not None}
-    sampling = replace(config.sampling, **given)  # type: ignore[arg-type]
-    sampling.sigmas()  # raises ValueError for a number of steps that there cannot be
-    blocks = -(-request.days * DAY // (config.future_frames * STEP))
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def ensemble_options(request: ForecastRequest, frames: FrameCounts) -> EnsembleOptions:
+    """Returns the size of the ensemble that a request asks for, of a model with these frames a call."""
     return EnsembleOptions(
         request.members,
-        int(blocks),
+        frames.calls(request.days),
         request.seed,
-        sampling,
         batch_size=request.batch_size,
         noise_scale=request.noise_scale,
         perturbation=request.perturbation,

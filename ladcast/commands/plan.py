@@ -8,18 +8,17 @@ from pathlib import Path
 import torch
 
 from ladcast.checkpoint import read_document
-from ladcast.commands.forecast import ensemble_options, keeps_latents
+from ladcast.commands.forecast import ensemble_options, keeps_latents, lead_step_hours, stepper_settings
 from ladcast.device import find_device
 from ladcast.fields import ChannelSet
-from ladcast.forecasting.checkpoints import CHANNELS, CONFIG, GRID
+from ladcast.forecasting.checkpoints import CHANNELS, GRID, read_config
 from ladcast.forecasting.cost import NetworkCosts, largest_batch, network_costs
-from ladcast.forecasting.forecaster import ForecasterConfig
+from ladcast.forecasting.forecaster import ForecasterConfig, find_stepper
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.plan import ForecastPlan, decoded_at_once, plan_forecast
 from ladcast.forecasting.rates import Rates, measure_rates
 from ladcast.grid import Grid
 from ladcast.released.registry import ModelFolder
-from ladcast.times import HOUR, STEP
 
 SHARE_OF_FREE_MEMORY = 0.8
 """What a batch may fill: kernels need work space, and allocators leave gaps."""
@@ -39,23 +38,30 @@ def plan(
     config, channels, grid = read_description(model.path)
     device = request.device or ("cuda" if torch.cuda.is_available() else "cpu")
     costs = network_costs(config, grid, device if torch.cuda.is_available() else "cpu")
-    options = ensemble_options(request, config)
+    options = ensemble_options(request, config.frames)
+    with torch.device("meta"):
+        stepper = find_stepper(config.stepper.kind).build(config.stepper)
+    stepper = stepper.with_settings(**stepper_settings(request))
     if fit_batch or not request.batch_size:
         options = replace(options, batch_size=fitting_batch(costs, request.members, str(find_device(device))))
     if tflops is None:
         rates = measure_rates(config, grid, str(find_device(device)), rows=options.batch_size)
     else:
         rates = Rates(tflops * 1e12, tflops * 1e12)
-    starts, staggered = max(len(set(request.times)), 1), int(STEP / HOUR) // request.lead_step
+    starts, staggered = (
+        max(len(set(request.times)), 1),
+        config.frames.step_hours // lead_step_hours(request, config.frames),
+    )
     return plan_forecast(
         costs,
         channels,
         options,
+        calls_per_step=stepper.calls,
         starts=starts,
         staggered=staggered,
         device=device,
         rates=rates,
-        keeps_latents=keeps_latents(request, options, config.future_frames * starts * staggered),
+        keeps_latents=keeps_latents(request, options, config.frames.future * starts * staggered),
     )
 
 
@@ -84,8 +90,5 @@ def free_memory(device: str) -> int:
 
 def read_description(folder: Path) -> tuple[ForecasterConfig, ChannelSet, Grid]:
     """Reads what a forecaster's folder describes, without its weights."""
-    from pydantic import TypeAdapter
-
-    config = TypeAdapter(ForecasterConfig).validate_python(read_document(folder, CONFIG))
     channels = ChannelSet.from_dict(read_document(folder, CHANNELS))
-    return config, channels, Grid.from_dict(read_document(folder, GRID))
+    return read_config(folder), channels, Grid.from_dict(read_document(folder, GRID))

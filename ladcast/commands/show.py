@@ -23,13 +23,13 @@ def show(name_or_path: str) -> str:
 def describe_model(model: ModelFolder) -> str:
     """Lists channels, grid, networks, sampling and start states of a model."""
     forecaster = load_forecaster(model.path, "cpu")
-    config = forecaster.config
+    frames = forecaster.frames
     counts = {
         "autoencoder": forecaster.codec.autoencoder.parameters(),
-        "transformer": forecaster.denoiser.parameters(),
+        "transformer": forecaster.stepper.network.parameters(),
     }
     sizes = ", ".join(f"{name} {sum(p.numel() for p in ps) / 1e6:.2f} M" for name, ps in counts.items())
-    latent = " x ".join(map(str, (forecaster.block_shape[0], *forecaster.block_shape[2:])))
+    latent = " x ".join(map(str, forecaster.frame_shape))
     lines = [
         f"model     {forecaster.name}",
         f"folder    {model.path}",
@@ -37,8 +37,8 @@ def describe_model(model: ModelFolder) -> str:
         f"levels    {', '.join(map(str, forecaster.channels.levels))} hPa",
         f"grid      {forecaster.grid}, latent {latent}",
         f"networks  {sizes} parameters",
-        f"frames    {config.past_frames} in, {config.future_frames} out, 6 h apart",
-        f"sampling  {config.sampling}",
+        f"frames    {frames.past} in, {frames.future} out, {frames.step_hours} h apart",
+        f"stepper   {forecaster.config.stepper.kind}, {forecaster.stepper.settings()}",
     ]
     return "\n".join([*lines, *_start_lines(model)])
 

@@ -1,11 +1,11 @@
-"""Checkpoint folders of a codec (an autoencoder with all it needs) and of a forecaster (a codec and a denoiser)."""
+"""Checkpoint folders of a codec (an autoencoder with all it needs) and of a forecaster (a codec and a stepper)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from ladcast.checkpoint import MANIFEST, checkpoint_hash, read_document, read_tensors, write_checkpoint
 from ladcast.data.normalization import Normalizer
 from ladcast.device import find_device
-from ladcast.diffusion.denoiser import Denoiser
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.codec import LatentCodec, LatentScale
-from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig
+from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig, find_stepper
+from ladcast.forecasting.stepper import Stepper
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
-from ladcast.models.transformer import LatentTransformer
 
 CONFIG, CHANNELS, GRID, SCALES = "config.yaml", "channels.yaml", "grid.yaml", "normalizer.json"
-Schema = TypeVar("Schema")
+STEPPER, STEPPER_BEFORE_KINDS = "stepper", "denoiser"
+"""How the names of a stepper's weights begin, now and in folders from before there were kinds of steppers."""
 
 
 def save_codec(codec: LatentCodec, folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -34,13 +34,14 @@ def save_codec(codec: LatentCodec, folder: Path, manifest: Mapping[str, Any]) ->
 def save_forecaster(
     forecaster: Forecaster, folder: Path, manifest: Mapping[str, Any], *, dtype: torch.dtype | None = torch.bfloat16
 ) -> None:
-    """Writes both networks and all they need; the transformer in `dtype`, or with None in the precision it has.
+    """Writes both networks and all they need; the stepper's in `dtype`, or with None in the precision it has.
 
     The autoencoder stays float32, in which latents were made: bfloat16 weights would change them (docs/decisions/006).
     """
-    tensors = {**_codec_tensors(forecaster.codec), **_prefixed("denoiser", forecaster.denoiser)}
+    stepper = _prefixed(STEPPER, forecaster.stepper.network)
     if dtype is not None:
-        tensors |= {name: tensor.to(dtype) for name, tensor in _prefixed("denoiser", forecaster.denoiser).items()}
+        stepper = {name: tensor.to(dtype) for name, tensor in stepper.items()}
+    tensors = {**_codec_tensors(forecaster.codec), **stepper}
     documents = {**_codec_documents(forecaster.codec, manifest), CONFIG: plain(asdict(forecaster.config))}
     write_checkpoint(folder, tensors, documents)
 
@@ -60,17 +61,29 @@ def load_forecaster(folder: Path | str, device: str | None = None) -> Forecaster
     """Reads a forecaster's folder onto `device` (a GPU where there is one); raises as `load_codec` does."""
     folder = Path(folder)
     tensors = read_tensors(folder)
-    config = _typed(ForecasterConfig, read_document(folder, CONFIG), folder)
+    config = read_config(folder)
     with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
-        denoiser = Denoiser(LatentTransformer(config.transformer), config.sigma_data)
-    _load(denoiser, _part("denoiser", tensors), folder)
+        stepper: Stepper = find_stepper(config.stepper.kind).build(config.stepper)
+    _load(stepper.network, _part(STEPPER, tensors) or _part(STEPPER_BEFORE_KINDS, tensors), folder)
     target = find_device(device)
+    stepper.network.to(target).eval()
     return Forecaster(
-        config=config,
-        codec=_codec(folder, tensors).to(target).eval(),
-        denoiser=denoiser.to(target).eval(),
-        name=f"{folder.name}@{checkpoint_hash(folder)[:12]}",
+        _codec(folder, tensors).to(target).eval(), stepper, f"{folder.name}@{checkpoint_hash(folder)[:12]}"
     )
+
+
+def read_config(folder: Path) -> ForecasterConfig:
+    """Reads what describes the networks of a forecaster's folder, without their weights.
+
+    Raises:
+        FileNotFoundError: the folder is not a checkpoint.
+        ValueError: it does not describe a forecaster.
+    """
+    content = read_document(folder, CONFIG)
+    try:
+        return ForecasterConfig.from_dict(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / CONFIG} does not describe a forecaster: {error}") from error
 
 
 def plain(value: Any) -> Any:
@@ -81,7 +94,7 @@ def plain(value: Any) -> Any:
 
 
 def _codec(folder: Path, tensors: Mapping[str, Tensor]) -> LatentCodec:
-    config = _typed(AutoencoderConfig, read_document(folder, CONFIG)["autoencoder"], folder)
+    config = _autoencoder_config(folder)
     with torch.device("meta"):
         autoencoder = Autoencoder(config)
     _load(autoencoder, _part("autoencoder", tensors), folder)
@@ -109,13 +122,13 @@ def _codec_documents(codec: LatentCodec, manifest: Mapping[str, Any]) -> dict[st
     }
 
 
-def _typed(schema: type[Schema], content: Any, folder: Path) -> Schema:
+def _autoencoder_config(folder: Path) -> AutoencoderConfig:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        return TypeAdapter(schema).validate_python(content)
-    except ValidationError as error:
-        raise ValueError(f"{folder / CONFIG} does not describe a {schema.__name__}: {error}") from error
+        return TypeAdapter(AutoencoderConfig).validate_python(read_document(folder, CONFIG)["autoencoder"])
+    except (KeyError, ValidationError) as error:
+        raise ValueError(f"{folder / CONFIG} does not describe an autoencoder: {error}") from error
 
 
 def _load(network: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:

@@ -14,12 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from ladcast.diffusion.denoiser import Condition, Denoiser
-from ladcast.diffusion.samplers import find_sampler
-from ladcast.forecasting.forecaster import ForecasterConfig, SamplingOptions
+from ladcast.forecasting.forecaster import ForecasterConfig, find_stepper
+from ladcast.forecasting.stepper import Stepper
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder
-from ladcast.models.transformer import LatentTransformer
 
 FLOAT32_BYTES = 4
 COPIES_OF_A_BLOCK = 3
@@ -50,26 +48,27 @@ class NetworkCosts:
 
     config: ForecasterConfig
     grid: Grid
-    denoise: CallCost
-    denoise_bytes_per_row: int
+    network: CallCost
+    """Of one call of the stepper's network."""
+    network_bytes_per_row: int
     encode: CallCost
     decode: CallCost
     decode_bytes_per_row: int
-    denoiser_bytes: int
+    network_bytes: int
     autoencoder_bytes: int
 
     @property
     def host_bytes(self) -> int:
         """Returns the memory that the decoded block of one member takes on the host, in all its copies."""
         rows, columns = self.grid.shape
-        frames = COPIES_OF_A_BLOCK * self.config.future_frames
+        frames = COPIES_OF_A_BLOCK * self.config.frames.future
         return frames * self.config.autoencoder.channels * rows * columns * FLOAT32_BYTES
 
     def working_bytes(self, rows: int, decoded_rows: int = 1) -> int:
-        """Returns the memory of weights and activations with `rows` members in a call of the denoiser."""
-        denoise = self.denoise.activation_bytes + (rows - 1) * self.denoise_bytes_per_row
+        """Returns the memory of weights and activations with `rows` members in a call of the stepper's network."""
+        step = self.network.activation_bytes + (rows - 1) * self.network_bytes_per_row
         decode = self.decode.activation_bytes + (decoded_rows - 1) * self.decode_bytes_per_row
-        return self.denoiser_bytes + self.autoencoder_bytes + max(denoise, decode, self.encode.activation_bytes)
+        return self.network_bytes + self.autoencoder_bytes + max(step, decode, self.encode.activation_bytes)
 
 
 def network_costs(config: ForecasterConfig, grid: Grid, device: str = "cpu") -> NetworkCosts:
@@ -81,32 +80,19 @@ def network_costs(config: ForecasterConfig, grid: Grid, device: str = "cpu") -> 
 
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
         networks = random_networks(config)
-        one, two = (call_cost(denoise_call(networks.denoiser, config, grid, rows), device) for rows in (1, 2))
+        one, two = (call_cost(network_call(networks.stepper, config, grid, rows), device) for rows in (1, 2))
         decode_one, decode_two = (call_cost(decode_call(networks.autoencoder, grid, rows), device) for rows in (1, 2))
         return NetworkCosts(
             config=config,
             grid=grid,
-            denoise=one,
-            denoise_bytes_per_row=two.activation_bytes - one.activation_bytes,
+            network=one,
+            network_bytes_per_row=two.activation_bytes - one.activation_bytes,
             encode=call_cost(encode_call(networks.autoencoder, grid), device),
             decode=decode_one,
             decode_bytes_per_row=decode_two.activation_bytes - decode_one.activation_bytes,
-            denoiser_bytes=_weight_bytes(networks.denoiser),
+            network_bytes=_weight_bytes(networks.stepper.network),
             autoencoder_bytes=_weight_bytes(networks.autoencoder),
         )
-
-
-def denoiser_calls(sampling: SamplingOptions) -> int:
-    """Counts how often the sampler calls the denoiser for one block, by letting it."""
-    calls = 0
-
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        nonlocal calls
-        calls += 1
-        return x
-
-    find_sampler(sampling.sampler)(denoise, torch.zeros(1, 1, 1, 1, 1), sampling.sigmas())
-    return calls
 
 
 def largest_batch(
@@ -134,26 +120,26 @@ def largest_batch(
 
 @dataclass(frozen=True)
 class Networks:
-    """Holds both networks of a forecaster."""
+    """Holds the stepper and the autoencoder of a forecaster."""
 
-    denoiser: Denoiser
+    stepper: Stepper
     autoencoder: Autoencoder
 
 
 def random_networks(config: ForecasterConfig) -> Networks:
     """Builds the networks of a configuration with random weights, on torch's default device."""
-    denoiser = Denoiser(LatentTransformer(config.transformer), config.sigma_data)
-    return Networks(denoiser.eval(), Autoencoder(config.autoencoder).eval())
+    stepper: Stepper = find_stepper(config.stepper.kind).build(config.stepper)
+    stepper.network.eval()
+    return Networks(stepper, Autoencoder(config.autoencoder).eval())
 
 
-def denoise_call(denoiser: Denoiser, config: ForecasterConfig, grid: Grid, rows: int) -> Callable[[], Tensor]:
-    """Returns a call of the denoiser with `rows` members, on torch's default device."""
-    latent, (y, x) = config.autoencoder.latent_channels, grid.coarsen(config.autoencoder.downsampling).shape
-    noisy = torch.zeros(rows, latent, config.future_frames, y, x)
-    past = torch.zeros(rows, latent, config.past_frames, y, x)
-    condition = Condition(past, torch.zeros(rows, dtype=torch.int64))
-    sigma = torch.ones(rows)
-    return lambda: denoiser(noisy, sigma, condition)
+def network_call(stepper: Stepper, config: ForecasterConfig, grid: Grid, rows: int) -> Callable[[], Any]:
+    """Returns a call of the stepper's network with `rows` members, on torch's default device."""
+    latent, y, x = config.frame_shape(grid)
+    noise = torch.zeros(rows, *stepper.noise_shape((latent, y, x)))
+    past = torch.zeros(rows, latent, config.frames.past, y, x)
+    seconds = torch.zeros(rows, dtype=torch.int64)
+    return lambda: stepper.call_network(past, seconds, noise)
 
 
 def encode_call(autoencoder: Autoencoder, grid: Grid) -> Callable[[], Tensor]:
@@ -208,7 +194,7 @@ class PeakMemory(TorchDispatchMode):
 
 
 def forecast_precision(device: str) -> torch.autocast:
-    """Returns the precision in which `Forecaster.advance` and `LatentCodec` call networks on a device."""
+    """Returns the precision in which `Forecaster.step` and `LatentCodec` call networks on a device."""
     enabled = device.startswith("cuda") and torch.cuda.is_available()
     return torch.autocast(device.split(":")[0] if enabled else "cpu", torch.bfloat16, enabled=enabled)
 

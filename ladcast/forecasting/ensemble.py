@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ladcast.data.analysis import Analysis
 from ladcast.data.packing import unpack
-from ladcast.forecasting.forecaster import Forecaster, SamplingOptions
+from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.rollout import LatentChunk, rollout
-from ladcast.times import STEP, Times, describe
+from ladcast.times import Times, describe
 from ladcast.types import LatentSequence, OceanMask, PastSequence
 
 Starts = Analysis | Sequence[Analysis] | Sequence[Sequence[Analysis]]
@@ -39,7 +39,6 @@ class EnsembleOptions:
     members: int
     blocks: int
     seed: int
-    sampling: SamplingOptions
     batch_size: int = 8
     noise_scale: float = 1.0
     """Factor on the noise that a block starts from: above 1 for more spread."""
@@ -126,16 +125,16 @@ class MemberBatch:
 
     def step(self, past: PastSequence, start: np.datetime64, block: int) -> LatentSequence:
         """Advances all members by one block; a member that fails is drawn again as often as the options allow."""
-        noise = self.draw(self.forecaster.block_shape, block)
+        noise = self.draw(self.forecaster.noise_shape, block)
         for attempt in range(1, self.options.redraws + 2):
-            latents = self.forecaster.advance(past, start, self.options.noise_scale * noise, self.options.sampling)
+            latents = self.forecaster.step(past, start, self.options.noise_scale * noise)
             failed = self._failed(latents)
             if not failed.any():
                 return latents
             names = ", ".join(str(self.members[index]) for index in failed.nonzero().flatten().tolist())
             warnings.warn(f"Members {names} failed in the block from {describe(start)}, draw {attempt}.", stacklevel=2)
-            redrawn = self.draw(self.forecaster.block_shape, block, attempt)
-            noise = torch.where(failed.reshape(-1, 1, 1, 1, 1), redrawn, noise)
+            redrawn = self.draw(self.forecaster.noise_shape, block, attempt)
+            noise = torch.where(failed.reshape(-1, *[1] * (noise.ndim - 1)), redrawn, noise)
         raise FloatingPointError(
             f"Expected latents of weather, got other or infinite ones for the members {names} in the block from "
             f"{describe(start)}, in {self.options.redraws + 1} draws. Check the analysis, or allow more redraws."
@@ -145,7 +144,7 @@ class MemberBatch:
         """Says which members are not finite or beyond any weather, leaving out those that only fill up the batch."""
         extent = latents.flatten(1).abs().amax(dim=1).cpu()
         asked = torch.tensor([member < self.options.members for member in self.members])
-        return asked & ~(extent < LARGEST_LATENT * self.forecaster.config.sigma_data)
+        return asked & ~(extent < LARGEST_LATENT * self.forecaster.codec.latent_scale.target)
 
 
 def forecast_latents(
@@ -164,8 +163,8 @@ def forecast_latents(
     """
     batch = MemberBatch(forecaster, options, position.batch, analysis.time if init_time is None else init_time)
     past = batch.first_latents(analysis) if position.past is None else position.past
-    start = analysis.time + position.block * forecaster.config.future_frames * STEP
-    return rollout(batch.step, past, start, range(position.block, options.blocks))
+    start = analysis.time + position.block * forecaster.frames.span
+    return rollout(batch.step, past, start, range(position.block, options.blocks), forecaster.frames.step)
 
 
 def start_groups(starts: Starts) -> list[list[Analysis]]:
@@ -211,7 +210,7 @@ def forecast_blocks(
         members = range(batch * options.batch_size, min((batch + 1) * options.batch_size, options.members))
         for chunk in forecast_latents(forecaster, analysis, options, replace(position, batch=batch), init_time):
             ends = chunk.block + 1 == options.blocks
-            past = None if ends else chunk.latents[:, :, -forecaster.config.past_frames :].cpu()
+            past = None if ends else chunk.latents[:, :, -forecaster.frames.past :].cpu()
             kept = replace(chunk, latents=chunk.latents[: len(members)])
             yield Position(position.batch, chunk.block + 1, past), LatentBlock(init_time, members, kept)
 

@@ -1,65 +1,91 @@
-"""A forecaster: everything between an analysis and the next day's latents."""
+"""A forecaster: a codec and a stepper, everything between an analysis and the frames that follow it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from ladcast.diffusion.denoiser import Condition, Denoiser
-from ladcast.diffusion.noise import karras_sigmas
-from ladcast.diffusion.samplers import find_sampler
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.codec import LatentCodec
+from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
+from ladcast.forecasting.stepper import FrameCounts, Stepper
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import AutoencoderConfig
-from ladcast.models.transformer import TransformerConfig
 from ladcast.times import to_epoch_seconds
 from ladcast.types import LatentSequence, PastSequence
 
+STEPPERS: dict[str, Any] = {"diffusion": DiffusionStepper}
+"""The classes of steppers by kind. A class has a `Config`, the frozen dataclass of its configuration."""
 
-@dataclass(frozen=True)
-class SamplingOptions:
-    """Sets how noise becomes a forecast (arXiv 2206.00364): solver, number of steps and range of noise levels.
 
-    `precision` is that of the network on a GPU; a CPU computes in float32.
-    """
-
-    sampler: str = "heun"
-    steps: int = 20
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
-    rho: float = 7.0
-    precision: Literal["bfloat16", "float32"] = "bfloat16"
-
-    def sigmas(self) -> Tensor:
-        """Returns the decreasing noise levels."""
-        return karras_sigmas(self.steps, sigma_min=self.sigma_min, sigma_max=self.sigma_max, rho=self.rho)
+def find_stepper(kind: str) -> Any:
+    """Returns the class of a kind of stepper; raises ValueError that lists the known ones."""
+    if kind not in STEPPERS:
+        raise ValueError(f"Unknown kind of stepper '{kind}'. Known kinds: {', '.join(STEPPERS)}.")
+    return STEPPERS[kind]
 
 
 @dataclass(frozen=True)
 class ForecasterConfig:
-    """Describes both networks, how many frames go in and out of one call, and the default sampling."""
+    """Describes the autoencoder and the stepper of a forecaster."""
 
     autoencoder: AutoencoderConfig
-    transformer: TransformerConfig
-    past_frames: int = 1
-    future_frames: int = 4
-    sigma_data: float = 0.5
-    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    stepper: Any
+    """The configuration of a stepper of `STEPPERS`, such as `DiffusionConfig`."""
+
+    @property
+    def frames(self) -> FrameCounts:
+        """Returns the frames of one call."""
+        frames: FrameCounts = self.stepper.frames
+        return frames
+
+    def frame_shape(self, grid: Grid) -> tuple[int, int, int]:
+        """Returns the shape `latent y x` of a frame."""
+        rows, columns = grid.coarsen(self.autoencoder.downsampling).shape
+        return self.autoencoder.latent_channels, rows, columns
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """Builds the configuration from plain data: that of `asdict`, or the one before steppers had kinds.
+
+        Raises:
+            ValueError: a key or value does not fit; the kind of stepper is unknown.
+        """
+        from pydantic import TypeAdapter
+
+        if "stepper" not in content:
+            content = _with_stepper(content)
+        stepper = content["stepper"]
+        schema = find_stepper(stepper.get("kind", DiffusionConfig.kind)).Config
+        if unknown := set(content) - {"autoencoder", "stepper"}:
+            raise ValueError(f"Expected autoencoder and stepper, got also {', '.join(sorted(unknown))}.")
+        autoencoder = TypeAdapter(AutoencoderConfig).validate_python(content["autoencoder"])
+        return cls(autoencoder, TypeAdapter(schema).validate_python(stepper))
 
 
 @dataclass(frozen=True)
 class Forecaster:
-    """Advances latents by one block of frames; carries its channels and grid, so that it needs nothing else."""
+    """Makes the latents that follow an analysis; carries its channels and grid, so that it needs nothing else."""
 
-    config: ForecasterConfig
     codec: LatentCodec
-    denoiser: Denoiser
+    stepper: Stepper
     name: str = "unnamed"
+
+    @property
+    def config(self) -> ForecasterConfig:
+        """Returns what describes both networks."""
+        return ForecasterConfig(self.codec.autoencoder.config, self.stepper.config)
+
+    @property
+    def frames(self) -> FrameCounts:
+        """Returns the frames of one call."""
+        return self.config.frames
 
     @property
     def channels(self) -> ChannelSet:
@@ -77,28 +103,31 @@ class Forecaster:
         return self.codec.static.device
 
     @property
-    def block_shape(self) -> tuple[int, int, int, int]:
-        """Returns the shape `latent time y x` of the frames that one call makes."""
-        rows, columns = self.grid.coarsen(self.config.autoencoder.downsampling).shape
-        return self.config.autoencoder.latent_channels, self.config.future_frames, rows, columns
+    def frame_shape(self) -> tuple[int, int, int]:
+        """Returns the shape `latent y x` of a frame."""
+        return self.config.frame_shape(self.grid)
 
-    def compile(self) -> None:
-        """Lets torch.compile fuse the network's kernels at its first call, which takes half a minute on a GPU."""
-        self.denoiser.network.compile(dynamic=False)
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Returns the shape of one member's noise for one call."""
+        return self.stepper.noise_shape(self.frame_shape)
+
+    def with_settings(self, **settings: Any) -> Self:
+        """Returns this forecaster with other settings of its stepper; those that are None stay as they are."""
+        given = {name: value for name, value in settings.items() if value is not None}
+        return replace(self, stepper=self.stepper.with_settings(**given)) if given else self
 
     @torch.no_grad()
-    def advance(
-        self, past: PastSequence, init_time: np.datetime64, noise: LatentSequence, sampling: SamplingOptions
-    ) -> LatentSequence:
-        """Samples the frames after `init_time` given the frames up to it; one result for each row of `noise`."""
+    def step(self, past: PastSequence, init_time: np.datetime64, noise: Float[Tensor, "batch ..."]) -> LatentSequence:
+        """Makes the frames after `init_time` given the frames up to it; one result for each row of `noise`."""
         seconds = to_epoch_seconds(init_time).to(self.device).expand(len(noise))
-        condition = Condition(past.to(self.device), seconds)
+        return self.stepper(past.to(self.device), seconds, noise.to(self.device))
 
-        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            clean: Tensor = self.denoiser(x, sigma.expand(len(x)), condition)
-            return clean
 
-        mixed = self.device.type == "cuda" and sampling.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
-            sigmas = sampling.sigmas().to(self.device)
-            return find_sampler(sampling.sampler)(denoise, noise.to(self.device), sigmas)
+def _with_stepper(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Brings a configuration that knows the diffusion stepper alone into the present layout."""
+    stepper = {
+        name: value for name, value in content.items() if name not in ("autoencoder", "past_frames", "future_frames")
+    }
+    counts = {name: content[f"{name}_frames"] for name in ("past", "future") if f"{name}_frames" in content}
+    return {"autoencoder": content.get("autoencoder"), "stepper": {**stepper, "frames": counts}}

@@ -22,8 +22,8 @@ class ForecastRequest:
         members: ensemble members.
         days: longest lead time.
         seed: seed of the noise; a member depends on it, the initial time and its number alone.
-        lead_step: hours between lead times: 6, or 3, 2 or 1 from staggered starts, which need the analyses of that many
-            hours apart in the 6 hours up to the initial time.
+        lead_step: hours between lead times: by default the model's, or fewer from staggered starts, which need the
+            analyses of that many hours apart before the initial time.
         keep: write fields, or latents, which take 64 times less and are decoded when they are read; by default latents
             from 1,000 frames on.
         batch_size: members computed at once, 0 for as many as fit the free memory; results on a CPU depend on this, but
@@ -45,7 +45,7 @@ class ForecastRequest:
     members: int = 8
     days: int = 10
     seed: int = 0
-    lead_step: Literal[1, 2, 3, 6] = 6
+    lead_step: Literal[1, 2, 3, 6] | None = None
     keep: Literal["fields", "latents"] | None = None
     batch_size: int = 8
     steps: int | None = None

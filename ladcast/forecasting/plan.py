@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.codec import DECODED_AT_ONCE
-from ladcast.forecasting.cost import FLOAT32_BYTES, NetworkCosts, denoiser_calls
+from ladcast.forecasting.cost import FLOAT32_BYTES, NetworkCosts
 from ladcast.forecasting.ensemble import EnsembleOptions
 from ladcast.forecasting.rates import Rates
 
@@ -23,7 +24,7 @@ class ForecastPlan:
     members: int
     lead_times: int
     batch_size: int
-    denoiser_calls: int
+    network_calls: int
     encoder_calls: int
     decoded_frames: int
     flops: int
@@ -35,7 +36,7 @@ class ForecastPlan:
 
     def __str__(self) -> str:
         time = "unknown" if self.seconds is None else f"{describe_seconds(self.seconds)} (networks alone)"
-        calls = f"{self.denoiser_calls} denoiser, {self.encoder_calls} encoder, {self.decoded_frames} decoded frames"
+        calls = f"{self.network_calls} network, {self.encoder_calls} encoder, {self.decoded_frames} decoded frames"
         several = f"{self.starts} starts x " if self.starts > 1 else ""
         size = f"{several}{self.members} members x {self.lead_times} lead times"
         lines = [
@@ -54,6 +55,7 @@ def plan_forecast(
     channels: ChannelSet,
     options: EnsembleOptions,
     *,
+    calls_per_step: int,
     starts: int = 1,
     staggered: int = 1,
     device: str = "cpu",
@@ -62,19 +64,18 @@ def plan_forecast(
 ) -> ForecastPlan:
     """Predicts forecasts from `starts` initial times, each with so many staggered analyses.
 
-    They are decoded to fields unless latents are kept.
+    They are decoded to fields unless latents are kept. A step calls the network `calls_per_step` times.
     """
     config, grid = costs.config, costs.grid
     streams = starts * staggered
     runs = streams * options.batches
-    calls = runs * options.blocks * denoiser_calls(options.sampling)
-    decoded = 0 if keeps_latents else streams * options.blocks * _decoded_frames(options, config.future_frames, device)
-    denoising = calls * options.batch_size * costs.denoise.flops
+    calls = runs * options.blocks * calls_per_step
+    decoded = 0 if keeps_latents else streams * options.blocks * _decoded_frames(options, config.frames.future, device)
+    stepping = calls * options.batch_size * costs.network.flops
     coding = runs * costs.encode.flops + decoded * costs.decode.flops
     rows, columns = grid.shape
-    y, x = grid.coarsen(config.autoencoder.downsampling).shape
-    state_bytes, latent_bytes = len(channels) * rows * columns, config.autoencoder.latent_channels * y * x
-    leads = staggered * options.blocks * config.future_frames
+    state_bytes, latent_bytes = len(channels) * rows * columns, math.prod(config.frame_shape(grid))
+    leads = staggered * options.blocks * config.frames.future
     frames = starts * leads
     block = min(options.batch_size, options.members) * costs.host_bytes
     working = costs.working_bytes(options.batch_size, decoded_at_once(device))
@@ -84,11 +85,11 @@ def plan_forecast(
         members=options.members,
         lead_times=leads,
         batch_size=options.batch_size,
-        denoiser_calls=calls,
+        network_calls=calls,
         encoder_calls=runs,
         decoded_frames=decoded,
-        flops=denoising + coding,
-        seconds=None if rates is None else denoising / rates.denoiser + coding / rates.autoencoder,
+        flops=stepping + coding,
+        seconds=None if rates is None else stepping / rates.stepper + coding / rates.autoencoder,
         host_bytes=block + (0 if on_gpu else working),
         device_bytes=working if on_gpu else 0,
         field_bytes=options.members * frames * state_bytes * FLOAT32_BYTES,

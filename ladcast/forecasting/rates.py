@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from ladcast.forecasting.codec import DECODED_AT_ONCE
-from ladcast.forecasting.cost import decode_call, denoise_call, forecast_precision, network_costs, random_networks
-from ladcast.forecasting.forecaster import ForecasterConfig
+from ladcast.forecasting.cost import decode_call, forecast_precision, network_call, network_costs, random_networks
+from ladcast.forecasting.forecaster import ForecasterConfig, find_stepper
 from ladcast.grid import Grid
 
 TIMED_FLOPS = {"cpu": 1e11, "cuda": 2e13}
@@ -23,27 +23,26 @@ TIMED_FLOPS = {"cpu": 1e11, "cuda": 2e13}
 class Rates:
     """Holds floating-point operations a second of the two networks on one machine."""
 
-    denoiser: float
+    stepper: float
     autoencoder: float
 
 
 def measure_rates(config: ForecasterConfig, grid: Grid, device: str, *, rows: int) -> Rates:
-    """Times both networks with random weights on the device; of the transformer one block of each kind.
+    """Times both networks with random weights on the device; of the stepper's a short one.
 
     At most about `TIMED_FLOPS` operations are timed for each, so that even large networks take seconds.
     """
     kind = device.split(":")[0]
-    transformer = replace(config.transformer, dual_blocks=1, single_blocks=1, refiner_blocks=1)
-    short = replace(config, transformer=transformer)
+    short = replace(config, stepper=find_stepper(config.stepper.kind).shortened(config.stepper))
     costs = network_costs(short, grid, device)
-    timed = max(1, min(rows, int(TIMED_FLOPS[kind] // costs.denoise.flops)))
+    timed = max(1, min(rows, int(TIMED_FLOPS[kind] // costs.network.flops)))
     frames = DECODED_AT_ONCE.get(kind, 1)
     with torch.device(device):
         networks = random_networks(short)
-        denoise = denoise_call(networks.denoiser, short, grid, timed)
+        step = network_call(networks.stepper, short, grid, timed)
         decode = decode_call(networks.autoencoder, grid, frames)
-    denoising, decoding = _seconds(denoise, device), _seconds(decode, device)
-    return Rates(timed * costs.denoise.flops / denoising, frames * costs.decode.flops / decoding)
+    stepping, decoding = _seconds(step, device), _seconds(decode, device)
+    return Rates(timed * costs.network.flops / stepping, frames * costs.decode.flops / decoding)
 
 
 def _seconds(call: Callable[[], Any], device: str) -> float:

@@ -63,7 +63,7 @@ class LatentWriter(StoreWriter[LatentBlock]):
             channels=forecaster.channels.to_dict(),
             grid=forecaster.grid.to_dict(),
         )
-        channels, _, rows, columns = forecaster.block_shape
+        channels, rows, columns = forecaster.frame_shape
         self.frame_shape = (channels, rows, columns)
         self.ocean = np.stack([group[0].ocean.numpy() for group in start_groups(starts)])
 

@@ -19,7 +19,7 @@ from ladcast.forecasting.checkpoints import plain
 from ladcast.forecasting.ensemble import FORECAST_DIMS, EnsembleOptions, Starts, start_groups
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.grid import Grid
-from ladcast.times import STEP, Times, describe, lead_times
+from ladcast.times import Times, describe, lead_times
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +69,12 @@ def forecast_layout(forecaster: Forecaster, starts: Starts, options: EnsembleOpt
     init_times = np.array([group[0].time for group in groups], dtype="datetime64[ns]")
     if not (init_times[1:] > init_times[:-1]).all():
         raise ValueError(f"Expected initial times that increase, got {describe(init_times)}. Sort the analyses.")
-    frames = options.blocks * forecaster.config.future_frames * len(groups[0])
+    frames = options.blocks * forecaster.frames.future * len(groups[0])
     return ForecastLayout(
         channels=forecaster.channels,
         grid=forecaster.grid,
         init_times=init_times,
-        lead_times=lead_times(frames, STEP // len(groups[0])),
+        lead_times=lead_times(frames, forecaster.frames.step // len(groups[0])),
         members=np.arange(options.members),
     )
 
@@ -86,6 +86,8 @@ def forecast_identity(forecaster: Forecaster, starts: Starts, options: EnsembleO
     """
     groups = start_groups(starts)
     chosen = plain(asdict(options))
+    if settings := forecaster.stepper.settings():
+        chosen["sampling"] = settings
     del chosen["redraws"]
     states = hashlib.sha256()
     for analysis in (analysis for group in groups for analysis in group):

@@ -20,10 +20,12 @@ from ladcast.diffusion.denoiser import Denoiser
 from ladcast.diffusion.noise import TrainingNoise
 from ladcast.forecasting.checkpoints import load_codec, load_forecaster, save_forecaster
 from ladcast.forecasting.codec import LatentCodec, LatentScale
-from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig, SamplingOptions
+from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper, SamplingOptions
+from ladcast.forecasting.forecaster import Forecaster, find_stepper
+from ladcast.forecasting.stepper import FrameCounts
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import AutoencoderConfig
-from ladcast.models.transformer import LatentTransformer, TransformerConfig
+from ladcast.models.transformer import TransformerConfig
 from ladcast.recipes.build import ForecastValidation, Frames, Period, TransformerSize
 from ladcast.recipes.launch import TrainingJob, train, try_out
 from ladcast.recipes.trial import NO_TRIAL, Trial
@@ -77,9 +79,9 @@ def train_forecaster(
             return None
         weights = train(job, ranks, interrupted)
         if ranks.is_first:
-            denoiser = Denoiser(LatentTransformer(forecaster.config.transformer), forecaster.config.sigma_data)
-            denoiser.load_state_dict(weights)
-            trained = replace(forecaster, denoiser=denoiser)
+            stepper = find_stepper(forecaster.config.stepper.kind).build(forecaster.config.stepper)
+            stepper.network.load_state_dict(weights)
+            trained = replace(forecaster, stepper=stepper)
             save_forecaster(trained, folder, {"run": to_plain(run), "autoencoder": checkpoint_hash(run.autoencoder)})
     return folder
 
@@ -93,7 +95,8 @@ def prepare(run: ForecasterRun, ranks: Ranks) -> tuple[Forecaster, TrainingJob]:
     torch.manual_seed(run.training.seed)
     forecaster = new_forecaster(run, codec)
     if run.initial is not None:
-        forecaster.denoiser.load_state_dict(load_forecaster(run.initial, "cpu").denoiser.state_dict())
+        initial = load_forecaster(run.initial, "cpu")
+        forecaster.stepper.network.load_state_dict(initial.stepper.network.state_dict())
 
     def validate(model: nn.Module) -> Validation:
         assert run.validation is not None
@@ -101,7 +104,7 @@ def prepare(run: ForecasterRun, ranks: Ranks) -> tuple[Forecaster, TrainingJob]:
 
     objective = DiffusionObjective(run.noise, token_rows(codec.grid, codec.autoencoder.config), run.push_forward)
     job = TrainingJob(
-        forecaster.denoiser,
+        forecaster.stepper.network,
         forecast_loss(replace(objective, row_weight=objective.row_weight.to(ranks.device))),
         data,
         run.training,
@@ -118,7 +121,7 @@ def made_of(run: ForecasterRun, forecaster: Forecaster) -> dict[str, Any]:
     """Says what the weights of a run are made of, beside its training options."""
     settings = to_plain(run)
     return {
-        "model": asdict(forecaster.config.transformer),
+        "model": asdict(forecaster.config.stepper.transformer),
         "latents": [checkpoint_hash(run.autoencoder), forecaster.codec.latent_scale.to_dict(), settings["train"]],
         "loss": [settings[name] for name in ("frames", "noise", "push_forward")],
         "initial": run.initial and checkpoint_hash(run.initial),
@@ -163,11 +166,10 @@ def new_forecaster(run: ForecasterRun, codec: LatentCodec) -> Forecaster:
     """Creates a forecaster with fresh weights that fits the codec's latents."""
     autoencoder = codec.autoencoder.config
     transformer = transformer_config(run, autoencoder, codec.grid)
-    config = ForecasterConfig(
-        autoencoder, transformer, run.frames.past, run.frames.future, codec.latent_scale.target, run.sampling
-    )
-    denoiser = Denoiser(LatentTransformer(transformer), config.sigma_data).to(codec.static.device)
-    return Forecaster(config, codec, denoiser, name=run.name)
+    frames = FrameCounts(run.frames.past, run.frames.future)
+    stepper = DiffusionStepper.build(DiffusionConfig(transformer, frames, codec.latent_scale.target, run.sampling))
+    stepper.network.to(codec.static.device)
+    return Forecaster(codec, stepper, name=run.name)
 
 
 def transformer_config(run: ForecasterRun, autoencoder: AutoencoderConfig, grid: Grid) -> TransformerConfig:

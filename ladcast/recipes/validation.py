@@ -37,9 +37,8 @@ def validate_forecaster(forecaster: Forecaster, validation: ForecastValidation) 
     truth = validation.store.open()
     options = EnsembleOptions(
         validation.members,
-        int(-(-validation.days * DAY // (forecaster.config.future_frames * STEP))),
+        forecaster.frames.calls(validation.days),
         seed=0,
-        sampling=forecaster.config.sampling,
         batch_size=validation.members,
     )
     parts, end = [], None

@@ -15,7 +15,8 @@ from ladcast.fields import read_channels
 from ladcast.files import sha256
 from ladcast.forecasting.checkpoints import save_forecaster
 from ladcast.forecasting.codec import LatentCodec, LatentScale
-from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig
+from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
+from ladcast.forecasting.forecaster import Forecaster
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder
 from ladcast.models.hub import CONFIG_FILE, Repository, fetch_config, fetch_folder, list_repository
@@ -88,7 +89,6 @@ def build_forecaster(name: str, transformer: Path, autoencoder: Path, assets: As
     decoder, network = Autoencoder.from_pretrained(autoencoder), LatentTransformer.from_pretrained(transformer)
     channels, grid = read_channels(assets.channels), Grid.parse(assets.grid)
     static = read_static(assets.static, assets.static_fields, grid)
-    config = ForecasterConfig(decoder.config, network.config)
     expected = {
         "channels": (decoder.config.channels, len(channels)),
         "static fields": (decoder.config.static_channels, len(static)),
@@ -99,7 +99,8 @@ def build_forecaster(name: str, transformer: Path, autoencoder: Path, assets: As
         if needed != given:
             raise ValueError(f"{name}: the autoencoder in {autoencoder} expects {needed} {what}, got {given}.")
     codec = LatentCodec(decoder, Normalizer.load(assets.statistics, channels), grid, static=static, latent_scale=scale)
-    return Forecaster(config, codec, Denoiser(network), name)
+    stepper = DiffusionStepper(DiffusionConfig(network.config), Denoiser(network))
+    return Forecaster(codec, stepper, name)
 
 
 def verify_weights(name_or_path: str) -> str:

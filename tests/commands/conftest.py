@@ -1,6 +1,6 @@
 """A forecast of the embedded model on disk."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,8 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     forecaster = load_forecaster(model.path, "cpu")
     start = read_times(model.starts)[0]
     analysis = read_analysis(model.starts, start, forecaster.channels, forecaster.grid)
-    options = EnsembleOptions(3, 1, 0, replace(forecaster.config.sampling, steps=2), batch_size=2)
+    forecaster = forecaster.with_settings(steps=2)
+    options = EnsembleOptions(3, 1, 0, batch_size=2)
     latents = LatentWriter(folder / "fc.latents.zarr", forecaster, analysis, options, folder=model.path)
     fields = ForecastWriter(folder / "fc.zarr", forecaster, analysis, options)
     latents.start(), fields.start()

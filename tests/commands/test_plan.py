@@ -20,7 +20,7 @@ def test_a_plan_follows_the_request():
     request = ForecastRequest(members=10, days=5, steps=4, batch_size=4, keep="fields", device="cpu")
     prediction = plan(request, MODEL, tflops=1.0)
     assert (prediction.members, prediction.lead_times, prediction.batch_size) == (10, 20, 4)
-    assert prediction.denoiser_calls == 3 * 5 * 7  # batches, days, calls of Heun in 4 steps
+    assert prediction.network_calls == 3 * 5 * 7  # batches, days, calls of Heun in 4 steps
     assert prediction.field_bytes == 10 * 20 * 84 * 32 * 64 * 4
     assert prediction.latent_bytes == 10 * 20 * 32 * 8 * 16 * 4
     assert prediction.seconds == pytest.approx(prediction.flops / 1e12)

@@ -31,8 +31,8 @@ def test_the_autoencoder_keeps_the_precision_that_latents_were_made_in(forecaste
 
 def test_weights_lose_only_the_precision_of_bfloat16(forecaster: Forecaster, tmp_path: Path):
     save_forecaster(forecaster, tmp_path / "model", {})
-    loaded = load_forecaster(tmp_path / "model", "cpu").denoiser.state_dict()
-    for name, tensor in forecaster.denoiser.state_dict().items():
+    loaded = load_forecaster(tmp_path / "model", "cpu").stepper.network.state_dict()
+    for name, tensor in forecaster.stepper.network.state_dict().items():
         torch.testing.assert_close(loaded[name], tensor, rtol=2**-8, atol=0)
 
 

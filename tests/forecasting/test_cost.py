@@ -13,13 +13,12 @@ from ladcast.forecasting.cost import (
     call_cost,
     count_flops,
     decode_call,
-    denoise_call,
-    denoiser_calls,
     encode_call,
     largest_batch,
+    network_call,
     network_costs,
 )
-from ladcast.forecasting.forecaster import Forecaster, SamplingOptions
+from ladcast.forecasting.forecaster import Forecaster
 from ladcast.times import year_progress
 
 costs_of = lru_cache(network_costs)
@@ -28,7 +27,7 @@ costs_of = lru_cache(network_costs)
 def test_operations_and_memory_of_fake_networks_are_those_of_real_ones(forecaster: Forecaster):
     costs = costs_of(forecaster.config, forecaster.grid)
     real = {
-        "denoise": denoise_call(forecaster.denoiser, forecaster.config, forecaster.grid, 1),
+        "network": network_call(forecaster.stepper, forecaster.config, forecaster.grid, 1),
         "encode": encode_call(forecaster.codec.autoencoder, forecaster.grid),
         "decode": decode_call(forecaster.codec.autoencoder, forecaster.grid, 1),
     }
@@ -41,7 +40,7 @@ def test_operations_and_memory_of_fake_networks_are_those_of_real_ones(forecaste
 @pytest.mark.parametrize("rows", [2, 3, 8])
 def test_each_further_row_takes_the_same(rows: int, forecaster: Forecaster):
     costs = costs_of(forecaster.config, forecaster.grid)
-    counted = call_cost(denoise_call(forecaster.denoiser, forecaster.config, forecaster.grid, rows), "cpu")
+    counted = call_cost(network_call(forecaster.stepper, forecaster.config, forecaster.grid, rows), "cpu")
     predicted = costs.denoise.activation_bytes + (rows - 1) * costs.denoise_bytes_per_row
     assert counted.flops == rows * costs.denoise.flops
     assert predicted == pytest.approx(counted.activation_bytes, rel=0.1)
@@ -49,7 +48,7 @@ def test_each_further_row_takes_the_same(rows: int, forecaster: Forecaster):
 
 def test_weights_take_their_bytes(forecaster: Forecaster):
     costs = costs_of(forecaster.config, forecaster.grid)
-    assert costs.denoiser_bytes == sum(weight.nbytes for weight in forecaster.denoiser.parameters())
+    assert costs.network_bytes == sum(weight.nbytes for weight in forecaster.stepper.network.parameters())
     assert costs.autoencoder_bytes == sum(weight.nbytes for weight in forecaster.codec.autoencoder.parameters())
 
 
@@ -59,17 +58,17 @@ def test_fake_tensors_leave_nothing_behind(forecaster: Forecaster):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_denoiser_calls_are_those_of_a_forecast(sampler: str, forecaster: Forecaster, analysis: Analysis):
-    sampling, calls = SamplingOptions(sampler=sampler, steps=4), []
-    hook = forecaster.denoiser.register_forward_hook(lambda *_: calls.append(1))
+def test_calls_of_the_network_are_those_of_a_forecast(sampler: str, forecaster: Forecaster, analysis: Analysis):
+    sampling, calls = forecaster.with_settings(sampler=sampler, steps=4), []
+    hook = forecaster.stepper.network.register_forward_hook(lambda *_: calls.append(1))
     past = forecaster.codec.encode(analysis.state[None])[:, :, None]
-    forecaster.advance(past, np.datetime64("2001-01-01"), torch.randn(1, *forecaster.block_shape), sampling)
+    sampling.step(past, np.datetime64("2001-01-01"), torch.randn(1, *forecaster.noise_shape))
     hook.remove()
-    assert denoiser_calls(sampling) == len(calls)
+    assert sampling.stepper.calls == len(calls)
 
 
 def test_heun_calls_twice_a_step_but_for_the_last():
-    assert denoiser_calls(SamplingOptions(sampler="heun", steps=20)) == 39
+    assert forecaster.with_settings(sampler="heun", steps=20).stepper.calls == 39
 
 
 def test_peak_memory_forgets_what_is_gone():

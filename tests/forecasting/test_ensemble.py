@@ -50,23 +50,21 @@ def test_noise_is_a_unit_gaussian():
 
 
 def test_a_member_does_not_depend_on_the_size_of_the_ensemble(run, forecaster: Forecaster, analysis: Analysis):
-    sampling = forecaster.config.sampling
-    few = run(analysis, EnsembleOptions(8, 2, 5, sampling))
-    many = run(analysis, EnsembleOptions(50, 2, 5, sampling))
+    few = run(analysis, EnsembleOptions(8, 2, 5))
+    many = run(analysis, EnsembleOptions(50, 2, 5))
     xr.testing.assert_identical(few.sel(number=7), many.sel(number=7))
     assert many.sizes["number"] == 50
 
 
 def test_members_differ_and_the_seed_matters(run, forecaster: Forecaster, analysis: Analysis):
-    sampling = forecaster.config.sampling
-    one = run(analysis, EnsembleOptions(2, 1, 5, sampling))["temperature"]
-    other = run(analysis, EnsembleOptions(2, 1, 6, sampling))["temperature"]
+    one = run(analysis, EnsembleOptions(2, 1, 5))["temperature"]
+    other = run(analysis, EnsembleOptions(2, 1, 6))["temperature"]
     assert float(abs(one.isel(number=0) - one.isel(number=1)).max()) > 0
     assert float(abs(one - other).max()) > 0
 
 
 def test_a_forecast_goes_on_where_it_stopped(forecaster: Forecaster, analysis: Analysis):
-    options = EnsembleOptions(3, 3, 0, forecaster.config.sampling, batch_size=2)
+    options = EnsembleOptions(3, 3, 0, batch_size=2)
     whole = list(forecast_ensemble(forecaster, analysis, options))
     position, *others = whole[1][0], *first_positions(analysis, options)[1:]
     assert (position.batch, position.block) == (0, 2)
@@ -77,7 +75,7 @@ def test_a_forecast_goes_on_where_it_stopped(forecaster: Forecaster, analysis: A
 
 
 def test_frames_have_the_weatherbench_layout(run, forecaster: Forecaster, analysis: Analysis):
-    forecast = run(analysis, EnsembleOptions(2, 2, 0, forecaster.config.sampling))
+    forecast = run(analysis, EnsembleOptions(2, 2, 0))
     assert forecast["temperature"].dims == (
         "time",
         "prediction_timedelta",
@@ -101,7 +99,7 @@ def staggered(analysis: Analysis) -> list[Analysis]:
 
 
 def test_staggered_starts_give_the_leads_between(run, forecaster: Forecaster, staggered: list[Analysis]):
-    options = EnsembleOptions(3, 2, 0, forecaster.config.sampling, batch_size=2)
+    options = EnsembleOptions(3, 2, 0, batch_size=2)
     plain = run(staggered[0], options)
     dense = run(staggered, options)
     leads = np.arange(1, 25) * np.timedelta64(2, "h")
@@ -112,14 +110,14 @@ def test_staggered_starts_give_the_leads_between(run, forecaster: Forecaster, st
 def test_staggered_starts_share_the_noise_of_a_member(run, forecaster: Forecaster, staggered: list[Analysis]):
     """The same state at other hours gives nearly the same member, but not another one."""
     same = [replace(start, state=staggered[0].state) for start in staggered]
-    dense = run(same, EnsembleOptions(2, 1, 0, forecaster.config.sampling))["temperature"]
+    dense = run(same, EnsembleOptions(2, 1, 0))["temperature"]
     two_hours_on = abs(dense.isel(prediction_timedelta=2) - dense.isel(prediction_timedelta=1)).mean()
     other_member = abs(dense.isel(number=1) - dense.isel(number=0)).mean()
     assert float(two_hours_on) < 0.2 * float(other_member)
 
 
 def test_a_staggered_forecast_goes_on_where_it_stopped(forecaster: Forecaster, staggered: list[Analysis]):
-    options = EnsembleOptions(3, 2, 0, forecaster.config.sampling, batch_size=2)
+    options = EnsembleOptions(3, 2, 0, batch_size=2)
     whole = list(forecast_ensemble(forecaster, staggered, options))
     assert len(whole) == 3 * 2 * 2
     for done in (3, 4, 9):
@@ -131,7 +129,7 @@ def test_a_staggered_forecast_goes_on_where_it_stopped(forecaster: Forecaster, s
 
 
 def test_fields_are_physical(run, forecaster: Forecaster, analysis: Analysis):
-    forecast = run(analysis, EnsembleOptions(2, 1, 0, forecaster.config.sampling))
+    forecast = run(analysis, EnsembleOptions(2, 1, 0))
     assert float(forecast["total_precipitation_6hr"].min()) >= 0
     masked = forecast["sea_surface_temperature"].isnull().isel(time=0, prediction_timedelta=0, number=0)
     np.testing.assert_array_equal(masked.values, ~analysis.ocean.numpy())
@@ -146,8 +144,8 @@ def fragile(forecaster: Forecaster, monkeypatch: pytest.MonkeyPatch) -> Forecast
     """A forecaster whose member 1 turns to NaN in its second block, unless it is drawn again."""
     advance, unlucky = Forecaster.advance, member_noise((4, 4, 4, 8), **NOISE, member=1, block=1)
 
-    def sometimes(self: Forecaster, past: Tensor, start: np.datetime64, noise: Tensor, sampling: object) -> Tensor:
-        latents = advance(self, past, start, noise, sampling)
+    def sometimes(self: Forecaster, past: Tensor, start: np.datetime64, noise: Tensor) -> Tensor:
+        latents = advance(self, past, start, noise)
         hit = (noise == unlucky).flatten(1).all(dim=1)
         return latents.masked_fill(hit.reshape(-1, 1, 1, 1, 1), torch.nan)
 
@@ -156,7 +154,7 @@ def fragile(forecaster: Forecaster, monkeypatch: pytest.MonkeyPatch) -> Forecast
 
 
 def test_a_member_that_fails_stops_the_forecast_and_is_named(run, fragile: Forecaster, analysis: Analysis):
-    options = EnsembleOptions(3, 2, 0, fragile.config.sampling, batch_size=2)
+    options = EnsembleOptions(3, 2, 0, batch_size=2)
     with (
         pytest.warns(UserWarning, match="Members 1 failed in the block from 2001-03-01T12, draw 1"),
         pytest.raises(FloatingPointError, match=r"members 1 in the block from 2001-03-01T12, in 1 draws"),
@@ -165,7 +163,7 @@ def test_a_member_that_fails_stops_the_forecast_and_is_named(run, fragile: Forec
 
 
 def test_a_member_that_fails_can_be_drawn_again_without_touching_others(run, fragile: Forecaster, analysis: Analysis):
-    options = EnsembleOptions(3, 2, 0, fragile.config.sampling, batch_size=2, redraws=1)
+    options = EnsembleOptions(3, 2, 0, batch_size=2, redraws=1)
     with pytest.warns(UserWarning, match="Members 1 failed"):
         redrawn = run(analysis, options)
     assert redrawn["temperature"].notnull().all()
@@ -174,11 +172,11 @@ def test_a_member_that_fails_can_be_drawn_again_without_touching_others(run, fra
 
 
 def test_members_that_only_fill_up_a_batch_cannot_fail_it(run, fragile: Forecaster, analysis: Analysis):
-    assert run(analysis, EnsembleOptions(1, 2, 0, fragile.config.sampling, batch_size=2)).sizes["number"] == 1
+    assert run(analysis, EnsembleOptions(1, 2, 0, batch_size=2)).sizes["number"] == 1
 
 
 def test_spread_controls_are_off_by_default_and_widen_the_ensemble(run, forecaster: Forecaster, analysis: Analysis):
-    plain = EnsembleOptions(8, 1, 0, forecaster.config.sampling)
+    plain = EnsembleOptions(8, 1, 0)
     assert (plain.noise_scale, plain.perturbation) == (1.0, 0.0)
 
     def spread(options: EnsembleOptions) -> float:

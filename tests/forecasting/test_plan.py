@@ -24,7 +24,7 @@ def predict(forecaster: Forecaster, options: EnsembleOptions, *, starts: int = 1
 def test_a_forecast_takes_the_calls_and_operations_of_its_plan(
     members: int, batch_size: int, starts: int, forecaster: Forecaster, analysis: Analysis
 ):
-    options = EnsembleOptions(members, 2, 0, forecaster.config.sampling, batch_size=batch_size)
+    options = EnsembleOptions(members, 2, 0, batch_size=batch_size)
     plan = predict(forecaster, options, starts=starts)
     calls = {"denoiser": 0, "encoder": 0, "decoder": 0}
 
@@ -34,7 +34,7 @@ def test_a_forecast_takes_the_calls_and_operations_of_its_plan(
 
         return hook
 
-    parts = {"denoiser": forecaster.denoiser, "encoder": forecaster.codec.autoencoder.encoder}
+    parts = {"denoiser": forecaster.stepper.network, "encoder": forecaster.codec.autoencoder.encoder}
     parts["decoder"] = forecaster.codec.autoencoder.decoder
     hooks = [part.register_forward_hook(count(name, name == "decoder")) for name, part in parts.items()]
     earlier = replace(analysis, time=analysis.time - np.timedelta64(3, "h"))
@@ -43,7 +43,7 @@ def test_a_forecast_takes_the_calls_and_operations_of_its_plan(
     for hook in hooks:
         hook.remove()
     assert calls == {
-        "denoiser": plan.denoiser_calls,
+        "denoiser": plan.network_calls,
         "encoder": plan.encoder_calls,
         "decoder": plan.decoded_frames,
     }
@@ -52,13 +52,13 @@ def test_a_forecast_takes_the_calls_and_operations_of_its_plan(
 
 
 def test_latent_bytes_are_exact(forecaster: Forecaster, analysis: Analysis):
-    options = EnsembleOptions(4, 3, 0, forecaster.config.sampling, batch_size=4)
+    options = EnsembleOptions(4, 3, 0, batch_size=4)
     chunks = list(forecast_latents(forecaster, analysis, options, Position(0, 0)))
     assert sum(chunk.latents.numpy().nbytes for chunk in chunks) == predict(forecaster, options).latent_bytes
 
 
 def test_latents_that_are_kept_are_not_decoded(forecaster: Forecaster, analysis: Analysis):
-    options = EnsembleOptions(3, 2, 0, forecaster.config.sampling, batch_size=4)
+    options = EnsembleOptions(3, 2, 0, batch_size=4)
     costs = costs_of(forecaster.config, forecaster.grid)
     plan = plan_forecast(costs, forecaster.channels, options, keeps_latents=True)
     with count_flops() as operations:
@@ -68,7 +68,7 @@ def test_latents_that_are_kept_are_not_decoded(forecaster: Forecaster, analysis:
 
 
 def test_time_is_work_over_rate(forecaster: Forecaster):
-    options = EnsembleOptions(4, 3, 0, forecaster.config.sampling, batch_size=4)
+    options = EnsembleOptions(4, 3, 0, batch_size=4)
     plan = predict(forecaster, options)
     assert plan.seconds is not None
     assert plan.flops / 2e9 < plan.seconds < plan.flops / 1e9
@@ -79,7 +79,7 @@ def test_time_is_work_over_rate(forecaster: Forecaster):
 
 
 def test_the_text_says_what_people_ask(forecaster: Forecaster):
-    options = EnsembleOptions(3, 2, 0, forecaster.config.sampling, batch_size=2)
+    options = EnsembleOptions(3, 2, 0, batch_size=2)
     text = str(predict(forecaster, options))
     assert "3 members x 8 lead times, 2 members at once" in text
     assert "GPU" not in text

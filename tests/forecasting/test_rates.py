@@ -9,6 +9,6 @@ def test_rates_are_positive_and_measured_in_seconds(forecaster: Forecaster):
     started = time.monotonic()
     rates = measure_rates(forecaster.config, forecaster.grid, "cpu", rows=2)
     elapsed = time.monotonic() - started
-    work = network_costs(forecaster.config, forecaster.grid).denoise.flops
-    assert 0 < work / rates.denoiser < elapsed
+    work = network_costs(forecaster.config, forecaster.grid).network.flops
+    assert 0 < work / rates.stepper < elapsed
     assert 0 < rates.autoencoder < 1e15

@@ -18,7 +18,7 @@ CHUNKS = "latent/c"
 
 @pytest.fixture
 def options(forecaster: Forecaster) -> EnsembleOptions:
-    return EnsembleOptions(3, 2, 0, forecaster.config.sampling, batch_size=2)
+    return EnsembleOptions(3, 2, 0, batch_size=2)
 
 
 def write(
@@ -146,7 +146,7 @@ def test_several_initial_times_share_a_store(
 
 @pytest.mark.parametrize(("batch_size", "expected"), [(1, 1), (2, 2), (8, 8), (50, 5), (24, 8), (7, 7), (11, 1)])
 def test_batches_own_whole_chunks(batch_size: int, expected: int, forecaster: Forecaster):
-    options = EnsembleOptions(50, 1, 0, forecaster.config.sampling, batch_size=batch_size)
+    options = EnsembleOptions(50, 1, 0, batch_size=batch_size)
     assert members_per_chunk(options) == expected
 
 

@@ -20,7 +20,7 @@ HOUR, DAY = np.timedelta64(1, "h"), np.timedelta64(1, "D")
 
 @pytest.fixture
 def options(forecaster: Forecaster) -> EnsembleOptions:
-    return EnsembleOptions(5, 3, 7, forecaster.config.sampling, batch_size=2)
+    return EnsembleOptions(5, 3, 7, batch_size=2)
 
 
 def later(analysis: Analysis, time: np.timedelta64) -> Analysis:

@@ -15,7 +15,7 @@ from ladcast.forecasts.write import ForecastWriter
 
 @pytest.fixture
 def options(forecaster: Forecaster) -> EnsembleOptions:
-    return EnsembleOptions(3, 2, 0, forecaster.config.sampling, batch_size=2)
+    return EnsembleOptions(3, 2, 0, batch_size=2)
 
 
 def write(

@@ -29,7 +29,7 @@ def model(released: Path, assets: Assets, home: Path) -> Path:
 def test_no_number_changes_on_the_way(model: Path, released: Path):
     forecaster = load_forecaster(model, "cpu")
     for ours, theirs in (
-        (forecaster.denoiser.network, LatentTransformer.from_pretrained(released / "V9/transformer")),
+        (forecaster.stepper.network.network, LatentTransformer.from_pretrained(released / "V9/transformer")),
         (forecaster.codec.autoencoder, Autoencoder.from_pretrained(released / "V9/autoencoder")),
     ):
         expected = theirs.state_dict()
@@ -44,8 +44,8 @@ def test_the_sample_of_an_installed_model_is_the_published_one(model: Path, shar
     forecaster = load_forecaster(model, "cpu")
     stamp = str(int(golden["init_time_yyyymmddhh"][0]))
     time = xr.date_range(f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}T{stamp[8:]}", periods=1).values[0]
-    sampling = replace(forecaster.config.sampling, steps=5)
-    sample = forecaster.advance(golden["conditioning"][:1], time, golden["sampler_noise"].float(), sampling)
+    sampling = forecaster.with_settings(steps=5)
+    sample = sampling.step(golden["conditioning"][:1], time, golden["sampler_noise"].float())
     expected = golden["sampler_output"].float()
     assert float((sample - expected).abs().max() / expected.abs().max()) < 1e-5
 

@@ -1,0 +1,126 @@
+"""The diffusion stepper: samples the frames that follow with a denoiser that is called many times."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, Self
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ladcast.diffusion.denoiser import Condition, Denoiser
+from ladcast.diffusion.noise import karras_sigmas
+from ladcast.diffusion.samplers import find_sampler
+from ladcast.forecasting.stepper import FrameCounts
+from ladcast.models.transformer import LatentTransformer, TransformerConfig
+from ladcast.types import LatentSequence, PastSequence
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """Sets how noise becomes a forecast (arXiv 2206.00364): solver, number of steps and range of noise levels.
+
+    `precision` is that of the network on a GPU; a CPU computes in float32.
+    """
+
+    sampler: str = "heun"
+    steps: int = 20
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+
+    def sigmas(self) -> Tensor:
+        """Returns the decreasing noise levels."""
+        return karras_sigmas(self.steps, sigma_min=self.sigma_min, sigma_max=self.sigma_max, rho=self.rho)
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Describes the transformer, the frames of one call, the scale of the latents and the default sampling."""
+
+    transformer: TransformerConfig
+    frames: FrameCounts = field(default_factory=FrameCounts)
+    sigma_data: float = 0.5
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    kind: Literal["diffusion"] = "diffusion"
+
+
+@dataclass(frozen=True, eq=False)
+class DiffusionStepper:
+    """Solves the probability-flow ODE from noise to the frames that follow (EDM, arXiv 2206.00364)."""
+
+    config: DiffusionConfig
+    network: Denoiser
+
+    Config = DiffusionConfig
+
+    @classmethod
+    def build(cls, config: DiffusionConfig) -> Self:
+        """Builds the stepper of a configuration with new weights, on torch's default device."""
+        return cls(config, Denoiser(LatentTransformer(config.transformer), config.sigma_data))
+
+    def __call__(self, past: PastSequence, init_time: Int[Tensor, " batch"], noise: LatentSequence) -> LatentSequence:
+        """Samples the frames after `init_time`, one forecast for each row of the unit Gaussian `noise`."""
+        sampling, device = self.config.sampling, noise.device.type
+        condition = Condition(past, init_time)
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            clean: Tensor = self.network(x, sigma.expand(len(x)), condition)
+            return clean
+
+        mixed = device == "cuda" and sampling.precision == "bfloat16"
+        with torch.autocast(device, torch.bfloat16, enabled=mixed):
+            return find_sampler(sampling.sampler)(denoise, noise, sampling.sigmas().to(noise.device))
+
+    @property
+    def calls(self) -> int:
+        """Returns how often one step calls the denoiser, by letting the sampler call another."""
+        calls = 0
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return x
+
+        sampling = self.config.sampling
+        with torch.device("cpu"):
+            find_sampler(sampling.sampler)(denoise, torch.zeros(1, 1, 1, 1, 1), sampling.sigmas())
+        return calls
+
+    def call_network(self, past: PastSequence, init_time: Int[Tensor, " batch"], noise: LatentSequence) -> Tensor:
+        """Calls the denoiser once, at noise level 1."""
+        clean: Tensor = self.network(noise, torch.ones(len(noise), device=noise.device), Condition(past, init_time))
+        return clean
+
+    def noise_shape(self, frame_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """Returns the shape `latent time y x`: the noise is as large as what is made of it."""
+        latent, rows, columns = frame_shape
+        return latent, self.config.frames.future, rows, columns
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the sampling options."""
+        return asdict(self.config.sampling)
+
+    def with_settings(self, **settings: Any) -> Self:
+        """Returns this stepper with other sampling options, sharing its weights.
+
+        Raises:
+            ValueError: an option is unknown, or there cannot be so many steps.
+        """
+        if unknown := sorted(set(settings) - set(self.settings())):
+            raise ValueError(f"A diffusion stepper has no {', '.join(unknown)}; it has {', '.join(self.settings())}.")
+        sampling = replace(self.config.sampling, **settings)
+        sampling.sigmas()
+        return replace(self, config=replace(self.config, sampling=sampling))
+
+    def compile(self) -> None:
+        """Lets torch.compile fuse the transformer's kernels at its first call, which takes half a minute on a GPU."""
+        self.network.network.compile(dynamic=False)
+
+    @classmethod
+    def shortened(cls, config: DiffusionConfig) -> DiffusionConfig:
+        """Returns the configuration with one block of each kind in its transformer."""
+        transformer = replace(config.transformer, dual_blocks=1, single_blocks=1, refiner_blocks=1)
+        return replace(config, transformer=transformer)
