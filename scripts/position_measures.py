@@ -115,11 +115,11 @@ class Measures:
         config, codec = forecaster.config, forecaster.codec
         downsampling = config.autoencoder.downsampling
         tokens = codec.grid.coarsen(downsampling * config.stepper.transformer.patch_size)
-        network = LatentTransformer(finer(config.transformer, tokens, factor)).to(forecaster.device)
+        network = LatentTransformer(finer(config.stepper.transformer, tokens, factor)).to(forecaster.device)
         network.load_state_dict(forecaster.stepper.network.network.state_dict())
         latitude = torch.from_numpy(finer_centres(codec.grid.coarsen(downsampling).latitude, factor))
         area = latitude.deg2rad().cos()
-        return Denoiser(network, config.sigma_data).eval(), (area / area.mean()).float().to(forecaster.device)
+        return Denoiser(network, config.stepper.sigma_data).eval(), (area / area.mean()).float().to(forecaster.device)
 
     def forecasts(self) -> dict[str, float]:
         """Returns fair CRPS by channel, day and frames a call, and of z500 the CRPS near 0 E and near the poles.

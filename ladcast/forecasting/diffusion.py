@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Int
@@ -12,7 +12,7 @@ from torch import Tensor
 from ladcast.diffusion.denoiser import Condition, Denoiser
 from ladcast.diffusion.noise import karras_sigmas
 from ladcast.diffusion.samplers import find_sampler
-from ladcast.forecasting.stepper import FrameCounts
+from ladcast.forecasting.stepper import FrameCounts, Stepper
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
 from ladcast.types import LatentSequence, PastSequence
 
@@ -48,16 +48,16 @@ class DiffusionConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class DiffusionStepper:
+class DiffusionStepper(Stepper):
     """Solves the probability-flow ODE from noise to the frames that follow (EDM, arXiv 2206.00364)."""
 
     config: DiffusionConfig
     network: Denoiser
 
-    Config = DiffusionConfig
+    Config: ClassVar[type] = DiffusionConfig
 
     @classmethod
-    def build(cls, config: DiffusionConfig) -> Self:
+    def build(cls, config: DiffusionConfig) -> DiffusionStepper:
         """Builds the stepper of a configuration with new weights, on torch's default device."""
         return cls(config, Denoiser(LatentTransformer(config.transformer), config.sigma_data))
 
@@ -103,14 +103,13 @@ class DiffusionStepper:
         """Returns the sampling options."""
         return asdict(self.config.sampling)
 
-    def with_settings(self, **settings: Any) -> Self:
+    def with_settings(self, **settings: Any) -> DiffusionStepper:
         """Returns this stepper with other sampling options, sharing its weights.
 
         Raises:
             ValueError: an option is unknown, or there cannot be so many steps.
         """
-        if unknown := sorted(set(settings) - set(self.settings())):
-            raise ValueError(f"A diffusion stepper has no {', '.join(unknown)}; it has {', '.join(self.settings())}.")
+        super().with_settings(**settings)
         sampling = replace(self.config.sampling, **settings)
         sampling.sigmas()
         return replace(self, config=replace(self.config, sampling=sampling))

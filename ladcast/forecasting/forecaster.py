@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class ForecasterConfig:
         return self.autoencoder.latent_channels, rows, columns
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+    def from_dict(cls, content: Mapping[str, Any]) -> ForecasterConfig:
         """Builds the configuration from plain data: that of `asdict`, or the one before steppers had kinds.
 
         Raises:
@@ -112,7 +112,7 @@ class Forecaster:
         """Returns the shape of one member's noise for one call."""
         return self.stepper.noise_shape(self.frame_shape)
 
-    def with_settings(self, **settings: Any) -> Self:
+    def with_settings(self, **settings: Any) -> Forecaster:
         """Returns this forecaster with other settings of its stepper; those that are None stay as they are."""
         given = {name: value for name, value in settings.items() if value is not None}
         return replace(self, stepper=self.stepper.with_settings(**given)) if given else self

@@ -1,13 +1,14 @@
-"""What advances a forecast by one call: the protocol that every kind of model fulfils."""
+"""What advances a forecast by one call: what every kind of model has in common."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
 from ladcast.times import DAY, HOUR, lead_times
 from ladcast.types import LatentSequence, PastSequence
@@ -44,62 +45,72 @@ class FrameCounts:
         return lead_times(calls * self.future, self.step)
 
 
-class Stepper(Protocol):
+@dataclass(frozen=True, eq=False)
+class Stepper(ABC):
     """Advances latents by one call: past frames, the time of the last of them, and noise make the frames that follow.
 
-    A stepper is a value: its configuration and the network that holds its weights. Times enter as seconds since
-    1970-01-01 UTC, one for each row of the batch.
+    A stepper is a value: its configuration and the network that holds its weights. A kind of stepper is a class in
+    `forecaster.STEPPERS`; what it does not say itself holds for a network that is called once, without settings.
     """
 
-    @property
-    def config(self) -> Any:
-        """Returns a frozen dataclass with at least `kind` and `frames`, of the class that `build` takes."""
-        ...
+    config: Any
+    """A frozen dataclass with at least `kind` and `frames`, of the class `Config`."""
+    network: Any
+    """The module that is trained, averaged, compiled and saved."""
 
-    @property
-    def network(self) -> nn.Module:
-        """Returns the module that is trained, averaged, compiled and saved."""
-        ...
+    Config: ClassVar[type]
 
+    @classmethod
+    @abstractmethod
+    def build(cls, config: Any) -> Stepper:
+        """Builds the stepper of a configuration with new weights, on torch's default device."""
+
+    @abstractmethod
     def __call__(
         self, past: PastSequence, init_time: Int[Tensor, " batch"], noise: Float[Tensor, "batch ..."]
     ) -> LatentSequence:
-        """Returns the frames after `init_time`, one forecast for each row of the unit Gaussian `noise`."""
-        ...
+        """Returns the frames after `init_time`, in seconds since 1970-01-01 UTC, one forecast for each row.
 
-    @classmethod
-    def build(cls, config: Any) -> Self:
-        """Builds the stepper of a configuration with new weights, on torch's default device."""
-        ...
+        `noise` is unit Gaussian, of the shape `noise_shape` in each row. Gradients pass.
+        """
+
+    @abstractmethod
+    def noise_shape(self, frame_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """Returns the shape of one member's noise, given the shape `latent y x` of a frame."""
 
     @property
     def calls(self) -> int:
         """Returns how often one step calls the network."""
-        ...
+        return 1
 
     def call_network(
         self, past: PastSequence, init_time: Int[Tensor, " batch"], noise: Float[Tensor, "batch ..."]
-    ) -> Any:
-        """Calls the network once, as a step does; what a forecast costs is counted and timed on this."""
-        ...
-
-    def noise_shape(self, frame_shape: tuple[int, int, int]) -> tuple[int, ...]:
-        """Returns the shape of one member's noise, given the shape `latent y x` of a frame."""
-        ...
+    ) -> Tensor:
+        """Calls the network once, as a step does: what a forecast costs is counted and timed on this."""
+        return self(past, init_time, noise)
 
     def settings(self) -> dict[str, Any]:
         """Returns, as plain data, what a step depends on beside its weights and may be set for a forecast."""
-        ...
+        return {}
 
-    def with_settings(self, **settings: Any) -> Self:
-        """Returns this stepper with other settings, sharing its weights; raises ValueError for one that it lacks."""
-        ...
+    def with_settings(self, **settings: Any) -> Stepper:
+        """Returns this stepper with other settings, sharing its weights.
+
+        Raises:
+            ValueError: it has no such setting, or the value cannot be.
+        """
+        if unknown := sorted(set(settings) - set(self.settings())):
+            known = ", ".join(self.settings()) or "none"
+            raise ValueError(
+                f"A stepper of the kind '{self.config.kind}' has no setting {', '.join(unknown)}; it has {known}."
+            )
+        return self
 
     def compile(self) -> None:
         """Lets torch.compile fuse the network's kernels at its first call."""
-        ...
+        self.network.compile(dynamic=False)
 
     @classmethod
     def shortened(cls, config: Any) -> Any:
         """Returns the configuration of a network as wide but less deep, to be timed in place of a large one."""
-        ...
+        return config

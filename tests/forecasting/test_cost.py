@@ -41,8 +41,8 @@ def test_operations_and_memory_of_fake_networks_are_those_of_real_ones(forecaste
 def test_each_further_row_takes_the_same(rows: int, forecaster: Forecaster):
     costs = costs_of(forecaster.config, forecaster.grid)
     counted = call_cost(network_call(forecaster.stepper, forecaster.config, forecaster.grid, rows), "cpu")
-    predicted = costs.denoise.activation_bytes + (rows - 1) * costs.denoise_bytes_per_row
-    assert counted.flops == rows * costs.denoise.flops
+    predicted = costs.network.activation_bytes + (rows - 1) * costs.network_bytes_per_row
+    assert counted.flops == rows * costs.network.flops
     assert predicted == pytest.approx(counted.activation_bytes, rel=0.1)
 
 
@@ -67,7 +67,7 @@ def test_calls_of_the_network_are_those_of_a_forecast(sampler: str, forecaster: 
     assert sampling.stepper.calls == len(calls)
 
 
-def test_heun_calls_twice_a_step_but_for_the_last():
+def test_heun_calls_twice_a_step_but_for_the_last(forecaster: Forecaster):
     assert forecaster.with_settings(sampler="heun", steps=20).stepper.calls == 39
 
 

@@ -142,14 +142,14 @@ def test_position_starts_at_the_beginning():
 @pytest.fixture
 def fragile(forecaster: Forecaster, monkeypatch: pytest.MonkeyPatch) -> Forecaster:
     """A forecaster whose member 1 turns to NaN in its second block, unless it is drawn again."""
-    advance, unlucky = Forecaster.advance, member_noise((4, 4, 4, 8), **NOISE, member=1, block=1)
+    advance, unlucky = Forecaster.step, member_noise((4, 4, 4, 8), **NOISE, member=1, block=1)
 
     def sometimes(self: Forecaster, past: Tensor, start: np.datetime64, noise: Tensor) -> Tensor:
         latents = advance(self, past, start, noise)
         hit = (noise == unlucky).flatten(1).all(dim=1)
         return latents.masked_fill(hit.reshape(-1, 1, 1, 1, 1), torch.nan)
 
-    monkeypatch.setattr(Forecaster, "advance", sometimes)
+    monkeypatch.setattr(Forecaster, "step", sometimes)
     return forecaster
 
 

@@ -16,7 +16,14 @@ costs_of = lru_cache(network_costs)
 
 def predict(forecaster: Forecaster, options: EnsembleOptions, *, starts: int = 1) -> ForecastPlan:
     costs = costs_of(forecaster.config, forecaster.grid)
-    return plan_forecast(costs, forecaster.channels, options, starts=starts, rates=Rates(1e9, 2e9))
+    return plan_forecast(
+        costs,
+        forecaster.channels,
+        options,
+        calls_per_step=forecaster.stepper.calls,
+        starts=starts,
+        rates=Rates(1e9, 2e9),
+    )
 
 
 @pytest.mark.parametrize(("members", "batch_size"), [(3, 2), (4, 4), (1, 1)])
@@ -60,7 +67,9 @@ def test_latent_bytes_are_exact(forecaster: Forecaster, analysis: Analysis):
 def test_latents_that_are_kept_are_not_decoded(forecaster: Forecaster, analysis: Analysis):
     options = EnsembleOptions(3, 2, 0, batch_size=4)
     costs = costs_of(forecaster.config, forecaster.grid)
-    plan = plan_forecast(costs, forecaster.channels, options, keeps_latents=True)
+    plan = plan_forecast(
+        costs, forecaster.channels, options, calls_per_step=forecaster.stepper.calls, keeps_latents=True
+    )
     with count_flops() as operations:
         list(forecast_latents(forecaster, analysis, options, Position(0, 0)))
     assert plan.decoded_frames == 0
@@ -73,7 +82,11 @@ def test_time_is_work_over_rate(forecaster: Forecaster):
     assert plan.seconds is not None
     assert plan.flops / 2e9 < plan.seconds < plan.flops / 1e9
     faster = plan_forecast(
-        costs_of(forecaster.config, forecaster.grid), forecaster.channels, options, rates=Rates(2e9, 4e9)
+        costs_of(forecaster.config, forecaster.grid),
+        forecaster.channels,
+        options,
+        calls_per_step=forecaster.stepper.calls,
+        rates=Rates(2e9, 4e9),
     )
     assert faster.seconds == pytest.approx(plan.seconds / 2)
 
