@@ -12,7 +12,7 @@ _HOME = {
     "EnsembleOptions": "forecasting.ensemble",
     "Grid": "grid",
     "Place": "grid",
-    "draw_page": "plots.page",
+    "draw_forecast": "plots.forecast",
     "find_model": "released.registry",
     "forecast_ensemble": "forecasting.ensemble",
     "format_table": "verification",

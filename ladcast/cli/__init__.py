@@ -8,6 +8,7 @@ from typing import Any
 from cyclopts import App, Parameter
 
 from ladcast.cli import forecast, models, outputs, verify
+from ladcast.commands.track import track
 from ladcast.run import JSON_FLAG, run, strictly
 
 __all__ = ["app", "main", "run"]
@@ -35,7 +36,7 @@ COMMANDS: tuple[tuple[App, dict[str, Callable[..., Any]]], ...] = (
             "score": verify.score,
             "evaluate": verify.evaluate,
             "merge": verify.merge,
-            "track": outputs.track,
+            "track": track,
             "plot": outputs.plot,
             "export": outputs.export,
             "decode": outputs.decode,

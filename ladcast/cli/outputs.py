@@ -8,12 +8,10 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from ladcast.cli.common import DEFAULT_PLACE, WHOLE, Part, Results, Several, told
-from ladcast.commands.track_options import TrackRequest
 from ladcast.forecasts.options import ExportFormat
 from ladcast.released.registry import DEFAULT_MODEL
 
 DEFAULT_FORMAT = ExportFormat()
-DEFAULT_TRACK = TrackRequest()
 
 
 def export(
@@ -158,20 +156,6 @@ def plot(
 
     page = output or forecast.with_suffix(".png")
     return told(page=plot_forecast(forecast, page, place=place, truth_path=truth, lead_days=lead_days))
-
-
-def track(forecast: Path, request: Annotated[TrackRequest, Parameter(name="*")] = DEFAULT_TRACK) -> Results:
-    """Track cyclones in every member; one storm is also verified against its best track and drawn.
-
-    Args:
-        forecast: forecast store, or a series of analyses (Zarr or netCDF).
-        request: which storms, by which rules, and where to write them.
-    """
-    from ladcast.commands.track import track as track_cyclones
-
-    report = track_cyclones(forecast, request)
-    print(report)
-    return {"tracks": str(report)}
 
 
 def show(path: str = DEFAULT_MODEL) -> Results:

@@ -1,4 +1,4 @@
-"""`ladcast plot`: one page that shows a forecast."""
+"""`ladcast plot`: the summary figure of a forecast."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 from ladcast.data.store import open_store
 from ladcast.forecasts.open import open_forecast
 from ladcast.grid import Place, grid_of
-from ladcast.plots.page import draw_page, save_page
+from ladcast.plots.forecast import draw_forecast
+from ladcast.plots.style import save_figure
 
 
 def plot_forecast(
@@ -22,6 +23,5 @@ def plot_forecast(
     forecast = open_forecast(forecast_path)
     truth = None if truth_path is None else open_store(truth_path, grid=grid_of(forecast), regular=False)
     lead = np.timedelta64(round(lead_days * 86_400), "s").astype("timedelta64[ns]")
-    figure = draw_page(forecast, place=Place.parse(place), truth=truth, lead=lead)
-    save_page(figure, output)
-    return output
+    figure = draw_forecast(forecast, place=Place.parse(place), truth=truth, lead=lead)
+    return save_figure(figure, output)

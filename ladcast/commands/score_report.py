@@ -130,7 +130,8 @@ def draw(
     Raises:
         ValueError: there is no other system to compare with, or none of the channels.
     """
-    from ladcast.plots.scorecards import draw_curves, draw_scorecard, heading, save_figure
+    from ladcast.plots.scorecards import draw_curves, draw_scorecard, heading
+    from ladcast.plots.style import save_figure
 
     rivals = competitors(systems)
     if len(rivals) < 2:
@@ -142,12 +143,12 @@ def draw(
             comparisons(rivals, blocks, region), channels=channels, title=f"{first}, {region}: fair CRPS, {starts}"
         )
         place = path if region == regions[0] else path.with_name(f"{path.stem}_{region}{path.suffix}")
-        yield save_figure(card, place)
+        yield save_figure(card, place, dpi=200)
     for metric in METRICS:
         drawn = rivals if metric == "fair_crps" else rivals | {name: systems[name] for name in systems if name == FLOOR}
         title = f"{heading(metric)}\n{regions[0]}, {starts}"
         curves = draw_curves(_with_bands(drawn, blocks), metric=metric, channels=channels, title=title)
-        yield save_figure(curves, path.with_name(f"{path.stem}_{metric}{path.suffix}"))
+        yield save_figure(curves, path.with_name(f"{path.stem}_{metric}{path.suffix}"), dpi=200)
 
 
 def _with_bands(systems: Mapping[str, Accumulator], blocks: Blocks) -> dict[str, xr.Dataset]:

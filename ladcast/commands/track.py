@@ -2,123 +2,142 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import xarray as xr
+from cyclopts import Parameter
 
-from ladcast.commands.track_options import TrackRequest
-from ladcast.commands.track_report import draw_page, summary
-from ladcast.config import from_overrides, load_config
-from ladcast.cyclones import (
-    Detection,
-    Stitching,
-    follow_storm,
-    identify,
-    read_best_tracks,
-    select_storm,
-    track_all,
-    write_tracks,
-)
-from ladcast.cyclones.detection import CoarseGridError
-from ladcast.cyclones.tracker import DETECTION, STITCHING
-from ladcast.data.store import open_store
-from ladcast.device import find_device
-from ladcast.forecasts.open import open_forecast
-from ladcast.times import DAY, describe, parse_time
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
+    import xarray as xr
+
+    from ladcast.cyclones.report import TrackReport
+    from ladcast.cyclones.tracker import TrackOptions
+
+Several = Parameter(consume_multiple=True)
 WIDER_RULES = (
     "With --config configs/track/nature.yaml, or --set detection.radius_deg=12 detection.separation_deg=6, it works."
 )
 SUFFIXES = (".nc", ".csv", ".geojson")
+DRAWN_GRID = "720x361"
 
 
-@dataclass(frozen=True)
-class TrackRun:
-    """Sets what to track, and by which rules."""
+def track(
+    forecast: Path,
+    *,
+    storm: str | None = None,
+    every: Annotated[bool, Parameter(name="--all")] = False,
+    best_track: Path | None = None,
+    against: Annotated[tuple[str, ...], Several] = (),
+    config: Path | None = None,
+    overrides: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = (),
+    output: Path | None = None,
+    device: str = "cpu",
+) -> dict[str, str]:
+    """Track cyclones in every member; one storm is also verified against its best track and drawn.
 
-    storm: str | None = None
-    """Identifier of one storm; by default all lows are tracked."""
-    best_track: Path | None = None
-    start: str | None = None
-    """Initial time to take from the forecast; by default all that it holds."""
-    days: float | None = None
-    """Days to take from the first time on; by default all."""
-    detection: Detection = DETECTION
-    stitching: Stitching = STITCHING
-
-    def __post_init__(self) -> None:
-        if self.days is not None and self.days <= 0:
-            raise ValueError(f"Expected a time to track over, got days={self.days:g}.")
-
-
-def track(forecast_path: Path, request: TrackRequest) -> str:
-    """Tracks, writes the tracks and the page of a storm, and returns what there is to say about them.
-
-    Raises:
-        ValueError: neither or both of one storm and all are asked for, the storm is unknown, or it does not live at the
-            start of the forecast.
+    Args:
+        forecast: forecast store, a series of analyses (Zarr or netCDF), or ensemble tracks of ECMWF (BUFR).
+        storm: identifier of one storm in the best tracks, such as 2018271N06154; or --all.
+        every: track all lows; with best tracks, also say which are observed storms.
+        best_track: IBTrACS (.csv or .nc), HURDAT2 or a b-deck.
+        against: tracks of other systems as NAME=FILE, in BUFR or as this command writes them (.nc), to compare with.
+        config: YAML file with the storm, its start, and the rules of detection and stitching, as in configs/track.
+        overrides: settings that win over the file, or over the defaults, such as detection.radius_deg=12.
+        output: netCDF file of the tracks; CSV, GeoJSON and the figure lie beside it. By default beside the forecast.
+        device: cpu or cuda.
     """
-    run = settle(request)
-    forecast = select(open_source(forecast_path), run, forecast_path)
-    best = None if run.best_track is None else read_best_tracks(run.best_track)
-    detection, stitching, device = run.detection, run.stitching, str(find_device(request.device))
+    from ladcast.config import from_overrides, load_config
+    from ladcast.cyclones import read_best_tracks, select_storm, write_tracks
+    from ladcast.cyclones.report import (
+        compare_systems,
+        describe_comparison,
+        describe_errors,
+        describe_tracks,
+        verify_tracks,
+    )
+    from ladcast.cyclones.tracker import TrackOptions
+
+    options = load_config(config, TrackOptions, overrides) if config else from_overrides(overrides, TrackOptions)
+    options = options.asked(storm=storm, every=every, best_track=best_track, compare=bool(against))
+    best = None if options.best_track is None else read_best_tracks(options.best_track)
+    best = best if best is None or options.storm is None else select_storm(best, options.storm)
+    tracks = _find_tracks(forecast, options, best, device)
+    output = output or forecast.with_suffix(".tracks.nc")
+    written = [write_tracks(tracks, output.with_suffix(suffix)) for suffix in SUFFIXES]
+    lines = list(describe_tracks(tracks, best))
+    if best is not None and tracks.sizes["point"]:
+        others = {name: _read_system(path, options, best) for name, path in map(_split, against)}
+        reports = {name: verify_tracks(table, best) for name, table in {"forecast": tracks, **others}.items()}
+        lines += describe_errors(reports["forecast"])
+        if others:
+            reports = compare_systems(reports)
+            lines += describe_comparison(reports)
+        if options.storm is not None:
+            written.append(_draw_storm(reports, output.with_suffix(".png")))
+    said = "\n".join([*lines, f"tracks {', '.join(map(str, written))}"])
+    print(said)
+    return {"tracks": said}
+
+
+def _find_tracks(path: Path, options: TrackOptions, best: xr.Dataset | None, device: str) -> xr.Dataset:
+    """Tracks a forecast or analyses, or reads the tracks of a system that has some."""
+    from ladcast.cyclones.bufr import is_bufr
+    from ladcast.cyclones.detection import CoarseGridError
+    from ladcast.cyclones.tracker import find_tracks
+    from ladcast.data.store import open_store
+    from ladcast.device import find_device
+    from ladcast.forecasts.open import open_forecast
+
+    if is_bufr(path):
+        return _read_system(path, options, best)
+    source = open_store(path) if path.is_file() else open_forecast(path)
+    if path.is_dir() and "prediction_timedelta" not in source.dims:
+        source = open_store(path)
     try:
-        if run.storm is None:
-            tracks = track_all(forecast, detection=detection, stitching=stitching, device=device)
-            tracks = tracks if best is None else identify(tracks, best)
-        else:
-            assert best is not None
-            best = select_storm(best, run.storm)
-            tracks = follow_storm(forecast, best, detection=detection, stitching=stitching, device=device)
+        return find_tracks(source, options, best, device=str(find_device(device)))
     except CoarseGridError as error:
         raise ValueError(f"{error} {WIDER_RULES}") from None
-    output = request.output or forecast_path.with_suffix(".tracks.nc")
-    written = [write_tracks(tracks, output.with_suffix(suffix)) for suffix in SUFFIXES]
-    if run.storm is not None and best is not None and tracks.sizes["point"]:
-        written.append(draw_page(tracks, best, output.with_suffix(".png")))
-    lines = [*summary(tracks, best), f"tracks {', '.join(map(str, written))}"]
-    return "\n".join(lines)
 
 
-def settle(request: TrackRequest) -> TrackRun:
-    """Combines the configuration with the request, which wins.
+def _read_system(path: Path, options: TrackOptions, best: xr.Dataset | None) -> xr.Dataset:
+    """Reads the tracks of another system, of the storm and the times that are asked for, under the observed names."""
+    from ladcast.cyclones import identify, read_tracks, select_storm
 
-    Raises:
-        ValueError: it is not clear whether one storm or all are wanted, or there are no best tracks to start from.
-    """
-    if request.config is None:
-        run = from_overrides(request.set, TrackRun)
-    else:
-        run = load_config(request.config, TrackRun, request.set)
-    storm = None if request.all else request.storm or run.storm
-    if request.all and request.storm:
-        raise ValueError("Expected --storm or --all, got both. Leave one out.")
-    if storm is None and not request.all:
-        raise ValueError("Expected --storm IDENTIFIER with --best-track FILE, --all, or a --config that names a storm.")
-    best_track = request.best_track or run.best_track
-    if storm is not None and best_track is None:
-        raise ValueError(f"Following {storm} starts from its observed position: name the file with --best-track.")
-    return replace(run, storm=storm, best_track=best_track)
+    tracks = options.cut_tracks(read_tracks(path))
+    tracks = tracks if best is None else identify(tracks, best)
+    return tracks if options.storm is None else select_storm(tracks.drop_vars("observed"), options.storm)
 
 
-def open_source(path: Path) -> xr.Dataset:
-    """Opens a forecast store, or analyses (Zarr or netCDF), lazily."""
-    if path.is_file():
-        return open_store(path)
-    forecast = open_forecast(path)
-    return forecast if "prediction_timedelta" in forecast.dims else open_store(path)
+def _split(text: str) -> tuple[str, Path]:
+    name, _, path = text.partition("=")
+    if not path:
+        raise ValueError(f"Expected --against NAME=FILE such as ecmwf=tracks.bufr, got '{text}'.")
+    return name, Path(path)
 
 
-def select(forecast: xr.Dataset, run: TrackRun, path: Path) -> xr.Dataset:
-    """Takes the start and the lead times, or the times of analyses, that are asked for."""
-    if run.start is not None and "prediction_timedelta" in forecast.dims:
-        start = parse_time(run.start)
-        if start not in forecast["time"].values:
-            raise ValueError(f"{path} has no start {run.start}; it has {describe(forecast['time'].values)}.")
-        forecast = forecast.sel(time=[start])
-    if run.days is None:
-        return forecast
-    if "prediction_timedelta" in forecast.dims:
-        return forecast.sel(prediction_timedelta=forecast["prediction_timedelta"] <= run.days * DAY)
-    return forecast.sel(time=forecast["time"] - forecast["time"][0] <= run.days * DAY)
+def _draw_storm(reports: Mapping[str, TrackReport], output: Path) -> Path:
+    """Draws the figure of one storm; of several initial times, the first."""
+    import numpy as np
+
+    from ladcast.cyclones import strike_probability
+    from ladcast.grid import Grid
+    from ladcast.plots.style import save_figure
+    from ladcast.plots.tracks import draw_storm
+
+    first = {name: report.first_forecast() for name, report in reports.items()}
+    one, best = first["forecast"], first["forecast"].best
+    within = (best["time"].values >= one.init_time) & (best["time"].values <= one.tracks["time"].values.max())
+    name = str(best["name"].values[0]).capitalize() if "name" in best else ""
+    verified = {name: report for name, report in first.items() if report.is_verified}
+    figure = draw_storm(
+        one.tracks,
+        strike_probability(one.tracks, Grid.parse(DRAWN_GRID)),
+        title=f"{name} ({best['storm'].values[0]})".strip(),
+        mean=one.mean,
+        best=best.isel(point=np.flatnonzero(within)),
+        growth={name: report.growth for name, report in verified.items()},
+        spread={name: report.spread for name, report in verified.items()},
+    )
+    return save_figure(figure, output)

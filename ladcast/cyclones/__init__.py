@@ -4,10 +4,10 @@ from ladcast.cyclones.best_track import read_best_tracks
 from ladcast.cyclones.bufr import read_ensemble_tracks
 from ladcast.cyclones.detection import Detection
 from ladcast.cyclones.errors import ensemble_mean, error_growth, homogeneous, position_errors, spread_skill
-from ladcast.cyclones.matching import contingency, identify
+from ladcast.cyclones.identify import contingency, identify
 from ladcast.cyclones.output import read_tracks, write_tracks
-from ladcast.cyclones.probability import strike_probability
 from ladcast.cyclones.stitching import Stitching
+from ladcast.cyclones.strikes import strike_probability, strike_scores, strike_tables, weights_around
 from ladcast.cyclones.table import make_table, select_storm
 from ladcast.cyclones.tracker import follow_storm, track_all
 
@@ -28,6 +28,9 @@ __all__ = [
     "select_storm",
     "spread_skill",
     "strike_probability",
+    "strike_scores",
+    "strike_tables",
     "track_all",
+    "weights_around",
     "write_tracks",
 ]

@@ -22,7 +22,17 @@ CENTRES = (1, 4)
 """Code table 0 08 005: 1 centre of the storm, 4 its centre in the perturbed analysis."""
 PERTURBED_MEMBERS = 50
 """Beyond them come the control (51) and the high-resolution forecast (52)."""
-MISSING = 1e20
+LARGEST = 1e20
+"""Beyond it a value stands for a missing one."""
+HEADING_BYTES = 256
+
+
+def is_bufr(path: Path) -> bool:
+    """Says whether a file begins with a BUFR message, before which there may be the heading of a bulletin."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return b"BUFR" in file.read(HEADING_BYTES)
 
 
 def read_ensemble_tracks(path: Path, *, perturbed: bool = True) -> xr.Dataset:
@@ -47,6 +57,7 @@ def read_ensemble_tracks(path: Path, *, perturbed: bool = True) -> xr.Dataset:
         {name: values[kept] for name, values in columns.items()},
         members=members,
         source=f"ECMWF ensemble ({path.name})",
+        rules="tracks as ECMWF found them",
     )
 
 
@@ -101,7 +112,7 @@ def _periods(message: int) -> Iterator[tuple[int, int]]:
 def _values(message: int, name: str, occurrence: int) -> npt.NDArray[np.float64]:
     """Returns the values of an element's n-th occurrence, one per member or one for all; NaN where missing."""
     values = np.asarray(_eccodes().codes_get_array(message, f"#{occurrence}#{name}"), dtype=float)
-    return np.where(abs(values) > MISSING, np.nan, values)
+    return np.where(abs(values) > LARGEST, np.nan, values)
 
 
 def _text(message: int, name: str) -> str:

@@ -16,28 +16,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ladcast.constants import MEAN_EARTH_RADIUS_KM
-from ladcast.cyclones.minima import find_minima, refine
+from ladcast.cyclones.fields import TrackingFields
+from ladcast.cyclones.minima import find_minima, refine_minima
 from ladcast.cyclones.stencil import Points, stencil
 from ladcast.grid import Grid
 
 STEERING_RINGS_DEG = (3.0, 4.5, 6.0)
 WARMEST_WITHIN_DEG = 1.0
-
-
-@dataclass(frozen=True)
-class Fields:
-    """Holds the fields of frames (any members and times), on one device; None where the source lacks a field.
-
-    `msl` in Pa, `wind` (u and v at 850 hPa) and `steering` (u and v, mean of 500 to 850 hPa) in m/s, `thickness`
-    (geopotential at 300 minus 500 hPa) in m2/s2, `height` of the surface in m.
-    """
-
-    grid: Grid
-    msl: Float[Tensor, "frame lat lon"]
-    wind: Float[Tensor, "frame 2 lat lon"] | None = None
-    steering: Float[Tensor, "frame 2 lat lon"] | None = None
-    thickness: Float[Tensor, "frame lat lon"] | None = None
-    height: Float[Tensor, "lat lon"] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +69,7 @@ class Lows:
     `steering` (east, north) in m/s.
     """
 
-    frame: Int[np.ndarray, " low"]
+    state: Int[np.ndarray, " low"]
     latitude: Float[np.ndarray, " low"]
     longitude: Float[np.ndarray, " low"]
     msl: Float[np.ndarray, " low"]
@@ -95,15 +80,15 @@ class Lows:
     steering: Float[np.ndarray, "low 2"]
 
     def __len__(self) -> int:
-        return len(self.frame)
+        return len(self.state)
 
 
 class CoarseGridError(ValueError):
     """Says that a grid does not resolve the lows that the rules look for."""
 
 
-def detect(fields: Fields, rules: Detection, *, rows: slice = slice(None)) -> Lows:
-    """Finds the lows in all frames at once; `rows` limits where their centres are sought.
+def detect(fields: TrackingFields, rules: Detection, *, rows: slice = slice(None)) -> Lows:
+    """Finds the lows in all states at once; `rows` limits where their centres are sought.
 
     Raises:
         CoarseGridError: the grid is too coarse for a radius of the rules.
@@ -114,7 +99,7 @@ def detect(fields: Fields, rules: Detection, *, rows: slice = slice(None)) -> Lo
         return _detect(fields, rules, rows)
 
 
-def _detect(fields: Fields, rules: Detection, rows: slice) -> Lows:
+def _detect(fields: TrackingFields, rules: Detection, rows: slice) -> Lows:
     points = find_minima(fields.msl, fields.grid, rows)
     points, depth = _closed(points, fields, rules)
     spin = _vorticity(points, fields, rules)
@@ -124,10 +109,10 @@ def _detect(fields: Fields, rules: Detection, rows: slice) -> Lows:
     if rules.warm_core:
         kept = warmth >= rules.warm_core_drop
         points, depth, spin, warmth = points.select(kept), depth[kept], spin[kept], warmth[kept]
-    latitude, longitude, msl = refine(fields.msl, fields.grid, points)
+    latitude, longitude, msl = refine_minima(fields.msl, fields.grid, points)
     unknown = torch.full((len(points),), torch.nan, device=fields.msl.device)
     height = unknown if fields.height is None else fields.height[points.row, points.column]
-    columns = (points.frame, latitude, longitude, msl, depth, spin, warmth, height, _steering(points, fields))
+    columns = (points.state, latitude, longitude, msl, depth, spin, warmth, height, _steering(points, fields))
     return Lows(*(column.cpu().numpy() for column in columns))
 
 
@@ -161,7 +146,7 @@ def _rings(grid: Grid, radius_deg: float) -> tuple[float, ...]:
     return tuple((np.arange(1, count + 1) * radius_deg / count).tolist())
 
 
-def _closed(points: Points, fields: Fields, rules: Detection) -> tuple[Points, Float[Tensor, " point"]]:
+def _closed(points: Points, fields: TrackingFields, rules: Detection) -> tuple[Points, Float[Tensor, " point"]]:
     """Keeps minima that are the deepest around, with a closed contour, in a coherent field; returns their depth."""
     device = str(fields.msl.device)
     near = stencil(fields.grid, _rings(fields.grid, rules.separation_deg), device).sample(fields.msl, points)
@@ -188,7 +173,7 @@ def _coherence(around: Float[Tensor, "point ring bearing"], radii: tuple[float, 
     return 1 - residual.square().mean(2) @ area / total
 
 
-def _vorticity(points: Points, fields: Fields, rules: Detection) -> Float[Tensor, " point"]:
+def _vorticity(points: Points, fields: TrackingFields, rules: Detection) -> Float[Tensor, " point"]:
     """Returns the mean cyclonic vorticity of a disc from the wind around it (Stokes' theorem on the sphere)."""
     if fields.wind is None:
         return torch.full((len(points),), torch.nan, device=fields.msl.device)
@@ -200,7 +185,7 @@ def _vorticity(points: Points, fields: Fields, rules: Detection) -> Float[Tensor
     return around.mean((1, 2)) * float(per_wind) * hemisphere.to(around.dtype)
 
 
-def _warm_core(points: Points, fields: Fields, rules: Detection) -> Float[Tensor, " point"]:
+def _warm_core(points: Points, fields: TrackingFields, rules: Detection) -> Float[Tensor, " point"]:
     """Returns by how much the thickness falls in every direction from its highest value near the centre."""
     if fields.thickness is None:
         if rules.warm_core:
@@ -216,7 +201,7 @@ def _warm_core(points: Points, fields: Fields, rules: Detection) -> Float[Tensor
     return warmest - around.sample(fields.thickness, points).amin(1).amax(1)
 
 
-def _steering(points: Points, fields: Fields) -> Float[Tensor, "point 2"]:
+def _steering(points: Points, fields: TrackingFields) -> Float[Tensor, "point 2"]:
     """Returns the mean wind (east, north) of the ring from 3 to 6 degrees around the centres."""
     if fields.steering is None:
         return torch.full((len(points), 2), torch.nan, device=fields.msl.device)

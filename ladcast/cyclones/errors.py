@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from ladcast.cyclones.bootstrap import draw_storms, interval
 from ladcast.cyclones.geometry import bearing_deg, distance_km, positions, unit_vectors
 from ladcast.cyclones.table import group, make_table, rows, same_row, with_members
 from ladcast.times import HOUR
+from ladcast.verification.statistics.base import ratio
 
 CASE = ("storm", "start", "time")
-"""What makes a case: a storm, the start of the forecast and the valid time."""
+"""What makes a case: a storm, the initial time of the forecast and the valid time."""
+SAMPLES = 1000
+CONFIDENCE = 0.9
 
 
 def lead_hours(tracks: xr.Dataset) -> Float[np.ndarray, " point"]:
@@ -113,7 +114,7 @@ def error_growth(
         valid = np.isfinite(values)
         total = np.bincount(cell[valid], values[valid], np.prod(shape)).reshape(shape)
         used = np.bincount(cell[valid], minlength=np.prod(shape)).reshape(shape)
-        bounds = interval(ratio(drawn @ total, drawn @ used), len(names_of))
+        bounds = storm_interval(ratio(drawn @ total, drawn @ used), len(names_of))
         growth[name] = ("bound", "lead"), np.concatenate([ratio(total.sum(0), used.sum(0))[None], bounds])
     return xr.Dataset(
         {**growth, "cases": ("lead", count.sum(0)), "storms": ("lead", (count > 0).sum(0))},
@@ -121,12 +122,12 @@ def error_growth(
     )
 
 
-def spread_skill(tracks: xr.Dataset, best: xr.Dataset) -> xr.Dataset:
+def spread_skill(errors: xr.Dataset) -> xr.Dataset:
     """Compares the spread of members with the error of their mean, at each lead time: equal in a calibrated ensemble.
 
-    `spread_skill` = sqrt(mean of (M + 1) / M spread^2) / sqrt(mean of error^2), M the members that have the storm.
+    `errors` comes from `position_errors(ensemble_mean(tracks), best)`. `spread_skill` = sqrt(mean of (M + 1) / M
+    spread^2) / sqrt(mean of error^2), M the members that have the storm.
     """
-    errors = position_errors(ensemble_mean(tracks), best)
     errors = rows(errors, np.isfinite(errors["spread_km"].values))
     leads, lead = np.unique(lead_hours(errors), return_inverse=True)
     count = np.bincount(lead, minlength=len(leads))
@@ -137,9 +138,17 @@ def spread_skill(tracks: xr.Dataset, best: xr.Dataset) -> xr.Dataset:
     return xr.Dataset({name: ("lead", values) for name, values in columns.items()}, coords={"lead": leads})
 
 
-def ratio(numerator: npt.NDArray[Any], denominator: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Divides, with NaN where the denominator is not positive."""
-    result: npt.NDArray[np.float64] = np.divide(
-        numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0
-    )
-    return result
+def draw_storms(storms: int, generator: np.random.Generator, samples: int = SAMPLES) -> Int[np.ndarray, "sample storm"]:
+    """Draws `storms` storms with replacement, `samples` times; returns how often each storm is drawn.
+
+    Positions of one storm err together, so that storms are resampled for intervals, never single times.
+    """
+    return generator.multinomial(storms, np.full(storms, 1 / storms), size=samples)
+
+
+def storm_interval(values: Float[np.ndarray, "sample ..."], storms: int) -> Float[np.ndarray, "bound ..."]:
+    """Returns the lower and upper bound of the central 90 %; NaN for a single storm, which cannot be resampled."""
+    if storms < 2:
+        return np.full((2, *values.shape[1:]), np.nan)
+    tail = (1 - CONFIDENCE) / 2
+    return np.asarray(np.nanquantile(values, [tail, 1 - tail], axis=0))

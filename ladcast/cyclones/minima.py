@@ -13,7 +13,7 @@ from ladcast.grid import Grid
 Columns = tuple[Float[Tensor, " point"], Float[Tensor, " point"], Float[Tensor, " point"]]
 
 
-def find_minima(field: Float[Tensor, "frame lat lon"], grid: Grid, rows: slice = slice(None)) -> Points:
+def find_minima(field: Float[Tensor, "state lat lon"], grid: Grid, rows: slice = slice(None)) -> Points:
     """Finds the grid points of `rows` that no neighbour is below, across the date line and the poles.
 
     Of neighbours with equal values at most one counts, and a row on a pole counts as one point. NaN is no minimum.
@@ -32,11 +32,11 @@ def find_minima(field: Float[Tensor, "frame lat lon"], grid: Grid, rows: slice =
         if on_pole and first <= pole < stop:
             lowest[:, pole - first] = False
             lowest[:, pole - first, 0] = field[:, pole, 0] < field[:, beside].amin(1)
-    frame, row, column = lowest.nonzero(as_tuple=True)
-    return Points(frame, row + first, column)
+    state, row, column = lowest.nonzero(as_tuple=True)
+    return Points(state, row + first, column)
 
 
-def refine(field: Float[Tensor, "frame lat lon"], grid: Grid, points: Points) -> Columns:
+def refine_minima(field: Float[Tensor, "state lat lon"], grid: Grid, points: Points) -> Columns:
     """Returns latitude, longitude (degrees, -180 to 180) and value of the minimum of a paraboloid through each point.
 
     The paraboloid is fitted by least squares to nine points about as far apart east to west as south to north, so also
@@ -55,8 +55,8 @@ def refine(field: Float[Tensor, "frame lat lon"], grid: Grid, points: Points) ->
 
 
 def _with_neighbours(
-    field: Float[Tensor, "frame lat lon"], grid: Grid, first: int, stop: int
-) -> Float[Tensor, "frame rows lon"]:
+    field: Float[Tensor, "state lat lon"], grid: Grid, first: int, stop: int
+) -> Float[Tensor, "state rows lon"]:
     """Returns the rows from `first` to `stop` with one more on each side, taken from beyond the pole where need be."""
     _, row, shift = mirrored_rows(grid)
     south = field[:, row[first]].roll(-int(shift[first]), -1)[:, None]
@@ -72,14 +72,14 @@ def _stride(grid: Grid) -> Tensor:
 
 
 def _nine(
-    field: Float[Tensor, "frame lat lon"], grid: Grid, points: Points, stride: Tensor
+    field: Float[Tensor, "state lat lon"], grid: Grid, points: Points, stride: Tensor
 ) -> Float[Tensor, "point 3 3"]:
     _, rows, shifts = (torch.as_tensor(axis, device=field.device) for axis in mirrored_rows(grid))
     beside = torch.arange(-1, 2, device=field.device)
     extended = points.row[:, None] + 1 + beside
     row, shift = rows[extended][:, :, None], shifts[extended][:, :, None]
     column = (points.column[:, None, None] + stride[points.row][:, None, None] * beside + shift) % grid.shape[1]
-    return field[points.frame[:, None, None], row, column]
+    return field[points.state[:, None, None], row, column]
 
 
 def _paraboloid(nine: Float[Tensor, "point 3 3"]) -> Columns:

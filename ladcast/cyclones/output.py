@@ -1,4 +1,4 @@
-"""Writes tracks as netCDF trajectories (CF), CSV and GeoJSON, and reads the first of them back."""
+"""Writes tracks as netCDF trajectories (CF), CSV and GeoJSON, and reads the first of them, or those of others, back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ladcast.cyclones.bufr import is_bufr, read_ensemble_tracks
 from ladcast.cyclones.table import COLUMNS, group, make_table, rows
+from ladcast.files import whole_file
 
 PER_TRAJECTORY = ("storm", "name", "number", "start")
 PLACES = {"latitude": 3, "longitude": 3, "msl": 1, "depth": 1, "warm_core": 1, "height": 0, "wind": 1}
@@ -31,18 +33,15 @@ def write_tracks(tracks: xr.Dataset, path: Path) -> Path:
     }
     if path.suffix not in writers:
         raise ValueError(f"Expected a file of tracks named *{', *'.join(writers)}, got '{path.name}'.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        writers[path.suffix](tracks, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as temporary:
+        writers[path.suffix](tracks, temporary)
     return path
 
 
 def read_tracks(path: Path) -> xr.Dataset:
-    """Reads the table of tracks from a netCDF file that `write_tracks` wrote."""
+    """Reads the table of tracks from a netCDF file that `write_tracks` wrote, or from BUFR as ECMWF publishes it."""
+    if is_bufr(path):
+        return read_ensemble_tracks(path)
     with xr.open_dataset(path, engine="netcdf4") as ds:
         if "row_size" not in ds:
             raise ValueError(f"{path}: expected trajectories as `ladcast track` writes them, 'row_size' is missing.")

@@ -24,29 +24,29 @@ NEAR_POLE_DEG = 89.99
 
 @dataclass(frozen=True)
 class Points:
-    """Names grid points of frames by their indices: one entry per point in each tensor."""
+    """Names grid points of states by their indices: one entry per point in each tensor."""
 
-    frame: Int[Tensor, " point"]
+    state: Int[Tensor, " point"]
     row: Int[Tensor, " point"]
     column: Int[Tensor, " point"]
 
     def __len__(self) -> int:
-        return len(self.frame)
+        return len(self.state)
 
     def select(self, kept: Tensor) -> Points:
         """Returns the points that a mask or an index selects."""
-        return Points(self.frame[kept], self.row[kept], self.column[kept])
+        return Points(self.state[kept], self.row[kept], self.column[kept])
 
-    def of(self, field: Float[Tensor, "frame lat lon"]) -> Float[Tensor, " point"]:
+    def of(self, field: Float[Tensor, "state lat lon"]) -> Float[Tensor, " point"]:
         """Returns the field at the points."""
-        return field[self.frame, self.row, self.column]
+        return field[self.state, self.row, self.column]
 
 
 @dataclass(frozen=True)
 class Stencil:
     """Holds, for each row of a grid, the four corners and bilinear weights of every point on circles around it.
 
-    `corner` is the index of a corner in a frame whose columns stand there twice, so that no column lies beyond an end;
+    `corner` is the index of a corner in a state whose columns stand there twice, so that no column lies beyond an end;
     columns count from the centre's. `outward` is the direction away from the centre at each point of a circle, in
     radians clockwise from north.
     """
@@ -55,15 +55,15 @@ class Stencil:
     weight: Float[Tensor, "lat ring bearing corner"]
     outward: Float[Tensor, "lat ring bearing"]
 
-    def sample(self, field: Float[Tensor, "frame lat lon"], points: Points) -> Float[Tensor, "point ring bearing"]:
+    def sample(self, field: Float[Tensor, "state lat lon"], points: Points) -> Float[Tensor, "point ring bearing"]:
         """Interpolates the field on the circles around each point."""
         _, rows, columns = field.shape
-        origin = points.frame * (rows * 2 * columns) + points.column
+        origin = points.state * (rows * 2 * columns) + points.column
         corners = torch.cat([field, field], dim=-1).take(self.corner[points.row] + origin[:, None, None, None])
         return (corners * self.weight[points.row]).sum(-1)
 
     def flow(
-        self, wind: Float[Tensor, "frame 2 lat lon"], points: Points
+        self, wind: Float[Tensor, "state 2 lat lon"], points: Points
     ) -> tuple[Float[Tensor, "point ring bearing"], Float[Tensor, "point ring bearing"]]:
         """Interpolates wind (u, v) on the circles: its parts away from the centre and counterclockwise."""
         u, v = (self.sample(wind[:, component], points) for component in range(2))

@@ -37,22 +37,22 @@ class Stitching:
 
 
 @dataclass(frozen=True)
-class Heads:
+class OpenTracks:
     """Holds the tracks that may go on: number of track, member, last two positions with times, last steering flow.
 
     Without an earlier position `before` equals `now`.
     """
 
-    track: Int[np.ndarray, " head"]
-    member: Int[np.ndarray, " head"]
-    now: Float[np.ndarray, "head 3"]
-    before: Float[np.ndarray, "head 3"]
-    time: Shaped[np.ndarray, " head"]
-    interval: Shaped[np.ndarray, " head"]
-    steering: Float[np.ndarray, "head 2"]
+    track: Int[np.ndarray, " track"]
+    member: Int[np.ndarray, " track"]
+    now: Float[np.ndarray, "track 3"]
+    before: Float[np.ndarray, "track 3"]
+    time: Shaped[np.ndarray, " track"]
+    interval: Shaped[np.ndarray, " track"]
+    steering: Float[np.ndarray, "track 2"]
 
     @classmethod
-    def empty(cls) -> Heads:
+    def empty(cls) -> OpenTracks:
         """Returns no tracks."""
         none = np.zeros(0, dtype=int)
         times = none.astype("datetime64[ns]"), none.astype("timedelta64[ns]")
@@ -61,26 +61,26 @@ class Heads:
     @classmethod
     def born(
         cls, track: Int[np.ndarray, " low"], member: Int[np.ndarray, " low"], time: np.datetime64, at: Lows
-    ) -> Heads:
+    ) -> OpenTracks:
         """Returns tracks that begin with these lows."""
         now = unit_vectors(at.latitude, at.longitude)
         times = np.full(len(at), time, dtype="datetime64[ns]")
         return cls(track, member, now, now, times, np.full(len(at), HOUR, dtype="timedelta64[ns]"), at.steering)
 
-    def select(self, kept: npt.ArrayLike) -> Heads:
+    def select(self, kept: npt.ArrayLike) -> OpenTracks:
         """Returns the tracks that a mask or an index selects."""
-        return Heads(*(getattr(self, name)[kept] for name in self.__dataclass_fields__))
+        return OpenTracks(*(getattr(self, name)[kept] for name in self.__dataclass_fields__))
 
-    def join(self, other: Heads) -> Heads:
+    def join(self, other: OpenTracks) -> OpenTracks:
         """Returns both groups of tracks."""
         pairs = ((getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__)
-        return Heads(*(np.concatenate(pair) for pair in pairs))
+        return OpenTracks(*(np.concatenate(pair) for pair in pairs))
 
-    def alive(self, time: np.datetime64, rules: Stitching) -> Heads:
+    def still_open(self, time: np.datetime64, rules: Stitching) -> OpenTracks:
         """Returns the tracks whose last low is not too old."""
         return self.select(time - self.time <= rules.gap_hours * HOUR)
 
-    def first_guess(self, time: np.datetime64) -> Float[np.ndarray, "head 3"]:
+    def first_guess(self, time: np.datetime64) -> Float[np.ndarray, "track 3"]:
         """Guesses where the lows are by `time`: half past motion, half steering flow; only one where that is all."""
         elapsed = np.asarray(time - self.time, dtype="timedelta64[ns]")
         by_motion = extrapolate(self.before, self.now, elapsed / self.interval)
@@ -97,31 +97,31 @@ class Heads:
 
 
 def advance(
-    heads: Heads, time: np.datetime64, lows: Lows, *, rules: Stitching
-) -> tuple[Heads, Int[np.ndarray, " low"]]:
-    """Gives each track its low at `time`; `lows.frame` is the member's index.
+    tracks: OpenTracks, time: np.datetime64, lows: Lows, *, rules: Stitching
+) -> tuple[OpenTracks, Int[np.ndarray, " low"]]:
+    """Gives each track its low at `time`; `lows.state` is the member's index.
 
     Returns:
         the tracks that are alive, and the number of the track of each low, -1 where it belongs to none.
     """
-    heads = heads.alive(time, rules)
+    tracks = tracks.still_open(time, rules)
     here = unit_vectors(lows.latitude, lows.longitude)
-    owner, low = match(heads.first_guess(time), heads.member, here, lows.frame, np.deg2rad(rules.range_deg))
+    owner, low = pair_nearest(tracks.first_guess(time), tracks.member, here, lows.state, np.deg2rad(rules.range_deg))
     track = np.full(len(lows), -1)
-    track[low] = heads.track[owner]
-    now, before, interval = heads.now.copy(), heads.before.copy(), heads.interval.copy()
-    times, steering = heads.time.copy(), heads.steering.copy()
-    later = owner[heads.time[owner] < time]  # a known position of the same time is corrected, its motion kept
-    before[later], interval[later] = heads.now[later], time - heads.time[later]
+    track[low] = tracks.track[owner]
+    now, before, interval = tracks.now.copy(), tracks.before.copy(), tracks.interval.copy()
+    times, steering = tracks.time.copy(), tracks.steering.copy()
+    later = owner[tracks.time[owner] < time]  # a known position of the same time is corrected, its motion kept
+    before[later], interval[later] = tracks.now[later], time - tracks.time[later]
     now[owner], times[owner] = here[low], time
     steering[owner] = lows.steering[low]
-    moved = replace(heads, now=now, before=before, time=times, interval=interval, steering=steering)
+    moved = replace(tracks, now=now, before=before, time=times, interval=interval, steering=steering)
     return moved, track
 
 
-def match(
-    guesses: Float[np.ndarray, "head 3"],
-    guess_member: Int[np.ndarray, " head"],
+def pair_nearest(
+    guesses: Float[np.ndarray, "track 3"],
+    guess_member: Int[np.ndarray, " track"],
     lows: Float[np.ndarray, "low 3"],
     low_member: Int[np.ndarray, " low"],
     range_rad: float,

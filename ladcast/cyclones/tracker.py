@@ -7,21 +7,108 @@ are searched at once; only the joining of tracks goes from one time to the next.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Int, Shaped
 
 from ladcast.cyclones.detection import Detection, Lows, detect
-from ladcast.cyclones.frames import Frames, describe_rules, open_frames
+from ladcast.cyclones.fields import TrackingReader, describe_rules, open_readers
 from ladcast.cyclones.geometry import positions, unit_vectors
-from ladcast.cyclones.stitching import Heads, Stitching, advance
+from ladcast.cyclones.identify import identify
+from ladcast.cyclones.stitching import OpenTracks, Stitching, advance
 from ladcast.cyclones.table import group, make_table, rows, storms
-from ladcast.times import HOUR, describe
+from ladcast.times import DAY, HOUR, Times, describe, parse_time
 
 DETECTION, STITCHING = Detection(), Stitching()
 MEASURED = ("latitude", "longitude", "msl", "depth", "vorticity", "warm_core", "height")
+
+
+@dataclass(frozen=True)
+class TrackOptions:
+    """Says which cyclones to track, and by which rules; a file such as those in configs/track holds any of these.
+
+    Attributes:
+        storm: identifier of one storm; by default all lows are tracked.
+        best_track: file of best tracks.
+        start: initial time to take from the forecast; by default all that it holds.
+        days: days to take from the first time on; by default all.
+        detection: what counts as a low.
+        stitching: how lows become tracks.
+    """
+
+    storm: str | None = None
+    best_track: Path | None = None
+    start: str | None = None
+    days: float | None = None
+    detection: Detection = DETECTION
+    stitching: Stitching = STITCHING
+
+    def __post_init__(self) -> None:
+        if self.days is not None and self.days <= 0:
+            raise ValueError(f"Expected a time to track over, got days={self.days:g}.")
+
+    def asked(self, *, storm: str | None, every: bool, best_track: Path | None, compare: bool = False) -> TrackOptions:
+        """Returns these options with what a user asks for beside them, which wins.
+
+        Raises:
+            ValueError: it is not clear whether one storm or all are wanted, or there are no best tracks to start from.
+        """
+        if every and storm:
+            raise ValueError("Expected --storm or --all, got both. Leave one out.")
+        storm, best_track = None if every else storm or self.storm, best_track or self.best_track
+        if storm is None and not every:
+            raise ValueError(
+                "Expected --storm IDENTIFIER with --best-track FILE, --all, or a --config that names a storm."
+            )
+        if best_track is None and storm is not None:
+            raise ValueError(f"Following {storm} starts from its observed position: name the file with --best-track.")
+        if best_track is None and compare:
+            raise ValueError("Systems are compared by their errors: name the file of best tracks with --best-track.")
+        return replace(self, storm=storm, best_track=best_track)
+
+    def cut_forecast(self, forecast: xr.Dataset) -> xr.Dataset:
+        """Returns the initial time and the lead times, or the times of analyses, that are asked for."""
+        steps = "prediction_timedelta" if "prediction_timedelta" in forecast.dims else "time"
+        if self.start is not None and steps != "time":
+            forecast = forecast.sel(time=[self._find_start(forecast["time"].values)])
+        if self.days is None:
+            return forecast
+        elapsed = forecast[steps] - forecast[steps][0] if steps == "time" else forecast[steps]
+        return forecast.sel({steps: elapsed <= self.days * DAY})
+
+    def cut_tracks(self, tracks: xr.Dataset) -> xr.Dataset:
+        """Returns the tracks from the initial time, up to the lead time, that are asked for."""
+        if self.start is not None:
+            tracks = rows(tracks, tracks["start"].values == self._find_start(np.unique(tracks["start"].values)))
+        if self.days is None:
+            return tracks
+        return rows(tracks, tracks["time"].values - tracks["start"].values <= self.days * DAY)
+
+    def _find_start(self, held: Times) -> np.datetime64:
+        init_time = parse_time(str(self.start))
+        if init_time not in held:
+            raise ValueError(f"The forecast has no start {self.start}; it has {describe(held)}.")
+        return init_time
+
+
+def find_tracks(
+    forecast: xr.Dataset, options: TrackOptions, best: xr.Dataset | None, *, device: str = "cpu"
+) -> xr.Dataset:
+    """Follows the storm of `options`, or tracks all lows and recognises those that are observed storms.
+
+    Raises:
+        ValueError: see `follow_storm`; or there is no best track to follow.
+    """
+    forecast = options.cut_forecast(forecast)
+    if options.storm is None:
+        tracks = track_all(forecast, detection=options.detection, stitching=options.stitching, device=device)
+        return tracks if best is None else identify(tracks, best)
+    if best is None:
+        raise ValueError(f"Following {options.storm} starts from its observed position, and there is no best track.")
+    return follow_storm(forecast, best, detection=options.detection, stitching=options.stitching, device=device)
 
 
 def follow_storm(
@@ -53,7 +140,7 @@ def follow_storm(
     """
     if len(storms(best_track)) != 1:
         raise ValueError(f"Expected the best track of one storm, got {len(storms(best_track))}. Use select_storm.")
-    parts = [_follow(frames, best_track, detection, stitching) for frames in open_frames(forecast, device)]
+    parts = [_follow(reader, best_track, detection, stitching) for reader in open_readers(forecast, device)]
     return _finish(parts, forecast)
 
 
@@ -68,91 +155,91 @@ def track_all(
 
     A series of analyses (dims time, latitude, longitude) is one forecast of one member that starts at its first time.
     """
-    parts = [_track_all(frames, detection, stitching) for frames in open_frames(forecast, device)]
+    parts = [_track_all(reader, detection, stitching) for reader in open_readers(forecast, device)]
     return _finish(parts, forecast)
 
 
-def _follow(frames: Frames, best: xr.Dataset, detection: Detection, stitching: Stitching) -> xr.Dataset:
-    heads = _known_heads(frames, best)
+def _follow(reader: TrackingReader, best: xr.Dataset, detection: Detection, stitching: Stitching) -> xr.Dataset:
+    alive = _known_position(reader, best)
     found: list[tuple[np.datetime64, Lows]] = []
-    for lead, time in enumerate(frames.times):
-        heads = heads.alive(time, stitching)
-        if not len(heads.track):
+    for lead, time in enumerate(reader.times):
+        alive = alive.still_open(time, stitching)
+        if not len(alive.track):
             break
-        band = _band(heads, frames, time, stitching.range_deg)
-        lows = detect(frames.read(slice(lead, lead + 1)), detection, rows=band)
-        heads, track = advance(heads, time, lows, rules=stitching)
+        band = _band(alive, reader, time, stitching.range_deg)
+        lows = detect(reader.read(slice(lead, lead + 1)), detection, rows=band)
+        alive, track = advance(alive, time, lows, rules=stitching)
         found.append((time, _select(lows, track >= 0)))
     if not found:
         raise ValueError(
-            f"The forecast from {describe(frames.start)} has no lead time within {stitching.gap_hours} h, after which "
-            "a storm counts as lost. Keep earlier lead times, or raise gap_hours in the stitching."
+            f"The forecast from {describe(reader.init_time)} has no lead time within {stitching.gap_hours} h, after "
+            "which a storm counts as lost. Keep earlier lead times, or raise gap_hours in the stitching."
         )
-    return _collect(found, frames, storm=storms(best)[0])
+    return _collect(found, reader, storm=storms(best)[0])
 
 
-def _track_all(frames: Frames, detection: Detection, stitching: Stitching) -> xr.Dataset:
-    heads, born = Heads.empty(), 0
+def _track_all(reader: TrackingReader, detection: Detection, stitching: Stitching) -> xr.Dataset:
+    alive, born = OpenTracks.empty(), 0
     found: list[tuple[np.datetime64, Lows]] = []
     tracks: list[Int[np.ndarray, " low"]] = []
-    for leads, fields in frames.blocks():
+    for leads, fields in reader.chunks():
         lows = detect(fields, detection)
         for lead in range(leads.start, leads.stop):
-            time, here = frames.times[lead], _of_lead(lows, lead - leads.start, len(frames.members))
-            heads, track = advance(heads, time, here, rules=stitching)
+            time, here = reader.times[lead], _of_lead(lows, lead - leads.start, len(reader.members))
+            alive, track = advance(alive, time, here, rules=stitching)
             new = track < 0
             track[new] = born + np.arange(new.sum())
             born += int(new.sum())
             young = _select(here, new)
-            heads = heads.join(Heads.born(track[new], young.frame, time, young))
+            alive = alive.join(OpenTracks.born(track[new], young.state, time, young))
             found.append((time, here))
             tracks.append(track)
     numbers = np.concatenate(tracks) if tracks else np.zeros(0, dtype=int)
-    steps = np.diff(frames.times)
+    steps = np.diff(reader.times)
     step_hours = float(steps.min() / HOUR) if steps.size else 0.0
-    return _long_lived(_collect(found, frames, storm=numbers), step_hours, stitching)
+    return _long_lived(_collect(found, reader, storm=numbers), step_hours, stitching)
 
 
-def _known_heads(frames: Frames, best: xr.Dataset) -> Heads:
+def _known_position(reader: TrackingReader, best: xr.Dataset) -> OpenTracks:
     """Puts every member on the best-track position at the start, moving as the storm did."""
     times, storm = best["time"].values, storms(best)[0]
-    at = np.flatnonzero(times == frames.start)
+    at = np.flatnonzero(times == reader.init_time)
     if not at.size:
         raise ValueError(
-            f"The forecast starts {describe(frames.start)}, when {storm} has no position: its best track runs from "
-            f"{describe(times[0])} to {describe(times[-1])} with {len(times)} times. Choose a start among them."
+            f"The forecast starts {describe(reader.init_time)}, when {storm} has no position: its best track runs "
+            f"from {describe(times[0])} to {describe(times[-1])} with {len(times)} times. Choose a start among them."
         )
     vectors = unit_vectors(best["latitude"].values, best["longitude"].values)
     now, earlier = int(at[0]), max(int(at[0]) - 1, 0)
     interval = max(times[now] - times[earlier], HOUR)
-    members = np.arange(len(frames.members))
+    members = np.arange(len(reader.members))
 
     def everywhere(value: np.ndarray) -> np.ndarray:
         return np.repeat(value[None], len(members), axis=0)
 
-    return Heads(
+    return OpenTracks(
         members,
         members,
         everywhere(vectors[now]),
         everywhere(vectors[earlier]),
-        everywhere(np.asarray(frames.start.astype("datetime64[ns]"))),
+        everywhere(np.asarray(reader.init_time.astype("datetime64[ns]"))),
         everywhere(np.asarray(interval).astype("timedelta64[ns]")),
         np.full((len(members), 2), np.nan),
     )
 
 
-def _band(heads: Heads, frames: Frames, time: np.datetime64, range_deg: float) -> slice:
+def _band(alive: OpenTracks, reader: TrackingReader, time: np.datetime64, range_deg: float) -> slice:
     """Returns the rows in which lows near a first guess can lie."""
-    guess, _ = positions(heads.first_guess(time))
-    latitude = np.asarray(frames.grid.latitude)
+    guess, _ = positions(alive.first_guess(time))
+    latitude = np.asarray(reader.grid.latitude)
     inside = (latitude >= guess.min() - range_deg) & (latitude <= guess.max() + range_deg)
     within = np.flatnonzero(inside)
     return slice(int(within[0]), int(within[-1]) + 1) if within.size else slice(0, len(latitude))
 
 
 def _of_lead(lows: Lows, lead: int, members: int) -> Lows:
-    here = _select(lows, lows.frame // members == lead)
-    return replace(here, frame=here.frame % members)
+    here = _select(lows, lows.state // members == lead)
+    return replace(here, state=here.state % members)
 
 
 def _select(lows: Lows, kept: np.ndarray) -> Lows:
@@ -160,17 +247,17 @@ def _select(lows: Lows, kept: np.ndarray) -> Lows:
 
 
 def _collect(
-    found: Iterable[tuple[np.datetime64, Lows]], frames: Frames, *, storm: str | Shaped[np.ndarray, " low"]
+    found: Iterable[tuple[np.datetime64, Lows]], reader: TrackingReader, *, storm: str | Shaped[np.ndarray, " low"]
 ) -> xr.Dataset:
     times, lows = zip(*found, strict=True)
-    columns = {name: np.concatenate([getattr(part, name) for part in lows]) for name in ("frame", *MEASURED)}
-    member = columns.pop("frame")
+    columns = {name: np.concatenate([getattr(part, name) for part in lows]) for name in ("state", *MEASURED)}
+    member = columns.pop("state")
     names = np.full(len(member), storm, dtype=object) if isinstance(storm, str) else _names(storm, member)
     return make_table(
         {
             "storm": names,
-            "number": frames.members[member],
-            "start": np.full(len(member), frames.start),
+            "number": reader.members[member],
+            "start": np.full(len(member), reader.init_time),
             "time": np.repeat(np.asarray(times), [len(part) for part in lows]),
             **columns,
         }

@@ -1,1 +1,1 @@
-"""Maps and pages drawn from forecasts. Importing a module here loads matplotlib and cartopy."""
+"""Maps and figures drawn from forecasts. Importing a module here loads matplotlib and cartopy."""

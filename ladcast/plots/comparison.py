@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ladcast.plots.maps import INK, SMALL_PT, add_global_axes, draw_map
+from ladcast.plots.maps import add_global_axes, draw_map
+from ladcast.plots.style import INK, new_figure, style_bar
 
 Maps = Mapping[str, Mapping[str, xr.DataArray]]
 """Fields (latitude, longitude) by row and by column title; rows are named by channel."""
@@ -23,8 +23,7 @@ def draw_comparison(maps: Maps, title: str) -> Figure:
     Fields carry `units`. NaN stays blank.
     """
     columns = max(len(row) for row in maps.values())
-    figure = Figure(figsize=(PANEL_IN[0] * columns + 0.8, PANEL_IN[1] * len(maps) + 0.6), facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure((PANEL_IN[0] * columns + 0.8, PANEL_IN[1] * len(maps) + 0.6))
     top = 1 - 0.55 / figure.get_figheight()
     cells = figure.add_gridspec(
         len(maps),
@@ -46,7 +45,5 @@ def draw_comparison(maps: Maps, title: str) -> Figure:
             shading = draw_map(axes, field, levels=levels)
             axes.set_title(f"{channel}: {name}", fontsize=9, color=INK, pad=4)
         bar = figure.colorbar(shading, cax=figure.add_subplot(cells[number, columns]))
-        bar.set_label(first.attrs.get("units", ""), fontsize=SMALL_PT + 1, color=INK)
-        bar.ax.tick_params(labelsize=SMALL_PT, width=0.4, length=2)
-        bar.outline.set_linewidth(0.4)
+        style_bar(bar, first.attrs.get("units", ""))
     return figure

@@ -20,12 +20,11 @@ from scipy.interpolate import RectBivariateSpline, RegularGridInterpolator
 
 from ladcast.grid import TOLERANCE_DEG, Grid
 from ladcast.plots.coastlines import add_coastlines
+from ladcast.plots.style import INK, SMALL_PT, style_bar
 
 DRAWN_STEP_DEG = 1.0
 HALO = 12
 """A cubic spline feels its end by 2 - sqrt(3) less at each point: 1e-7 after twelve."""
-INK = "#1a1a1a"
-SMALL_PT = 7.0
 
 
 def sequential_colours() -> Colormap:
@@ -98,9 +97,7 @@ def add_colour_bar(axes: GeoAxes, shading: QuadContourSet, label: str) -> None:
     """Adds a horizontal colour bar below the map, labelled with quantity and units."""
     figure = axes.get_figure()
     bar = figure.colorbar(shading, ax=axes, orientation="horizontal", fraction=0.045, pad=0.04, aspect=45, shrink=0.7)
-    bar.set_label(label, fontsize=SMALL_PT + 1, color=INK)
-    bar.ax.tick_params(labelsize=SMALL_PT, width=0.4, length=2)
-    bar.outline.set_linewidth(0.4)
+    style_bar(bar, label)
 
 
 def round_levels(field: xr.DataArray) -> Float[np.ndarray, " edge"]:
@@ -115,7 +112,7 @@ def central_longitude(axes: GeoAxes) -> float:
     return float(axes.projection.proj4_params.get("lon_0", 0.0))
 
 
-def refine(field: xr.DataArray, centre_deg: float = 0.0, step_deg: float = DRAWN_STEP_DEG) -> xr.DataArray:
+def refine_field(field: xr.DataArray, centre_deg: float = 0.0, step_deg: float = DRAWN_STEP_DEG) -> xr.DataArray:
     """Interpolates a scalar field to a fine grid from pole to pole and from edge to edge of a map.
 
     A bicubic spline through the points makes the contours of a coarse grid smooth. It sees the sphere:
@@ -162,11 +159,11 @@ def _opposite(rows: npt.NDArray[Any], lon: npt.NDArray[Any]) -> npt.NDArray[Any]
 
 
 def _points(axes: GeoAxes, field: xr.DataArray) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-    fine = refine(field, central_longitude(axes))
+    fine = refine_field(field, central_longitude(axes))
     longitude, latitude = np.meshgrid(fine["longitude"], fine["latitude"])
     return longitude, latitude, fine.values
 
 
 def _place_points_first() -> dict[str, Any]:
-    """Projects points before contouring: fast, and exact here since `refine` ends at the map's edges."""
+    """Projects points before contouring: fast, and exact here since `refine_field` ends at the map's edges."""
     return {"transform": crs.PlateCarree(), "transform_first": True}

@@ -8,13 +8,11 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from ladcast.plots.maps import INK, SMALL_PT
+from ladcast.plots.style import ENSEMBLE, INK, SMALL_PT, TRUTH, quiet
 from ladcast.times import DAY
 
-ENSEMBLE = "#0072b2"
-TRUTH = "#d55e00"
 BANDS = ((0.1, 0.9, "#d9e9f4"), (0.25, 0.75, "#a6cce5"))
-"""Lower quantile, upper quantile, shade. Colours: Okabe and Ito (2008), told apart by all colour vision."""
+"""Lower quantile, upper quantile, shade."""
 FEWEST_IN_BANDS = 5
 """Members from which bands are drawn: quantiles of fewer are little but the members themselves."""
 
@@ -50,10 +48,7 @@ def style_lead_axis(axes: Axes, init_time: np.datetime64, *, last_day: float) ->
 
     axes.set_xlim(0, last_day)
     axes.set_xlabel("Lead time (days), date", fontsize=SMALL_PT + 1, color=INK)
-    axes.tick_params(labelsize=SMALL_PT + 1, width=0.5, length=3)
-    axes.grid(linewidth=0.3, color="0.85")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    quiet(axes)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(name))
 

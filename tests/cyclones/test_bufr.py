@@ -53,7 +53,7 @@ def test_in_fa_is_verified_from_end_to_end(shared: Path):
     assert by_lead[24] < 100
     assert 100 < by_lead[120] < 400
     np.testing.assert_allclose(np.hypot(errors["along_km"], errors["cross_km"]), errors["distance_km"])
-    ratio = spread_skill(tracks, observed)["spread_skill"].sel(lead=[48, 72, 96, 120])
+    ratio = spread_skill(errors)["spread_skill"].sel(lead=[48, 72, 96, 120])
     assert ((ratio > 0.5) & (ratio < 3)).all()
     counts = contingency(named, observed)
     assert float(counts["hit_rate"].sel(lead=24)) == 1

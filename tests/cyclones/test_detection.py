@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ladcast.cyclones.detection import Detection, Fields, Lows, detect
+from ladcast.cyclones.detection import Detection, Lows, TrackingFields, detect
 from ladcast.cyclones.geometry import bearing_deg, distance_km
 from ladcast.grid import Grid
 
@@ -14,7 +14,7 @@ RULES = Detection()
 
 def low(
     latitude: float = 20.0, longitude: float = 140.0, *, depth: float = 1500.0, spin: float = 1.0, warmth: float = 400.0
-) -> Fields:
+) -> TrackingFields:
     """One vortex of 400 km: `spin` turns its wind, `warmth` is its excess of thickness."""
     lat, lon = np.meshgrid(GRID.latitude, GRID.longitude, indexing="ij")
     away = distance_km(lat, lon, latitude, longitude) / 400
@@ -27,10 +27,10 @@ def low(
         "wind": np.stack([-around * np.cos(outward), around * np.sin(outward)]),
     }
     tensors = {name: torch.from_numpy(field).float()[None] for name, field in fields.items()}
-    return Fields(GRID, **tensors, steering=tensors["wind"] + torch.tensor([5.0, -3.0])[:, None, None])
+    return TrackingFields(GRID, **tensors, steering=tensors["wind"] + torch.tensor([5.0, -3.0])[:, None, None])
 
 
-def found(fields: Fields, rules: Detection = RULES) -> Lows:
+def found(fields: TrackingFields, rules: Detection = RULES) -> Lows:
     return detect(fields, rules)
 
 
@@ -52,7 +52,7 @@ def test_the_steering_flow_is_that_of_the_surroundings_without_the_vortex():
 def test_an_anticyclonic_wind_rules_a_low_out_and_no_wind_does_not():
     assert len(found(low(spin=-1.0))) == 0
     without = low()
-    alone = found(Fields(GRID, without.msl))
+    alone = found(TrackingFields(GRID, without.msl))
     assert len(alone) == 1
     assert np.isnan(alone.vorticity).all()
     assert np.isnan(alone.steering).all()
@@ -76,21 +76,23 @@ def test_the_warm_core_is_measured_always_and_asked_for_only_on_request():
 
 def test_a_warm_core_cannot_be_judged_without_thickness():
     with pytest.raises(ValueError, match="300 and 500 hPa"):
-        found(Fields(GRID, low().msl), Detection(warm_core=True))
+        found(TrackingFields(GRID, low().msl), Detection(warm_core=True))
 
 
 def test_the_deepest_of_lows_close_together_counts():
     one, other = low(20.0, 140.0), low(20.0, 144.0, depth=1200.0)
-    both = Fields(GRID, one.msl + other.msl - other.msl.max())
+    both = TrackingFields(GRID, one.msl + other.msl - other.msl.max())
     assert len(found(both)) == 1
     assert len(found(both, Detection(separation_deg=1.0))) in (1, 2)
     assert abs(found(both).longitude[0] - 140.5) < 1.5
 
 
-def test_frames_are_searched_each_for_itself():
+def test_states_are_searched_each_for_itself():
     fields = [low(20.0, 140.0), low(-40.0, 10.0), low(60.0, -100.0)]
-    together = found(Fields(GRID, torch.cat([one.msl for one in fields]), torch.cat([one.wind for one in fields])))
-    assert together.frame.tolist() == [0, 1, 2]
+    together = found(
+        TrackingFields(GRID, torch.cat([one.msl for one in fields]), torch.cat([one.wind for one in fields]))
+    )
+    assert together.state.tolist() == [0, 1, 2]
     for index, one in enumerate(fields):
         assert found(one).latitude == pytest.approx(together.latitude[index], abs=1e-6)
 
@@ -98,7 +100,7 @@ def test_frames_are_searched_each_for_itself():
 def test_a_radius_below_the_grid_is_refused():
     coarse = Grid.parse("64x33")
     with pytest.raises(ValueError, match=r"too small for rows 5\.62 deg apart: expected at least 8\.44"):
-        detect(Fields(coarse, torch.zeros(1, *coarse.shape)), RULES)
+        detect(TrackingFields(coarse, torch.zeros(1, *coarse.shape)), RULES)
 
 
 @pytest.mark.parametrize("wrong", [{"depth_pa": 0.0}, {"radius_deg": -1.0}, {"coherence": 1.5}])

@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from ladcast.cyclones.errors import (
+    draw_storms,
     ensemble_mean,
     error_growth,
     homogeneous,
@@ -12,6 +13,7 @@ from ladcast.cyclones.errors import (
     observed_motion,
     position_errors,
     spread_skill,
+    storm_interval,
 )
 from ladcast.cyclones.geometry import bearing_deg, destination, distance_km, positions, unit_vectors
 from ladcast.cyclones.table import make_table, rows
@@ -144,10 +146,29 @@ def test_members_drawn_as_the_truth_have_spread_equal_to_error():
     keys = {"storm": np.repeat(storm, members), "number": np.tile(np.arange(members), cases)}
     keys |= {name: np.full(cases * members, START) for name in ("time", "start")}
     places = {"latitude": latitude[:, :-1].ravel(), "longitude": longitude[:, :-1].ravel()}
-    result = spread_skill(make_table(keys | places, members=members), best)
+    result = spread_skill(position_errors(ensemble_mean(make_table(keys | places, members=members)), best))
     assert float(result["spread_skill"].item()) == pytest.approx(1.0, abs=0.05)
     assert int(result["cases"].item()) == cases
 
 
 def test_lead_times_are_hours(best):
     assert lead_hours(forecast(best, 0, 1.0)).tolist() == (np.arange(9) * 6).tolist()
+
+
+def test_each_sample_holds_as_many_storms_as_there_are():
+    drawn = draw_storms(7, np.random.default_rng(0), samples=50)
+    assert drawn.shape == (50, 7)
+    assert (drawn.sum(1) == 7).all()
+
+
+def test_the_interval_of_a_mean_is_that_of_its_normal_distribution():
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(200)
+    drawn = draw_storms(200, rng, samples=4000)
+    low, high = storm_interval(drawn @ values / 200, 200)
+    width = 2 * 1.645 * values.std() / np.sqrt(200)
+    assert abs((high - low) / width - 1) < 0.08
+
+
+def test_one_storm_has_no_interval():
+    assert np.isnan(storm_interval(np.ones((10, 3)), 1)).all()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ladcast.cyclones.geometry import distance_km
-from ladcast.cyclones.minima import find_minima, refine
+from ladcast.cyclones.minima import find_minima, refine_minima
 from ladcast.grid import Grid
 
 
@@ -24,9 +24,9 @@ def test_minima_are_those_that_a_search_by_hand_finds():
     grid = Grid.parse("24x13")
     fields = np.random.default_rng(0).random((3, *grid.shape)).astype(np.float32)
     points = find_minima(torch.from_numpy(fields), grid)
-    for frame, field in enumerate(fields):
+    for state, field in enumerate(fields):
         found = {
-            (int(j), int(i)) for f, j, i in zip(points.frame, points.row, points.column, strict=True) if f == frame
+            (int(j), int(i)) for f, j, i in zip(points.state, points.row, points.column, strict=True) if f == state
         }
         assert {(j, i) for j, i in found if 0 < j < 12} == by_hand(field)
 
@@ -75,7 +75,7 @@ def test_the_paraboloid_finds_centres_between_grid_points(text: str):
         field = torch.from_numpy(1e5 - 3e3 * np.exp(-((away / 700) ** 2))).float()[None]
         points = find_minima(field, grid)
         points = points.select(points.of(field).argmin()[None])
-        found = [float(value) for value in refine(field, grid, points)]
+        found = [float(value) for value in refine_minima(field, grid, points)]
         errors.append(float(distance_km(latitude, longitude, *found[:2])))
         assert abs(found[2] - 97_000) < 120
     assert max(errors) < 0.3 * spacing_km

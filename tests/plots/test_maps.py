@@ -12,7 +12,7 @@ from ladcast.plots.maps import (
     add_colour_bar,
     add_global_axes,
     draw_map,
-    refine,
+    refine_field,
     round_levels,
     sequential_colours,
 )
@@ -41,7 +41,7 @@ def tilted_wave(field: xr.DataArray) -> xr.DataArray:
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("centre_deg", [0.0, 180.0, -77.0])
 def test_refine_finds_a_smooth_field_everywhere_also_over_the_poles(grid: str, centre_deg: float) -> None:
-    fine = refine(tilted_wave(on_grid(grid)), centre_deg)
+    fine = refine_field(tilted_wave(on_grid(grid)), centre_deg)
     assert fine.latitude.values[[0, -1]].tolist() == [-90, 90]
     assert abs(fine - tilted_wave(fine)).max() < 5e-3
 
@@ -49,7 +49,7 @@ def test_refine_finds_a_smooth_field_everywhere_also_over_the_poles(grid: str, c
 @pytest.mark.parametrize("grid", GRIDS)
 def test_refine_meets_itself_at_the_seam_and_keeps_the_range(grid: str) -> None:
     noise = noise_on(grid)
-    fine = refine(noise)
+    fine = refine_field(noise)
     np.testing.assert_allclose(fine.isel(longitude=0), fine.isel(longitude=-1), atol=1e-5)
     assert noise.min() <= fine.min()
     assert fine.max() <= noise.max()
@@ -57,25 +57,25 @@ def test_refine_meets_itself_at_the_seam_and_keeps_the_range(grid: str) -> None:
 
 def test_refine_passes_through_the_points() -> None:
     noise = noise_on("72x37")
-    at_points = refine(noise, 180.0).sel(latitude=noise.latitude, longitude=noise.longitude[1:], method="nearest")
+    at_points = refine_field(noise, 180.0).sel(latitude=noise.latitude, longitude=noise.longitude[1:], method="nearest")
     np.testing.assert_allclose(at_points, noise[:, 1:], atol=1e-5)
 
 
 def test_turning_the_field_turns_the_refined_field() -> None:
     noise = noise_on("72x37")
-    turned = refine(noise.copy(data=np.roll(noise, 7, axis=1)))
-    np.testing.assert_allclose(turned[:, 35:], refine(noise)[:, :-35], atol=1e-5)
+    turned = refine_field(noise.copy(data=np.roll(noise, 7, axis=1)))
+    np.testing.assert_allclose(turned[:, 35:], refine_field(noise)[:, :-35], atol=1e-5)
 
 
 def test_order_of_rows_and_dimensions_does_not_matter() -> None:
     field = tilted_wave(on_grid("64x32"))
-    xr.testing.assert_identical(refine(field), refine(field[::-1].T))
+    xr.testing.assert_identical(refine_field(field), refine_field(field[::-1].T))
 
 
 def test_a_gap_stays_where_it_is() -> None:
     field = on_grid("72x37", 1.0)
     field.loc[{"latitude": 40, "longitude": 20}] = np.nan
-    gap = refine(field).isnull()
+    gap = refine_field(field).isnull()
     assert int(gap.sum()) == 25
     assert abs(gap.latitude[gap.any("longitude")] - 40).max() < 2.5
     assert abs(gap.longitude[gap.any("latitude")] - 20).max() < 2.5

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.plots.scorecards import draw_curves, draw_scorecard, round_limit, save_figure
+from ladcast.plots.scorecards import draw_curves, draw_scorecard, round_limit
+from ladcast.plots.style import save_figure
 from ladcast.times import DAY
 
 LEADS = (np.arange(1, 5) * DAY).astype("timedelta64[ns]")

@@ -9,13 +9,13 @@ from cartopy import crs
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from ladcast.plots.page import save_page
+from ladcast.plots.style import save_figure
 from ladcast.plots.tracks import (
     add_track_axes,
     draw_alive,
     draw_error_growth,
     draw_spaghetti,
-    draw_storm_page,
+    draw_storm,
     draw_strike_probability,
 )
 
@@ -130,7 +130,7 @@ def test_a_page_is_written_with_and_without_a_best_track(tracks: xr.Dataset, tmp
     )
     one = tracks.isel(point=slice(8))
     more = {"best": one, "growth": {"test": growth(1)}} if known else {}
-    page = draw_storm_page(tracks, field, title="Storm", mean=one, **more)
-    save_page(page, tmp_path / "storm.png")
+    page = draw_storm(tracks, field, title="Storm", mean=one, **more)
+    save_figure(page, tmp_path / "storm.png")
     assert (tmp_path / "storm.png").stat().st_size > 30_000
     assert any(text.get_text() == "Storm" for text in page.texts)

@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from ladcast.grid import Grid
-from ladcast.plots.page import save_page
+from ladcast.plots.style import save_figure
 from ladcast.training.logs import TrainingLog
 from ladcast.training.trackers import open_trackers
 
@@ -57,7 +57,7 @@ def test_tensorboard_keeps_every_number(tmp_path: Path):
     for step in (1, 2):
         tracker.log(step, {"loss": 1 / step})
     picture = tmp_path / "maps/step-2.png"
-    save_page(Figure(), picture)
+    save_figure(Figure(), picture)
     tracker.show(2, picture)
     tracker.close()
     events = EventAccumulator(str(tmp_path / "tensorboard"))

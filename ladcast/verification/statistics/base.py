@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +85,7 @@ def fair_score(error: str, difference: str) -> Compute:
     return lambda means, _: means[error] - means[difference] / 2
 
 
-def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+def ratio(numerator: npt.NDArray[Any], denominator: npt.NDArray[Any]) -> FloatArray:
     """Divides; NaN where the denominator is not positive: an estimate of a mean square may fall below zero."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
     quotient: FloatArray = np.divide(

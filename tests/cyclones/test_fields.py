@@ -10,7 +10,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from ladcast.cyclones import Detection, follow_storm, track_all
-from ladcast.cyclones.frames import describe_rules, open_frames
+from ladcast.cyclones.fields import describe_rules, open_readers
 from ladcast.data.store import open_store
 from ladcast.fields import VARIABLES
 from ladcast.forecasting.checkpoints import load_forecaster
@@ -34,8 +34,8 @@ class Recorded(BackendArray):
     def _read(self, key: tuple) -> np.ndarray:
         wanted = np.atleast_1d(np.arange(self.shape[0])[key[0]])
         self.leads.extend(wanted.tolist())
-        frames = np.stack([self.read(lead) for lead in wanted])
-        return (frames if isinstance(key[0], slice) else frames[0])[
+        states = np.stack([self.read(lead) for lead in wanted])
+        return (states if isinstance(key[0], slice) else states[0])[
             (slice(None),) * isinstance(key[0], slice) + key[1:]
         ]
 
@@ -52,7 +52,7 @@ def test_a_storm_that_is_lost_costs_no_more_reading(line, plant):
     assert array.leads == list(range(9))  # until a day after it was last seen
 
 
-def test_tracking_straight_from_latents_decodes_each_frame_once_and_finds_the_same():
+def test_tracking_straight_from_latents_decodes_each_state_once_and_finds_the_same():
     model = find_model("nature-t31")
     codec = load_forecaster(model.path, "cpu").codec
     states = open_store(model.starts, grid=codec.grid, regular=False)
@@ -60,15 +60,15 @@ def test_tracking_straight_from_latents_decodes_each_frame_once_and_finds_the_sa
     name = "mean_sea_level_pressure"
     channel = codec.normalizer.channels.index(VARIABLES[name].short)
     array = Recorded(
-        (2, *codec.grid.shape), lambda frame: codec.decode(latent[frame : frame + 1])[0, channel].detach().numpy()
+        (2, *codec.grid.shape), lambda index: codec.decode(latent[index : index + 1])[0, channel].detach().numpy()
     )
     times = states["time"].values[0] + np.arange(2) * STEP
     coords = {"time": times} | {axis: states[axis].values for axis in ("latitude", "longitude")}
     lazy = xr.Dataset({name: (("time", "latitude", "longitude"), indexing.LazilyIndexedArray(array))}, coords=coords)
     rules = Detection(radius_deg=12.0, separation_deg=6.0)
-    frames = open_frames(lazy)[0]
+    reader = open_readers(lazy)[0]
     assert not array.leads
-    decoded = frames.read(slice(0, 2)).msl
+    decoded = reader.read(slice(0, 2)).msl
     assert array.leads == [0, 1]
     np.testing.assert_allclose(decoded, codec.decode(latent)[:, channel].detach(), rtol=1e-4)
     assert track_all(lazy, detection=rules).attrs["members"] == 1
@@ -112,7 +112,7 @@ def test_steering_is_the_mean_of_the_levels_there_are(line, plant):
     both = xr.concat([upper, forecast[list(upper)]], "level").assign(
         mean_sea_level_pressure=forecast["mean_sea_level_pressure"]
     )
-    fields = open_frames(both)[0].read(slice(0, 1))
+    fields = open_readers(both)[0].read(slice(0, 1))
     assert fields.wind is not None
     assert fields.steering is not None
     np.testing.assert_allclose(fields.steering, (fields.wind + 10.0) / 2, atol=1e-5)

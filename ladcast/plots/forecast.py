@@ -1,33 +1,27 @@
-"""One page about one forecast: maps of ensemble mean and spread above, plumes at a place below."""
+"""The summary figure of one forecast: maps of ensemble mean and spread above, plumes at a place below."""
 
 from __future__ import annotations
 
-import os
 import textwrap
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
 from cartopy import crs
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
 from ladcast.grid import Grid, Place
-from ladcast.plots.maps import INK, SMALL_PT, add_colour_bar, add_global_axes, draw_map
-from ladcast.plots.plumes import TRUTH, draw_plume, style_lead_axis
+from ladcast.plots.maps import add_colour_bar, add_global_axes, draw_map
+from ladcast.plots.plumes import draw_plume, style_lead_axis
 from ladcast.plots.quantities import MAPS, TEMPERATURE, WHERE_PRESENT, Quantity
+from ladcast.plots.style import INK, MARGIN, SMALL_PT, TRUTH, new_figure
 from ladcast.times import DAY, describe
 
-A4_LANDSCAPE_IN = (11.69, 8.27)
-MARGIN = 0.05
-FORMATS = (".pdf", ".png", ".svg")
 
-
-def draw_page(
+def draw_forecast(
     forecast: xr.Dataset, *, place: Place, truth: xr.Dataset | None = None, lead: np.timedelta64 | None = None
 ) -> Figure:
-    """Draws the maps of one lead time and the plumes of one place on an A4 page.
+    """Draws the maps of one lead time and the plumes of one place on an A4 sheet.
 
     Maps show the ensemble mean as contours over the spread (standard deviation of M members, divisor M - 1).
     Plumes show the grid point nearest to the place: temperature, and wind and precipitation where present.
@@ -44,10 +38,9 @@ def draw_page(
         ValueError: a variable, level or dimension is missing, there are several starts, the lead time or
             truth does not fit the forecast, or a field has NaN.
     """
-    forecast = _one_start(forecast)
+    forecast = _one_forecast(forecast)
     shown = _find_lead(forecast, lead)
-    figure = Figure(figsize=A4_LANDSCAPE_IN, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure()
     at_lead = forecast.sel(prediction_timedelta=shown)
     for quantity, cell in zip(MAPS, _row(figure, len(MAPS), top=0.89, bottom=0.505, gap=0.03), strict=True):
         _draw_spread(figure, cell, quantity.of(at_lead), about=quantity, place=place)
@@ -56,28 +49,15 @@ def draw_page(
     return figure
 
 
-def save_page(figure: Figure, path: Path) -> None:
-    """Writes a page as PDF, PNG or SVG (by suffix); readers see the old file or the whole new one."""
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"Expected a page named {' or '.join('*' + name for name in FORMATS)}, got '{path.name}'.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        figure.savefig(partial, format=path.suffix.lower()[1:], dpi=150)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _one_start(forecast: xr.Dataset) -> xr.Dataset:
+def _one_forecast(forecast: xr.Dataset) -> xr.Dataset:
     needed = ("prediction_timedelta", "number", "latitude", "longitude")
     if missing := [name for name in needed if name not in forecast.dims]:
         raise ValueError(f"A forecast needs the dimensions {', '.join(needed)}; missing: {', '.join(missing)}.")
     if "time" not in forecast.coords or forecast["time"].size != 1:
         starts = describe(forecast["time"].values) if "time" in forecast.coords else "none"
-        raise ValueError(f"A page shows one start, got {starts}. Select one: forecast.sel(time=[...]).")
+        raise ValueError(f"The figure shows one start, got {starts}. Select one: forecast.sel(time=[...]).")
     if forecast.sizes["number"] < 2:
-        raise ValueError("A page shows the spread between members: expected 2 or more, got 1.")
+        raise ValueError("The figure shows the spread between members: expected 2 or more, got 1.")
     forecast = forecast.assign_coords(time=forecast["time"].astype("datetime64[ns]"))
     return forecast.isel(time=0) if "time" in forecast.dims else forecast
 

@@ -6,10 +6,11 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float, Int
 
-from ladcast.cyclones.errors import lead_hours, ratio
+from ladcast.cyclones.errors import lead_hours
 from ladcast.cyclones.geometry import distance_km
 from ladcast.cyclones.table import group, same_row, sort_rows, with_members
 from ladcast.times import HOUR
+from ladcast.verification.statistics.base import ratio
 
 RANGE_KM = 300.0
 LEAST_TIMES = 2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.cyclones.matching import contingency, identify
+from ladcast.cyclones.identify import contingency, identify
 from ladcast.cyclones.table import make_table, rows, storms
 
 START = np.datetime64("2011-10-11T00", "ns")

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ladcast.grid import Grid, Place
-from ladcast.plots.page import draw_page, save_page
+from ladcast.plots.forecast import draw_forecast
+from ladcast.plots.style import save_figure
 from ladcast.times import lead_times
 
 PARIS = Place("Paris", 48.9, 2.4)
@@ -62,7 +63,7 @@ def plumes(figure: Figure) -> dict[str, Axes]:
 
 
 def test_page_says_what_when_where_and_in_which_units(forecast: xr.Dataset, truth: xr.Dataset) -> None:
-    figure = draw_page(forecast, place=PARIS, truth=truth)
+    figure = draw_forecast(forecast, place=PARIS, truth=truth)
     assert [axes.get_title() for axes in figure.axes if axes.get_title()] == [
         "500 hPa height: ensemble mean, contours every 8 dam",
         "Mean sea level pressure: ensemble mean, contours every 5 hPa",
@@ -87,7 +88,7 @@ def test_page_says_what_when_where_and_in_which_units(forecast: xr.Dataset, trut
 
 
 def test_plumes_show_the_nearest_point_in_converted_units(forecast: xr.Dataset, truth: xr.Dataset) -> None:
-    panels = plumes(draw_page(forecast, place=Place("Galway", 53.3, -9.1), truth=truth))
+    panels = plumes(draw_forecast(forecast, place=Place("Galway", 53.3, -9.1), truth=truth))
     point = {"latitude": 50.625, "longitude": 348.75}
     here = forecast.isel(time=0).sel(point)
     warmth = panels["2 m temperature (°C)"].lines
@@ -102,7 +103,7 @@ def test_plumes_show_the_nearest_point_in_converted_units(forecast: xr.Dataset, 
 
 def test_page_without_truth_wind_and_rain_at_an_earlier_lead(forecast: xr.Dataset) -> None:
     less = forecast[["geopotential", "mean_sea_level_pressure", "2m_temperature"]]
-    figure = draw_page(less, place=PARIS, lead=np.timedelta64(24, "h"))
+    figure = draw_forecast(less, place=PARIS, lead=np.timedelta64(24, "h"))
     assert list(plumes(figure)) == ["2 m temperature (°C)"]
     assert "Forecast for Monday 15 January 2001, 06:00 UTC" in texts(figure)
     assert "truth" not in [text.get_text() for text in figure.legends[0].get_texts()]
@@ -110,41 +111,41 @@ def test_page_without_truth_wind_and_rain_at_an_earlier_lead(forecast: xr.Datase
 
 def test_page_says_where_weather_is_unreal(forecast: xr.Dataset) -> None:
     note = "model weather, not the real atmosphere"
-    figure = draw_page(forecast.assign_attrs(unreal="no diurnal cycle", source="a " * 60), place=PARIS)
+    figure = draw_forecast(forecast.assign_attrs(unreal="no diurnal cycle", source="a " * 60), place=PARIS)
     assert note in texts(figure)[-1]
     figure.canvas.draw()
     assert figure.texts[-1].get_window_extent().x1 < figure.bbox.x1
-    assert note not in "".join(texts(draw_page(forecast, place=PARIS)))
+    assert note not in "".join(texts(draw_forecast(forecast, place=PARIS)))
 
 
 @pytest.mark.parametrize("name", ["geopotential", "mean_sea_level_pressure", "2m_temperature"])
 def test_a_missing_variable_is_named(forecast: xr.Dataset, name: str) -> None:
     with pytest.raises(ValueError, match=f"needs {name}, missing here; the dataset has .*wind"):
-        draw_page(forecast.drop_vars(name), place=PARIS)
+        draw_forecast(forecast.drop_vars(name), place=PARIS)
 
 
 def test_other_gaps_in_the_forecast_are_named(forecast: xr.Dataset) -> None:
     with pytest.raises(ValueError, match=r"level 500, got \[850\]"):
-        draw_page(forecast.sel(level=[850]), place=PARIS)
+        draw_forecast(forecast.sel(level=[850]), place=PARIS)
     with pytest.raises(ValueError, match="missing: number"):
-        draw_page(forecast.isel(number=0), place=PARIS)
+        draw_forecast(forecast.isel(number=0), place=PARIS)
     with pytest.raises(ValueError, match="2 or more, got 1"):
-        draw_page(forecast.isel(number=[0]), place=PARIS)
+        draw_forecast(forecast.isel(number=[0]), place=PARIS)
     later = forecast.assign_coords(time=forecast.time + np.timedelta64(1, "D"))
     with pytest.raises(ValueError, match=r"one start, got 2001-01-14T06, 2001-01-15T06.*sel"):
-        draw_page(xr.concat([forecast, later], "time"), place=PARIS)
+        draw_forecast(xr.concat([forecast, later], "time"), place=PARIS)
     with pytest.raises(ValueError, match=r"0\.25, 0\.5, .* got 9 days"):
-        draw_page(forecast, place=PARIS, lead=np.timedelta64(9, "D"))
+        draw_forecast(forecast, place=PARIS, lead=np.timedelta64(9, "D"))
     with pytest.raises(ValueError, match="500 hPa height: 512 of 2048 values are NaN"):
-        draw_page(forecast.where(forecast.number != 2), place=PARIS)
+        draw_forecast(forecast.where(forecast.number != 2), place=PARIS)
 
 
 def test_truth_that_does_not_fit_is_refused(forecast: xr.Dataset, truth: xr.Dataset) -> None:
     with pytest.raises(ValueError, match=r"Truth lies on 16 x 16 .* the forecast on 32 x 16"):
-        draw_page(forecast, place=PARIS, truth=truth.isel(longitude=slice(0, None, 2)))
+        draw_forecast(forecast, place=PARIS, truth=truth.isel(longitude=slice(0, None, 2)))
     later = truth.assign_coords(time=truth.time + np.timedelta64(3652, "D"))
     with pytest.raises(ValueError, match=r"none of the valid times 2001-01-14T12.*it has 2011"):
-        draw_page(forecast, place=PARIS, truth=later)
+        draw_forecast(forecast, place=PARIS, truth=later)
 
 
 def test_page_is_drawn_offline(forecast: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,20 +154,20 @@ def test_page_is_drawn_offline(forecast: xr.Dataset, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
-    save_page(draw_page(forecast, place=PARIS), tmp_path / "page.png")
+    save_figure(draw_forecast(forecast, place=PARIS), tmp_path / "page.png")
     assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_drawing_leaves_matplotlib_as_it_was(forecast: xr.Dataset) -> None:
     before = dict(mpl.rcParams)
-    draw_page(forecast, place=PARIS)
+    draw_forecast(forecast, place=PARIS)
     assert plt.get_fignums() == []
     assert dict(mpl.rcParams) == before
 
 
 @pytest.mark.parametrize(("suffix", "magic"), [(".pdf", b"%PDF"), (".svg", b"<?xml"), (".PNG", b"\x89PNG")])
 def test_format_follows_the_suffix(suffix: str, magic: bytes, tmp_path: Path) -> None:
-    save_page(Figure(figsize=(1, 1)), tmp_path / "new" / f"page{suffix}")
+    save_figure(Figure(figsize=(1, 1)), tmp_path / "new" / f"page{suffix}")
     assert [path.name for path in (tmp_path / "new").iterdir()] == [f"page{suffix}"]
     assert (tmp_path / "new" / f"page{suffix}").read_bytes().startswith(magic)
 
@@ -179,13 +180,13 @@ def test_failed_write_keeps_the_old_page(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "page.png").write_bytes(b"old")
     monkeypatch.setattr(Figure, "savefig", fail)
     with pytest.raises(OSError, match="disk full"):
-        save_page(Figure(), tmp_path / "page.png")
+        save_figure(Figure(), tmp_path / "page.png")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"page.png": b"old"}
 
 
 def test_unknown_suffix_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\*\.pdf or \*\.png or \*\.svg, got 'page\.docx'"):
-        save_page(Figure(), tmp_path / "page.docx")
+        save_figure(Figure(), tmp_path / "page.docx")
 
 
 def test_page_of_real_model_output_fits_on_its_paper(shared: Path) -> None:
@@ -198,7 +199,7 @@ def test_page_of_real_model_output_fits_on_its_paper(shared: Path) -> None:
         return part.assign_coords(prediction_timedelta=lead_times(8))
 
     ensemble = xr.concat([member(first) for first in range(4)], "number").expand_dims(time=run.time[1:2])
-    figure = draw_page(ensemble, place=PARIS, truth=run)
+    figure = draw_forecast(ensemble, place=PARIS, truth=run)
     figure.canvas.draw()
     for axes in figure.axes:
         box = axes.get_tightbbox(figure.canvas.get_renderer())

@@ -4,18 +4,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.cyclones.probability import (
-    brier,
-    brier_skill,
-    economic_value,
-    reliability,
-    resampled,
-    strike_probability,
-    strike_table,
-    weights_around,
-)
+from ladcast.cyclones.strikes import strike_probability, strike_scores, strike_tables, weights_around
 from ladcast.cyclones.table import make_table
 from ladcast.grid import Grid
+from ladcast.verification.statistics.events import brier
 
 START = np.datetime64("2011-10-11T00", "ns")
 GRID = Grid.parse("360x181")
@@ -73,68 +65,54 @@ def test_several_storms_or_starts_are_refused():
         strike_probability(two, GRID)
 
 
-@pytest.fixture
-def sample() -> tuple[np.ndarray, np.ndarray]:
-    """Reliable probabilities of eight members: the event happens as often as they say, but for sampling."""
-    rng = np.random.default_rng(0)
-    truth = rng.beta(0.5, 2.0, GRID.shape)
-    return rng.binomial(8, truth) / 8, rng.random(GRID.shape) < truth
+def storm_of(name: str, *, places: tuple[list[float], list[float]]) -> xr.Dataset:
+    """The best track of a storm."""
+    return members(places, size=1).assign(storm=("point", np.full(len(places[0]), name, dtype=object)))
 
 
-def test_the_brier_score_is_the_mean_square_difference(sample):
-    probability, struck = sample
-    weights = np.broadcast_to(GRID.area_weights[:, None], GRID.shape)
-    table = strike_table(probability, struck, members=8, weights=weights)
-    assert float(brier(table)) == pytest.approx(np.average((probability - struck) ** 2, weights=weights))
+WAY = ([10.0, 12.0, 14.0], [150.0, 149.0, 148.0])
+
+
+def test_the_table_holds_the_area_of_the_domain_and_the_scores_are_those_of_verification():
+    """Two of four members follow the storm: where they pass the probability is 1/2, and it was struck."""
+    best = storm_of("s", places=WAY)
+    tracks = members(WAY, WAY, size=4)
+    (table,) = strike_tables(tracks, best, GRID)
+    assert table.shape == (2, 5)
+    weights = weights_around(GRID, WAY[0][0], WAY[1][0])
     assert table.sum() == pytest.approx(weights.sum())
-    assert 0 < float(brier_skill(table)) < 1
+    struck = strike_probability(best, GRID).values > 0
+    assert table[1].tolist() == pytest.approx([0, 0, weights[struck].sum(), 0, 0])
+    assert table[0, 0] == pytest.approx(weights[~struck].sum())
+    scores = strike_scores(table[None], generator=np.random.default_rng(0)).sel(bound="score")
+    share = weights[struck].sum() / weights.sum()
+    assert float(scores["base_rate"]) == pytest.approx(share)
+    assert float(scores["brier"]) == pytest.approx(share / 4)
+    assert float(scores["brier_skill"]) == pytest.approx(1 - 0.25 / (1 - share))
+    np.testing.assert_allclose(scores["economic_value"], 1)
 
 
-def test_tables_of_halves_add_up_to_that_of_the_whole(sample):
-    probability, struck = sample
-    ones = np.ones(GRID.shape)
-    halves = [
-        strike_table(probability[part], struck[part], members=8, weights=ones[part])
-        for part in (slice(90), slice(90, None))
-    ]
-    np.testing.assert_allclose(sum(halves), strike_table(probability, struck, members=8, weights=ones))
+def test_a_forecast_from_before_the_first_position_is_left_out():
+    later = storm_of("s", places=WAY)
+    later["time"] = later["time"] + np.timedelta64(6, "h")
+    assert strike_tables(members(WAY, size=1), later, GRID).shape == (0, 2, 2)
 
 
-def test_reliability_is_the_frequency_in_each_bin(sample):
-    probability, struck = sample
-    result = reliability(strike_table(probability, struck, members=8, weights=np.ones(GRID.shape)), bins=4)
-    inside = (probability >= 0.25) & (probability < 0.5)
-    assert float(result["frequency"][1]) == pytest.approx(struck[inside].mean())
-    assert float(result["probability"][1]) == pytest.approx(probability[inside].mean())
-    assert float(result["share"].sum()) == pytest.approx(1)
-
-
-def test_economic_value_is_one_when_perfect_and_none_for_the_base_rate():
-    ratios = np.linspace(0.05, 0.95, 19)
-    perfect = np.array([[0.8, 0.0], [0.0, 0.2]])
-    constant = np.array([[0.8, 0.2], [0.0, 0.0]])
-    np.testing.assert_allclose(economic_value(perfect, ratios), 1)
-    np.testing.assert_allclose(economic_value(constant, ratios), 0, atol=1e-12)
-    assert np.isnan(economic_value(np.array([[1.0, 0.0], [0.0, 0.0]]), ratios)).all()
-
-
-def test_economic_value_is_the_best_over_thresholds_found_by_hand(sample):
-    probability, struck = sample
-    table = strike_table(probability, struck, members=8, weights=np.ones(GRID.shape))
-    for ratio in (0.1, 0.4, 0.8):
-        rate = struck.mean()
-        expenses = [ratio * (probability >= k / 8).mean() + (struck & (probability < k / 8)).mean() for k in range(9)]
-        expected = (min(ratio, rate) - min(expenses)) / (min(ratio, rate) - rate * ratio)
-        assert float(economic_value(table, np.array([ratio]))[0]) == pytest.approx(max(expected, 0))
+def test_what_a_storm_did_after_the_forecast_does_not_count():
+    best = storm_of("s", places=(WAY[0] + [20.0], WAY[1] + [147.0]))
+    short = storm_of("s", places=WAY)
+    found, expected = (strike_tables(members(WAY, size=1), observed, GRID) for observed in (best, short))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_resampling_storms_brackets_the_score():
     rng = np.random.default_rng(0)
-    tables = rng.random((20, 9, 2))
-    mean, low, high = resampled(brier, tables, rng)
-    assert low < mean < high
-    assert mean == pytest.approx(float(brier(tables.sum(0))))
-    assert np.isnan(resampled(brier, tables[:1], rng)[1:]).all()
+    tables = rng.random((20, 2, 9))
+    score, low, high = strike_scores(tables, generator=rng)["brier"].values
+    assert low < score < high
+    total = tables.sum(0, keepdims=True)
+    assert score == pytest.approx(float(brier(total / total.sum())[0]))
+    assert np.isnan(strike_scores(tables[:1], generator=rng)["brier"].values[1:]).all()
 
 
 def test_the_domain_is_a_cap_of_cell_areas():

@@ -1,12 +1,10 @@
 """Strike probability: the share of members that pass within 120 km of a place, and how good it is.
 
-All scores follow from one table: how often each number of members said strike, and how often there was one. Tables of
-storms add up, and are resampled for intervals.
+All scores follow from one table: where how many members said strike, and whether there was one. Tables of storms add
+up, and storms are resampled for intervals.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,18 +12,19 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from ladcast.constants import MEAN_EARTH_RADIUS_KM
-from ladcast.cyclones.bootstrap import draw_storms, interval
-from ladcast.cyclones.errors import ratio
+from ladcast.cyclones.errors import draw_storms, storm_interval
 from ladcast.cyclones.geometry import distance_km, unit_vectors
-from ladcast.cyclones.table import group, rows, with_members
+from ladcast.cyclones.table import group, rows, storms, with_members
 from ladcast.grid import Grid
 from ladcast.times import HOUR
+from ladcast.verification.statistics.base import ratio
+from ladcast.verification.statistics.events import COST_LOSS, base_rate, brier, economic_value, reliability
 
 STRIKE_RADIUS_KM = 120.0
 STEP_KM = 30.0
 """Tracks are interpolated to points at most this far apart: a strike radius of 120 km is then 1 km short at worst."""
 LONGEST_GAP = 24 * HOUR
-StrikeTable = Float[np.ndarray, "*storm category outcome"]
+DOMAIN_KM = 2000.0
 
 
 def strike_probability(
@@ -64,7 +63,9 @@ def strike_probability(
     )
 
 
-def weights_around(grid: Grid, latitude: float, longitude: float, radius_km: float = 2000.0) -> npt.NDArray[np.float64]:
+def weights_around(
+    grid: Grid, latitude: float, longitude: float, radius_km: float = DOMAIN_KM
+) -> npt.NDArray[np.float64]:
     """Returns cell areas within `radius_km` of a position and 0 beyond: where strikes of a storm are verified.
 
     Taken around the initial position, the domain depends neither on the forecast nor on what the storm did.
@@ -75,72 +76,61 @@ def weights_around(grid: Grid, latitude: float, longitude: float, radius_km: flo
     return weights
 
 
-def strike_table(
-    probability: Float[np.ndarray, "lat lon"],
-    struck: Bool[np.ndarray, "lat lon"],
-    *,
-    members: int,
-    weights: Float[np.ndarray, "lat lon"],
-) -> Float[np.ndarray, "category outcome"]:
-    """Sums the weights of points by the number of members that said strike (0 to M) and by what happened (no, yes)."""
-    category = np.rint(probability * members).astype(int)
-    cell = category * 2 + struck
-    return np.bincount(cell.ravel(), weights.ravel(), 2 * (members + 1)).reshape(members + 1, 2)
+def strike_tables(
+    tracks: xr.Dataset, best: xr.Dataset, grid: Grid, *, radius_km: float = STRIKE_RADIUS_KM
+) -> Float[np.ndarray, "storm event count"]:
+    """Adds up the area where so many members said strike (count), and there was none or one (event), for each storm.
 
-
-def brier(table: StrikeTable) -> Float[np.ndarray, "*storm"]:
-    """Returns the weighted mean of (probability - outcome)^2."""
-    probability = np.linspace(0, 1, table.shape[-2])
-    squared = np.stack([probability**2, (1 - probability) ** 2], axis=-1)
-    return np.asarray((table * squared).sum((-2, -1)) / table.sum((-2, -1)))
-
-
-def brier_skill(table: StrikeTable) -> Float[np.ndarray, "*storm"]:
-    """Returns 1 - Brier score / that of the sample's own base rate; NaN where nothing or everything was struck."""
-    rate = table[..., 1].sum(-1) / table.sum((-2, -1))
-    reference = np.asarray(rate * (1 - rate))
-    return np.asarray(1 - ratio(brier(table), reference))
-
-
-def reliability(table: Float[np.ndarray, "category outcome"], *, bins: int = 10) -> xr.Dataset:
-    """Returns, for bins of probability, the mean probability, the observed frequency and the share of all weight."""
-    members = len(table) - 1
-    probability = np.linspace(0, 1, members + 1)
-    bin_of = np.minimum((probability * bins).astype(int), bins - 1)
-    weight = np.bincount(bin_of, table.sum(1), bins)
-    forecast = ratio(np.bincount(bin_of, table.sum(1) * probability, bins), weight)
-    observed = ratio(np.bincount(bin_of, table[:, 1], bins), weight)
-    columns = {"probability": forecast, "frequency": observed, "share": weight / weight.sum()}
-    return xr.Dataset({name: ("bin", values) for name, values in columns.items()})
-
-
-def economic_value(table: StrikeTable, cost_loss: Float[np.ndarray, " ratio"]) -> Float[np.ndarray, "*storm ratio"]:
-    """Returns the relative value to users who protect at cost C against a loss L, at each one's best probability.
-
-    V = (E_climate - E_forecast) / (E_climate - E_perfect), 1 for a perfect forecast and 0 for the base rate (Richardson
-    2000, doi:10.1002/qj.49712656313). NaN where nothing or everything was struck.
+    A storm is verified within `DOMAIN_KM` of its best-track position at the initial time, which neither the forecast
+    nor the further way of the storm decides, and until the last lead time of the forecast. A forecast from before the
+    first position of its storm is left out. The tables of `ladcast.verification.statistics.events` are these over
+    their sums.
     """
-    share = table / table.sum((-2, -1), keepdims=True)
-    rate = share[..., 1].sum(-1)[..., None]
-    # Acting from k members on: sums over the categories k and above, for every k.
-    acted = np.flip(np.cumsum(np.flip(share, -2), axis=-2), -2)
-    false, hits = acted[..., 0, None], acted[..., 1, None]
-    expense = (false + hits) * cost_loss + (rate[..., None] - hits)
-    climate = np.minimum(cost_loss, rate)
-    least = np.minimum(expense.min(-2), rate)  # never to act is a choice too
-    gain, possible = climate - least, climate - rate * cost_loss
-    return ratio(gain, possible)
+    members = with_members(tracks)
+    names = storms(tracks)
+    tables = np.zeros((len(names), 2, members + 1))
+    first, forecast = group(tracks, ("storm", "start"))
+    for index, row in enumerate(first):
+        storm, init_time = str(tracks["storm"].values[row]), tracks["start"].values[row]
+        observed = rows(best, best["storm"].values == storm)
+        at = np.flatnonzero(observed["time"].values == init_time)
+        if not at.size:
+            continue
+        last = tracks["time"].values[tracks["start"].values == init_time].max()
+        window = (init_time, last)
+        said = strike_probability(rows(tracks, forecast == index), grid, window=window, radius_km=radius_km)
+        alone = observed.assign_attrs(members=1)
+        struck = strike_probability(alone, grid, window=window, radius_km=radius_km).values > 0
+        position = (float(observed[name].values[at[0]]) for name in ("latitude", "longitude"))
+        cell = struck * (members + 1) + np.rint(said.values * members).astype(int)
+        area = np.bincount(cell.ravel(), weights_around(grid, *position).ravel(), 2 * (members + 1))
+        tables[names.index(storm)] += area.reshape(2, members + 1)
+    return tables[tables.any((1, 2))]
 
 
-def resampled(
-    score: Callable[[StrikeTable], npt.NDArray[np.float64]],
-    tables: Float[np.ndarray, "storm category outcome"],
-    generator: np.random.Generator,
-) -> Float[np.ndarray, "bound ..."]:
-    """Returns the score of all storms together, and the bounds of its central 90 % when storms are resampled."""
-    drawn = draw_storms(len(tables), generator)
-    bounds = interval(score(np.einsum("ns,sko->nko", drawn, tables)), len(tables))
-    return np.concatenate([np.asarray(score(tables.sum(0)))[None], bounds])
+def strike_scores(tables: Float[np.ndarray, "storm event count"], *, generator: np.random.Generator) -> xr.Dataset:
+    """Scores the strike probabilities of all storms together, with intervals from resampling storms.
+
+    Returns:
+        `brier`, `brier_skill` over the base rate, `reliability`, `base_rate` and `economic_value` (by cost over loss),
+        with the dimension bound: the score, and the lower and upper bound of its central 90 %.
+    """
+    every = np.ones((1, len(tables)))
+    drawn = np.concatenate([every, draw_storms(len(tables), generator)])
+    total = np.einsum("ns,sek->nek", drawn, tables)
+    shares = total / total.sum((-2, -1), keepdims=True)
+    rate = base_rate(shares)
+    scores = {"brier": brier(shares), "reliability": reliability(shares), "base_rate": rate}
+    scores["brier_skill"] = 1 - ratio(scores["brier"], rate * (1 - rate))
+    bounded = {
+        name: np.concatenate([values[:1], storm_interval(values[1:], len(tables))])
+        for name, values in (scores | {"economic_value": economic_value(shares)}).items()
+    }
+    dims = {"economic_value": ("bound", "cost_loss")}
+    return xr.Dataset(
+        {name: (dims.get(name, ("bound",)), values) for name, values in bounded.items()},
+        coords={"bound": ["score", "low", "high"], "cost_loss": list(COST_LOSS)},
+    )
 
 
 def _struck(track: xr.Dataset, points: Float[np.ndarray, "point 3"], radius_km: float) -> Bool[np.ndarray, " point"]:

@@ -13,27 +13,41 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from ladcast.constants import GRAVITY
-from ladcast.cyclones.detection import Fields
 from ladcast.grid import Grid
 
 PRESSURE, HEIGHT = "mean_sea_level_pressure", "geopotential_at_surface"
 WIND = ("u_component_of_wind", "v_component_of_wind")
 WIND_LEVEL, STEERING_LEVELS, CORE_LEVELS = 850, (500, 700, 850), (300, 500)
-FRAMES_AT_ONCE = 64
-Values = npt.NDArray[np.float32]
+STATES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
-class Frames:
-    """Reads one forecast (dims prediction_timedelta, number, latitude, longitude and level), block by block.
+class TrackingFields:
+    """The fields of some states (any members and times) on one device; None where the source lacks a field.
 
-    Nothing is read before its turn, and of a store that decodes latents only these frames: a storm that all members
+    `msl` in Pa, `wind` (u and v at 850 hPa) and `steering` (u and v, mean of 500 to 850 hPa) in m/s, `thickness`
+    (geopotential at 300 minus 500 hPa) in m2/s2, `height` of the surface in m.
+    """
+
+    grid: Grid
+    msl: Float[Tensor, "state lat lon"]
+    wind: Float[Tensor, "state 2 lat lon"] | None = None
+    steering: Float[Tensor, "state 2 lat lon"] | None = None
+    thickness: Float[Tensor, "state lat lon"] | None = None
+    height: Float[Tensor, "lat lon"] | None = None
+
+
+@dataclass(frozen=True)
+class TrackingReader:
+    """Reads one forecast (dims prediction_timedelta, number, latitude, longitude and level), some lead times at a time.
+
+    Nothing is read before its turn, and of a store that decodes latents only these states: a storm that all members
     have lost costs no more decoding.
     """
 
     forecast: xr.Dataset
     grid: Grid
-    start: np.datetime64
+    init_time: np.datetime64
     device: str = "cpu"
 
     @property
@@ -45,10 +59,10 @@ class Frames:
     def times(self) -> Shaped[np.ndarray, " lead"]:
         """Returns the valid times, datetime64[ns]."""
         leads = self.forecast["prediction_timedelta"].values.astype("timedelta64[ns]")
-        return np.asarray(self.start.astype("datetime64[ns]") + leads)
+        return np.asarray(self.init_time.astype("datetime64[ns]") + leads)
 
-    def read(self, leads: slice) -> Fields:
-        """Reads the frames of some lead times; frame = lead * members + member.
+    def read(self, leads: slice) -> TrackingFields:
+        """Reads the states of some lead times; the index of a state is lead * members + member.
 
         Raises:
             ValueError: the pressure has NaN.
@@ -63,25 +77,25 @@ class Frames:
             )
         wind, steering = (self._on_device(field) for field in self._winds(part))
         thickness, height = (self._on_device(field) for field in (self._thickness(part), self._height()))
-        return Fields(self.grid, torch.from_numpy(msl).to(self.device), wind, steering, thickness, height)
+        return TrackingFields(self.grid, torch.from_numpy(msl).to(self.device), wind, steering, thickness, height)
 
-    def blocks(self) -> Iterator[tuple[slice, Fields]]:
+    def chunks(self) -> Iterator[tuple[slice, TrackingFields]]:
         """Yields all lead times with their fields, several at once where there are few members."""
-        step = max(1, FRAMES_AT_ONCE // len(self.members))
+        step = max(1, STATES_AT_ONCE // len(self.members))
         for first in range(0, len(self.times), step):
             leads = slice(first, min(first + step, len(self.times)))
             yield leads, self.read(leads)
 
-    def _read(self, field: xr.DataArray) -> Float[np.ndarray, "frame lat lon"]:
+    def _read(self, field: xr.DataArray) -> Float[np.ndarray, "state lat lon"]:
         loaded = field.load()  # before it is reordered: lazy arrays may be transposed point by point
         loaded = loaded if "number" in loaded.dims else loaded.expand_dims("number")
         ordered = loaded.transpose("prediction_timedelta", "number", "latitude", "longitude")
         return np.ascontiguousarray(ordered.values, dtype=np.float32).reshape(-1, *self.grid.shape)
 
-    def _on_device(self, field: Values | None) -> Tensor | None:
+    def _on_device(self, field: npt.NDArray[np.float32] | None) -> Tensor | None:
         return None if field is None else torch.from_numpy(field).to(self.device)
 
-    def _winds(self, part: xr.Dataset) -> tuple[Values | None, Values | None]:
+    def _winds(self, part: xr.Dataset) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]:
         levels = _levels(part, *WIND)
         if WIND_LEVEL not in levels:
             return None, None
@@ -89,25 +103,25 @@ class Frames:
         by_level = {
             level: np.stack([self._read(part[name].sel(level=level)) for name in WIND], axis=1) for level in steering
         }
-        mean: Values = np.mean(list(by_level.values()), axis=0)
+        mean: npt.NDArray[np.float32] = np.mean(list(by_level.values()), axis=0)
         return by_level[WIND_LEVEL], mean
 
-    def _thickness(self, part: xr.Dataset) -> Values | None:
+    def _thickness(self, part: xr.Dataset) -> npt.NDArray[np.float32] | None:
         if not set(CORE_LEVELS) <= _levels(part, "geopotential"):
             return None
         upper, lower = (self._read(part["geopotential"].sel(level=level)) for level in CORE_LEVELS)
-        thickness: Values = upper - lower
+        thickness: npt.NDArray[np.float32] = upper - lower
         return thickness
 
-    def _height(self) -> Values | None:
+    def _height(self) -> npt.NDArray[np.float32] | None:
         if HEIGHT not in self.forecast:
             return None
         height = self.forecast[HEIGHT].transpose("latitude", "longitude").values / GRAVITY
         return np.asarray(height, dtype=np.float32)
 
 
-def open_frames(source: xr.Dataset, device: str = "cpu") -> list[Frames]:
-    """Returns the frames of each start of a forecast, or of a series of analyses as one 'forecast' of one member.
+def open_readers(source: xr.Dataset, device: str = "cpu") -> list[TrackingReader]:
+    """Returns a reader of each forecast of a store, or of a series of analyses as one 'forecast' of one member.
 
     Raises:
         ValueError: there is no mean sea level pressure, a dimension is unknown, or the grid is not regular and global.
@@ -125,10 +139,10 @@ def open_frames(source: xr.Dataset, device: str = "cpu") -> list[Frames]:
         )
     latitude, longitude = (tuple(forecast[name].values.astype(float).tolist()) for name in ("latitude", "longitude"))
     grid = Grid(latitude, longitude)
-    starts = np.atleast_1d(forecast["time"].values).astype("datetime64[ns]")
+    init_times = np.atleast_1d(forecast["time"].values).astype("datetime64[ns]")
     if "time" not in dims:
-        return [Frames(forecast, grid, starts[0], device)]
-    return [Frames(forecast.isel(time=index), grid, start, device) for index, start in enumerate(starts)]
+        return [TrackingReader(forecast, grid, init_times[0], device)]
+    return [TrackingReader(forecast.isel(time=index), grid, time, device) for index, time in enumerate(init_times)]
 
 
 def describe_rules(source: xr.Dataset) -> str:
