@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ladcast.diffusion.denoiser import Condition, Denoiser
 from ladcast.diffusion.noise import karras_sigmas
-from ladcast.diffusion.samplers import SAMPLERS, Sampler, euler, find_sampler, heun
+from ladcast.diffusion.samplers import SAMPLERS, Sampler, dpmpp_2m, euler, find_sampler, heun
 from ladcast.models.transformer import LatentTransformer
 
 MEAN, STD = 0.7, 0.5
@@ -131,3 +131,23 @@ def test_heun_reproduces_the_sample_of_the_released_model(shared: Path, tmp_path
     sample = heun(denoise, golden["sampler_noise"].double(), golden["sampler_sigmas"].double())
     expected = golden["sampler_output"].double()
     assert ((sample - expected).abs().max() / expected.abs().max()).item() < 1e-5
+
+
+# The schedulers of diffusers are an independent account of two of our samplers.
+def bent_posterior_mean(x: Tensor, sigma: Tensor) -> Tensor:
+    """Returns a denoiser that is not linear, so that solvers differ."""
+    return torch.tanh(posterior_mean(x, sigma))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "ours"), [("EDMEulerScheduler", euler), ("EDMDPMSolverMultistepScheduler", dpmpp_2m)]
+)
+def test_a_scheduler_gives_the_sample_of_our_own_solver(scheduler: str, ours, generator: torch.Generator):
+    noise, sigmas = torch.randn(2, 3, 4, 5, 6, generator=generator), karras_sigmas(20)
+    theirs = find_sampler(f"diffusers:{scheduler}")(bent_posterior_mean, noise, sigmas)
+    torch.testing.assert_close(theirs, ours(bent_posterior_mean, noise, sigmas), atol=2e-5, rtol=0)
+
+
+def test_a_scheduler_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="one of diffusers:EDMEulerScheduler"):
+        find_sampler("diffusers:LCMScheduler")
