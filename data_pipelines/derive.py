@@ -18,7 +18,7 @@ from ladcast.data.derive import hourly_windows, relative_vorticity, six_hour_par
 from ladcast.data.lazy import lazy_maps
 from ladcast.data.sources.files import open_files
 from ladcast.data.sources.rules import WEATHERBENCH_NAMES, from_hourly, translate
-from ladcast.data.store import declared_gaps, finished_manifest, open_store, select_period
+from ladcast.data.store import declared_gaps, open_store, select_period
 from ladcast.data.validation import check_regular
 from ladcast.fields import PRECIPITATION, STATIC_VARIABLES
 from ladcast.grid import grid_of
@@ -62,7 +62,7 @@ def _on_the_step(derived: Derived) -> xr.Dataset:
     view = derived.view
     raw = open_files(view.store)
     times = raw["time"].values
-    check_regular(times, declared_gaps(finished_manifest(view.store)), str(view.store))
+    check_regular(times, declared_gaps(view.store), str(view.store))
     possible = np.ones(len(times), dtype=bool)
     if PRECIPITATION in view.channels.variables and PRECIPITATION not in raw:
         possible = np.isin(times, list(six_hour_parts(hourly_windows(times))))

@@ -16,7 +16,7 @@ TOLERANCE_DEG = 1e-3
 
 @dataclass(frozen=True)
 class Grid:
-    """Holds ascending latitudes and eastward longitudes in degrees (0 <= longitude < 360).
+    """Ascending latitudes and eastward longitudes in degrees (0 <= longitude < 360).
 
     Raises:
         ValueError: latitudes do not increase within [-90, 90], or longitudes do not circle the globe evenly.
@@ -62,7 +62,7 @@ class Grid:
 
     @property
     def pole_rows(self) -> tuple[bool, bool]:
-        """Says whether the first row lies on the south pole and the last on the north pole."""
+        """Whether the first row lies on the south pole, and the last on the north pole."""
         return self.latitude[0] < -90 + TOLERANCE_DEG, self.latitude[-1] > 90 - TOLERANCE_DEG
 
     @cached_property

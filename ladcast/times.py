@@ -15,6 +15,7 @@ Times = Shaped[np.ndarray, " time"]
 """Times as datetime64[ns]."""
 HOUR = np.timedelta64(1, "h")
 STEP = np.timedelta64(6, "h")
+"""Between the analyses of ERA5 as WeatherBench 2 has them, and the step of models that do not state another."""
 DAY = np.timedelta64(24, "h")
 DAYS_IN_400_YEARS, DAYS_FROM_MARCH_0000, DAYS_FROM_MARCH_TO_JANUARY = 146_097, 719_468, 306
 """Of the Gregorian calendar; the second counts from 1 March of the year 0 to 1970-01-01."""
@@ -31,9 +32,9 @@ def parse_time(text: str) -> np.datetime64:
     raise ValueError(f"Expected a UTC time such as 2011-10-11T00, got '{text}'.")
 
 
-def lead_times(num_frames: int, step: np.timedelta64 = STEP) -> Shaped[np.ndarray, " lead"]:
-    """Returns `num_frames` lead times: one step, two steps, ... as timedelta64[ns]."""
-    return (np.arange(1, num_frames + 1) * step).astype("timedelta64[ns]")
+def lead_times(count: int, step: np.timedelta64 = STEP) -> Shaped[np.ndarray, " lead"]:
+    """Returns `count` lead times: one step, two steps, ... as timedelta64[ns]."""
+    return (np.arange(1, count + 1) * step).astype("timedelta64[ns]")
 
 
 def to_epoch_seconds(times: Times | np.datetime64) -> Int[Tensor, " batch"]:
@@ -74,16 +75,16 @@ def day_of_year(times: Times) -> npt.NDArray[np.int64]:
 
 
 def windows(times: Times, length: int, step: np.timedelta64 = STEP) -> Int[np.ndarray, "window {length}"]:
-    """Returns the indices of the frames of every run of `length` times that are exactly `step` apart.
+    """Returns the indices of every run of `length` times that are exactly `step` apart.
 
     `times` increase and may be denser than `step`: then runs start at each of them, unless a gap lies within.
     """
     spacing = np.append(np.diff(times), step).min()
     stride = max(int(step // spacing), 1)
     first = np.arange(max(len(times) - (length - 1) * stride, 0))
-    frames = first[:, None] + np.arange(length) * stride
-    regular = times[frames] - times[first, None] == np.arange(length) * step
-    whole: npt.NDArray[np.int64] = frames[regular.all(1)]
+    runs = first[:, None] + np.arange(length) * stride
+    regular = times[runs] - times[first, None] == np.arange(length) * step
+    whole: npt.NDArray[np.int64] = runs[regular.all(1)]
     return whole
 
 

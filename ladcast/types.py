@@ -1,4 +1,4 @@
-"""Names of the tensors that travel through the house.
+"""The shapes and names of the tensors that packages hand to each other.
 
 A `state` is in SI units, a `scaled` tensor is normalised, a `latent` is encoded and scaled. There is no fourth word.
 """

@@ -1,1 +1,1 @@
-"""Reading weather: open and check a store, turn it into tensors, normalise, regrid, pick a start state."""
+"""Reading weather: open and check a store, turn it into tensors, normalise, regrid, read an initial condition."""

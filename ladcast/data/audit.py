@@ -1,8 +1,9 @@
-"""Reads every frame of a store once, in bounded memory, and lists everything that is wrong with it."""
+"""Reads every state of a store once, in bounded memory, and lists everything that is wrong with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,22 @@ import numpy.typing as npt
 import xarray as xr
 
 from ladcast.data.layout import canonical_layout, on_grid
-from ladcast.data.lexicon import canonical_names, check_units
+from ladcast.data.lexicon import check_units
 from ladcast.data.prefetch import prefetch
 from ladcast.data.sources.files import open_files
-from ladcast.data.store import declared_gaps, finished_manifest, present_channels
+from ladcast.data.store import declared_gaps, present_channels
 from ladcast.data.validation import area_means, check_present, check_regular, check_times, plausible_range
 from ladcast.fields import Channel, ChannelSet, find_variable
 from ladcast.grid import Grid, grid_of
 from ladcast.times import describe
 
 SHOWN = 5
-BLOCK_BYTES = 16 * 1024**2
+PIECE_BYTES = 16 * 1024**2
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Holds one kind of fault of one variable and level: at how many times, and the first few of them."""
+    """One kind of fault of one variable and level: at how many times it is, and the first few of them."""
 
     variable: str
     level: int | None
@@ -44,7 +45,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class StoreReport:
-    """Holds what was checked and everything that was found; `str` lists it."""
+    """What was checked in a store and everything that was found; `str` lists it."""
 
     store: str
     frames: int = 0
@@ -54,7 +55,7 @@ class StoreReport:
 
     @property
     def ok(self) -> bool:
-        """Says whether nothing is wrong."""
+        """Whether nothing is wrong."""
         return not self.problems
 
     def require(self) -> None:
@@ -80,49 +81,57 @@ def validate_store(
     """Checks names, units, coordinates and every value of a store; see `open_store` for what is accepted.
 
     Found by value at each time and level: NaN (but for SST on land) and infinities, area means that are not
-    plausible, single values beyond a variable's `extremes`, constant fields (holes filled with a number), frames that
+    plausible, single values beyond a variable's `extremes`, constant fields (holes filled with a number), states that
     repeat the one before, a land mask of the SST that changes. Gaps in time are reported unless the manifest declares
     them.
 
-    Memory: a few times `threads * BLOCK_BYTES` and the store's chunks, whatever the length of the store.
+    Memory: a few times `threads * PIECE_BYTES` and the store's chunks, whatever the length of the store.
 
     Raises:
         FileNotFoundError: nothing is at `path`.
         ValueError: it cannot be opened at all.
     """
     where = str(path)
-    manifest = finished_manifest(Path(path))
-    raw = canonical_names(open_files(path))
+    gaps = declared_gaps(Path(path))
+    raw = open_files(path)
     wanted = channels or present_channels(raw, where)
-    gaps = declared_gaps(manifest)
-    problems = list(_structure(raw, wanted, gaps if regular else None, where))
+    problems = _structure(raw, wanted, gaps if regular else None, where)
     present = _present(raw, wanted)
+    declared = tuple(sorted(gaps))
     try:
         ds = on_grid(canonical_layout(raw, present, where), grid, where)
     except (ValueError, KeyError) as error:
-        return StoreReport(where, 0, present.names, (*problems, Problem("", None, str(error), 1)), tuple(sorted(gaps)))
+        return StoreReport(where, 0, present.names, (*problems, Problem("", None, str(error), 1)), declared)
     for name in present.variables:
         problems += _values(ds[name], present, threads)
-    return StoreReport(where, ds.sizes["time"], present.names, tuple(problems), tuple(sorted(gaps)))
+    return StoreReport(where, ds.sizes["time"], present.names, tuple(problems), declared)
 
 
-def _structure(
-    raw: xr.Dataset, channels: ChannelSet, gaps: set[tuple[Any, Any]] | None, where: str
-) -> Iterator[Problem]:
-    """Yields what each check of the gate says, where it would stop at the first."""
-    checks: list[Callable[[], None]] = [lambda: check_present(raw, channels, where)]
-    # One variable at a time: `check_units` stops at the first.
-    checks += [lambda name=name: check_units(raw[[name]], where) for name in raw.data_vars]  # type: ignore[misc]
+def _structure(raw: xr.Dataset, channels: ChannelSet, gaps: set[tuple[Any, Any]] | None, where: str) -> list[Problem]:
+    """Returns what each check of `open_store` says of names, units and times; `open_store` stops at the first."""
+    problems: list[Problem] = []
+    with _noted(problems, where):
+        check_present(raw, channels, where)
+    for name in raw.data_vars:  # one at a time, because `check_units` stops at the first
+        with _noted(problems, where):
+            check_units(raw[[name]], where)
     if "time" in raw.coords:
         times = np.atleast_1d(raw["time"].values)
-        checks.append(lambda: check_times(times, where))
+        with _noted(problems, where):
+            check_times(times, where)
         if gaps is not None and times.dtype.kind == "M":
-            checks.append(lambda: check_regular(times, gaps, where))
-    for check in checks:
-        try:
-            check()
-        except ValueError as error:
-            yield Problem("", None, str(error).removeprefix(f"{where}: "), 1)
+            with _noted(problems, where):
+                check_regular(times, gaps, where)
+    return problems
+
+
+@contextmanager
+def _noted(problems: list[Problem], where: str) -> Iterator[None]:
+    """Adds what a check raises to the problems."""
+    try:
+        yield
+    except ValueError as error:
+        problems.append(Problem("", None, str(error).removeprefix(f"{where}: "), 1))
 
 
 def _present(raw: xr.Dataset, channels: ChannelSet) -> ChannelSet:
@@ -133,12 +142,12 @@ def _present(raw: xr.Dataset, channels: ChannelSet) -> ChannelSet:
 
 
 def _values(field: xr.DataArray, channels: ChannelSet, threads: int) -> list[Problem]:
-    """Reads one variable block by block; keeps a count and the first times of each fault, nothing else."""
+    """Reads one variable piece by piece; keeps a count and the first times of each fault, nothing else."""
     name = str(field.name)
     levels: list[int | None] = list(channels.levels) if name in channels.upper_air else [None]
     found: dict[tuple[int, str], list[Any]] = {}
     last: _Facts | None = None
-    for facts in _blocks(field, threads):
+    for facts in _pieces(field, threads):
         for fault, at in _faults(facts, last, [c for c in channels if c.variable == name]):
             for place in np.flatnonzero(at.any(0)):
                 times = facts.times[at[:, place]]
@@ -153,7 +162,11 @@ def _values(field: xr.DataArray, channels: ChannelSet, threads: int) -> list[Pro
 
 @dataclass(frozen=True, eq=False)
 class _Facts:
-    """Holds numbers by (time, level) of a block; `moved` is the share of points that were land, or sea, at first."""
+    """Statistics of a piece, by time and level.
+
+    `nan`, `infinite` and `moved` are shares of the points; those have moved that were land at first and are sea, or the
+    reverse.
+    """
 
     times: npt.NDArray[Any]
     nan: npt.NDArray[Any]
@@ -164,31 +177,31 @@ class _Facts:
     moved: npt.NDArray[Any]
 
 
-def _blocks(field: xr.DataArray, threads: int) -> Iterator[_Facts]:
+def _pieces(field: xr.DataArray, threads: int) -> Iterator[_Facts]:
     weight = grid_of(field.to_dataset()).area_weights
-    frame_bytes = field.dtype.itemsize * field.size // field.sizes["time"]
-    length = max(1, BLOCK_BYTES // frame_bytes)
+    state_bytes = field.dtype.itemsize * field.size // field.sizes["time"]
+    length = max(1, PIECE_BYTES // state_bytes)
     first_land = np.isnan(field.isel(time=0).values) if find_variable(field.name).masked_on_land else np.empty(0)
     starts = range(0, field.sizes["time"], length)
 
     def read(start: int) -> _Facts:
-        block = field.isel(time=slice(start, start + length)).load()
-        return _facts(block if "level" in block.dims else block.expand_dims(level=1, axis=1), weight, first_land)
+        piece = field.isel(time=slice(start, start + length)).load()
+        return _facts(piece if "level" in piece.dims else piece.expand_dims(level=1, axis=1), weight, first_land)
 
     return prefetch(read, starts, threads=threads, ahead=threads)
 
 
-def _facts(block: xr.DataArray, weight: npt.NDArray[np.float64], first_land: npt.NDArray[Any]) -> _Facts:
-    values, horizontal = block.values, (-2, -1)
-    times, none = block["time"].values, np.zeros(block.shape[:2])
-    if np.isfinite(values).all() and not first_land.size:  # nearly all blocks; the rest costs five more passes
+def _facts(piece: xr.DataArray, weight: npt.NDArray[np.float64], first_land: npt.NDArray[Any]) -> _Facts:
+    values, horizontal = piece.values, (-2, -1)
+    times, none = piece["time"].values, np.zeros(piece.shape[:2])
+    if np.isfinite(values).all() and not first_land.size:  # nearly all pieces; the rest costs five more passes
         mean = values.sum(-1, dtype=np.float64) @ weight / (values.shape[-1] * weight.sum())
         return _Facts(times, none, none, values.min(horizontal), values.max(horizontal), mean, none)
     nan, infinite = np.isnan(values), np.isinf(values)
     known = ~(nan | infinite)
     low = np.where(known, values, np.inf).min(horizontal)
     high = np.where(known, values, -np.inf).max(horizontal)
-    mean = area_means(block.copy(data=np.where(known, values, np.nan)), weight).values
+    mean = area_means(piece.copy(data=np.where(known, values, np.nan)), weight).values
     moved = (nan != first_land).mean(horizontal) if first_land.size else none
     return _Facts(times, nan.mean(horizontal), infinite.mean(horizontal), low, high, mean, moved)
 

@@ -29,7 +29,7 @@ SIX_HOURS = np.timedelta64(6, "h")
 
 Array = TypeVar("Array", npt.NDArray[Any], xr.DataArray)
 Phase = Literal["water", "ncep", "ecmwf"]
-Parts = tuple[tuple[int, int], ...]
+SignedWindows = tuple[tuple[int, int], ...]
 """Which windows to add (+1) and to subtract (-1): pairs of their number and the sign."""
 
 
@@ -118,13 +118,13 @@ def relative_vorticity(
 
 @dataclass(frozen=True)
 class Window:
-    """Holds the interval (UTC) over which a field is accumulated."""
+    """The interval (UTC) over which a field is accumulated."""
 
     start: np.datetime64
     end: np.datetime64
 
 
-def six_hour_parts(windows: Sequence[Window]) -> dict[np.datetime64, Parts]:
+def six_hour_parts(windows: Sequence[Window]) -> dict[np.datetime64, SignedWindows]:
     """Returns, for each end of a window, which windows add up to the six hours before it, where some do.
 
     Windows that tile the six hours are preferred (1 + 1 + ..., 3 + 3, 6); else the difference of two accumulations
@@ -135,7 +135,7 @@ def six_hour_parts(windows: Sequence[Window]) -> dict[np.datetime64, Parts]:
     return {end: parts for end, parts in found.items() if parts}
 
 
-def accumulate(fields: Mapping[int, npt.NDArray[Any]], parts: Parts) -> npt.NDArray[Any]:
+def accumulate(fields: Mapping[int, npt.NDArray[Any]], parts: SignedWindows) -> npt.NDArray[Any]:
     """Adds up the `fields` (by number) of one interval and clips at 0: packing leaves small negative values."""
     total = sum(sign * fields[number].astype(np.float64) for number, sign in parts)
     clipped: npt.NDArray[Any] = np.maximum(np.asarray(total), 0.0)
@@ -160,7 +160,7 @@ def hourly_windows(times: Iterable[np.datetime64]) -> list[Window]:
     return [Window(time - np.timedelta64(1, "h"), time) for time in times]
 
 
-def _tiles(end: np.datetime64, number: Mapping[Window, int]) -> Parts:
+def _tiles(end: np.datetime64, number: Mapping[Window, int]) -> SignedWindows:
     chosen: list[tuple[int, int]] = []
     reached = end
     while reached > end - SIX_HOURS:
@@ -173,7 +173,7 @@ def _tiles(end: np.datetime64, number: Mapping[Window, int]) -> Parts:
     return tuple(chosen)
 
 
-def _difference(end: np.datetime64, number: Mapping[Window, int]) -> Parts:
+def _difference(end: np.datetime64, number: Mapping[Window, int]) -> SignedWindows:
     for window, index in number.items():
         earlier = Window(window.start, end - SIX_HOURS)
         if window.end == end and earlier in number:

@@ -106,7 +106,7 @@ def joined(parts: Sequence[xr.DataArray], axes: dict[str, npt.NDArray[Any]], whe
     """Puts pieces of one variable together along time and level; what no piece has is NaN.
 
     Raises:
-        ValueError: two pieces have the same frame.
+        ValueError: two pieces have the same time and level.
     """
     dims = [*(dim for dim in LEADING if dim in parts[0].dims), *HORIZONTAL]
     leading = dims[:-2]

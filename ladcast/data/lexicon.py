@@ -62,7 +62,7 @@ NEAR_MISSES = {
 
 @dataclass(frozen=True)
 class Conversion:
-    """Holds what turns `units` into ours: ours = value * factor + offset."""
+    """What turns values in `units` into ours: ours = value * factor + offset."""
 
     units: str
     factor: float = 1.0

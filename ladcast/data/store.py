@@ -1,4 +1,4 @@
-"""Opens a store of weather states and checks it: the one gate through which data enters."""
+"""Opens a store of weather states and checks it: all data enter through `open_store`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def open_store(
     levels in channel order. Only the first and the last time are read, for the checks (`validate_store` reads all). A
     `grid` without the south pole row drops it.
 
-    `regular=False` accepts unrelated times, such as a file of start states. `complete=False` accepts NaN. `member`
+    `regular=False` accepts unrelated times, such as those of initial conditions. `complete=False` accepts NaN. `member`
     chooses one of an ensemble.
 
     Raises:
@@ -42,15 +42,15 @@ def open_store(
         ValueError: the content does not fit; the message says expected, got, where and what to do.
     """
     where = "The dataset" if isinstance(path, xr.Dataset) else str(path)
-    manifest = {} if isinstance(path, xr.Dataset) else finished_manifest(Path(path))
-    named = canonical_names(path if isinstance(path, xr.Dataset) else open_files(path, member))
+    gaps = set() if isinstance(path, xr.Dataset) else declared_gaps(Path(path))
+    named = canonical_names(path) if isinstance(path, xr.Dataset) else open_files(path, member)
     channels = channels or present_channels(named, where)
     check_present(named, channels, where)
     check_units(named, where)
     check_times(np.atleast_1d(named["time"].values), where)
     ds = on_grid(canonical_layout(named, channels, where), grid, where)
     if regular:
-        check_regular(ds["time"].values, declared_gaps(manifest), where)
+        check_regular(ds["time"].values, gaps, where)
     check_values(ds, channels, where, complete=complete)
     return ds
 
@@ -95,17 +95,21 @@ def select_period(ds: xr.Dataset, start: str | None, end: str | None) -> xr.Data
     return ds.isel(time=np.flatnonzero(kept))
 
 
-def finished_manifest(store: Path) -> dict[str, Any]:
-    """Reads the manifest of a store; raises ValueError where it says that the store is unfinished."""
-    manifest = read_manifest(store)
+def declared_gaps(store: Path) -> set[tuple[np.datetime64, np.datetime64]]:
+    """Returns the gaps in time that the manifest of a store admits: the last time before each, and the first after.
+
+    Raises:
+        ValueError: the manifest says that the store is unfinished.
+    """
+    manifest = _read_manifest(store)
     if manifest.get("status") == "running":
         raise ValueError(
             f"{store} is unfinished: its manifest.json has status 'running'. Finish or resume the job first."
         )
-    return manifest
+    return {(parse_time(before), parse_time(after)) for before, after in manifest.get("gaps", ())}
 
 
-def read_manifest(store: Path) -> dict[str, Any]:
+def _read_manifest(store: Path) -> dict[str, Any]:
     """Reads `manifest.json` in the store or beside it; returns an empty dict where there is none."""
     beside = store.with_name(f"{store.name}.manifest.json")
     for candidate in (store / "manifest.json", beside, store.parent / "manifest.json"):
@@ -123,7 +127,7 @@ def open_static(path: str | Path | xr.Dataset, grid: Grid | None = None) -> xr.D
         ValueError: there is no static field, or its units or grid do not fit.
     """
     where = "The dataset" if isinstance(path, xr.Dataset) else str(path)
-    named = canonical_names(path if isinstance(path, xr.Dataset) else open_files(path))
+    named = canonical_names(path) if isinstance(path, xr.Dataset) else open_files(path)
     present = [name for name in STATIC_VARIABLES if name in named]
     if not present:
         there = ", ".join(map(str, named))
@@ -136,8 +140,3 @@ def _whole(level: float | int, where: str) -> int:
     if not float(level).is_integer():
         raise ValueError(f"{where}: expected levels of whole hPa, got {level:g}. Name the wanted ones in `channels`.")
     return int(level)
-
-
-def declared_gaps(manifest: dict[str, Any]) -> set[tuple[np.datetime64, np.datetime64]]:
-    """Returns the gaps in time that a manifest admits: the last time before each, and the first after."""
-    return {(parse_time(before), parse_time(after)) for before, after in manifest.get("gaps", ())}

@@ -76,8 +76,8 @@ def check_values(ds: xr.Dataset, channels: ChannelSet, where: str, *, complete: 
     weight = grid_of(ds).area_weights
     ends = sorted({0, ds.sizes["time"] - 1})
     for name in channels.variables:
-        frames = ds[name].isel(time=ends).load()
-        shares, means = gap_shares(frames), area_means(frames, weight)
+        states = ds[name].isel(time=ends).load()
+        shares, means = states.isnull().mean(("latitude", "longitude")), area_means(states, weight)
         for channel in (channel for channel in channels if channel.variable == name):
             area = f"{where}: '{name}'" + (f" at {channel.level} hPa" if channel.level else "")
             here = {"level": channel.level} if channel.level else {}
@@ -85,7 +85,7 @@ def check_values(ds: xr.Dataset, channels: ChannelSet, where: str, *, complete: 
                 _check_complete(shares.sel(here), area)
             _check_plausible(means.sel(here), channel, area)
         if VARIABLES[name].masked_on_land:
-            _check_land(frames, ds, where)
+            _check_land(states, ds, where)
 
 
 def _check_levels(ds: xr.Dataset, channels: ChannelSet, where: str) -> None:
@@ -102,18 +102,13 @@ def _check_levels(ds: xr.Dataset, channels: ChannelSet, where: str) -> None:
     raise ValueError(f"{where}: 'level' lacks {missing} hPa, there are {got}. {advice}")
 
 
-def gap_shares(frames: xr.DataArray) -> xr.DataArray:
-    """Returns the share of NaN among the points, by time and level."""
-    return frames.isnull().mean(("latitude", "longitude"))
-
-
-def area_means(frames: xr.DataArray, weight: npt.NDArray[np.float64]) -> xr.DataArray:
+def area_means(states: xr.DataArray, weight: npt.NDArray[np.float64]) -> xr.DataArray:
     """Returns the mean over the sphere, by time and level, NaN left out; NaN where there is nothing else."""
-    values, gaps = frames.values, np.isnan(frames.values)
+    values, gaps = states.values, np.isnan(states.values)
     total = np.where(gaps, 0.0, values).sum(-1, dtype=np.float64) @ weight
     area = (~gaps).sum(-1) @ weight
     means = np.divide(total, area, out=np.full_like(total, np.nan), where=area > 0)
-    return frames.isel(latitude=0, longitude=0, drop=True).copy(data=means)
+    return states.isel(latitude=0, longitude=0, drop=True).copy(data=means)
 
 
 def _check_complete(shares: xr.DataArray, area: str) -> None:
@@ -147,8 +142,8 @@ def plausible_range(channel: Channel) -> tuple[float, float]:
     return 0.6 * GRAVITY * height, 1.4 * GRAVITY * height
 
 
-def _check_land(frames: xr.DataArray, ds: xr.Dataset, where: str) -> None:
-    land, name = frames.isnull(), frames.name
+def _check_land(states: xr.DataArray, ds: xr.Dataset, where: str) -> None:
+    land, name = states.isnull(), states.name
     if land.all(("latitude", "longitude")).any():
         raise ValueError(
             f"{where}: '{name}' is expected over the ocean, got NaN everywhere: the globe would become land. "

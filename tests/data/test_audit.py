@@ -57,7 +57,7 @@ def test_a_spoiled_frame_is_found_wherever_it_lies(
     store, channels, monkeypatch, name, value, where, fault, block_bytes
 ):
     """`open_store`, which reads the first and the last time, would not see it."""
-    monkeypatch.setattr(audit, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(audit, "PIECE_BYTES", block_bytes)
     path = store(lambda ds: at(ds, name, value, [7, 15], **where))
     problems = [problem for problem in validate_store(path, channels).problems if problem.fault == fault]
     assert problems
@@ -69,7 +69,7 @@ def test_a_spoiled_frame_is_found_wherever_it_lies(
 
 @pytest.mark.parametrize("block_bytes", [1, 2000, 10**9])
 def test_a_frame_that_repeats_the_one_before_is_found(store, channels, monkeypatch, block_bytes):
-    monkeypatch.setattr(audit, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(audit, "PIECE_BYTES", block_bytes)
     path = store(lambda ds: at(ds, "2m_temperature", ds["2m_temperature"].isel(time=10), 11))
     (problem,) = validate_store(path, channels).problems
     assert (problem.variable, problem.fault) == ("2m_temperature", "repeats the time before")
@@ -131,7 +131,7 @@ def test_an_unfinished_store_and_none_at_all(store, channels, tmp_path):
 
 
 def test_memory_does_not_grow_with_the_store(tmp_path, make, grid, monkeypatch):
-    monkeypatch.setattr(audit, "BLOCK_BYTES", 20_000)
+    monkeypatch.setattr(audit, "PIECE_BYTES", 20_000)
     only = ChannelSet(("temperature",), (), (300, 500, 850))
     peaks = []
     for frames in (60, 600):

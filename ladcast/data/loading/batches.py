@@ -49,9 +49,9 @@ def load_batches(
 
 @dataclass(frozen=True)
 class SentBatch:
-    """Holds a batch on its way to the device, and the event of its arrival."""
+    """A batch on its way to the device, and the event of its arrival."""
 
-    parts: SampleBatch
+    tensors: SampleBatch
     arrival: torch.cuda.Event | None
 
 
@@ -72,20 +72,20 @@ class DeviceCopy:
     def send(self, source: BatchSource, indices: npt.NDArray[np.int64]) -> SentBatch:
         """Gathers a batch and begins its copy."""
         if self.stream is None:
-            return SentBatch(tuple(part.to(self.device) for part in source.batch(indices)), None)
+            return SentBatch(tuple(tensor.to(self.device) for tensor in source.batch(indices)), None)
         with torch.cuda.stream(self.stream):
-            parts = tuple(_pinned(part).to(self.device, non_blocking=True) for part in source.batch(indices))
-            return SentBatch(parts, self.stream.record_event())
+            sent = tuple(_pinned(tensor).to(self.device, non_blocking=True) for tensor in source.batch(indices))
+            return SentBatch(sent, self.stream.record_event())
 
     def receive(self, batch: SentBatch) -> SampleBatch:
         """Returns the batch for use on the current stream: the stream waits for the copy, the program does not."""
         if batch.arrival is not None:
             current = torch.cuda.current_stream(self.device)
             current.wait_event(batch.arrival)
-            for part in batch.parts:
-                part.record_stream(current)
-        return batch.parts
+            for tensor in batch.tensors:
+                tensor.record_stream(current)
+        return batch.tensors
 
 
-def _pinned(part: Tensor) -> Tensor:
-    return part if part.device.type == "cuda" or part.is_pinned() else part.contiguous().pin_memory()
+def _pinned(tensor: Tensor) -> Tensor:
+    return tensor if tensor.device.type == "cuda" or tensor.is_pinned() else tensor.contiguous().pin_memory()

@@ -27,11 +27,11 @@ BLOSC, BLOSC_HEADER_BYTES = Blosc(), 16
 
 
 class UnsupportedLayoutError(ValueError):
-    """Says why an array cannot be read by whole chunks of states: zarr-python reads it."""
+    """The reason why an array cannot be read by whole chunks of states; zarr-python can read it."""
 
 
 class ChunkError(ValueError):
-    """Reports a chunk that is missing, truncated or corrupt, with its file."""
+    """A chunk that is missing, truncated or corrupt, with its file."""
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,8 @@ class ArcoEra5(Source):
     def open(self, times: Times, channels: ChannelSet) -> xr.Dataset:
         """Opens the variables of `channels` and the static fields; raises ValueError where times are missing."""
         raw = _filled(canonical_names(open_zarr(self.root, STORE)))
-        frames = needed_times(raw, times, channels, "ARCO-ERA5")
-        return translate(frames, RULES, variables_of(channels)).sel(time=times)
+        needed = needed_times(raw, times, channels, "ARCO-ERA5")
+        return translate(needed, RULES, variables_of(channels)).sel(time=times)
 
 
 def _filled(raw: xr.Dataset) -> xr.Dataset:

@@ -17,7 +17,7 @@ APPROXIMATE = "~ "
 
 @dataclass(frozen=True)
 class ChannelSource:
-    """Holds what supplies one channel, or the reason of each source why it does not."""
+    """What supplies one channel, or the reason of each source why it does not."""
 
     channel: Channel
     supply: Supply | None
@@ -26,7 +26,7 @@ class ChannelSource:
 
 @dataclass(frozen=True)
 class SourceAssignment:
-    """Holds where every channel of one time comes from, in channel order; `str` is a table."""
+    """Where every channel of one time comes from, in channel order; `str` is a table."""
 
     time: np.datetime64
     channels: tuple[ChannelSource, ...]

@@ -36,7 +36,7 @@ NO_DELAY = np.timedelta64(0, "h")
 
 @dataclass(frozen=True)
 class Supply:
-    """Says how a source makes one channel: of which of its fields, and what is done to them."""
+    """How a source makes one channel: of which of its fields, and what is done to them."""
 
     source: str
     fields: tuple[str, ...]
@@ -46,7 +46,7 @@ class Supply:
 
 @dataclass(frozen=True)
 class Offer:
-    """Holds what a source has at one time.
+    """What a source has at one time.
 
     Attributes:
         fields: the source's own fields, with their levels (hPa); no levels for a field of the surface.
@@ -108,7 +108,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Coverage:
-    """Says for which times an archive has states: from `first` on, to `last` or `delay` before now."""
+    """The times that an archive has states of: from `first` on, to `last` or to `delay` before now."""
 
     first: str
     last: str | None = None
@@ -127,7 +127,7 @@ class Coverage:
 
 
 def at_times(ds: xr.Dataset, times: Times, where: str) -> xr.Dataset:
-    """Returns the frames at `times`; raises ValueError that lists those that are not there."""
+    """Returns the states at `times`; raises ValueError that lists those that are not there."""
     require_times(ds, times, where)
     return ds.sel(time=times)
 
@@ -141,7 +141,7 @@ def require_times(ds: xr.Dataset, times: Times, where: str) -> None:
 
 
 def needed_times(raw: xr.Dataset, times: Times, channels: ChannelSet, where: str) -> xr.Dataset:
-    """Returns the frames at `times`, with the hours that six-hour precipitation is summed from where it must be.
+    """Returns the states at `times`, with the hours that six-hour precipitation is summed from where it must be.
 
     Raises:
         ValueError: some of `times` are not there.

@@ -15,7 +15,7 @@ from ladcast.times import Times
 
 @dataclass(frozen=True)
 class Delivery:
-    """Holds a request and the name of the file that answers it."""
+    """A request, and the name of the file that answers it."""
 
     file: str
     request: Mapping[str, Any]

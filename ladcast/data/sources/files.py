@@ -135,7 +135,7 @@ def merged(parts: Sequence[xr.Dataset], where: str) -> xr.Dataset:
     """Puts datasets in our names together, lazily, by variable, level and time.
 
     Raises:
-        ValueError: they lie on different grids, have no time, or have the same frame.
+        ValueError: they lie on different grids, have no time, or have the same time and level.
     """
     parts = [_oriented(_with_time(part, where)) for part in parts]
     _check_one_grid(parts, where)

@@ -46,7 +46,7 @@ _decoding = Lock()
 
 @dataclass(frozen=True)
 class Message:
-    """Says where a field lies, and what its header claims."""
+    """One field of a GRIB file: where it lies, and what its header claims."""
 
     path: Path
     offset: Any

@@ -35,10 +35,10 @@ class LocalTree(Source):
         ds, name = open_files(self.root, self.member), f"{self.name}: {Path(self.root).name}"
         if "time" in ds.coords and time not in np.atleast_1d(ds["time"].values):
             return Offer(name, {}, WEATHERBENCH_NAMES, refusal="has not this time")
-        frame = ds.sel(time=time) if "time" in ds.dims else ds
-        fields = {str(n): frozenset(_levels(field)) for n, field in frame.data_vars.items()}
-        gaps = {key: reason for n in frame.data_vars if n in VARIABLES for key, reason in _gaps(frame[n])}
-        rules = tuple(_as_found(frame, rule) for rule in WEATHERBENCH_NAMES)
+        state = ds.sel(time=time) if "time" in ds.dims else ds
+        fields = {str(n): frozenset(_levels(field)) for n, field in state.data_vars.items()}
+        gaps = {key: reason for n in state.data_vars if n in VARIABLES for key, reason in _gaps(state[n])}
+        rules = tuple(_as_found(state, rule) for rule in WEATHERBENCH_NAMES)
         return Offer(name, fields, rules, gaps)
 
     def open(self, times: Times, channels: ChannelSet) -> xr.Dataset:
@@ -49,9 +49,9 @@ class LocalTree(Source):
         return at_times(ds[wanted], times, str(self.root))
 
 
-def _as_found(frame: xr.Dataset, rule: Rule) -> Rule:
+def _as_found(state: xr.Dataset, rule: Rule) -> Rule:
     """Returns the rule with what the field's attributes say of its origin."""
-    attrs = frame[rule.target].attrs if rule.target in frame else {}
+    attrs = state[rule.target].attrs if rule.target in state else {}
     return replace(rule, how=attrs.get("derived", ""), approximate="approximate" in attrs)
 
 

@@ -1,4 +1,4 @@
-"""A lexicon: which of our variables a source's fields become, under which name, and how."""
+"""Rules that say which of our variables the fields of a source become, under which name, and how."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ladcast.fields import PRECIPITATION, SST, STATIC_VARIABLES, VARIABLES
 
 @dataclass(frozen=True)
 class Rule:
-    """Says that `target`, one of ours, is made of the source's fields `needs`.
+    """How `target`, one of our variables, is made of the source's fields `needs`.
 
     Attributes:
         make: turns these fields, read lazily, into ours; None where ours is the source's as it is.
@@ -39,7 +39,7 @@ def same(**names: str) -> tuple[Rule, ...]:
 def translate(raw: xr.Dataset, rules: Iterable[Rule], targets: Sequence[str] | None = None) -> xr.Dataset:
     """Returns the variables that the first fitting rule of each target makes of `raw`, lazily, in our names.
 
-    `targets` restricts them; variables that no rule can make are left out: the gate says which are missing.
+    `targets` restricts them; variables that no rule can make are left out: `open_store` says which are missing.
     """
     fields: dict[str, xr.DataArray] = {}
     for rule in rules:

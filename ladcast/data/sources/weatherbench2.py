@@ -51,5 +51,5 @@ class WeatherBench2(Source):
     def open(self, times: Times, channels: ChannelSet) -> xr.Dataset:
         """Opens the variables of `channels` and the static fields; raises ValueError where times are missing."""
         raw = canonical_names(open_zarr(self.root, STORES.get(self.store, self.store)))
-        frames = needed_times(raw, times, channels, f"WeatherBench 2 {self.store}")
-        return translate(frames, RULES, variables_of(channels)).sel(time=times)
+        needed = needed_times(raw, times, channels, f"WeatherBench 2 {self.store}")
+        return translate(needed, RULES, variables_of(channels)).sel(time=times)
