@@ -23,4 +23,5 @@ def find_device(name: str | None = None, local_rank: int | None = None) -> torch
             f"Expected a GPU for device '{device}', found {count or 'none'}. Use --device cpu, or see with "
             f"`nvidia-smi` whether there is one, and whether PyTorch {torch.__version__} is built for it."
         )
+    # Ranks of one machine spread over its GPUs; a device that was named by number is taken at its word.
     return device if device.index is not None or local_rank is None else torch.device("cuda", local_rank % count)

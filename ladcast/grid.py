@@ -12,6 +12,7 @@ import xarray as xr
 from jaxtyping import Float
 
 TOLERANCE_DEG = 1e-3
+"""Within which coordinates are equal: many files have them rounded to float32 or to three decimals."""
 
 
 @dataclass(frozen=True)

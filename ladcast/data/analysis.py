@@ -80,7 +80,7 @@ class Analyses:
         index, channels = _find_time(self.times, time, self.where), self.channels
         state = pack(self.states.isel(time=[index]), channels)[0]
         gaps = _gaps(state, channels)
-        if gaps:
+        if gaps:  # before regridding, which would hide small holes and widen large ones
             state = _fill(state, gaps, channels, fill=fill, normalizer=normalizer, where=self.where)
         regridded = torch.from_numpy(regrid(state.numpy(), grid_of(self.states), self.grid))
         filled = tuple(channels.names[gap] for gap in gaps)
@@ -152,6 +152,7 @@ def _fill(
 
 def _nearest_complete(gap: int, gaps: list[int], channels: ChannelSet, where: str) -> int:
     wanted = channels.channels[gap]
+    # The logarithm of the pressure is nearly a height.
     distance = {
         index: abs(np.log(other.level / wanted.level))
         for index, other in enumerate(channels)

@@ -154,7 +154,7 @@ def _values(field: xr.DataArray, channels: ChannelSet, threads: int) -> list[Pro
                 entry = found.setdefault((int(place), fault), [0, []])
                 entry[0] += len(times)
                 entry[1] += list(times[: SHOWN - len(entry[1])])
-        last = facts
+        last = facts  # the last time of a piece is compared with the first of the next
     return [
         Problem(name, levels[p], fault, count, tuple(times)) for (p, fault), (count, times) in sorted(found.items())
     ]
@@ -227,6 +227,7 @@ def _faults(facts: _Facts, last: _Facts | None, channels: list[Channel]) -> Iter
 
 def _repeats(facts: _Facts, last: _Facts | None) -> npt.NDArray[np.bool_]:
     """Says where minimum, maximum and mean are those of the time before, to the last bit."""
+    # Three numbers of a state stand for all: two states that share them to the last bit are one.
     now = np.stack([facts.low, facts.high, facts.mean])
     before = now[:, :1] * np.nan if last is None else np.stack([last.low, last.high, last.mean])[:, -1:]
     same: npt.NDArray[np.bool_] = (now == np.concatenate([before, now[:, :-1]], axis=1)).all(0)

@@ -90,7 +90,7 @@ def sea_surface_temperature(skin_temperature: xr.DataArray, land: xr.DataArray, 
     its share is at least one half. An approximation: the skin has a diurnal cycle, and lakes count as sea.
     """
     water = skin_temperature
-    if ice:
+    if ice:  # whose surface, the skin, may be far colder than the water below
         water = FREEZING_SEA_K + (skin_temperature - FREEZING_SEA_K) * (1 - ice[0].clip(0.0, 1.0))
     return water.clip(min=FREEZING_SEA_K).where(land < 0.5)
 
@@ -109,6 +109,7 @@ def relative_vorticity(
     width = 2 * np.deg2rad(360 / len(grid.longitude))
     poles = np.asarray([row in _pole_rows(grid) for row in range(len(latitude))])[:, None]
     eastward = (np.roll(v, -1, -1) - np.roll(v, 1, -1)) / (width * np.where(poles, np.inf, cosine))
+    # In float64, since neighbours that differ little are subtracted.
     moment = u.astype(np.float64) * np.where(poles, 0.0, cosine)
     northward = np.gradient(moment, sine, axis=-2, edge_order=2)
     northward = np.where(poles, northward.mean(-1, keepdims=True), northward)
@@ -164,6 +165,7 @@ def _tiles(end: np.datetime64, number: Mapping[Window, int]) -> SignedWindows:
     chosen: list[tuple[int, int]] = []
     reached = end
     while reached > end - SIX_HOURS:
+        # The longest window that fits comes first: sums of few windows have few rounding errors.
         starts = [end - SIX_HOURS + np.timedelta64(hour, "h") for hour in range(6)]
         fitting = [Window(start, reached) for start in starts if Window(start, reached) in number]
         if not fitting:

@@ -128,6 +128,7 @@ def _use_valid_time(ds: xr.Dataset) -> xr.Dataset:
         return ds
     if "time" in ds.variables and ds["valid_time"].dims == ds["time"].dims:
         return ds.assign_coords(time=ds["time"].copy(data=ds["valid_time"].values)).drop_vars("valid_time")
+    # A forecast on its own: `time` is when it starts, and one valid time after the other is its axis.
     scalar_start = "time" in ds.variables and ds["time"].ndim == 0
     return (ds.drop_vars("time") if scalar_start else ds).rename(valid_time="time")
 

@@ -1,18 +1,23 @@
-"""Scales states to zero mean and unit spread per channel, and back; land in the SST is part of both ways."""
+"""Scales states and constant fields to zero mean and unit spread; land in the SST is part of the way there and back."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import xarray as xr
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ladcast.data.regrid import regrid
 from ladcast.fields import VARIABLES, ChannelSet
+from ladcast.grid import Grid, grid_of
 from ladcast.types import OceanMask, Scaled, State
 
 
@@ -52,6 +57,7 @@ class Normalizer:
 
     def clip_non_negative(self, state: State) -> State:
         """Raises negative values to zero in the channels that cannot be negative."""
+        # A lower bound for each channel, minus infinity for most: one pass, whichever channels there are.
         return state.clamp(min=self._lower_bound[:, None, None])
 
     def mask_land(self, state: State, ocean: OceanMask | None) -> State:
@@ -154,3 +160,35 @@ def ocean_mask(state: State, channels: ChannelSet) -> OceanMask:
     if not ocean.any():
         raise ValueError("Expected an SST over the ocean, got NaN everywhere. Take the SST from another source.")
     return ocean
+
+
+def normalized_static(ds: xr.Dataset, names: Sequence[str], grid: Grid, where: str) -> Float[Tensor, "static lat lon"]:
+    """Returns constant fields on `grid`, each normalised by its own mean and standard deviation over the points there.
+
+    The standard deviation is the unbiased one, as in the released models (arXiv 2506.09193).
+
+    Raises:
+        ValueError: a field is missing, has NaN or is the same everywhere.
+    """
+    missing = [name for name in names if name not in ds]
+    if missing:
+        raise ValueError(f"{where}: expected the static fields {list(names)}, {missing} are missing. Add them.")
+    eastward = ds.assign_coords(longitude=ds["longitude"] % 360).sortby(["latitude", "longitude"])
+    planes = [eastward[name].transpose("latitude", "longitude").values.astype(np.float64) for name in names]
+    fields = regrid(np.stack(planes), grid_of(eastward), grid)
+    # Unweighted, as the released encoders saw them: each point counts alike, whatever its area.
+    std = fields.std(axis=(-2, -1), ddof=1)
+    useless = [name for name, spread in zip(names, std, strict=True) if not spread > 0]
+    if useless:
+        raise ValueError(
+            f"{where}: expected static fields that vary and have no NaN, which {useless} do not. Repair them."
+        )
+    return torch.from_numpy((fields - fields.mean(axis=(-2, -1), keepdims=True)) / std[:, None, None]).float()
+
+
+def read_static(path: Path, names: Sequence[str], grid: Grid) -> Float[Tensor, "static lat lon"]:
+    """Reads constant fields from a netCDF file; otherwise as `normalized_static`."""
+    if not path.is_file():
+        raise FileNotFoundError(f"No static fields at {path}: expected a netCDF file with {', '.join(names)}.")
+    with xr.open_dataset(path) as ds:
+        return normalized_static(ds, names, grid, str(path))

@@ -43,6 +43,7 @@ def _planes(ds: xr.Dataset, name: str, channels: ChannelSet) -> npt.NDArray[np.f
         surface: npt.NDArray[np.floating] = ds[name].transpose("time", "latitude", "longitude").values
         return surface[:, None]
     field = ds[name].transpose("time", "level", "latitude", "longitude")
+    # A selection of levels copies the field: most datasets have exactly those of the channels.
     if not np.array_equal(field["level"].values, channels.levels):
         field = field.sel(level=list(channels.levels))
     levels: npt.NDArray[np.floating] = field.values

@@ -22,10 +22,12 @@ def prefetch(
     remaining = iter(items)
     pool = ThreadPoolExecutor(threads)
     try:
+        # Results wait in the order of their items, whichever thread is done first.
         waiting = deque(pool.submit(read, item) for item in islice(remaining, ahead))
         while waiting:
             ready = waiting.popleft().result()
             waiting.extend(pool.submit(read, item) for item in islice(remaining, 1))
             yield ready
     finally:
+        # Also where the caller stops early: what nobody will use is not begun.
         pool.shutdown(cancel_futures=True)

@@ -111,6 +111,7 @@ def declared_gaps(store: Path) -> set[tuple[np.datetime64, np.datetime64]]:
 
 def _read_manifest(store: Path) -> dict[str, Any]:
     """Reads `manifest.json` in the store or beside it; returns an empty dict where there is none."""
+    # A store holds its manifest; a netCDF file has it beside itself, or in a folder of its own.
     beside = store.with_name(f"{store.name}.manifest.json")
     for candidate in (store / "manifest.json", beside, store.parent / "manifest.json"):
         if candidate.is_file():

@@ -53,6 +53,7 @@ def check_regular(times: Times, declared: set[tuple[np.datetime64, np.datetime64
     if len(times) < 3:
         return
     steps = np.diff(times).astype("timedelta64[s]")
+    # The median, so that a few gaps do not pass for the step.
     usual = np.sort(steps)[len(steps) // 2]
     gaps = [(times[i], times[i + 1]) for i in np.flatnonzero(steps != usual)]
     unexpected = [f"{describe(start)} -> {describe(end)}" for start, end in gaps if (start, end) not in declared]
@@ -74,6 +75,7 @@ def check_values(ds: xr.Dataset, channels: ChannelSet, where: str, *, complete: 
         ValueError: an area mean is outside the plausible range, a field has NaN, the SST does not mark land.
     """
     weight = grid_of(ds).area_weights
+    # Both ends, because units and masks change within long archives, if they do.
     ends = sorted({0, ds.sizes["time"] - 1})
     for name in channels.variables:
         states = ds[name].isel(time=ends).load()

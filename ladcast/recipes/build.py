@@ -9,7 +9,7 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from ladcast.data.static import normalized_static
+from ladcast.data.normalization import normalized_static
 from ladcast.data.store import open_store, select_period
 from ladcast.fields import ChannelSet, read_channels
 from ladcast.grid import Grid

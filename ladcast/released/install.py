@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ladcast.checkpoint import MANIFEST, read_document, verify_checkpoint
-from ladcast.data.normalization import Normalizer
-from ladcast.data.static import read_static
+from ladcast.data.normalization import Normalizer, read_static
 from ladcast.diffusion.denoiser import Denoiser
 from ladcast.fields import read_channels
 from ladcast.files import sha256

@@ -45,6 +45,7 @@ class SampleOrder:
 
     def batch(self, step: int) -> npt.NDArray[np.int64]:
         """Returns the samples of this rank in training step `step`, which counts from 0."""
+        # Numbered through the whole run, so that neither ranks nor the size of a batch change which samples come when.
         numbers = np.arange(step * self.batch_size + self.rank, (step + 1) * self.batch_size, self.world_size)
         epochs, places = np.divmod(numbers, self.samples)
         parts = [shuffle(self.samples, self.seed, e)[places[epochs == e]] for e in np.unique(epochs).tolist()]

@@ -221,6 +221,7 @@ def _open_raw(store: Path) -> xr.Dataset:
 def _check_encoding(variable: xr.Variable, folder: Path) -> None:
     """Raises UnsupportedLayoutError where stored numbers are not the values, or time is not the first axis."""
     encoding = variable.encoding
+    # xarray unpacks and masks such values, the reader of chunks does not.
     packed = [key for key in ("scale_factor", "add_offset") if key in encoding]
     marks = [encoding[key] for key in ("_FillValue", "missing_value") if key in encoding]
     if packed or not all(np.isnan(mark) for mark in marks):
@@ -230,6 +231,7 @@ def _check_encoding(variable: xr.Variable, folder: Path) -> None:
 
 
 def _check_same(direct: ChunkReader, plain: XarrayReader, store: Path) -> None:
+    # One state tells: another dataset of the same times would be read without a word.
     first = np.zeros(1, np.int64)
     got, expected = (np.empty((1, *reader.shape), np.float32) for reader in (direct, plain))
     direct.read(first, got)
@@ -261,7 +263,7 @@ def _coordinate(ds: xr.Dataset, name: str) -> npt.NDArray[np.float64]:
 
 def _places(stored: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Returns where each wanted coordinate lies among the stored ones."""
-    order = np.argsort(stored)
+    order = np.argsort(stored)  # stores run in either direction
     edges = (stored[order][1:] + stored[order][:-1]) / 2
     places = order[np.searchsorted(edges, wanted)]
     apart = abs(stored[places] - wanted)

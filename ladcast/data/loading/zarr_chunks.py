@@ -83,7 +83,7 @@ class ShardIndex:
 
     def read_chunk(self, path: str, place: int) -> bytes:
         """Returns the stored bytes of one chunk; raises ValueError where the shard does not hold it."""
-        extents = self.known.get(path)
+        extents = self.known.get(path)  # two threads may read the same index: both write the same entry
         if extents is None:
             extents = self.known[path] = self._read_extents(path)
         offset, size = extents[place].tolist()
@@ -180,6 +180,7 @@ def _file_name(encoding: dict[str, Any], axes: int) -> str:
 
 def _read(path: str, offset: int = 0, size: int | None = None) -> bytes:
     """Returns `size` bytes from `offset`, by default all; raises ValueError where the file ends before."""
+    # `pread` has no position in the file that threads could move for each other.
     file = os.open(path, os.O_RDONLY)
     try:
         size = os.fstat(file).st_size if size is None else size

@@ -49,6 +49,7 @@ def _filled(raw: xr.Dataset) -> xr.Dataset:
     stop = raw.attrs.get("valid_time_stop_era5t", raw.attrs.get("valid_time_stop"))
     if start is None or stop is None:
         return raw
+    # The attributes name the last day, which is written to its end.
     day_after = np.datetime64(stop, "D") + np.timedelta64(1, "D")
     times = raw["time"].values
     return raw.isel(time=np.flatnonzero((times >= np.datetime64(start)) & (times < day_after)))

@@ -65,7 +65,7 @@ class Offer:
         """Returns how the channel is had, by the first rule that fits, or the reason why it is not."""
         if self.refusal:
             return self.refusal
-        reasons = []
+        reasons = []  # of each rule: why a channel is missing is the first question of who misses it
         for rule in (rule for rule in self.rules if rule.target == channel.variable):
             obstacles = [self._obstacle(name, channel.level) for name in rule.needs]
             if not any(obstacles):

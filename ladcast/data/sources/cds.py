@@ -103,6 +103,7 @@ class ClimateDataStore(DeliveringSource):
         year, month, date = day.split("-")
         request = {"product_type": ["reanalysis"], "year": [year], "month": [month], "day": [date], "time": hours}
         request |= {"data_format": self.data_format, "download_format": "unarchived"} | fields
+        # A request of other hours of the day is another file.
         which = hours[0][:2] if len(hours) == 1 else f"{hours[0][:2]}-{hours[-1][:2]}x{len(hours)}"
         suffix = "grib" if self.data_format == "grib" else "nc"
         return Delivery(f"era5_{kind}_{day}_{which}.{suffix}", request)

@@ -113,10 +113,11 @@ def _open_zarr(path: Path) -> xr.Dataset:
 
 def _chosen(ds: xr.Dataset, member: int | None, where: str) -> xr.Dataset:
     """Selects one member, and joins the two versions of ERA5 that the CDS once delivered along `expver`."""
-    if "expver" in ds.dims:
+    if "expver" in ds.dims:  # each version is NaN where the other holds
         final, preliminary = ds.isel(expver=0, drop=True), ds.isel(expver=-1, drop=True)
         ds = final.assign({n: elementwise(xr.DataArray.fillna, final[n], preliminary[n]) for n in final.data_vars})
     members = [dim for dim in MEMBER_DIMENSIONS if dim in ds.dims]
+    # Of a single member that was cut out of an ensemble, its number is left.
     alone = [int(ds[dim]) for dim in MEMBER_DIMENSIONS if dim in ds.coords and ds[dim].ndim == 0]
     if member is not None and not members and member not in alone:
         raise ValueError(f"{where}: expected member {member}, got a single state without members. Leave `member` out.")

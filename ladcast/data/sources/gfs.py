@@ -148,6 +148,7 @@ def byte_ranges(index: str, fields: tuple[str, ...], size: int) -> tuple[list[in
         ValueError: fields are not in the index; the message lists them.
     """
     rows = [line.split(":") for line in index.splitlines() if line]
+    # A field ends where the next begins; the index says nothing of the last one's end.
     offsets = sorted({int(row[1]) for row in rows} | {size})
     end = dict(pairwise(offsets))
     start: dict[str, int] = {}
@@ -157,5 +158,6 @@ def byte_ranges(index: str, fields: tuple[str, ...], size: int) -> tuple[list[in
     if missing:
         shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
         raise ValueError(f"Expected {len(fields)} fields in the index, it lacks {shown}. Choose fewer channels.")
+    # In the order of the file, each range once: two fields of one message are downloaded together.
     chosen = sorted({start[field] for field in fields})
     return chosen, [end[offset] for offset in chosen]

@@ -105,6 +105,7 @@ def open_grib(paths: Iterable[Path], where: str, member: int | None = None) -> x
     names = [name for name in (*UPPER, *SURFACE, *STATIC) if any(m.name == name for m in messages)]
     fields = {name: _field([m for m in messages if m.name == name], axes) for name in names}
     rain = _precipitation([m for m in messages if m.name == PRECIPITATION], axes)
+    # Static fields alone need no time.
     used = {dim for field in (*fields.values(), *rain.values()) for dim in field.dims}
     coords = {dim: values for dim, values in axes.items() if dim in used}
     return xr.Dataset(fields | rain, coords, {"centre": str(messages[0].header["centre"])})
@@ -156,6 +157,7 @@ def _horizontal(messages: Sequence[Message], where: str) -> dict[str, npt.NDArra
             f"{where}: expected a regular latitude-longitude or Gaussian grid, got {', '.join(sorted(kinds))}. "
             "Interpolate it to a global grid first."
         )
+    # The hash of the grid's own section is equal where the grids are, and cheap to compare.
     if len({m.header["md5GridSection"] for m in messages}) > 1:
         raise ValueError(f"{where}: expected one grid, got several in one set of files. Open them apart.")
     odd = [key for key in HEADERS[-3:] if messages[0].header[key] not in (0, "undef")]

@@ -38,6 +38,7 @@ class LocalTree(Source):
         state = ds.sel(time=time) if "time" in ds.dims else ds
         fields = {str(n): frozenset(_levels(field)) for n, field in state.data_vars.items()}
         gaps = {key: reason for n in state.data_vars if n in VARIABLES for key, reason in _gaps(state[n])}
+        # Opened files have our names; how they came about stands in the attributes.
         rules = tuple(_as_found(state, rule) for rule in WEATHERBENCH_NAMES)
         return Offer(name, fields, rules, gaps)
 
