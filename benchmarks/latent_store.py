@@ -16,7 +16,7 @@ import torch
 import xarray as xr
 
 import ladcast
-from ladcast.forecasting.ensemble import EnsembleOptions, decode_chunk, forecast_blocks
+from ladcast.forecasting.ensemble import EnsembleOptions, staggered
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasts.latents import LatentStore, LatentWriter, all_frames
 from ladcast.forecasts.open import open_forecast
@@ -57,18 +57,17 @@ def write(folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, Path],
     analysis = ladcast.read_analysis(model.starts, start, forecaster.channels, forecaster.grid)
     forecaster = forecaster.with_settings(steps=arguments.steps)
     options = EnsembleOptions(arguments.members, arguments.days, 0)
-    latents = LatentWriter(folder / "fc.latents.zarr", forecaster, analysis, options, folder=model.path)
-    fields = ForecastWriter(folder / "fc.zarr", forecaster, analysis, options)
-    latents.start(), fields.start()
+    conditions = staggered([analysis])
+    latents = LatentWriter(folder / "fc.latents.zarr", forecaster, conditions, options, folder=model.path)
+    fields = ForecastWriter(folder / "fc.zarr", forecaster, conditions, options)
+    fields.start()
     stopwatch = Stopwatch()
-    for following, block in forecast_blocks(forecaster, analysis, options):
-        with stopwatch("writing latents"):
-            latents.append(block, following)
-        with stopwatch("decoding"):
-            ocean = analysis.ocean
-            frames = decode_chunk(forecaster, block.chunk, block.members, init_time=start, ocean=ocean)
-        with stopwatch("writing fields"):
-            fields.append(frames, following)
+    for batch in latents.start():
+        for step in batch.forecast():
+            with stopwatch("writing latents"):
+                latents.append(batch, step)
+            with stopwatch("decoding and writing fields"):
+                fields.append(batch, step)
     print("whole forecast: " + ", ".join(f"{name} {value:.1f} s" for name, value in stopwatch.seconds.items()))
     return {"latents": latents.finish(), "fields": fields.finish()}, forecaster
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Protocol
 
 from data_pipelines.fingerprint import MANIFEST, file_digest
-from data_pipelines.lock import sole_writer
 from data_pipelines.manifest import (
     Checksums,
     Content,
@@ -33,6 +32,7 @@ from data_pipelines.options import Execution
 from data_pipelines.progress import report
 from data_pipelines.work import WorkUnit
 from data_pipelines.workers import make_all
+from ladcast.resumable import sole_writer
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 SHOWN_FAILURES = 10

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipelines.fingerprint import MANIFEST
-from data_pipelines.lock import holder
 from data_pipelines.manifest import Content, read_journal, read_manifest
+from ladcast.resumable import holder
 
 SHOWN_MISSING = 3
 COLUMNS = ("product", "stage", "status", "units", "first", "last", "frames", "gaps")

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ladcast.files import remove, sha256, whole_folder
+from ladcast.files import sha256, whole_folder
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
@@ -92,13 +92,6 @@ def checkpoint_hash(folder: Path) -> str:
     """Returns a SHA-256 of weights, normalisation, channels, grid and configuration: how products refer to a model."""
     files = read_document(folder, MANIFEST)["sha256"]
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-
-
-def remove_output(path: Path, *, partial: bool = True) -> None:
-    """Deletes a store or file, and what a killed run left of it."""
-    remove(path)
-    if partial:
-        remove(path.with_name(f"{path.name}.partial"))
 
 
 def _encode(name: str, content: Any) -> bytes:

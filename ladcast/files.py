@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+EXCHANGE = 2
+"""RENAME_EXCHANGE of renameat2."""
 
 
 @contextmanager
@@ -39,25 +43,45 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def put_in_place(new: Path, path: Path) -> None:
-    """Gives the file or folder `new` the name `path`; what had that name is deleted when it is no longer needed."""
-    retired = path.with_name(f".{path.name}.retired-{os.getpid()}")
-    if path.exists():
+    """Gives the file or folder `new` the name `path`; what had that name is deleted when it is no longer needed.
+
+    Whoever opens `path` meanwhile finds the old or the new one, whole. Only where the system cannot exchange two names
+    is there none for a moment, when a folder takes the place of another.
+    """
+    if not (os.path.lexists(path) and (path.is_dir() or new.is_dir())):
+        new.replace(path)
+        return
+    if not _exchange(new, path):
+        retired = _nameless(path)
         path.rename(retired)
-    try:
-        new.rename(path)
-    except OSError:
-        if retired.exists():
+        try:
+            new.rename(path)
+        except OSError:
             retired.rename(path)
-        raise
-    remove(retired)
+            raise
+        new = retired
+    remove(new)
 
 
 def remove(path: Path) -> None:
-    """Deletes a file or a folder, if it is there."""
+    """Deletes a file or a folder, if it is there; a folder loses its name first, so that no one takes it for whole."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        nameless = _nameless(path)
+        path.rename(nameless)
+        shutil.rmtree(nameless)
     else:
         path.unlink(missing_ok=True)
+
+
+def _nameless(path: Path) -> Path:
+    return path.with_name(f".{path.name.lstrip('.')}.removed-{os.getpid()}")
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Lets two files or folders exchange their names at one moment; says whether the system can."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # of Linux; Python has no name for it
+    here = -100  # AT_FDCWD: paths are relative to the working directory
+    return renameat2 is not None and renameat2(here, os.fsencode(one), here, os.fsencode(other), EXCHANGE) == 0
 
 
 def sha256(path: Path) -> str:

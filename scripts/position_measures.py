@@ -15,12 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from ladcast.data.analysis import Analysis
 from ladcast.data.loading.datasets import LatentDataset
 from ladcast.data.packing import pack
 from ladcast.diffusion.denoiser import Condition, Denoiser, denoising_loss
-from ladcast.forecasting.ensemble import EnsembleOptions, MemberBatch
+from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, MemberBatch
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.forecasting.rollout import rollout
 from ladcast.grid import Grid
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
 from ladcast.recipes.build import Period, StoreOptions
@@ -169,12 +169,14 @@ class Measures:
         forecaster = replace(self.forecaster, stepper=replace(self.forecaster.stepper, config=longer))
         blocks, members = -(-max(days) * FRAMES_A_DAY // frames), self.options.members
         options = EnsembleOptions(members, blocks, seed=0, batch_size=members, redraws=3)
-        batch = MemberBatch(forecaster, options, 0, start)
-        for chunk in rollout(batch.step, self._past(start), start, range(blocks)):
-            for index, valid in enumerate(chunk.valid_times):
+        none = torch.empty(0, *forecaster.grid.shape)  # the latents before the start are there already
+        encoded = Analysis(none, torch.empty(forecaster.grid.shape, dtype=torch.bool), start, "latents")
+        batch = MemberBatch(forecaster, options, InitialCondition(encoded, start), 0, 0, past=self._past(start))
+        for step in batch.forecast():
+            for index, valid in enumerate(step.valid_times):
                 lead = (valid - start) / DAY
                 if lead in days:
-                    yield int(lead), forecaster.codec.decode(chunk.latents[:, :, index]), self._truth(valid)
+                    yield int(lead), forecaster.codec.decode(step.latents[:, :, index]), self._truth(valid)
 
     def _past(self, start: np.datetime64) -> Latents:
         data = self.test

@@ -24,7 +24,7 @@ from ladcast.fields import ChannelSet
 from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
 from ladcast.forecasting.codec import LatentCodec, LatentScale
 from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper, SamplingOptions
-from ladcast.forecasting.ensemble import EnsembleOptions, decode_chunk, forecast_blocks, forecast_ensemble
+from ladcast.forecasting.ensemble import EnsembleOptions, decode_step, member_batches, staggered
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasts.latents import LatentWriter
 from ladcast.forecasts.write import ForecastWriter
@@ -259,12 +259,13 @@ Run = Callable[[Analysis | Sequence[Analysis], EnsembleOptions], xr.Dataset]
 
 @pytest.fixture
 def run(forecaster: Forecaster) -> Run:
-    """Makes a whole forecast in memory."""
+    """Makes a whole forecast in memory, from one analysis or from those of the hours before an initial time, too."""
 
     def make(analyses: Analysis | Sequence[Analysis], options: EnsembleOptions) -> xr.Dataset:
+        conditions = staggered([analyses] if isinstance(analyses, Analysis) else analyses)
         rows: dict[int, list[xr.Dataset]] = {}
-        for _, frames in forecast_ensemble(forecaster, analyses, options):
-            rows.setdefault(int(frames["number"].values[0]), []).append(frames)
+        for batch in member_batches(forecaster, conditions, options):
+            rows.setdefault(batch.number, []).extend(decode_step(batch, step) for step in batch.forecast())
         leads = [xr.concat(row, "prediction_timedelta").sortby("prediction_timedelta") for row in rows.values()]
         return xr.concat(leads, "number")
 
@@ -288,12 +289,11 @@ def kept(forecaster: Forecaster, analysis: Analysis, tmp_path: Path) -> Kept:
     save_forecaster(forecaster, model, {}, dtype=None)
     loaded = load_forecaster(model, "cpu")
     options = EnsembleOptions(3, 2, 0, batch_size=2)
-    latents = LatentWriter(tmp_path / "fc.latents.zarr", loaded, analysis, options, folder=model)
-    fields = ForecastWriter(tmp_path / "fc.zarr", loaded, analysis, options)
-    latents.start(), fields.start()
-    for following, block in forecast_blocks(loaded, analysis, options):
-        latents.append(block, following)
-        ocean = analysis.ocean
-        frames = decode_chunk(loaded, block.chunk, block.members, init_time=block.init_time, ocean=ocean)
-        fields.append(frames, following)
+    latents = LatentWriter(tmp_path / "fc.latents.zarr", loaded, staggered([analysis]), options, folder=model)
+    fields = ForecastWriter(tmp_path / "fc.zarr", loaded, staggered([analysis]), options)
+    fields.start()
+    for batch in latents.start():
+        for step in batch.forecast():
+            latents.append(batch, step)
+            fields.append(batch, step)
     return Kept(latents.finish(), fields.finish(), model, loaded)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -15,20 +16,18 @@ from ladcast.data.sources.files import open_files
 from ladcast.data.store import read_times
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.cost import network_costs
-from ladcast.forecasting.ensemble import EnsembleOptions, Position, forecast_blocks, forecast_ensemble
+from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, MemberBatch, staggered
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.stepper import FrameCounts
 from ladcast.forecasts.latents import LatentWriter
-from ladcast.forecasts.partial import begun_identity
 from ladcast.forecasts.write import ForecastWriter, StoreWriter
 from ladcast.progress import peak_memory, show_progress
 from ladcast.released.registry import ModelFolder
+from ladcast.resumable import begun_identity, sole_writer
 from ladcast.times import HOUR, describe, parse_time
 from ladcast.training.distributed import Ranks, join_ranks
 
-Block = TypeVar("Block")
-Stream = Callable[..., Iterator[tuple[Position, Block]]]
 MANY_FRAMES = 1000
 
 
@@ -45,20 +44,20 @@ def forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
     """
     with join_ranks(request.device) as job:
         forecaster = load_forecaster(model.path, str(job.device)).with_settings(**stepper_settings(request))
-        starts = find_analyses(request, model, forecaster)
+        conditions = find_conditions(request, model, forecaster)
         options = ensemble_options(request, forecaster.frames)
-        streams = len(starts) * len(starts[0])
         if not request.batch_size:
-            options = replace(options, batch_size=choose_batch(request, forecaster, streams, job))
+            options = replace(options, batch_size=choose_batch(request, forecaster, len(conditions), job))
         if request.compile:
             forecaster.stepper.compile()
         about: dict[str, Any] = {"unreal": unreal(model), "overwrite": request.overwrite}
-        if keeps_latents(request, options, forecaster.frames.future * streams):
-            latents = LatentWriter(request.output, forecaster, starts, options, folder=model.path, **about)
-            fill(latents, forecast_blocks, job)
+        writer: StoreWriter
+        if keeps_latents(request, options, forecaster.frames.future * len(conditions)):
+            writer = LatentWriter(request.output, forecaster, conditions, options, folder=model.path, **about)
         else:
-            fields = ForecastWriter(request.output, forecaster, starts, options, **about)
-            fill(fields, forecast_ensemble, job)
+            writer = ForecastWriter(request.output, forecaster, conditions, options, **about)
+        with sole_writer(request.output) if job.is_first else nullcontext():
+            fill(writer, job)
     return request.output if job.is_first else None
 
 
@@ -67,10 +66,10 @@ def unreal(model: ModelFolder) -> str | None:
     return None if model.starts is None else open_files(model.starts).attrs.get("unreal")
 
 
-def choose_batch(request: ForecastRequest, forecaster: Forecaster, streams: int, job: Ranks) -> int:
+def choose_batch(request: ForecastRequest, forecaster: Forecaster, forecasts: int, job: Ranks) -> int:
     """Returns how many members are computed at once: as many as an unfinished run has, or as fit the free memory.
 
-    The number is the same on all processes, and leaves work for each of them; `streams` are forecasts to be made.
+    The number is the same on all processes, and leaves work for each of them; so many `forecasts` are to be made.
     """
     from ladcast.commands.plan import fitting_batch
 
@@ -79,10 +78,10 @@ def choose_batch(request: ForecastRequest, forecaster: Forecaster, streams: int,
         return int(begun)
     costs = network_costs(forecaster.config, forecaster.grid, str(forecaster.device))
     fits = job.least(fitting_batch(costs, request.members, str(forecaster.device)))
-    return min(fits, -(-request.members * streams // job.size))
+    return min(fits, -(-request.members * forecasts // job.size))
 
 
-def fill(writer: StoreWriter[Block], stream: Stream[Block], job: Ranks) -> None:
+def fill(writer: StoreWriter, job: Ranks) -> None:
     """Writes this process's share of a forecast; the first one makes the store, and completes it when all are done."""
     if job.is_first:
         writer.start()
@@ -90,15 +89,21 @@ def fill(writer: StoreWriter[Block], stream: Stream[Block], job: Ranks) -> None:
     mine = job.share(writer.start())
     job.wait()  # nobody writes before everybody has read where the batches stand
     options = writer.options
-    remaining = sum(options.blocks - position.block for position in mine)
-    blocks = stream(writer.forecaster, writer.starts, options, mine)
-    for following, block in show_progress(blocks, remaining, f"{options.members} members, {options.blocks} blocks"):
-        writer.append(block, following)
+    remaining = sum(options.blocks - batch.done for batch in mine)
+    for _ in show_progress(_append(writer, mine), remaining, f"{options.members} members, {options.blocks} blocks"):
+        pass
     print(peak_memory(), file=sys.stderr)
     job.wait()
     if job.is_first:
         writer.finish()
     job.wait()
+
+
+def _append(writer: StoreWriter, batches: Sequence[MemberBatch]) -> Iterator[None]:
+    for batch in batches:
+        for step in batch.forecast():
+            writer.append(batch, step)
+            yield
 
 
 def keeps_latents(request: ForecastRequest, options: EnsembleOptions, block_frames: int) -> bool:
@@ -108,7 +113,7 @@ def keeps_latents(request: ForecastRequest, options: EnsembleOptions, block_fram
     return options.members * options.blocks * block_frames >= MANY_FRAMES
 
 
-def find_analyses(request: ForecastRequest, model: ModelFolder, forecaster: Forecaster) -> list[list[Analysis]]:
+def find_conditions(request: ForecastRequest, model: ModelFolder, forecaster: Forecaster) -> list[InitialCondition]:
     """Reads the state of each initial time, and those of the hours before where leads between 6 hours are wanted.
 
     The source is that of the request, or the model's own start states; the time by default its first.
@@ -132,7 +137,7 @@ def find_analyses(request: ForecastRequest, model: ModelFolder, forecaster: Fore
         needs = (forecaster.channels, forecaster.grid)
         return read_analysis(source, time, *needs, fill=request.fill, normalizer=forecaster.codec.normalizer)
 
-    return [[read(time) for time in group] for group in groups]
+    return [initial for group in groups for initial in staggered([read(time) for time in group])]
 
 
 def lead_step_hours(request: ForecastRequest, frames: FrameCounts) -> int:

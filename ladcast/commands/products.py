@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
@@ -12,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from ladcast.checkpoint import remove_output
 from ladcast.fields import VARIABLES
+from ladcast.files import whole_file, whole_folder
 from ladcast.forecasts.part import open_part
 from ladcast.forecasts.products import Event, Method, at_points, mean_and_spread, probabilities, quantiles
 from ladcast.forecasts.selection import Selection
@@ -94,12 +93,8 @@ def write_whole(output: Path, write: Callable[[Path], object]) -> Path:
     """
     if output.exists():
         raise FileExistsError(f"{output} exists already. Choose another output, or delete it.")
-    temporary = output.with_name(f".{os.getpid()}.{output.name}")
-    try:
+    with whole_folder(output) if output.suffix == ".zarr" else whole_file(output) as temporary:
         write(temporary)
-        temporary.rename(output)
-    finally:
-        remove_output(temporary)
     return output
 
 

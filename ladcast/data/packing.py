@@ -21,20 +21,28 @@ def pack(ds: xr.Dataset, channels: ChannelSet) -> Float[Tensor, "time channel la
     return torch.from_numpy(stacked)
 
 
-def unpack(state: Float[Tensor, "time channel lat lon"], channels: ChannelSet, grid: Grid, times: Times) -> xr.Dataset:
-    """Names the channels of a state, in canonical layout with CF attributes: the inverse of `pack`."""
-    expected = (len(times), len(channels), *grid.shape)
-    if tuple(state.shape) != expected:
-        raise ValueError(f"Expected a state of (time, channel, lat, lon) = {expected}, got {tuple(state.shape)}.")
+def unpack(
+    state: Float[Tensor, "time *number channel lat lon"], channels: ChannelSet, grid: Grid, times: Times
+) -> xr.Dataset:
+    """Names the channels of a state, in canonical layout with CF attributes: the inverse of `pack`.
+
+    States of several members, which come after the times, have the dimension `number` there.
+    """
     values = state.detach().cpu().numpy()
-    depth = len(channels.levels)
+    dims, members = ("time", "number")[: values.ndim - 3], values.shape[1:-3]
+    expected = (len(times), *members, len(channels), *grid.shape)
+    if values.shape != expected:
+        axes = ", ".join((*dims, "channel", "lat", "lon"))
+        raise ValueError(f"Expected a state of ({axes}) = {expected}, got {values.shape}.")
     variables: dict[str, xr.Variable] = {}
-    for position, name in enumerate(channels.upper_air):
-        planes = values[:, position * depth : (position + 1) * depth]
-        variables[name] = xr.Variable(("time", "level", "latitude", "longitude"), planes, state_attributes(name))
-    first_surface = len(channels.upper_air) * depth
-    for position, name in enumerate(channels.surface, start=first_surface):
-        variables[name] = xr.Variable(("time", "latitude", "longitude"), values[:, position], state_attributes(name))
+    first, depth = 0, len(channels.levels)
+    for name in channels.upper_air:
+        planes = values[..., first : first + depth, :, :]
+        variables[name] = xr.Variable((*dims, "level", "latitude", "longitude"), planes, state_attributes(name))
+        first += depth
+    for position, name in enumerate(channels.surface, start=first):
+        plane = values[..., position, :, :]
+        variables[name] = xr.Variable((*dims, "latitude", "longitude"), plane, state_attributes(name))
     return xr.Dataset(variables, coords=state_coordinates(grid, times, channels.levels if channels.upper_air else ()))
 
 

@@ -16,8 +16,9 @@ from torch import Tensor
 from zarr.codecs import ZstdCodec
 
 from ladcast.fields import ChannelSet
-from ladcast.forecasting.ensemble import EnsembleOptions, LatentBlock, Starts, start_groups
+from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, MemberBatch
 from ladcast.forecasting.forecaster import Forecaster
+from ladcast.forecasting.rollout import ForecastStep
 from ladcast.forecasts.layout import ForecastLayout
 from ladcast.forecasts.manifest import LatentManifest
 from ladcast.forecasts.write import StoreWriter, empty_variable
@@ -37,8 +38,8 @@ class Frame(NamedTuple):
     member: int
 
 
-class LatentWriter(StoreWriter[LatentBlock]):
-    """Writes the latents that `forecast_blocks` yields, with all that is needed to decode them but the weights.
+class LatentWriter(StoreWriter):
+    """Writes latents as they are, with all that is needed to decode them but the weights.
 
     `folder` is where the model lies; readers look there when they find no model of its name. `about` is what
     `StoreWriter` takes.
@@ -50,13 +51,13 @@ class LatentWriter(StoreWriter[LatentBlock]):
         self,
         path: Path,
         forecaster: Forecaster,
-        starts: Starts,
+        conditions: Sequence[InitialCondition],
         options: EnsembleOptions,
         *,
         folder: Path | None = None,
         **about: Any,
     ) -> None:
-        super().__init__(path, forecaster, starts, options, **about)
+        super().__init__(path, forecaster, conditions, options, **about)
         self.manifest = LatentManifest(
             model=forecaster.name,
             folder=None if folder is None else str(folder.resolve()),
@@ -65,7 +66,8 @@ class LatentWriter(StoreWriter[LatentBlock]):
         )
         channels, rows, columns = forecaster.frame_shape
         self.frame_shape = (channels, rows, columns)
-        self.ocean = np.stack([group[0].ocean.numpy() for group in start_groups(starts)])
+        oceans = {initial.init_time: initial.analysis.ocean.numpy() for initial in conditions}
+        self.ocean = np.stack(list(oceans.values()))
 
     def _create(self, store: Path) -> None:
         before = self.layout.shape(LATENT_DIMS[:3])
@@ -80,11 +82,11 @@ class LatentWriter(StoreWriter[LatentBlock]):
         encoding: dict[str, Any] = {"latent": {"chunks": chunks, "compressors": ZstdCodec(checksum=True)}}
         template.to_zarr(store, compute=False, consolidated=False, encoding=encoding, mode="w-")
 
-    def _write(self, block: LatentBlock) -> None:
-        start, leads, members = self.layout.locate(block.init_time, block.lead_times, block.members)
-        values = block.chunk.latents.float().cpu().numpy()
+    def _write(self, batch: MemberBatch, step: ForecastStep) -> None:
+        start, leads, members = self._place(batch, step)
+        values = step.latents[: len(batch.members)].float().cpu().numpy()
         array = cast("zarr.Array[Any]", self._open()["latent"])
-        for index, lead in enumerate(leads):  # leads of staggered starts do not follow each other
+        for index, lead in enumerate(leads):  # a chunk has one lead time
             array[start, lead, members] = values[:, :, index]
 
 

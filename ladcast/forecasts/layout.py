@@ -16,10 +16,10 @@ from jaxtyping import Shaped
 from ladcast.cf import CONVENTIONS, FORECAST_COORDINATES
 from ladcast.fields import VARIABLES, ChannelSet
 from ladcast.forecasting.checkpoints import plain
-from ladcast.forecasting.ensemble import FORECAST_DIMS, EnsembleOptions, Starts, start_groups
+from ladcast.forecasting.ensemble import FORECAST_DIMS, EnsembleOptions, InitialCondition
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.grid import Grid
-from ladcast.times import Times, describe, lead_times
+from ladcast.times import HOUR, describe, lead_times
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,52 +52,56 @@ class ForecastLayout:
         """Returns the lengths of these dimensions."""
         return tuple(variable.size for variable in self.coordinates(*dims).values())
 
-    def locate(self, init_time: np.datetime64, leads: Times, members: Sequence[int]) -> tuple[int, list[int], slice]:
-        """Returns the positions of a start, of its lead times and of consecutive members."""
-        start = int(np.searchsorted(self.init_times, init_time))
-        first = int(np.searchsorted(self.members, members[0]))
-        return start, np.searchsorted(self.lead_times, leads).tolist(), slice(first, first + len(members))
 
-
-def forecast_layout(forecaster: Forecaster, starts: Starts, options: EnsembleOptions) -> ForecastLayout:
-    """Returns the layout of what `forecast_ensemble` makes.
+def forecast_layout(
+    forecaster: Forecaster, conditions: Sequence[InitialCondition], options: EnsembleOptions
+) -> ForecastLayout:
+    """Returns the layout of the forecasts from all initial conditions, those of one initial time merged by lead time.
 
     Raises:
-        ValueError: initial times do not increase.
+        ValueError: the analyses of an initial time are not one step, or an even part of it, apart.
     """
-    groups = start_groups(starts)
-    init_times = np.array([group[0].time for group in groups], dtype="datetime64[ns]")
-    if not (init_times[1:] > init_times[:-1]).all():
-        raise ValueError(f"Expected initial times that increase, got {describe(init_times)}. Sort the analyses.")
-    frames = options.blocks * forecaster.frames.future * len(groups[0])
+    times = np.array([[initial.init_time, initial.analysis.time] for initial in conditions], dtype="datetime64[ns]")
+    init_times = np.unique(times[:, 0])
+    staggered = len(conditions) // len(init_times)
+    spacing = forecaster.frames.step // staggered
+    expected = init_times[:, None] - np.arange(staggered) * spacing
+    if not np.array_equal(expected.ravel(), times[:, 1]):
+        raise ValueError(
+            f"Expected initial times that increase, each with the analyses of every {spacing / HOUR:g} h before it, "
+            f"got analyses of {describe(times[:, 1])} for {describe(init_times)}. Sort them, or add those that lack."
+        )
     return ForecastLayout(
         channels=forecaster.channels,
         grid=forecaster.grid,
         init_times=init_times,
-        lead_times=lead_times(frames, forecaster.frames.step // len(groups[0])),
+        lead_times=lead_times(options.blocks * forecaster.frames.future * staggered, spacing),
         members=np.arange(options.members),
     )
 
 
-def forecast_identity(forecaster: Forecaster, starts: Starts, options: EnsembleOptions) -> dict[str, Any]:
+def forecast_identity(
+    forecaster: Forecaster, conditions: Sequence[InitialCondition], options: EnsembleOptions
+) -> dict[str, Any]:
     """Returns all that a forecast's numbers follow from, as plain data.
 
     How often a failed member may be drawn again is no part of it: those that do not fail are the same.
     """
-    groups = start_groups(starts)
     chosen = plain(asdict(options))
     if settings := forecaster.stepper.settings():
         chosen["sampling"] = settings
     del chosen["redraws"]
     states = hashlib.sha256()
-    for analysis in (analysis for group in groups for analysis in group):
+    starts: dict[str, list[str]] = {}
+    for analysis, init_time in conditions:
         states.update(analysis.state.numpy().tobytes())
+        starts.setdefault(describe(init_time), []).append(describe(analysis.time))
     return {
         "model": forecaster.name,
-        "init_times": [describe(group[0].time) for group in groups],
-        "starts": [[describe(analysis.time) for analysis in group] for group in groups],
-        "source": groups[0][0].source,
-        "filled": sorted({name for group in groups for analysis in group for name in analysis.filled}),
+        "init_times": list(starts),
+        "starts": list(starts.values()),
+        "source": conditions[0].analysis.source,
+        "filled": sorted({name for initial in conditions for name in initial.analysis.filled}),
         "states": states.hexdigest()[:16],
         "options": chosen,
     }

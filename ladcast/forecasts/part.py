@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ladcast.forecasts.engine import CACHE_BYTES
-from ladcast.forecasts.formats.partial import FORECAST_AXES
+from ladcast.forecasts.formats.base import FORECAST_AXES
 from ladcast.forecasts.formats.selection import select
 from ladcast.forecasts.manifest import is_latent_store
 from ladcast.forecasts.open import open_forecast

@@ -1,11 +1,13 @@
-"""Writes an ensemble forecast to Zarr as it is made: bounded memory, atomic, resumable after a kill."""
+"""Writes an ensemble forecast to Zarr as it is made: bounded memory, whole or absent, and it goes on after a kill."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, cast
 
 import dask.array
 import numpy as np
@@ -13,25 +15,25 @@ import xarray as xr
 import zarr
 
 from ladcast.cf import forecast_attributes
-from ladcast.forecasting.ensemble import EnsembleOptions, Position, Starts, first_positions
+from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, MemberBatch, decode_step, member_batches
 from ladcast.forecasting.forecaster import Forecaster
+from ladcast.forecasting.rollout import ForecastStep
 from ladcast.forecasts.layout import forecast_identity, forecast_layout, global_attributes
-from ladcast.forecasts.partial import PartialStore
+from ladcast.resumable import Unfinished
 
 WRITERS = 8
 """Threads that compress and write chunks at once."""
-Block = TypeVar("Block")
 
 
-class StoreWriter(ABC, Generic[Block]):
-    """Appends what a forecast yields to a store that becomes `path` when it is complete.
+class StoreWriter(ABC):
+    """Appends the steps of a forecast to a store that becomes `path` when it is complete.
 
-    Use: `position = start()`, then `append` every block that the forecast makes from there on, then `finish`.
-    `unreal` says what about the model's weather is not as in the real atmosphere. With `overwrite` an existing store
-    stays until the new one is complete.
+    Use: `batches = start()`, then `append` every step that each of them makes, then `finish`. `unreal` says what about
+    the model's weather is not as in the real atmosphere. With `overwrite` an existing store stays until the new one is
+    complete.
 
     Raises:
-        FileExistsError: `path` exists, or a partial store of another forecast does, and not `overwrite`.
+        FileExistsError: `path` exists, or an unfinished store of another forecast does, and not `overwrite`.
         OSError: the folder cannot be written.
     """
 
@@ -42,33 +44,39 @@ class StoreWriter(ABC, Generic[Block]):
         self,
         path: Path,
         forecaster: Forecaster,
-        starts: Starts,
+        conditions: Sequence[InitialCondition],
         options: EnsembleOptions,
         *,
         unreal: str | None = None,
         overwrite: bool = False,
     ) -> None:
-        self.forecaster, self.starts, self.options, self.unreal = forecaster, starts, options, unreal
-        self.layout = forecast_layout(forecaster, starts, options)
-        self.identity = forecast_identity(forecaster, starts, options)
+        self.forecaster, self.conditions, self.options, self.unreal = forecaster, conditions, options, unreal
+        self.layout = forecast_layout(forecaster, conditions, options)
+        self.identity = forecast_identity(forecaster, conditions, options)
         identity = {**self.identity, "kind of store": self.keeps}
-        self.partial = PartialStore(path, identity, overwrite=overwrite)
+        self.unfinished = Unfinished(path, identity, overwrite=overwrite)
 
-    def start(self) -> list[Position]:
-        """Creates the partial store, or finds the one of a killed run; returns where its member batches go on."""
-        begun = self.partial.start(self._create)
-        positions = [begun.get(first.batch, first) for first in first_positions(self.starts, self.options)]
-        return [position for position in positions if position.block < self.options.blocks]
+    def start(self) -> list[MemberBatch]:
+        """Creates the unfinished store, or finds that of a killed run; returns the member batches that remain."""
+        saved = self.unfinished.start(self._create)
+        batches = []
+        for batch in member_batches(self.forecaster, self.conditions, self.options):
+            if (begun := saved.get(self._name(batch))) is not None:
+                batch = replace(batch, done=begun.document["block"], past=begun.tensors.get("past"))
+            batches.append(batch)
+        return [batch for batch in batches if batch.done < self.options.blocks]
 
-    def append(self, block: Block, following: Position) -> None:
-        """Writes one block of one member batch, and then the position that follows it."""
-        self._write(block)
-        self.partial.save(following)
+    def append(self, batch: MemberBatch, step: ForecastStep) -> None:
+        """Writes one step of one member batch, and then how far the batch has come."""
+        self._write(batch, step)
+        done = step.number + 1
+        past = {"past": step.past} if done < self.options.blocks else {}
+        self.unfinished.save(self._name(batch), {"block": done}, past)
 
     def finish(self) -> Path:
         """Completes the metadata and gives the store its name."""
-        zarr.consolidate_metadata(self.partial.store)
-        return self.partial.finish()
+        zarr.consolidate_metadata(self.unfinished.content)
+        return self.unfinished.finish()
 
     def attributes(self) -> dict[str, str]:
         """Returns the attributes of the store as a whole."""
@@ -79,15 +87,30 @@ class StoreWriter(ABC, Generic[Block]):
         """Writes the coordinates, the metadata and arrays without values."""
 
     @abstractmethod
-    def _write(self, block: Block) -> None:
-        """Writes the values of one block; writing them again changes nothing."""
+    def _write(self, batch: MemberBatch, step: ForecastStep) -> None:
+        """Writes the values of one step; writing them again changes nothing."""
 
     def _open(self) -> zarr.Group:
-        return zarr.open_group(self.partial.store, mode="r+")
+        return zarr.open_group(self.unfinished.content, mode="r+")
+
+    def _name(self, batch: MemberBatch) -> str:
+        return f"{batch.condition * self.options.batches + batch.number:06d}"
+
+    def _place(self, batch: MemberBatch, step: ForecastStep) -> tuple[int, range, slice]:
+        """Returns where a step belongs: the index of its initial time, those of its lead times and of its members.
+
+        The lead times of forecasts from the hours before an initial time fall between each other.
+        """
+        staggered = len(self.conditions) // len(self.layout.init_times)
+        start, earlier = divmod(batch.condition, staggered)
+        frames = step.latents.shape[2]
+        first = (step.number * frames + 1) * staggered - 1 - earlier
+        leads = range(first, first + frames * staggered, staggered)
+        return start, leads, slice(batch.members.start, batch.members.stop)
 
 
-class ForecastWriter(StoreWriter[xr.Dataset]):
-    """Writes the decoded frames that `forecast_ensemble` yields, with the dims and names of WeatherBench 2."""
+class ForecastWriter(StoreWriter):
+    """Decodes each step and writes its fields, with the dimensions and names of WeatherBench 2."""
 
     keeps = "fields"
 
@@ -102,16 +125,15 @@ class ForecastWriter(StoreWriter[xr.Dataset]):
             members_per_chunk=self.options.batch_size,
         )
 
-    def _write(self, block: xr.Dataset) -> None:
-        (init_time,), leads = block["time"].values, block["prediction_timedelta"].values
-        start, positions, numbers = self.layout.locate(init_time, leads, block["number"].values.tolist())
-        store = self._open()
+    def _write(self, batch: MemberBatch, step: ForecastStep) -> None:
+        start, leads, members = self._place(batch, step)
+        frames, store = decode_step(batch, step), self._open()
 
-        def write(name: str, index: int, lead: int) -> None:  # one chunk: leads need not follow each other
-            cast("zarr.Array[Any]", store[name])[start, lead, numbers] = block[name].values[0, index]
+        def write(name: str, index: int, lead: int) -> None:  # a chunk has one lead time
+            cast("zarr.Array[Any]", store[name])[start, lead, members] = frames[name].values[0, index]
 
         with ThreadPoolExecutor(WRITERS) as pool:
-            pieces = [pool.submit(write, str(name), *place) for name in block for place in enumerate(positions)]
+            pieces = [pool.submit(write, str(name), *place) for name in frames for place in enumerate(leads)]
         for piece in pieces:
             piece.result()
 

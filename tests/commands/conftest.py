@@ -8,7 +8,7 @@ import pytest
 from ladcast.data.analysis import read_analysis
 from ladcast.data.store import read_times
 from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.forecasting.ensemble import EnsembleOptions, decode_chunk, forecast_blocks
+from ladcast.forecasting.ensemble import EnsembleOptions, staggered
 from ladcast.forecasts.latents import LatentWriter
 from ladcast.forecasts.write import ForecastWriter
 from ladcast.released.registry import find_model
@@ -31,11 +31,12 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     analysis = read_analysis(model.starts, start, forecaster.channels, forecaster.grid)
     forecaster = forecaster.with_settings(steps=2)
     options = EnsembleOptions(3, 1, 0, batch_size=2)
-    latents = LatentWriter(folder / "fc.latents.zarr", forecaster, analysis, options, folder=model.path)
-    fields = ForecastWriter(folder / "fc.zarr", forecaster, analysis, options)
-    latents.start(), fields.start()
-    for following, block in forecast_blocks(forecaster, analysis, options):
-        latents.append(block, following)
-        frames = decode_chunk(forecaster, block.chunk, block.members, init_time=start, ocean=analysis.ocean)
-        fields.append(frames, following)
+    conditions = staggered([analysis])
+    latents = LatentWriter(folder / "fc.latents.zarr", forecaster, conditions, options, folder=model.path)
+    fields = ForecastWriter(folder / "fc.zarr", forecaster, conditions, options)
+    fields.start()
+    for batch in latents.start():
+        for step in batch.forecast():
+            latents.append(batch, step)
+            fields.append(batch, step)
     return Kept(latents.finish(), fields.finish())

@@ -14,8 +14,8 @@ import xarray as xr
 from ladcast.commands.forecast import choose_batch, forecast, keeps_latents
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.options import ForecastRequest
-from ladcast.forecasts.partial import PartialStore
 from ladcast.released.registry import find_model
+from ladcast.resumable import Unfinished
 from ladcast.training.distributed import Ranks
 
 MODEL = find_model("nature-t31")
@@ -86,7 +86,7 @@ def test_a_batch_is_that_of_the_run_that_goes_on_and_leaves_work_for_all(
     monkeypatch.setattr(Ranks, "first", lambda ranks, value: value)
     assert choose_batch(request(tmp_path / "fc.zarr", members=8), forecaster, 2, Ranks(size=4)) == 4
     begun = {"options": {"batch_size": 5}}
-    PartialStore(tmp_path / "fc.zarr", begun).start(lambda store: store.mkdir())
+    Unfinished(tmp_path / "fc.zarr", begun).start(lambda store: store.mkdir())
     assert choose_batch(request(tmp_path / "fc.zarr", members=8), forecaster, 1, Ranks()) == 5
 
 

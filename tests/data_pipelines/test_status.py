@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from data_pipelines.lock import sole_writer
 from data_pipelines.options import Execution, Selection, StoreOptions
 from data_pipelines.product import UnitsFailedError
 from data_pipelines.regrid import regrid
 from data_pipelines.statistics import statistics
 from data_pipelines.status import status
+from ladcast.resumable import sole_writer
 
 HERE = Execution(workers=0)
 

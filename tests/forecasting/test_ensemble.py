@@ -9,18 +9,18 @@ from torch import Tensor
 from ladcast.data.analysis import Analysis
 from ladcast.forecasting.ensemble import (
     EnsembleOptions,
-    MemberBatch,
-    Position,
-    first_positions,
+    decode_step,
     forecast_ensemble,
+    member_batches,
     member_noise,
+    staggered,
 )
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.times import STEP
 
 SHAPE = (4, 4, 4, 8)
 NOISE = {"seed": 0, "init_time": np.datetime64("2001-02-28T12", "ns")}
-KEY = {"seed": 3, "init_time": np.datetime64("2001-01-01T06", "ns"), "member": 7, "block": 2}
+KEY = {"seed": 3, "init_time": np.datetime64("2001-01-01T06", "ns"), "member": 7, "step": 2}
 
 
 def test_noise_depends_on_its_key_alone():
@@ -34,7 +34,7 @@ def test_noise_depends_on_its_key_alone():
         {"seed": -3},
         {"init_time": np.datetime64("2001-01-01T12", "ns")},
         {"member": 8},
-        {"block": 3},
+        {"step": 3},
         {"attempt": 1},
     ],
 )
@@ -63,15 +63,27 @@ def test_members_differ_and_the_seed_matters(run, forecaster: Forecaster, analys
     assert float(abs(one - other).max()) > 0
 
 
-def test_a_forecast_goes_on_where_it_stopped(forecaster: Forecaster, analysis: Analysis):
+def test_a_batch_goes_on_where_it_stopped(forecaster: Forecaster, hourly: list[Analysis]):
     options = EnsembleOptions(3, 3, 0, batch_size=2)
-    whole = list(forecast_ensemble(forecaster, analysis, options))
-    position, *others = whole[1][0], *first_positions(analysis, options)[1:]
-    assert (position.batch, position.block) == (0, 2)
-    resumed = list(forecast_ensemble(forecaster, analysis, options, [position, *others]))
-    assert len(resumed) == len(whole) - 2
-    for (_, expected), (_, found) in zip(whole[2:], resumed, strict=True):
-        xr.testing.assert_identical(expected, found)
+    for batch in member_batches(forecaster, staggered(hourly[:2]), options):
+        first, *rest = batch.forecast()
+        resumed = list(replace(batch, done=1, past=first.past).forecast())
+        assert [step.number for step in resumed] == [1, 2]
+        for expected, found in zip(rest, resumed, strict=True):
+            assert torch.equal(expected.latents, found.latents)
+            np.testing.assert_array_equal(expected.valid_times, found.valid_times)
+
+
+def test_a_forecast_is_the_decoded_steps_of_its_batches(forecaster: Forecaster, analysis: Analysis):
+    options = EnsembleOptions(3, 2, 0, batch_size=2)
+    made = [frames for _, frames in forecast_ensemble(forecaster, analysis, options)]
+    assert [frames["number"].values.tolist() for frames in made] == [[0, 1], [0, 1], [2], [2]]
+    batch = member_batches(forecaster, staggered([analysis]), options)[1]
+    for step, frames in zip(batch.forecast(), made[2:], strict=True):
+        assert frames.identical(decode_step(batch, step))
+        state = forecaster.codec.decode(step.latents[0].transpose(0, 1), analysis.ocean)
+        np.testing.assert_array_equal(frames["mean_sea_level_pressure"].values[0, :, 0], state[:, 2])
+        np.testing.assert_array_equal(frames["temperature"].values[0, :, 0], state[:, :2])
 
 
 def test_frames_have_the_weatherbench_layout(run, forecaster: Forecaster, analysis: Analysis):
@@ -89,7 +101,7 @@ def test_frames_have_the_weatherbench_layout(run, forecaster: Forecaster, analys
 
 
 @pytest.fixture
-def staggered(analysis: Analysis) -> list[Analysis]:
+def hourly(analysis: Analysis) -> list[Analysis]:
     """The analysis and two before it, two hours apart, with slightly other weather."""
     hours = (0, 2, 4)
     return [
@@ -98,34 +110,27 @@ def staggered(analysis: Analysis) -> list[Analysis]:
     ]
 
 
-def test_staggered_starts_give_the_leads_between(run, forecaster: Forecaster, staggered: list[Analysis]):
+def test_forecasts_from_the_hours_before_give_the_leads_between(run, forecaster: Forecaster, hourly: list[Analysis]):
     options = EnsembleOptions(3, 2, 0, batch_size=2)
-    plain = run(staggered[0], options)
-    dense = run(staggered, options)
+    plain = run(hourly[0], options)
+    dense = run(hourly, options)
     leads = np.arange(1, 25) * np.timedelta64(2, "h")
     np.testing.assert_array_equal(dense["prediction_timedelta"].values, leads)
     xr.testing.assert_identical(dense.sel(prediction_timedelta=plain["prediction_timedelta"]), plain)
 
 
-def test_staggered_starts_share_the_noise_of_a_member(run, forecaster: Forecaster, staggered: list[Analysis]):
+def test_forecasts_from_the_hours_before_share_the_noise_of_a_member(run, forecaster: Forecaster, hourly):
     """The same state at other hours gives nearly the same member, but not another one."""
-    same = [replace(start, state=staggered[0].state) for start in staggered]
+    same = [replace(start, state=hourly[0].state) for start in hourly]
     dense = run(same, EnsembleOptions(2, 1, 0))["temperature"]
     two_hours_on = abs(dense.isel(prediction_timedelta=2) - dense.isel(prediction_timedelta=1)).mean()
     other_member = abs(dense.isel(number=1) - dense.isel(number=0)).mean()
     assert float(two_hours_on) < 0.2 * float(other_member)
 
 
-def test_a_staggered_forecast_goes_on_where_it_stopped(forecaster: Forecaster, staggered: list[Analysis]):
-    options = EnsembleOptions(3, 2, 0, batch_size=2)
-    whole = list(forecast_ensemble(forecaster, staggered, options))
-    assert len(whole) == 3 * 2 * 2
-    for done in (3, 4, 9):
-        position = whole[done - 1][0]
-        others = first_positions(staggered, options)[position.batch + 1 :]
-        resumed = list(forecast_ensemble(forecaster, staggered, options, [position, *others]))
-        for (_, expected), (_, found) in zip(whole[done:], resumed, strict=True):
-            xr.testing.assert_identical(expected, found)
+def test_forecasts_from_the_hours_before_have_the_ocean_of_the_initial_time(hourly: list[Analysis]):
+    dry = replace(hourly[1], ocean=~hourly[1].ocean)
+    assert all(torch.equal(initial.analysis.ocean, hourly[0].ocean) for initial in staggered([hourly[0], dry]))
 
 
 def test_fields_are_physical(run, forecaster: Forecaster, analysis: Analysis):
@@ -135,14 +140,10 @@ def test_fields_are_physical(run, forecaster: Forecaster, analysis: Analysis):
     np.testing.assert_array_equal(masked.values, ~analysis.ocean.numpy())
 
 
-def test_position_starts_at_the_beginning():
-    assert Position(0, 0).past is None
-
-
 @pytest.fixture
 def fragile(forecaster: Forecaster, monkeypatch: pytest.MonkeyPatch) -> Forecaster:
-    """A forecaster whose member 1 turns to NaN in its second block, unless it is drawn again."""
-    advance, unlucky = Forecaster.step, member_noise((4, 4, 4, 8), **NOISE, member=1, block=1)
+    """A forecaster whose member 1 turns to NaN in its second step, unless it is drawn again."""
+    advance, unlucky = Forecaster.step, member_noise((4, 4, 4, 8), **NOISE, member=1, step=1)
 
     def sometimes(self: Forecaster, past: Tensor, start: np.datetime64, noise: Tensor) -> Tensor:
         latents = advance(self, past, start, noise)
@@ -156,8 +157,8 @@ def fragile(forecaster: Forecaster, monkeypatch: pytest.MonkeyPatch) -> Forecast
 def test_a_member_that_fails_stops_the_forecast_and_is_named(run, fragile: Forecaster, analysis: Analysis):
     options = EnsembleOptions(3, 2, 0, batch_size=2)
     with (
-        pytest.warns(UserWarning, match="Members 1 failed in the block from 2001-03-01T12, draw 1"),
-        pytest.raises(FloatingPointError, match=r"members 1 in the block from 2001-03-01T12, in 1 draws"),
+        pytest.warns(UserWarning, match="Members 1 failed in the step from 2001-03-01T12, draw 1"),
+        pytest.raises(FloatingPointError, match=r"members 1 in the step from 2001-03-01T12, in 1 draws"),
     ):
         run(analysis, options)
 
@@ -184,7 +185,7 @@ def test_spread_controls_are_off_by_default_and_widen_the_ensemble(run, forecast
 
     assert spread(replace(plain, noise_scale=1.2)) > spread(plain)
     first = {
-        size: MemberBatch(forecaster, replace(plain, perturbation=size), 0, analysis.time).first_latents(analysis)
+        size: member_batches(forecaster, staggered([analysis]), replace(plain, perturbation=size))[0].first_latents()
         for size in (0.0, 0.3)
     }
     assert (first[0.0] == first[0.0][:1]).all()

@@ -6,7 +6,7 @@ import pytest
 
 from ladcast.data.analysis import Analysis
 from ladcast.forecasting.cost import count_flops, network_costs
-from ladcast.forecasting.ensemble import EnsembleOptions, Position, forecast_ensemble, forecast_latents
+from ladcast.forecasting.ensemble import EnsembleOptions, decode_step, member_batches, staggered
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.plan import ForecastPlan, describe_seconds, plan_forecast
 from ladcast.forecasting.rates import Rates
@@ -46,7 +46,8 @@ def test_a_forecast_takes_the_calls_and_operations_of_its_plan(
     hooks = [part.register_forward_hook(count(name, name == "decoder")) for name, part in parts.items()]
     earlier = replace(analysis, time=analysis.time - np.timedelta64(3, "h"))
     with count_flops() as operations:
-        frames = list(forecast_ensemble(forecaster, [analysis, earlier][:starts], options))
+        batches = member_batches(forecaster, staggered([analysis, earlier][:starts]), options)
+        frames = [decode_step(batch, step) for batch in batches for step in batch.forecast()]
     for hook in hooks:
         hook.remove()
     assert calls == {
@@ -55,13 +56,13 @@ def test_a_forecast_takes_the_calls_and_operations_of_its_plan(
         "decoder": plan.decoded_frames,
     }
     assert operations.get_total_flops() == plan.flops
-    assert sum(block.nbytes - block.coords.to_dataset().nbytes for _, block in frames) == plan.field_bytes
+    assert sum(made.nbytes - made.coords.to_dataset().nbytes for made in frames) == plan.field_bytes
 
 
 def test_latent_bytes_are_exact(forecaster: Forecaster, analysis: Analysis):
     options = EnsembleOptions(4, 3, 0, batch_size=4)
-    chunks = list(forecast_latents(forecaster, analysis, options, Position(0, 0)))
-    assert sum(chunk.latents.numpy().nbytes for chunk in chunks) == predict(forecaster, options).latent_bytes
+    (batch,) = member_batches(forecaster, staggered([analysis]), options)
+    assert sum(step.latents.numpy().nbytes for step in batch.forecast()) == predict(forecaster, options).latent_bytes
 
 
 def test_latents_that_are_kept_are_not_decoded(forecaster: Forecaster, analysis: Analysis):
@@ -71,7 +72,7 @@ def test_latents_that_are_kept_are_not_decoded(forecaster: Forecaster, analysis:
         costs, forecaster.channels, options, calls_per_step=forecaster.stepper.calls, keeps_latents=True
     )
     with count_flops() as operations:
-        list(forecast_latents(forecaster, analysis, options, Position(0, 0)))
+        list(member_batches(forecaster, staggered([analysis]), options)[0].forecast())
     assert plan.decoded_frames == 0
     assert operations.get_total_flops() == plan.flops
 

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from ladcast.data.analysis import Analysis
-from ladcast.forecasting.ensemble import EnsembleOptions, forecast_blocks
+from ladcast.forecasting.ensemble import EnsembleOptions, member_batches, staggered
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasts.latents import Frame, LatentStore, LatentWriter, all_frames, members_per_chunk
 from ladcast.forecasts.write import ForecastWriter
@@ -24,19 +24,20 @@ def options(forecaster: Forecaster) -> EnsembleOptions:
 def write(
     path: Path,
     forecaster: Forecaster,
-    analysis: Analysis | Sequence[Analysis],
+    analyses: Analysis | Sequence[Analysis],
     options: EnsembleOptions,
     *,
     stop_after: int | None = None,
     unsaved: bool = False,
 ) -> None:
-    """Makes a forecast, or only its first blocks, as a kill would leave it; `unsaved`, before the position is saved."""
-    writer = LatentWriter(path, forecaster, analysis, options)
-    position = writer.start()
-    for done, (following, block) in enumerate(forecast_blocks(forecaster, analysis, options, position), start=1):
+    """Makes a forecast, or only its first steps, as a kill would leave it; `unsaved`, before progress is saved."""
+    conditions = staggered([analyses] if isinstance(analyses, Analysis) else analyses)
+    writer = LatentWriter(path, forecaster, conditions, options)
+    steps = ((batch, step) for batch in writer.start() for step in batch.forecast())
+    for done, (batch, step) in enumerate(steps, start=1):
         if done == stop_after and unsaved:
-            return writer._write(block)
-        writer.append(block, following)
+            return writer._write(batch, step)
+        writer.append(batch, step)
         if done == stop_after:
             return None
     writer.finish()
@@ -52,11 +53,12 @@ def test_the_store_holds_what_was_sampled(
 ):
     write(tmp_path / "fc.zarr", forecaster, analysis, options)
     store = LatentStore(tmp_path / "fc.zarr")
-    for _, block in forecast_blocks(forecaster, analysis, options):
-        for row, member in enumerate(block.members):
-            for index, lead in enumerate(block.lead_times):
-                frame = Frame(0, int(np.flatnonzero(store.layout.lead_times == lead)[0]), member)
-                assert (store.read([frame])[0] == block.chunk.latents[row, :, index]).all()
+    for batch in member_batches(forecaster, staggered([analysis]), options):
+        for step in batch.forecast():
+            for row, member in enumerate(batch.members):
+                for index, lead in enumerate(step.valid_times - analysis.time):
+                    frame = Frame(0, int(np.flatnonzero(store.layout.lead_times == lead)[0]), member)
+                    assert (store.read([frame])[0] == step.latents[row, :, index]).all()
     assert (store.ocean(0) == analysis.ocean).all()
 
 
@@ -109,11 +111,11 @@ def test_latents_do_not_go_on_as_fields(
     forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):
     write(tmp_path / "fc.zarr", forecaster, analysis, options, stop_after=1)
-    with pytest.raises(FileExistsError, match="another kind of store: expected fields, got latents"):
-        ForecastWriter(tmp_path / "fc.zarr", forecaster, analysis, options).start()
+    with pytest.raises(FileExistsError, match="kind of store was 'latents', now 'fields'"):
+        ForecastWriter(tmp_path / "fc.zarr", forecaster, staggered([analysis]), options).start()
 
 
-def test_staggered_starts_fill_the_hours_between(
+def test_forecasts_from_the_hours_before_fill_the_hours_between(
     forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):
     hourly = [replace(analysis, time=analysis.time - np.timedelta64(hour, "h")) for hour in range(6)]
@@ -130,11 +132,11 @@ def test_several_initial_times_share_a_store(
     forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):
     later = replace(analysis, time=analysis.time + np.timedelta64(1, "D"), ocean=~analysis.ocean)
-    writer = LatentWriter(tmp_path / "fc.zarr", forecaster, [[analysis], [later]], options)
-    writer.start()
-    for start in (analysis, later):
-        for following, block in forecast_blocks(forecaster, start, options):
-            writer.append(block, following)
+    conditions = staggered([analysis]) + staggered([later])
+    writer = LatentWriter(tmp_path / "fc.zarr", forecaster, conditions, options)
+    for batch in writer.start():
+        for step in batch.forecast():
+            writer.append(batch, step)
     store = LatentStore(writer.finish())
     assert store.layout.init_times.tolist() == [
         start.time.astype("datetime64[ns]").item() for start in (analysis, later)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.checkpoint import remove_output
 from ladcast.data.analysis import Analysis
-from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
+from ladcast.files import remove
+from ladcast.forecasting.ensemble import EnsembleOptions, staggered
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasts.write import ForecastWriter
 
@@ -21,15 +21,16 @@ def options(forecaster: Forecaster) -> EnsembleOptions:
 def write(
     path: Path,
     forecaster: Forecaster,
-    analysis: Analysis | Sequence[Analysis],
+    analyses: Analysis | Sequence[Analysis],
     options: EnsembleOptions,
     stop_after: int | None = None,
 ) -> None:
-    """Makes a forecast, or only its first blocks, as a kill would leave it."""
-    writer = ForecastWriter(path, forecaster, analysis, options)
-    position = writer.start()
-    for done, (following, frames) in enumerate(forecast_ensemble(forecaster, analysis, options, position), start=1):
-        writer.append(frames, following)
+    """Makes a forecast, or only its first steps, as a kill would leave it."""
+    conditions = staggered([analyses] if isinstance(analyses, Analysis) else analyses)
+    writer = ForecastWriter(path, forecaster, conditions, options)
+    steps = ((batch, step) for batch in writer.start() for step in batch.forecast())
+    for done, (batch, step) in enumerate(steps, start=1):
+        writer.append(batch, step)
         if done == stop_after:
             return
     writer.finish()
@@ -54,7 +55,7 @@ def test_the_store_holds_what_the_forecast_made(
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_staggered_starts_fill_the_hours_between(
+def test_forecasts_from_the_hours_before_fill_the_hours_between(
     run, forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):
     hourly = [replace(analysis, time=analysis.time - np.timedelta64(hour, "h")) for hour in range(6)]
@@ -83,8 +84,8 @@ def test_an_existing_output_is_kept(
 ):
     write(tmp_path / "fc.zarr", forecaster, analysis, options)
     with pytest.raises(FileExistsError, match="--overwrite"):
-        ForecastWriter(tmp_path / "fc.zarr", forecaster, analysis, options)
-    remove_output(tmp_path / "fc.zarr")
+        ForecastWriter(tmp_path / "fc.zarr", forecaster, staggered([analysis]), options)
+    remove(tmp_path / "fc.zarr")
     write(tmp_path / "fc.zarr", forecaster, analysis, options)
 
 
@@ -92,7 +93,7 @@ def test_another_unfinished_forecast_is_kept(
     forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):
     write(tmp_path / "fc.zarr", forecaster, analysis, options, stop_after=1)
-    with pytest.raises(FileExistsError, match="another options"):
+    with pytest.raises(FileExistsError, match=r"options\.seed was 0, now 1"):
         write(tmp_path / "fc.zarr", forecaster, analysis, replace(options, seed=1))
 
 
@@ -109,7 +110,7 @@ def test_an_unwritable_output_is_named(
     forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(OSError, match="Choose another --output"):
+    with pytest.raises(OSError, match="Choose another output"):
         write(tmp_path / "file" / "fc.zarr", forecaster, analysis, options)
 
 
@@ -117,10 +118,7 @@ def test_more_redraws_go_on_and_other_states_do_not(
     forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):
     write(tmp_path / "fc.zarr", forecaster, analysis, options, stop_after=1)
-    ForecastWriter(tmp_path / "fc.zarr", forecaster, analysis, replace(options, redraws=3)).start()
+    ForecastWriter(tmp_path / "fc.zarr", forecaster, staggered([analysis]), replace(options, redraws=3)).start()
     other = replace(analysis, state=analysis.state + 1)
-    with pytest.raises(FileExistsError, match="another states"):
-        ForecastWriter(tmp_path / "fc.zarr", forecaster, other, options).start()
-    earlier = replace(analysis, time=analysis.time - np.timedelta64(1, "D"))
-    with pytest.raises(ValueError, match="initial times that increase"):
-        ForecastWriter(tmp_path / "two.zarr", forecaster, [[analysis], [earlier]], options)
+    with pytest.raises(FileExistsError, match="states was"):
+        ForecastWriter(tmp_path / "fc.zarr", forecaster, staggered([other]), options).start()

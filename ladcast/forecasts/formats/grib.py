@@ -12,7 +12,7 @@ import xarray as xr
 
 from ladcast.data.lexicon import ECCODES_NAMES
 from ladcast.fields import VARIABLES, find_variable
-from ladcast.forecasts.formats.partial import FrameWriter
+from ladcast.forecasts.formats.base import FrameWriter
 from ladcast.grid import TOLERANCE_DEG
 from ladcast.times import HOUR
 
@@ -55,9 +55,10 @@ class GribWriter(FrameWriter):
         bits: int = 16,
         packing: Packing = "ccsds",
         ensemble_size: int | None = None,
+        overwrite: bool = False,
     ) -> None:
         self.codes = _import_eccodes()
-        super().__init__(forecast, path, format="grib2", bits=bits, packing=packing)
+        super().__init__(forecast, path, overwrite=overwrite, format="grib2", bits=bits, packing=packing)
         self.bits, self.packing = bits, packing
         self.ensemble_size = ensemble_size or forecast.sizes["number"]
         self.grid = grid_keys(forecast)

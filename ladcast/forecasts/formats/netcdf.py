@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import xarray as xr
 
+from ladcast.forecasts.formats.base import CHUNKED_WHOLE, FrameWriter
 from ladcast.forecasts.formats.metadata import Names, with_metadata
-from ladcast.forecasts.formats.partial import CHUNKED_WHOLE, FrameWriter
 
 COMPRESSION_LEVEL: Final = 1
 
@@ -21,8 +20,10 @@ class NetcdfWriter(FrameWriter):
     HDF5 cannot promise that a file survives a kill while it is written, so a killed export starts afresh.
     """
 
-    def __init__(self, forecast: xr.Dataset, path: Path, *, names: Names = "cf") -> None:
-        super().__init__(forecast, path, format="netcdf", names=names)
+    goes_on = False
+
+    def __init__(self, forecast: xr.Dataset, path: Path, *, names: Names = "cf", overwrite: bool = False) -> None:
+        super().__init__(forecast, path, overwrite=overwrite)
         self.described = with_metadata(self.forecast, names)
 
     def _create(self) -> None:
@@ -56,12 +57,6 @@ class NetcdfWriter(FrameWriter):
     def _write(self, start: int, lead: int, frame: xr.Dataset) -> None:
         for source, target in zip(frame.data_vars, self.described.data_vars, strict=True):
             self.file[str(target)][start, lead] = frame[source].values
-
-    def _reopen(self, state: Mapping[str, Any]) -> None:
-        raise NotImplementedError("a netCDF export has no state to go on from")
-
-    def _state(self) -> None:
-        return None
 
     def _close(self) -> None:
         self.file.close()

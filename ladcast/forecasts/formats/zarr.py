@@ -10,8 +10,8 @@ import dask.array
 import numpy as np
 import xarray as xr
 
+from ladcast.forecasts.formats.base import CHUNKED_WHOLE, FrameWriter
 from ladcast.forecasts.formats.metadata import Names, with_metadata
-from ladcast.forecasts.formats.partial import CHUNKED_WHOLE, FrameWriter
 
 ZarrFormat = Literal[2, 3]
 
@@ -23,9 +23,15 @@ class ZarrWriter(FrameWriter):
     """
 
     def __init__(
-        self, forecast: xr.Dataset, path: Path, *, zarr_format: ZarrFormat = 3, names: Names = "weatherbench2"
+        self,
+        forecast: xr.Dataset,
+        path: Path,
+        *,
+        zarr_format: ZarrFormat = 3,
+        names: Names = "weatherbench2",
+        overwrite: bool = False,
     ) -> None:
-        super().__init__(forecast, path, format="zarr", zarr_format=zarr_format, names=names)
+        super().__init__(forecast, path, overwrite=overwrite, format="zarr", zarr_format=zarr_format, names=names)
         self.described = with_metadata(self.forecast, names)
         self.zarr_format = zarr_format
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from ladcast.forecasts.formats.base import FrameWriter
 from ladcast.forecasts.formats.netcdf import NetcdfWriter
-from ladcast.forecasts.formats.partial import FrameWriter
 from ladcast.forecasts.formats.zarr import ZarrWriter
 
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
+from ladcast.forecasts.formats.base import fingerprint
 from ladcast.forecasts.formats.netcdf import NetcdfWriter
-from ladcast.forecasts.formats.partial import fingerprint
 from ladcast.forecasts.formats.zarr import ZarrWriter
 
 
@@ -23,12 +23,12 @@ def test_an_existing_output_is_kept(forecast: xr.Dataset, tmp_path: Path):
     (tmp_path / "fc.zarr").mkdir()
     with pytest.raises(FileExistsError, match="--overwrite"):
         ZarrWriter(forecast, tmp_path / "fc.zarr").start()
-    writer = ZarrWriter(forecast, tmp_path / "fc.zarr")
-    assert writer.start(overwrite=True) == 0
+    writer = ZarrWriter(forecast, tmp_path / "fc.zarr", overwrite=True)
+    assert writer.start() == 0
     writer.append()
     assert not list((tmp_path / "fc.zarr").iterdir())
-    again = ZarrWriter(forecast, tmp_path / "fc.zarr")
-    assert again.start(overwrite=True) == 1
+    again = ZarrWriter(forecast, tmp_path / "fc.zarr", overwrite=True)
+    assert again.start() == 1
     while again.done < again.frames:
         again.append()
     again.finish()
@@ -37,8 +37,8 @@ def test_an_existing_output_is_kept(forecast: xr.Dataset, tmp_path: Path):
 
 def test_an_unfinished_forecast_of_that_name_is_kept(forecast: xr.Dataset, tmp_path: Path):
     (tmp_path / "fc.zarr.partial/store").mkdir(parents=True)
-    with pytest.raises(FileExistsError, match="holds store, which no export made"):
-        ZarrWriter(forecast, tmp_path / "fc.zarr").start(overwrite=True)
+    with pytest.raises(FileExistsError, match="holds store, which is not of this kind of work"):
+        ZarrWriter(forecast, tmp_path / "fc.zarr", overwrite=True).start()
     assert (tmp_path / "fc.zarr.partial/store").exists()
 
 
@@ -58,9 +58,9 @@ def test_an_unfinished_export_of_something_else_is_kept(forecast: xr.Dataset, tm
     first = ZarrWriter(forecast, tmp_path / "fc.zarr")
     first.start()
     first.append()
-    with pytest.raises(FileExistsError, match="another forecast or with other options"):
+    with pytest.raises(FileExistsError, match="zarr_format was 3, now 2"):
         ZarrWriter(forecast, tmp_path / "fc.zarr", zarr_format=2).start()
-    with pytest.raises(FileExistsError, match="another forecast"):
+    with pytest.raises(FileExistsError, match="forecast was "):
         ZarrWriter(forecast.isel(number=[0]), tmp_path / "fc.zarr").start()
 
 

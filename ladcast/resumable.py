@@ -1,0 +1,218 @@
+"""Long work that goes on after a kill, by one writer, and only with what it was begun with."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from ladcast.checkpoint import MANIFEST, read_document, read_tensors, write_checkpoint
+from ladcast.files import put_in_place, remove
+
+PROGRESS, BEGUN = "progress", "begun"
+
+
+def require_same(
+    found: Mapping[str, Any], asked: Mapping[str, Any], where: str, *, remedy: str, error: type[Exception] = ValueError
+) -> None:
+    """Compares what `where` was made of with what is asked for now; nested mappings by their entries.
+
+    Keys that are only in `found` do not count.
+
+    Raises:
+        ValueError: they differ, or the given `error`; the message names each difference, before and now.
+    """
+    if changes := list(_changes(found, asked)):
+        raise error(f"{where} was made of something else than is asked for now: {'; '.join(changes)}. {remedy}")
+
+
+def _changes(found: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, now in asked.items():
+        before, name = found.get(key), f"{prefix}{key}"
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            yield from _changes(before, dict.fromkeys(before) | dict(now), f"{name}.")
+        elif before != now:
+            yield f"{name} was {before!r}, now {now!r}"
+
+
+class Saved(NamedTuple):
+    """What a run has recorded of a part of its work: plain data and tensors."""
+
+    document: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+class Unfinished:
+    """A file or folder that grows in `<path>.partial` and becomes `path` when it is complete.
+
+    A run has an `identity` of plain data: a run of another one does not go on with its work. Whoever fills `content`
+    writes a part and then saves what is to be known to go on from there, so that after a kill at any moment the part
+    is written again. Parts of the work have names of their own, so that several processes share it. Without an
+    identity the work cannot go on, and every run starts afresh.
+
+    With `overwrite` a complete output gives way to the new one when that is complete, and an unfinished one of another
+    run at once. `kind` names the content: what a run of another kind has left is never deleted.
+
+    Raises:
+        FileExistsError: `path` exists, and not `overwrite`.
+    """
+
+    def __init__(
+        self, path: Path, identity: Mapping[str, Any] | None, *, kind: str = "store", overwrite: bool = False
+    ) -> None:
+        self.path, self.identity, self.overwrite = path, identity, overwrite
+        self.folder = path.with_name(f"{path.name}.partial")
+        self.content = self.folder / kind
+        self._require_free()
+
+    def start(self, create: Callable[[Path], None]) -> dict[str, Saved]:
+        """Lets `create` make an empty content, or finds that of a killed run; returns what was saved, by name.
+
+        Raises:
+            FileExistsError: the unfinished work is damaged, or that of another run.
+            OSError: the folder cannot be written.
+        """
+        there = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+        if foreign := [name for name in there if name not in (self.content.name, PROGRESS) and name[0] != "."]:
+            raise FileExistsError(
+                f"{self.folder} holds {', '.join(sorted(foreign))}, which is not of this kind of work. Choose another "
+                "output, or delete it."
+            )
+        # Without its beginning the work was not begun, and without its content it has its name already.
+        if self.content.exists() and (self.folder / PROGRESS / BEGUN).exists():
+            try:
+                return self._resume()
+            except FileExistsError:
+                if not self.overwrite:
+                    raise
+        try:
+            remove(self.folder)
+            self.folder.mkdir(parents=True)
+            create(self.content)
+            if self.identity is not None:
+                self.save(BEGUN, self.identity)
+        except OSError as error:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise OSError(f"Cannot write {self.folder}: {error.strerror or error}. Choose another output.") from error
+        return {}
+
+    def save(self, name: str, document: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> None:
+        """Records how far a part of the work has come, in place of what was recorded of it before."""
+        write_checkpoint(self.folder / PROGRESS / name, tensors or {}, {MANIFEST: document})
+
+    def finish(self) -> Path:
+        """Gives the content its name and removes what belongs to the run."""
+        self._require_free()
+        remove(self.folder / PROGRESS / BEGUN)  # or what is replaced would look like work to go on with after a kill
+        put_in_place(self.content, self.path)
+        remove(self.folder)
+        return self.path
+
+    def _require_free(self) -> None:
+        if self.path.exists() and not self.overwrite:
+            raise FileExistsError(f"{self.path} exists already. Choose another output, or add --overwrite.")
+
+    def _resume(self) -> dict[str, Saved]:
+        hint = f"Delete {self.folder}, or add --overwrite, to start afresh."
+        try:
+            saved = {path.name: self._read(path.name) for path in sorted((self.folder / PROGRESS).glob("[!.]*"))}
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            raise FileExistsError(f"{self.folder} holds work that cannot go on: {error} {hint}") from error
+        begun = saved.pop(BEGUN).document
+        if self.identity is None:
+            raise FileExistsError(f"{self.folder} holds work that cannot go on: it is of another run. {hint}")
+        require_same(begun, self.identity, str(self.folder), remedy=hint, error=FileExistsError)
+        return saved
+
+    def _read(self, name: str) -> Saved:
+        folder = self.folder / PROGRESS / name
+        tensors = read_tensors(folder)
+        return Saved(read_document(folder, MANIFEST), tensors)
+
+
+def begun_identity(path: Path) -> dict[str, Any]:
+    """Returns the identity of the run that has begun `path` and not completed it; empty where there is none."""
+    try:
+        identity: dict[str, Any] = read_document(path.with_name(f"{path.name}.partial") / PROGRESS / BEGUN, MANIFEST)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return identity
+
+
+@contextmanager
+def sole_writer(product: Path) -> Iterator[None]:
+    """Holds `<product>.lock` while it lasts.
+
+    The kernel frees the lock of a dead process at once. Not every cluster file system tells other hosts of locks, so
+    a lock file that another host left is never taken over.
+
+    Raises:
+        FileExistsError: another process writes this product, or another host left its lock.
+    """
+    path = lock_path(product)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _open_locked(path, product)
+    try:
+        _sign(descriptor, path, product)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def lock_path(product: Path) -> Path:
+    """Returns the lock file of a product."""
+    return product.with_name(f"{product.name}.lock")
+
+
+def holder(product: Path) -> str | None:
+    """Returns who writes a product, as `host NAME, process NUMBER`; None where nobody of this host does any more."""
+    path = lock_path(product)
+    written = path.read_text().strip() if path.exists() else ""
+    host, _, process = written.partition(", process ")
+    if host != _host() or not process.isdigit():
+        return written or None
+    return written if Path(f"/proc/{process}").exists() else None
+
+
+def _open_locked(path: Path, product: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise _busy(path, product) from None
+        # The holder before may have removed the file between our opening and locking it.
+        if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
+            return descriptor
+        os.close(descriptor)
+
+
+def _sign(descriptor: int, path: Path, product: Path) -> None:
+    written = os.pread(descriptor, 200, 0).decode().strip()
+    if written and not written.startswith(f"{_host()},"):
+        raise _busy(path, product)
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{_host()}, process {os.getpid()}\n".encode(), 0)
+
+
+def _busy(path: Path, product: Path) -> FileExistsError:
+    writer = path.read_text().strip() if path.exists() else ""
+    return FileExistsError(
+        f"{product} is being written by {writer or 'another process'}. Wait for it; "
+        f"if that process is dead, delete {path} and run this again."
+    )
+
+
+def _host() -> str:
+    return f"host {socket.gethostname()}"
