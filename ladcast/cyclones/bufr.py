@@ -123,5 +123,5 @@ def _eccodes() -> Any:
     try:
         import eccodes
     except ImportError:
-        raise ImportError("Reading BUFR needs the package eccodes: pip install 'ladcast[verify]'.") from None
+        raise ImportError("Reading BUFR needs the package eccodes: pip install 'ladcast[grib]'.") from None
     return eccodes

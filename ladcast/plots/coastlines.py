@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from cartopy import crs
@@ -12,7 +13,8 @@ from shapely.geometry.base import BaseGeometry
 SHAPEFILE = Path(__file__).parent / "natural_earth" / "ne_110m_coastline.shp"
 
 
-def read_coastlines(shapefile: Path = SHAPEFILE) -> list[BaseGeometry]:
+@lru_cache(maxsize=1)  # cartopy projects a geometry once for all maps, if it is the same object
+def read_coastlines(shapefile: Path = SHAPEFILE) -> tuple[BaseGeometry, ...]:
     """Reads coastlines as lines in degrees of longitude and latitude (WGS 84)."""
     if not shapefile.is_file():
         raise FileNotFoundError(
@@ -21,7 +23,7 @@ def read_coastlines(shapefile: Path = SHAPEFILE) -> list[BaseGeometry]:
     # Not cartopy's `Reader`: that becomes another class with other needs wherever fiona is installed.
     reader = BasicReader(str(shapefile))
     try:
-        return list(reader.geometries())
+        return tuple(reader.geometries())
     finally:
         reader.close()
 

@@ -40,11 +40,14 @@ def draw_forecast(
     """
     forecast = _one_forecast(forecast)
     shown = _find_lead(forecast, lead)
-    figure = new_figure()
+    known = None if truth is None else _align(truth, forecast)
     at_lead = forecast.sel(prediction_timedelta=shown)
+    for quantity in (*MAPS, TEMPERATURE):
+        quantity.of(at_lead)  # what is missing is said before anything is drawn
+    figure = new_figure()
     for quantity, cell in zip(MAPS, _row(figure, len(MAPS), top=0.89, bottom=0.505, gap=0.03), strict=True):
         _draw_spread(figure, cell, quantity.of(at_lead), about=quantity, place=place)
-    _draw_plumes(figure, forecast, truth=None if truth is None else _align(truth, forecast), place=place, shown=shown)
+    _draw_plumes(figure, forecast, truth=known, place=place, shown=shown)
     _write_heading(figure, forecast, shown)
     return figure
 

@@ -20,7 +20,7 @@ from ladcast.cyclones.errors import lead_hours
 from ladcast.cyclones.table import storms
 from ladcast.grid import Grid
 
-pytest.importorskip("eccodes", reason="BUFR needs eccodes (extra `verify`)")
+pytest.importorskip("eccodes", reason="BUFR needs eccodes (extra `grib`)")
 SAMPLE = Path(__file__).parent / "data" / "ecmwf_ensemble_tracks_20151118.bufr"
 IN_FA = "2015321N04164"
 

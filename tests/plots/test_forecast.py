@@ -1,6 +1,7 @@
-"""The page: its panels, units and errors, drawn without network or pyplot, written whole or not at all."""
+"""The summary figure of a forecast: panels, units, errors; drawn without network or pyplot, written whole or not."""
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
@@ -18,6 +19,7 @@ from ladcast.times import lead_times
 
 PARIS = Place("Paris", 48.9, 2.4)
 START = np.datetime64("2001-01-14T06", "ns")
+UNREAL = "model weather, not the real atmosphere"
 NORMAL = {
     "geopotential": (54000.0, 900.0),
     "mean_sea_level_pressure": (101300.0, 800.0),
@@ -62,20 +64,36 @@ def plumes(figure: Figure) -> dict[str, Axes]:
     return {axes.get_title(loc="left"): axes for axes in figure.axes if axes.get_title(loc="left")}
 
 
-def test_page_says_what_when_where_and_in_which_units(forecast: xr.Dataset, truth: xr.Dataset) -> None:
-    figure = draw_forecast(forecast, place=PARIS, truth=truth)
-    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == [
+@pytest.fixture(scope="module")
+def drawn(forecast: xr.Dataset, truth: xr.Dataset) -> Iterator[Figure]:
+    """The whole figure, drawn without network, pyplot or a trace in matplotlib's settings."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("plots must not open a network connection")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(socket, "socket", refuse)
+        patched.setattr(socket, "create_connection", refuse)
+        before = dict(mpl.rcParams)
+        figure = draw_forecast(forecast, place=PARIS, truth=truth)
+        assert plt.get_fignums() == []
+        assert dict(mpl.rcParams) == before
+        yield figure
+
+
+def test_the_figure_says_what_when_where_and_in_which_units(drawn: Figure) -> None:
+    assert [axes.get_title() for axes in drawn.axes if axes.get_title()] == [
         "500 hPa height: ensemble mean, contours every 8 dam",
         "Mean sea level pressure: ensemble mean, contours every 5 hPa",
     ]
-    bars = [axes.get_xlabel() for axes in figure.axes if "spread" in axes.get_xlabel()]
+    bars = [axes.get_xlabel() for axes in drawn.axes if "spread" in axes.get_xlabel()]
     assert bars == ["Ensemble spread (dam)", "Ensemble spread (hPa)"]
-    assert list(plumes(figure)) == [
+    assert list(plumes(drawn)) == [
         "2 m temperature (°C)",
         "10 m wind speed (m/s)",
         "Precipitation in 6 h (mm)",
     ]
-    heading = "\n".join(texts(figure))
+    heading = "\n".join(texts(drawn))
     for part in (
         "Tuesday 16 January 2001, 06:00 UTC",
         "a test model",
@@ -85,11 +103,14 @@ def test_page_says_what_when_where_and_in_which_units(forecast: xr.Dataset, trut
     ):
         assert part in heading
     assert "Paris 48.9°N 2.4°E: nearest grid point 50.6°N 0.0°E" in heading
+    assert UNREAL not in heading
 
 
-def test_plumes_show_the_nearest_point_in_converted_units(forecast: xr.Dataset, truth: xr.Dataset) -> None:
-    panels = plumes(draw_forecast(forecast, place=Place("Galway", 53.3, -9.1), truth=truth))
-    point = {"latitude": 50.625, "longitude": 348.75}
+def test_plumes_show_the_nearest_point_in_converted_units(
+    drawn: Figure, forecast: xr.Dataset, truth: xr.Dataset
+) -> None:
+    panels = plumes(drawn)
+    point = {"latitude": 50.625, "longitude": 0.0}
     here = forecast.isel(time=0).sel(point)
     warmth = panels["2 m temperature (°C)"].lines
     np.testing.assert_allclose(warmth[0].get_ydata(), here["2m_temperature"].isel(number=0) - 273.15)
@@ -101,21 +122,15 @@ def test_plumes_show_the_nearest_point_in_converted_units(forecast: xr.Dataset, 
     np.testing.assert_allclose(rain, 1000 * here["total_precipitation_6hr"].mean("number"))
 
 
-def test_page_without_truth_wind_and_rain_at_an_earlier_lead(forecast: xr.Dataset) -> None:
+def test_without_truth_wind_and_rain_at_an_earlier_lead_and_where_weather_is_unreal(forecast: xr.Dataset) -> None:
     less = forecast[["geopotential", "mean_sea_level_pressure", "2m_temperature"]]
+    less = less.assign_attrs(unreal="no diurnal cycle", source="a " * 60)
     figure = draw_forecast(less, place=PARIS, lead=np.timedelta64(24, "h"))
     assert list(plumes(figure)) == ["2 m temperature (°C)"]
     assert "Forecast for Monday 15 January 2001, 06:00 UTC" in texts(figure)
     assert "truth" not in [text.get_text() for text in figure.legends[0].get_texts()]
-
-
-def test_page_says_where_weather_is_unreal(forecast: xr.Dataset) -> None:
-    note = "model weather, not the real atmosphere"
-    figure = draw_forecast(forecast.assign_attrs(unreal="no diurnal cycle", source="a " * 60), place=PARIS)
-    assert note in texts(figure)[-1]
-    figure.canvas.draw()
-    assert figure.texts[-1].get_window_extent().x1 < figure.bbox.x1
-    assert note not in "".join(texts(draw_forecast(forecast, place=PARIS)))
+    assert UNREAL in texts(figure)[-1]
+    assert figure.texts[-1].get_window_extent(figure.canvas.get_renderer()).x1 < figure.bbox.x1
 
 
 @pytest.mark.parametrize("name", ["geopotential", "mean_sea_level_pressure", "2m_temperature"])
@@ -148,23 +163,6 @@ def test_truth_that_does_not_fit_is_refused(forecast: xr.Dataset, truth: xr.Data
         draw_forecast(forecast, place=PARIS, truth=later)
 
 
-def test_page_is_drawn_offline(forecast: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("plots must not open a network connection")
-
-    monkeypatch.setattr(socket, "socket", refuse)
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    save_figure(draw_forecast(forecast, place=PARIS), tmp_path / "page.png")
-    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_drawing_leaves_matplotlib_as_it_was(forecast: xr.Dataset) -> None:
-    before = dict(mpl.rcParams)
-    draw_forecast(forecast, place=PARIS)
-    assert plt.get_fignums() == []
-    assert dict(mpl.rcParams) == before
-
-
 @pytest.mark.parametrize(("suffix", "magic"), [(".pdf", b"%PDF"), (".svg", b"<?xml"), (".PNG", b"\x89PNG")])
 def test_format_follows_the_suffix(suffix: str, magic: bytes, tmp_path: Path) -> None:
     save_figure(Figure(figsize=(1, 1)), tmp_path / "new" / f"page{suffix}")
@@ -172,7 +170,7 @@ def test_format_follows_the_suffix(suffix: str, magic: bytes, tmp_path: Path) ->
     assert (tmp_path / "new" / f"page{suffix}").read_bytes().startswith(magic)
 
 
-def test_failed_write_keeps_the_old_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_keeps_the_old_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: Figure, path: Path, **_: object) -> None:
         Path(path).write_bytes(b"half")
         raise OSError("disk full")
@@ -189,7 +187,7 @@ def test_unknown_suffix_lists_the_known_ones(tmp_path: Path) -> None:
         save_figure(Figure(), tmp_path / "page.docx")
 
 
-def test_page_of_real_model_output_fits_on_its_paper(shared: Path) -> None:
+def test_a_figure_of_real_model_output_fits_on_its_paper(shared: Path) -> None:
     """Members are one run started six hours apart, as in a lagged ensemble."""
     with xr.open_dataset(shared / "nature_run" / "sample_t31_64x33_10d.nc") as opened:
         run = opened[[*NORMAL]].sel(level=[500]).isel(time=slice(0, 16)).load()
@@ -200,6 +198,7 @@ def test_page_of_real_model_output_fits_on_its_paper(shared: Path) -> None:
 
     ensemble = xr.concat([member(first) for first in range(4)], "number").expand_dims(time=run.time[1:2])
     figure = draw_forecast(ensemble, place=PARIS, truth=run)
+    figure.set_dpi(50)
     figure.canvas.draw()
     for axes in figure.axes:
         box = axes.get_tightbbox(figure.canvas.get_renderer())

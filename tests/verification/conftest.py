@@ -15,29 +15,29 @@ from ladcast.verification.statistics import METRICS
 GRID = Grid.regular(12, 7)
 STARTS = np.array(["2020-12-30T00", "2020-12-30T12", "2020-12-31T00"], "datetime64[ns]")
 LEADS = (np.arange(1, 5) * np.timedelta64(6, "h")).astype("timedelta64[ns]")
-LAND = np.zeros(GRID.shape, bool)
-LAND[2:4, 3:7] = True
 
 MakeStates = Callable[..., xr.Dataset]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_states() -> MakeStates:
     """Builds random z, t and sst fields over the given leading dimensions; sst is NaN over land."""
 
-    def build(seed: int, spread: float = 1.0, **dims: np.ndarray) -> xr.Dataset:
+    def build(seed: int, spread: float = 1.0, grid: Grid = GRID, **dims: np.ndarray) -> xr.Dataset:
         random = np.random.default_rng(seed)
+        land = np.zeros(grid.shape, bool)
+        land[2:4, 3:7] = True
         sizes = tuple(len(values) for values in dims.values())
         levels, point = [500, 850], ("latitude", "longitude")
-        upper = (*sizes, len(levels), *GRID.shape)
-        noise = spread * random.normal(size=(*sizes, *GRID.shape))
+        upper = (*sizes, len(levels), *grid.shape)
+        noise = spread * random.normal(size=(*sizes, *grid.shape))
         return xr.Dataset(
             {
                 "geopotential": ((*dims, "level", *point), 5e4 + 500 * spread * random.normal(size=upper)),
                 "temperature": ((*dims, "level", *point), 270 + 5 * spread * random.normal(size=upper)),
-                SST: ((*dims, *point), np.where(LAND, np.nan, 290 + noise)),
+                SST: ((*dims, *point), np.where(land, np.nan, 290 + noise)),
             },
-            {**dims, "level": levels, "latitude": list(GRID.latitude), "longitude": list(GRID.longitude)},
+            {**dims, "level": levels, "latitude": list(grid.latitude), "longitude": list(grid.longitude)},
         ).astype(np.float32)
 
     return build
@@ -54,11 +54,23 @@ def ordinary_crps() -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     return of
 
 
-@pytest.fixture
-def truth(make_states: MakeStates) -> xr.Dataset:
+@pytest.fixture(scope="session")
+def same_truth(make_states: MakeStates) -> xr.Dataset:
+    """The truth of all tests, which none may change; `truth` is a copy."""
     return make_states(1, time=np.unique(np.concatenate([STARTS, (STARTS[:, None] + LEADS).ravel()])))
 
 
-@pytest.fixture
-def forecast(make_states: MakeStates) -> xr.Dataset:
+@pytest.fixture(scope="session")
+def same_forecast(make_states: MakeStates) -> xr.Dataset:
+    """The forecast of all tests, which none may change; `forecast` is a copy."""
     return make_states(2, time=STARTS, prediction_timedelta=LEADS, number=np.arange(5))
+
+
+@pytest.fixture
+def truth(same_truth: xr.Dataset) -> xr.Dataset:
+    return same_truth.copy(deep=True)
+
+
+@pytest.fixture
+def forecast(same_forecast: xr.Dataset) -> xr.Dataset:
+    return same_forecast.copy(deep=True)

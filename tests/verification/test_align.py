@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from ladcast.fields import SST
-from ladcast.grid import grid_of
+from ladcast.grid import Grid, grid_of
 from ladcast.verification import intersect, score
 
 
@@ -61,10 +61,10 @@ def test_an_ensemble_of_one_is_a_single_forecast(forecast: xr.Dataset) -> None:
 
 
 def test_fair_crps_does_not_depend_on_the_number_of_members(make_states) -> None:
-    starts = np.arange("2000-01-01", "2000-04-01", dtype="datetime64[D]").astype("datetime64[ns]")
+    grid, start = Grid.regular(240, 121), np.array(["2000-01-01"], "datetime64[ns]")
     lead = np.array([6], "timedelta64[h]").astype("timedelta64[ns]")
-    forecast = make_states(5, time=starts, prediction_timedelta=lead, number=np.arange(8))
-    truth = make_states(6, time=starts + lead[0])
+    forecast = make_states(5, grid=grid, time=start, prediction_timedelta=lead, number=np.arange(8))
+    truth = make_states(6, grid=grid, time=start + lead)
     few, many = (score(forecast.isel(number=slice(count)), truth).metrics() for count in (2, 8))
     np.testing.assert_allclose(few["fair_crps"], many["fair_crps"], rtol=0.02)
     assert (few["crps"] > 1.1 * many["crps"]).all()

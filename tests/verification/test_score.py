@@ -58,10 +58,10 @@ def test_constant_offset_is_the_bias(forecast: xr.Dataset, truth: xr.Dataset) ->
 
 
 def test_spread_equals_skill_when_truth_is_one_more_member(make_states) -> None:
-    starts = np.arange("2000-01-01", "2000-03-01", dtype="datetime64[D]").astype("datetime64[ns]")
+    grid, start = Grid.regular(120, 60), np.array(["2000-01-01"], "datetime64[ns]")
     lead = np.array([6], "timedelta64[h]").astype("timedelta64[ns]")
-    forecast = make_states(5, time=starts, prediction_timedelta=lead, number=np.arange(4))
-    metrics = score(forecast, make_states(6, time=starts + lead[0])).metrics()
+    forecast = make_states(5, grid=grid, time=start, prediction_timedelta=lead, number=np.arange(4))
+    metrics = score(forecast, make_states(6, grid=grid, time=start + lead)).metrics()
     for name in ("spread_skill", "debiased_spread_skill"):
         np.testing.assert_allclose(metrics[name], 1, atol=0.04)
 

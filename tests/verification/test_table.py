@@ -8,10 +8,10 @@ from ladcast.verification import format_table, persistence, score
 from ladcast.verification.table import choose_channels, count_of, readable_units
 
 
-@pytest.fixture
-def scores(forecast: xr.Dataset, truth: xr.Dataset) -> dict[str, xr.Dataset]:
-    systems = {"ladcast": forecast, "persistence": persistence(truth, forecast)}
-    return {name: score(system, truth).metrics() for name, system in systems.items()}
+@pytest.fixture(scope="module")
+def scores(same_forecast: xr.Dataset, same_truth: xr.Dataset) -> dict[str, xr.Dataset]:
+    systems = {"ladcast": same_forecast, "persistence": persistence(same_truth, same_forecast)}
+    return {name: score(system, same_truth).metrics() for name, system in systems.items()}
 
 
 def test_numbers_units_and_systems_are_shown(scores: dict[str, xr.Dataset]) -> None:
