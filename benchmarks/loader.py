@@ -19,9 +19,8 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec
 
-from ladcast.data.loading.batches import load_batches
+from ladcast.data.loading.batches import SampleOrder, load_batches
 from ladcast.data.loading.datasets import StoredStates, load_scaled
-from ladcast.data.loading.order import SampleOrder
 from ladcast.data.loading.reader import open_reader
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack

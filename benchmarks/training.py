@@ -16,8 +16,7 @@ import torch
 from torch import nn
 
 from ladcast.config import load_config
-from ladcast.data.loading.batches import SampleBatch
-from ladcast.data.loading.order import SampleOrder
+from ladcast.data.loading.batches import SampleBatch, SampleOrder
 from ladcast.diffusion.denoiser import Denoiser
 from ladcast.diffusion.noise import TrainingNoise
 from ladcast.fields import ERA5_CHANNELS

@@ -16,8 +16,8 @@ from data_pipelines.transfer import Transfer
 from data_pipelines.view import View
 from ladcast.data.derive import hourly_windows, relative_vorticity, six_hour_parts
 from ladcast.data.lazy import lazy_maps
+from ladcast.data.sources.base import WEATHERBENCH_NAMES, from_hourly, translate
 from ladcast.data.sources.files import open_files
-from ladcast.data.sources.rules import WEATHERBENCH_NAMES, from_hourly, translate
 from ladcast.data.store import declared_gaps, open_store, select_period
 from ladcast.data.validation import check_regular
 from ladcast.fields import PRECIPITATION, STATIC_VARIABLES

@@ -224,13 +224,7 @@ ERA5_CHANNELS = ChannelSet(
 """The 84 channels of LaDCast (arXiv 2506.09193): z q t u v w on 13 levels, u10 v10 t2m msl sst tp6h."""
 HEADLINE_CHANNELS = ChannelSet(
     upper_air=("geopotential", "temperature"),
-    surface=(
-        "10m_u_component_of_wind",
-        "10m_v_component_of_wind",
-        "2m_temperature",
-        "mean_sea_level_pressure",
-        PRECIPITATION,
-    ),
+    surface=tuple(name for name in ERA5_CHANNELS.surface if name != SST),
     levels=(500, 850),
 )
 """The channels that forecasts are judged by first; small enough that their truth travels with the package."""

@@ -13,7 +13,7 @@ from ladcast.data.layout import canonical_layout, on_grid
 from ladcast.data.lexicon import canonical_names, check_units
 from ladcast.data.sources.files import open_files
 from ladcast.data.validation import check_present, check_regular, check_times, check_values
-from ladcast.fields import LEVELS_HPA, STATIC_VARIABLES, VARIABLES, ChannelSet
+from ladcast.fields import LEVELS_HPA, VARIABLES, ChannelSet
 from ladcast.grid import Grid
 from ladcast.times import Times, describe, parse_time
 
@@ -118,23 +118,6 @@ def _read_manifest(store: Path) -> dict[str, Any]:
             content: dict[str, Any] = json.loads(candidate.read_text())
             return content
     return {}
-
-
-def open_static(path: str | Path | xr.Dataset, grid: Grid | None = None) -> xr.Dataset:
-    """Opens the fields that do not change with time, in canonical layout (latitude, longitude), and checks units.
-
-    Raises:
-        FileNotFoundError: nothing is at `path`.
-        ValueError: there is no static field, or its units or grid do not fit.
-    """
-    where = "The dataset" if isinstance(path, xr.Dataset) else str(path)
-    named = canonical_names(path) if isinstance(path, xr.Dataset) else open_files(path)
-    present = [name for name in STATIC_VARIABLES if name in named]
-    if not present:
-        there = ", ".join(map(str, named))
-        raise ValueError(f"{where}: expected any of {', '.join(STATIC_VARIABLES)}; there are {there}.")
-    check_units(named[present], where)
-    return on_grid(canonical_layout(named[present], None, where), grid, where)
 
 
 def _whole(level: float | int, where: str) -> int:

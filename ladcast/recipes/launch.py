@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from ladcast.data.loading.batches import BatchSource, SampleBatch
-from ladcast.data.loading.order import SampleOrder
+from ladcast.data.loading.batches import BatchSource, SampleBatch, SampleOrder
 from ladcast.progress import peak_memory
 from ladcast.recipes.trial import Trial
 from ladcast.recipes.validation import Validation

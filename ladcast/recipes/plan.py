@@ -15,8 +15,7 @@ from torch import nn
 
 from ladcast.checkpoint import checkpoint_hash, read_document
 from ladcast.config import ConfigError, load_config
-from ladcast.data.loading.batches import SampleBatch
-from ladcast.data.loading.order import SampleOrder
+from ladcast.data.loading.batches import SampleBatch, SampleOrder
 from ladcast.data.normalization import Normalizer
 from ladcast.diffusion.denoiser import Denoiser
 from ladcast.forecasting.checkpoints import CONFIG, load_codec

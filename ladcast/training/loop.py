@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ladcast.data.loading.batches import BatchSource, SampleBatch, load_batches
-from ladcast.data.loading.order import SampleOrder
+from ladcast.data.loading.batches import BatchSource, SampleBatch, SampleOrder, load_batches
 from ladcast.training.anomaly import GradientWatch
 from ladcast.training.distributed import ALONE, Ranks
 from ladcast.training.ema import WeightAverage

@@ -14,7 +14,7 @@ import yaml
 
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.cli import app, run
-from ladcast.data.loading.order import SampleOrder
+from ladcast.data.loading.batches import SampleOrder
 from ladcast.recipes.launch import OneBatch
 from ladcast.released.registry import find_model
 

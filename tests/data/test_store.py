@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from ladcast.data.store import declared_gaps, open_static, open_store, present_channels, read_times, select_period
+from ladcast.data.store import declared_gaps, open_store, present_channels, read_times, select_period
 from ladcast.fields import ERA5_CHANNELS, SST, ChannelSet
 from ladcast.grid import Grid
 
@@ -236,17 +236,6 @@ def test_levels_are_whole_numbers_of_hpa(world, channels):
     assert present_channels(world.assign_coords(level=[300.0, 500.0, 850.0]), "x").levels == channels.levels
     with pytest.raises(ValueError, match=r"x: expected levels of whole hPa, got 0.5"):
         present_channels(world.assign_coords(level=[0.5, 500.0, 850.0]), "x")
-
-
-class TestStatic:
-    def test_fields_without_time(self, world, grid):
-        turned = world[["land_sea_mask"]].isel(latitude=slice(None, None, -1))
-        ds = open_static(turned, Grid.parse("16x9-south"))
-        np.testing.assert_array_equal(ds["land_sea_mask"].values, world["land_sea_mask"].values[1:])
-
-    def test_none_is_refused(self, world):
-        with pytest.raises(ValueError, match=r"expected any of geopotential_at_surface, land_sea_mask"):
-            open_static(world[["temperature"]])
 
 
 def test_a_manifest_beside_a_file(tmp_path, world, channels):

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from ranks_program import Waves, loss, new_model
 
-from ladcast.data.loading.order import SampleOrder
+from ladcast.data.loading.batches import SampleOrder
 from ladcast.training.loop import Surroundings, TrainingState, fit
 from ladcast.training.optimizer import OptimizerOptions
 from ladcast.training.options import TrainingOptions

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ladcast.data.loading.order import SampleOrder
+from ladcast.data.loading.batches import SampleOrder
 from ladcast.training.anomaly import AnomalyPolicy
 from ladcast.training.ema import WeightAverage
 from ladcast.training.loop import Surroundings, TrainingInterruptedError, TrainingState, averaged, fit

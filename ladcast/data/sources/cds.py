@@ -15,17 +15,20 @@ import numpy as np
 import xarray as xr
 
 from ladcast.data.sources.base import (
+    WEATHERBENCH_NAMES,
     Coverage,
     Offer,
+    Rule,
     at_times,
     era5_fields,
+    from_hourly,
     need,
     precipitation_times,
+    translate,
     variables_of,
 )
 from ladcast.data.sources.delivered import DeliveringSource, Delivery, Download
 from ladcast.data.sources.files import merged, open_all
-from ladcast.data.sources.rules import WEATHERBENCH_NAMES, Rule, from_hourly, translate
 from ladcast.fields import PRECIPITATION, ChannelSet
 from ladcast.times import Times
 

@@ -15,8 +15,8 @@ import xarray as xr
 from ladcast.data.lazy import elementwise, joined
 from ladcast.data.lexicon import NEAR_MISSES, canonical_names
 from ladcast.data.sources import cloud
+from ladcast.data.sources.base import Rule, translate
 from ladcast.data.sources.grib import is_grib, open_grib
-from ladcast.data.sources.rules import Rule, translate
 from ladcast.fields import STATIC_VARIABLES, VARIABLES
 from ladcast.grid import TOLERANCE_DEG
 

@@ -22,24 +22,22 @@ from ladcast.data.sources.base import (
     SURFACE,
     Coverage,
     Offer,
+    Rule,
     at_times,
     date_and_hour,
+    from_geometric_wind,
+    from_height,
+    from_relative_humidity,
+    from_skin,
     need,
+    same,
+    translate,
     variables_of,
     with_how,
 )
 from ladcast.data.sources.cloud import object_store
 from ladcast.data.sources.delivered import DeliveringSource, Delivery, Download
 from ladcast.data.sources.grib import open_grib
-from ladcast.data.sources.rules import (
-    Rule,
-    from_geometric_wind,
-    from_height,
-    from_relative_humidity,
-    from_skin,
-    same,
-    translate,
-)
 from ladcast.fields import PRECIPITATION, SURFACE_GEOPOTENTIAL, ChannelSet
 from ladcast.times import Times
 

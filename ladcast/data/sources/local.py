@@ -10,9 +10,8 @@ import numpy as np
 import xarray as xr
 
 from ladcast.data.lazy import HORIZONTAL
-from ladcast.data.sources.base import Offer, Source, at_times, variables_of
+from ladcast.data.sources.base import WEATHERBENCH_NAMES, Offer, Rule, Source, at_times, variables_of
 from ladcast.data.sources.files import open_files
-from ladcast.data.sources.rules import WEATHERBENCH_NAMES, Rule
 from ladcast.fields import VARIABLES, ChannelSet, find_variable
 from ladcast.times import Times
 

@@ -9,9 +9,19 @@ import numpy as np
 import xarray as xr
 
 from ladcast.data.lexicon import canonical_names
-from ladcast.data.sources.base import Coverage, Offer, Source, era5_fields, needed_times, variables_of
+from ladcast.data.sources.base import (
+    WEATHERBENCH_NAMES,
+    Coverage,
+    Offer,
+    Rule,
+    Source,
+    era5_fields,
+    from_hourly,
+    needed_times,
+    translate,
+    variables_of,
+)
 from ladcast.data.sources.cloud import open_zarr
-from ladcast.data.sources.rules import WEATHERBENCH_NAMES, Rule, from_hourly, translate
 from ladcast.fields import PRECIPITATION, ChannelSet
 from ladcast.times import Times
 

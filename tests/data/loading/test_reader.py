@@ -11,9 +11,8 @@ import torch
 import xarray as xr
 from zarr.codecs import BloscCodec
 
-from ladcast.data.loading.batches import load_batches
+from ladcast.data.loading.batches import SampleOrder, load_batches
 from ladcast.data.loading.datasets import StoredStates
-from ladcast.data.loading.order import SampleOrder
 from ladcast.data.loading.reader import ChunkReader, StateReader, XarrayReader, open_reader
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack

@@ -1,6 +1,5 @@
 """Every file of the kit that carries fields: it opens with the values that lie in it, or is refused for the reason."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.data.store import open_static, open_store
+from ladcast.data.layout import canonical_layout
+from ladcast.data.lexicon import check_units
+from ladcast.data.sources.files import open_files
+from ladcast.data.store import open_store
 from ladcast.fields import ERA5_CHANNELS, LAND_SEA_MASK, LEVELS_HPA, ChannelSet
 
 MSL, T2M = "mean_sea_level_pressure", "2m_temperature"
@@ -56,7 +58,6 @@ class Refused:
     path: str
     reason: str
     options: dict[str, Any] = field(default_factory=dict)
-    opener: Callable[..., xr.Dataset] = open_store
 
 
 NETCDF = [
@@ -104,9 +105,7 @@ REFUSED = [
     Refused("regional/Vstorm.cdf", r"expected a coordinate 'time', got timestep"),
     Refused("regional/Tstorm.cdf", r"expected a coordinate 'time', got timestep"),
     Refused("static/ladcast_static_240x121.nc", r"expected any of geopotential, .*; there are land_sea_mask"),
-    Refused(
-        "static/era5like_terrain_T63.nc", r"expected in m2 s-2, got units 'm'.*multiply by 9.80665", {}, open_static
-    ),
+    Refused("static/era5like_terrain_T63.nc", r"expected any of geopotential, .*; there are geopotential_at_surface"),
 ]
 
 
@@ -134,20 +133,25 @@ def test_a_file_that_does_not_serve_is_refused_for_the_reason(shared, row):
     if "Grb" in row.path or "grib" in row.path or row.path == STAGE_2:
         pytest.importorskip("cfgrib")
     with pytest.raises(ValueError, match=row.reason):
-        row.opener(shared / "kit" / row.path, **row.options)
+        open_store(shared / "kit" / row.path, **row.options)
 
 
 def test_the_static_fields_open_with_their_values(shared):
     path = shared / "kit/static/ladcast_static_240x121.nc"
-    ds = open_static(path)
+    ds = canonical_layout(open_files(path), None, str(path))
     assert len(ds) == 5
     for name in ds:
         np.testing.assert_array_equal(ds[name].values, plainly(path, name).astype(np.float32))
 
 
+def test_the_orography_in_metres_is_refused_with_the_conversion(shared):
+    with pytest.raises(ValueError, match=r"expected in m2 s-2, got units 'm'.*multiply by 9.80665"):
+        check_units(open_files(shared / "kit/static/era5like_terrain_T63.nc"), "terrain")
+
+
 def test_the_mask_of_the_terrain_opens_apart_from_the_orography_in_metres(shared):
     path = shared / "kit/static/era5like_terrain_T63.nc"
-    ds = open_static(xr.open_dataset(path)[["lsm", "orostd"]])
+    ds = canonical_layout(open_files(path)[[LAND_SEA_MASK, "standard_deviation_of_orography"]], None, str(path))
     np.testing.assert_array_equal(ds[LAND_SEA_MASK].values, plainly(path, "lsm").astype(np.float32))
     assert ds["standard_deviation_of_orography"].shape == (96, 192)
 
