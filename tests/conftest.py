@@ -6,32 +6,22 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import huggingface_hub.constants
-import numpy as np
 import pytest
 import torch
 import xarray as xr
 import yaml
 
 from ladcast.data.analysis import Analysis
-from ladcast.data.normalization import Normalizer
-from ladcast.diffusion.denoiser import Denoiser
-from ladcast.fields import ChannelSet
 from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
-from ladcast.forecasting.codec import LatentCodec, LatentScale
-from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper, SamplingOptions
 from ladcast.forecasting.ensemble import EnsembleOptions, decode_step, member_batches, staggered
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.forecasts.latents import LatentWriter
-from ladcast.forecasts.write import ForecastWriter
-from ladcast.grid import Grid
-from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
-from ladcast.models.transformer import LatentTransformer, TransformerConfig
 from ladcast.released.registry import Assets
+from worlds import Kept, keep, tiny_analysis, tiny_forecaster
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -196,62 +186,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "models"
 
 
-CHANNELS = ChannelSet(
-    ("temperature",),
-    ("mean_sea_level_pressure", "sea_surface_temperature", "total_precipitation_6hr"),
-    (500, 850),
-)
-GRID = Grid.parse("16x9-south")
-
-
 @pytest.fixture
 def forecaster() -> Forecaster:
-    torch.manual_seed(0)
-    autoencoder = AutoencoderConfig(
-        channels=len(CHANNELS),
-        static_channels=1,
-        latent_channels=4,
-        widths=(8, 8),
-        blocks=(1, 1),
-        kinds=("residual", "residual"),
-        kernels=((), ()),
-    )
-    transformer = TransformerConfig(
-        latent_channels=4,
-        latitude_deg=(-70.0, 70.0),
-        longitude_deg=(20.0, 340.0),
-        heads=2,
-        head_dim=16,
-        dual_blocks=1,
-        single_blocks=1,
-        patch_size=2,
-        rope_axes_dim=(4, 6, 6),
-    )
-    config = DiffusionConfig(transformer, sampling=SamplingOptions(steps=3))
-    normalizer = Normalizer(
-        CHANNELS, torch.tensor([250.0, 270.0, 1e5, 285.0, 1e-3]), torch.tensor([10.0, 12.0, 1e3, 8.0, 2e-3])
-    )
-    codec = LatentCodec(
-        Autoencoder(autoencoder),
-        normalizer,
-        GRID,
-        static=torch.randn(1, *GRID.shape),
-        latent_scale=LatentScale((0.1,) * 4, (2.0,) * 4),
-    )
-    denoiser = Denoiser(LatentTransformer(transformer))
-    for parameter in denoiser.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)  # new networks end in zeros, which would hide errors
-    return Forecaster(codec.eval(), DiffusionStepper(config, denoiser.eval()), name="tiny@0")
+    return tiny_forecaster()
 
 
 @pytest.fixture
 def analysis(forecaster: Forecaster) -> Analysis:
-    normalizer = forecaster.codec.normalizer
-    noise = torch.randn(len(CHANNELS), *GRID.shape, generator=torch.Generator().manual_seed(1))
-    ocean = torch.ones(GRID.shape, dtype=torch.bool)
-    ocean[:, :5] = False
-    state = normalizer.inverse(noise[None], ocean)[0]
-    return Analysis(state, ocean, np.datetime64("2001-02-28T12", "ns"), "a test")
+    return tiny_analysis(forecaster)
 
 
 Run = Callable[[Analysis | Sequence[Analysis], EnsembleOptions], xr.Dataset]
@@ -272,28 +214,21 @@ def run(forecaster: Forecaster) -> Run:
     return make
 
 
-@dataclass(frozen=True)
-class Kept:
-    """The same forecast kept as latents and as fields, and the folder of its model."""
-
-    latents: Path
-    fields: Path
-    model: Path
-    forecaster: Forecaster
-
-
-@pytest.fixture
-def kept(forecaster: Forecaster, analysis: Analysis, tmp_path: Path) -> Kept:
+@pytest.fixture(scope="session")
+def kept_once(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     """3 members in batches of 2, 8 lead times, made by a model that lies in a folder."""
-    model = tmp_path / "models" / "tiny"
+    folder = tmp_path_factory.mktemp("kept")
+    forecaster, model = tiny_forecaster(), folder / "models" / "tiny"
     save_forecaster(forecaster, model, {}, dtype=None)
     loaded = load_forecaster(model, "cpu")
     options = EnsembleOptions(3, 2, 0, batch_size=2)
-    latents = LatentWriter(tmp_path / "fc.latents.zarr", loaded, staggered([analysis]), options, folder=model)
-    fields = ForecastWriter(tmp_path / "fc.zarr", loaded, staggered([analysis]), options)
-    fields.start()
-    for batch in latents.start():
-        for step in batch.forecast():
-            latents.append(batch, step)
-            fields.append(batch, step)
-    return Kept(latents.finish(), fields.finish(), model, loaded)
+    return keep(loaded, model, tiny_analysis(forecaster), options, folder)
+
+
+@pytest.fixture
+def kept(kept_once: Kept, tmp_path: Path) -> Kept:
+    """Copies of the stores of `kept_once`, which a test may spoil."""
+    stores = {name: tmp_path / getattr(kept_once, name).name for name in ("latents", "fields")}
+    for name, path in stores.items():
+        shutil.copytree(getattr(kept_once, name), path)
+    return replace(kept_once, **stores)

@@ -100,7 +100,7 @@ def test_every_frame_is_decoded_once_whatever_the_cache(write, kept, tmp_path: P
         lambda self, latent, ocean=None: (counted.append(len(latent)), decode_frames(self, latent))[1],
     )
     monkeypatch.setattr("ladcast.forecasts.part.CACHE_BYTES", 0)
-    write(kept.latents, tmp_path / "fields.zarr", Selection())
+    write(kept.latents, tmp_path / "fields.zarr", Selection(("t2m", "z"), (500,)))
     assert sum(counted) == 12
 
 

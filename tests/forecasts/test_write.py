@@ -11,6 +11,7 @@ from ladcast.files import remove
 from ladcast.forecasting.ensemble import EnsembleOptions, staggered
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasts.write import ForecastWriter
+from worlds import tiny_analysis, tiny_forecaster
 
 
 @pytest.fixture
@@ -36,6 +37,14 @@ def write(
     writer.finish()
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the default options that no kill disturbed."""
+    forecaster, path = tiny_forecaster(), tmp_path_factory.mktemp("whole") / "whole.zarr"
+    write(path, forecaster, tiny_analysis(forecaster), EnsembleOptions(3, 2, 0, batch_size=2))
+    return path
+
+
 def read(path: Path) -> xr.Dataset:
     return xr.open_zarr(path, chunks=None, decode_timedelta=True).load()
 
@@ -58,11 +67,12 @@ def test_the_store_holds_what_the_forecast_made(
 def test_forecasts_from_the_hours_before_fill_the_hours_between(
     run, forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):
+    options = replace(options, blocks=1)
     hourly = [replace(analysis, time=analysis.time - np.timedelta64(hour, "h")) for hour in range(6)]
     write(tmp_path / "killed.zarr", forecaster, hourly, options, stop_after=7)
     write(tmp_path / "killed.zarr", forecaster, hourly, options)
     stored = read(tmp_path / "killed.zarr")
-    np.testing.assert_array_equal(stored["prediction_timedelta"].values, np.arange(1, 49) * np.timedelta64(1, "h"))
+    np.testing.assert_array_equal(stored["prediction_timedelta"].values, np.arange(1, 25) * np.timedelta64(1, "h"))
     made = run(hourly, options)
     for name in made.data_vars:
         np.testing.assert_array_equal(stored[name].values, made[name].values)
@@ -70,23 +80,22 @@ def test_forecasts_from_the_hours_before_fill_the_hours_between(
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 4])
 def test_a_killed_forecast_resumes_to_the_same_store(
-    stop_after: int, forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
+    stop_after: int, whole: Path, forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):
-    write(tmp_path / "whole.zarr", forecaster, analysis, options)
     write(tmp_path / "killed.zarr", forecaster, analysis, options, stop_after)
     assert not (tmp_path / "killed.zarr").exists()
     write(tmp_path / "killed.zarr", forecaster, analysis, options)
-    xr.testing.assert_equal(read(tmp_path / "whole.zarr"), read(tmp_path / "killed.zarr"))
+    xr.testing.assert_equal(read(whole), read(tmp_path / "killed.zarr"))
 
 
 def test_an_existing_output_is_kept(
     forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):
-    write(tmp_path / "fc.zarr", forecaster, analysis, options)
+    (tmp_path / "fc.zarr").mkdir()
     with pytest.raises(FileExistsError, match="--overwrite"):
         ForecastWriter(tmp_path / "fc.zarr", forecaster, staggered([analysis]), options)
     remove(tmp_path / "fc.zarr")
-    write(tmp_path / "fc.zarr", forecaster, analysis, options)
+    ForecastWriter(tmp_path / "fc.zarr", forecaster, staggered([analysis]), options)
 
 
 def test_another_unfinished_forecast_is_kept(

@@ -35,11 +35,11 @@ def read(path: Path, short_name: str) -> xr.DataArray:
     return renamed.sortby("level") if "level" in renamed.dims else renamed
 
 
-@pytest.mark.parametrize("packing", ["ccsds", "simple"])
-@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize(("packing", "bits"), [("ccsds", 12), ("simple", 16)])
 def test_cfgrib_reads_coordinates_and_values_within_the_packing_error(
     packing, bits: int, forecast: xr.Dataset, tmp_path: Path
 ):
+    forecast = forecast.isel(prediction_timedelta=[0, 2], number=[0, 2])  # cfgrib reads all messages for each variable
     write(forecast, tmp_path / "fc.grib2", bits=bits, packing=packing)
     short = {"10m_u_component_of_wind": "10u", "2m_temperature": "2t", PRECIPITATION: "tp"}
     for name, field in forecast.data_vars.items():

@@ -1,0 +1,100 @@
+"""Small worlds that many tests share: a forecaster of a few thousand weights, an analysis, a forecast on disk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ladcast.data.analysis import Analysis
+from ladcast.data.normalization import Normalizer
+from ladcast.diffusion.denoiser import Denoiser
+from ladcast.fields import ChannelSet
+from ladcast.forecasting.codec import LatentCodec, LatentScale
+from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper, SamplingOptions
+from ladcast.forecasting.ensemble import EnsembleOptions, staggered
+from ladcast.forecasting.forecaster import Forecaster
+from ladcast.forecasts.latents import LatentWriter
+from ladcast.forecasts.write import ForecastWriter
+from ladcast.grid import Grid
+from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
+from ladcast.models.transformer import LatentTransformer, TransformerConfig
+
+CHANNELS = ChannelSet(
+    ("temperature",),
+    ("mean_sea_level_pressure", "sea_surface_temperature", "total_precipitation_6hr"),
+    (500, 850),
+)
+GRID = Grid.parse("16x9-south")
+
+
+def tiny_forecaster() -> Forecaster:
+    """Returns a forecaster with random weights, the same in every call, which runs in milliseconds."""
+    torch.manual_seed(0)
+    autoencoder = AutoencoderConfig(
+        channels=len(CHANNELS),
+        static_channels=1,
+        latent_channels=4,
+        widths=(8, 8),
+        blocks=(1, 1),
+        kinds=("residual", "residual"),
+        kernels=((), ()),
+    )
+    transformer = TransformerConfig(
+        latent_channels=4,
+        latitude_deg=(-70.0, 70.0),
+        longitude_deg=(20.0, 340.0),
+        heads=2,
+        head_dim=16,
+        dual_blocks=1,
+        single_blocks=1,
+        patch_size=2,
+        rope_axes_dim=(4, 6, 6),
+    )
+    config = DiffusionConfig(transformer, sampling=SamplingOptions(steps=3))
+    normalizer = Normalizer(
+        CHANNELS, torch.tensor([250.0, 270.0, 1e5, 285.0, 1e-3]), torch.tensor([10.0, 12.0, 1e3, 8.0, 2e-3])
+    )
+    codec = LatentCodec(
+        Autoencoder(autoencoder),
+        normalizer,
+        GRID,
+        static=torch.randn(1, *GRID.shape),
+        latent_scale=LatentScale((0.1,) * 4, (2.0,) * 4),
+    )
+    denoiser = Denoiser(LatentTransformer(transformer))
+    for parameter in denoiser.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)  # new networks end in zeros, which would hide errors
+    return Forecaster(codec.eval(), DiffusionStepper(config, denoiser.eval()), name="tiny@0")
+
+
+def tiny_analysis(forecaster: Forecaster) -> Analysis:
+    """Returns a random state with land in five columns, on the grid of `tiny_forecaster`."""
+    normalizer = forecaster.codec.normalizer
+    noise = torch.randn(len(CHANNELS), *GRID.shape, generator=torch.Generator().manual_seed(1))
+    ocean = torch.ones(GRID.shape, dtype=torch.bool)
+    ocean[:, :5] = False
+    state = normalizer.inverse(noise[None], ocean)[0]
+    return Analysis(state, ocean, np.datetime64("2001-02-28T12", "ns"), "a test")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The same forecast kept as latents and as fields, and the model that made it."""
+
+    latents: Path
+    fields: Path
+    model: Path
+    forecaster: Forecaster
+
+
+def keep(forecaster: Forecaster, model: Path, analysis: Analysis, options: EnsembleOptions, folder: Path) -> Kept:
+    """Makes a forecast and writes it to `folder` as latents and as fields; `model` is the forecaster's own folder."""
+    latents = LatentWriter(folder / "fc.latents.zarr", forecaster, staggered([analysis]), options, folder=model)
+    fields = ForecastWriter(folder / "fc.zarr", forecaster, staggered([analysis]), options)
+    fields.start()
+    for batch in latents.start():
+        for step in batch.forecast():
+            latents.append(batch, step)
+            fields.append(batch, step)
+    return Kept(latents.finish(), fields.finish(), model, forecaster)
