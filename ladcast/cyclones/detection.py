@@ -27,7 +27,7 @@ WARMEST_WITHIN_DEG = 1.0
 
 @dataclass(frozen=True)
 class Detection:
-    """Sets what counts as a low. The same settings must serve every system that is compared.
+    """The rules by which a low counts. The same settings must serve every system that is compared.
 
     Attributes:
         depth_pa: rise of pressure that closes a contour.
@@ -62,7 +62,7 @@ class Detection:
 
 @dataclass(frozen=True)
 class Lows:
-    """Holds lows, one per entry: where they are, how deep, how strong. NaN where the source lacks the field.
+    """Lows, one per entry: where they are, how deep, how strong. NaN where the source lacks the field.
 
     `latitude` and `longitude` in degrees, `msl` in Pa at the fitted centre, `depth` (rise to the closed contour) in Pa,
     `vorticity` in 1/s (cyclonic is positive), `warm_core` (fall of thickness) in m2/s2, `height` of the ground in m,
@@ -84,7 +84,7 @@ class Lows:
 
 
 class CoarseGridError(ValueError):
-    """Says that a grid does not resolve the lows that the rules look for."""
+    """A grid does not resolve the lows that the rules look for."""
 
 
 def detect(fields: TrackingFields, rules: Detection, *, rows: slice = slice(None)) -> Lows:
@@ -166,6 +166,7 @@ def _coherence(around: Float[Tensor, "point ring bearing"], radii: tuple[float, 
     angle = torch.arange(around.shape[2], device=around.device) * 2 * torch.pi / around.shape[2]
     residual = around - around.mean(2, keepdim=True)
     radius = torch.tensor(radii, device=around.device)
+    # the slope is that of the steering flow, which a round low rides on
     for wave in (angle.cos(), angle.sin()):
         shape = radius[:, None] * wave
         slope = (residual * shape).mean(2) @ area / (shape.square().mean(1) @ area)
@@ -182,6 +183,7 @@ def _vorticity(points: Points, fields: TrackingFields, rules: Detection) -> Floa
     radius = np.deg2rad(rules.vorticity_radius_deg)
     per_wind = np.sin(radius) / (MEAN_EARTH_RADIUS_KM * 1e3 * (1 - np.cos(radius)))
     hemisphere = torch.tensor(fields.grid.latitude, device=around.device).sign()[points.row]
+    # cyclonic is counterclockwise in the north and clockwise in the south
     return around.mean((1, 2)) * float(per_wind) * hemisphere.to(around.dtype)
 
 

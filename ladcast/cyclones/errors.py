@@ -78,6 +78,7 @@ def observed_motion(best: xr.Dataset) -> Float[np.ndarray, " point"]:
     before, after = (lat[:-1], lon[:-1]), (lat[1:], lon[1:])
     together = (storm[1:] == storm[:-1]) & (distance_km(*before, *after) > 0)
     bearing = np.full(len(storm), np.nan)
+    # on the sphere a storm arrives in another direction than the one in which it left
     leaving, arriving = bearing_deg(*before, *after), (bearing_deg(*after, *before) + 180) % 360
     first = np.concatenate([[True], storm[1:] != storm[:-1]])[:-1]
     bearing[:-1] = np.where(first & together, leaving, np.nan)

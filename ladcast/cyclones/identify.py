@@ -30,6 +30,7 @@ def identify(
     first, track = group(tracks, TRACK)
     known, storm = np.unique(best["storm"].values.astype("U"), return_inverse=True)
     row, seen = _simultaneous(tracks, best)
+    # a number for each pair of a track and a storm: all pairs are measured at once
     pair = track[row] * len(known) + storm[seen]
     order = np.lexsort([tracks["time"].values[row], pair])
     row, seen, pair = row[order], seen[order], pair[order]

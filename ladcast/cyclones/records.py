@@ -14,7 +14,7 @@ from ladcast.cyclones.table import make_table
 
 @dataclass(frozen=True)
 class Record:
-    """Holds one position of a storm: degrees, m/s, Pa; NaN where wind or pressure are not reported.
+    """One position of a storm: degrees, m/s, Pa; NaN where wind or pressure are not reported.
 
     Raises:
         ValueError: the position is not on the globe, or the identifier or the time is missing.

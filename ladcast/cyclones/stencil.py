@@ -24,7 +24,7 @@ NEAR_POLE_DEG = 89.99
 
 @dataclass(frozen=True)
 class Points:
-    """Names grid points of states by their indices: one entry per point in each tensor."""
+    """Grid points of states, by their indices: one entry per point in each tensor."""
 
     state: Int[Tensor, " point"]
     row: Int[Tensor, " point"]
@@ -44,7 +44,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Stencil:
-    """Holds, for each row of a grid, the four corners and bilinear weights of every point on circles around it.
+    """For each row of a grid, the four corners and bilinear weights of every point on circles around it.
 
     `corner` is the index of a corner in a state whose columns stand there twice, so that no column lies beyond an end;
     columns count from the centre's. `outward` is the direction away from the centre at each point of a circle, in

@@ -19,7 +19,7 @@ MEMBERS_APART = 10.0
 
 @dataclass(frozen=True)
 class Stitching:
-    """Sets how lows become tracks.
+    """The rules by which lows become tracks.
 
     Attributes:
         range_deg: greatest distance of a low from the first guess, in great-circle degrees.
@@ -38,7 +38,7 @@ class Stitching:
 
 @dataclass(frozen=True)
 class OpenTracks:
-    """Holds the tracks that may go on: number of track, member, last two positions with times, last steering flow.
+    """The tracks that may go on: number of track, member, last two positions with times, last steering flow.
 
     Without an earlier position `before` equals `now`.
     """
@@ -131,6 +131,7 @@ def pair_nearest(
     Returns:
         indices of the guesses and of their lows; each occurs once at most.
     """
+    # trees know straight distances: the chord of the angle, with members too far apart to meet
     reach = 2 * np.sin(min(range_rad, np.pi) / 2)
     guesses = np.column_stack([guesses, guess_member * MEMBERS_APART])
     lows = np.column_stack([lows, low_member * MEMBERS_APART])

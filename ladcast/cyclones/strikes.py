@@ -102,6 +102,7 @@ def strike_tables(
         alone = observed.assign_attrs(members=1)
         struck = strike_probability(alone, grid, window=window, radius_km=radius_km).values > 0
         position = (float(observed[name].values[at[0]]) for name in ("latitude", "longitude"))
+        # one histogram for both: what the members said, and whether it came
         cell = struck * (members + 1) + np.rint(said.values * members).astype(int)
         area = np.bincount(cell.ravel(), weights_around(grid, *position).ravel(), 2 * (members + 1))
         tables[names.index(storm)] += area.reshape(2, members + 1)

@@ -28,7 +28,7 @@ MEASURED = ("latitude", "longitude", "msl", "depth", "vorticity", "warm_core", "
 
 @dataclass(frozen=True)
 class TrackOptions:
-    """Says which cyclones to track, and by which rules; a file such as those in configs/track holds any of these.
+    """Which cyclones to track, and by which rules; a file such as those in configs/track holds any of these.
 
     Attributes:
         storm: identifier of one storm; by default all lows are tracked.

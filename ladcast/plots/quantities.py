@@ -13,7 +13,7 @@ from ladcast.constants import GRAVITY, ZERO_CELSIUS_K
 
 @dataclass(frozen=True)
 class Quantity:
-    """Says what a panel shows, in the units people read, and how to get there from WeatherBench 2 fields.
+    """What a panel shows, in the units people read, and how to get there from WeatherBench 2 fields.
 
     `step` is the distance between contours on a map, `floor` the lowest value that a plume's axis must show.
     """

@@ -29,7 +29,7 @@ START, CHANNEL, LEAD = 0, 2, 3
 
 @dataclass(frozen=True)
 class Accumulator:
-    """Holds area-weighted sums of statistics for each start, with the total weight: `a + b` adds starts or lead times.
+    """Area-weighted sums of statistics for each start, with the total weight: `a + b` adds starts or lead times.
 
     `weight` has shape [start, region, channel, lead], `sums[name]` the same and the axes of the statistic. Starts
     increase. Merging only puts arrays side by side, so whatever the split, the bits are those of the whole; and the
@@ -87,6 +87,7 @@ class Accumulator:
         index = self.regions.index(name)
         sums = with_winds({name: total[:, index] for name, total in self.sums.items()}, self.channels, axis=1)
         pairs = [first for first, _ in wind_pairs(self.channels).values()]
+        # both components have one mask, so the weight of a vector is that of its first component
         weight = self.weight[:, index]
         return sums, np.concatenate([weight, weight[:, pairs]], axis=1)
 
@@ -115,6 +116,7 @@ class Accumulator:
             needed = {need for name in names for need in METRICS[name].needs}
             sums = {name: total for name, total in sums.items() if name in needed}
         metrics = compute_metrics(draw_means(sums, weight, counts), self.members, per_start=False)
+        # a metric of single starts is not a function of their mean statistics: it is averaged itself
         each = {name: divide(total, weight) for name, total in sums.items()}
         for name, value in compute_metrics(each, self.members, per_start=True).items():
             metrics[name] = weigh(counts, value) / counts.sum(1).reshape(-1, *[1] * (value.ndim - 1))
@@ -205,6 +207,7 @@ def merge(parts: Iterable[Accumulator]) -> Accumulator:
         raise ValueError("There is nothing to merge: expected the scores of at least one start.")
     for part in parts[1:]:
         _require_alike(parts[0], part)
+    # lead times first: starts line up only where all of them have the same lead times
     by_starts: dict[tuple[np.datetime64, ...], list[Accumulator]] = {}
     if any(part.lead_times != parts[0].lead_times for part in parts):
         for part in parts:
@@ -221,6 +224,7 @@ def _join(parts: Sequence[Accumulator], name: str, axis: int) -> Accumulator:
     if len(parts) == 1:
         return parts[0]
     labels = np.array([label for part in parts for label in getattr(part, name)])
+    # one order whatever was merged first: sums over starts then have the same bits
     order = np.argsort(labels, kind="stable")
     increasing = labels[order]
     if (twice := increasing[1:][increasing[1:] == increasing[:-1]]).size:

@@ -21,7 +21,7 @@ SHOWN = 6
 
 @dataclass(frozen=True)
 class Cut:
-    """Says what of one system is not scored, because another lacks it."""
+    """The part of one system that is not scored, because another lacks it."""
 
     system: str
     axis: str
@@ -36,7 +36,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Intersection:
-    """Reports on what systems are compared: members of each, and what was left out of each."""
+    """What several systems are compared on: the members of each, and what was left out of each."""
 
     members: Mapping[str, int]
     starts: Shaped[np.ndarray, " start"]
@@ -131,6 +131,7 @@ def _on_rows(systems: dict[str, xr.Dataset], reference: Grid | None) -> Cutting:
     for system, grid in grids.items():
         if grid.matches(smallest):
             continue
+        # models drop this row, so that the number of rows divides by a power of two
         if not (grid.pole_rows[0] and grid.without_south_pole().matches(smallest)):
             others = ", ".join(f"{name} {some}" for name, some in grids.items())
             raise ValueError(f"The systems lie on different grids: {others}. Regrid them to one of these first.")

@@ -23,7 +23,7 @@ NANOSECOND = np.timedelta64(1, "ns")
 
 @dataclass(frozen=True)
 class Blocks:
-    """Sets the bootstrap: blocks of `days`, drawn with replacement `draws` times, and the level of the intervals.
+    """A bootstrap of blocks: blocks of `days`, drawn with replacement `draws` times, and the level of the intervals.
 
     Few blocks make bounds too narrow: they are widened as those of a mean of as many values as there are blocks are.
     Whole blocks keep the correlation of starts that lie close together. Blocks follow each other around the sample
@@ -55,6 +55,7 @@ class Blocks:
             )
         number = -(-count // length)
         first = np.random.default_rng(self.seed).integers(0, count, (self.draws, number))
+        # blocks go on around the end of the sample, and the last is cut: every draw has as many starts
         drawn = ((first[..., None] + np.arange(length)) % count).reshape(self.draws, -1)[:, :count]
         counts = np.zeros((self.draws, count), dtype=np.int64)
         np.add.at(counts, (np.arange(self.draws)[:, None], drawn), 1)

@@ -38,6 +38,7 @@ class Area:
         self, field: Float[Tensor, "level lat lon"] | Bool[Tensor, "level lat lon"]
     ) -> Float[Tensor, "region level"]:
         """Sums weight times field over each region in double precision."""
+        # in double, as a sum over many cells in single precision would lose the small differences between systems
         counted = torch.where(self.present, field.double(), 0.0)
         return self.weights.flatten(1) @ counted.flatten(1).T
 
@@ -59,6 +60,7 @@ class Area:
         counted = self.present.cpu().flatten(1).numpy()
         sums = []
         for weight in self.weights.cpu().flatten(1).numpy():
+            # on a GPU additions to a bin come in any order, and the bits would change from run to run
             each = np.where(counted, weight, 0.0).ravel()
             sums.append(np.bincount(places, each, num_levels * bins).reshape(num_levels, bins))
         return torch.from_numpy(np.stack(sums))
@@ -66,7 +68,7 @@ class Area:
 
 @dataclass(frozen=True)
 class Case:
-    """Holds forecast fields and what came true, without NaN: where a cell is masked, all fields are zero.
+    """Forecast fields and what came true, without NaN: where a cell is masked, all fields are zero.
 
     `climate` has what the climatology knows of this valid time, of (level, lat, lon): `mean`; `quantiles`, with a
     leading axis over `levels` of probability; of precipitation `dry_fraction` and `wet_threshold`. `key` says which

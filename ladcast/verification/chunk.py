@@ -52,7 +52,7 @@ class ScoringChunk:
 
 @dataclass(frozen=True)
 class Scope:
-    """Holds what is the same for all cases: match, regions with weights, device, probabilities of the quantiles."""
+    """What all cases share: match, regions with weights, device, probabilities of the quantiles."""
 
     match: Match
     regions: tuple[Region, ...]
@@ -83,7 +83,7 @@ def read_cases(
     missing = require_truth(true, chunk)
     require_same_mask(members, missing, chunk)
     climate = {part: field.to(scope.device) for part, field in climate.items()}
-    masked = bool(missing.any())
+    masked = bool(missing.any())  # most variables never are: spare them a copy of every field
     for lead, time in enumerate(chunk.valid_times):
         hidden = missing[lead]
 

@@ -28,7 +28,7 @@ HOURS = 24
 
 @dataclass(frozen=True)
 class Climatology:
-    """Holds the mean and, for its own score, the standard deviation by day of the year: `<variable>`, `<variable>_std`.
+    """The mean and, for its own score, the standard deviation by day of the year: `<variable>`, `<variable>_std`.
 
     `dataset` has (dayofyear[, hour][, level], latitude, longitude); `dayofyear` and `hour` may hold every k-th day and
     hour. It may also hold `<variable>_quantile` (with the dimension `quantile`), and of the precipitation
@@ -128,6 +128,7 @@ def _at(ds: xr.Dataset, times: Times, variables: Sequence[str] | None) -> xr.Dat
     wanted = ds if variables is None else ds.drop_vars([name for name in ds if name not in variables])
     if not wanted.data_vars:
         return wanted
+    # corner by corner: a lazy store is read at the points that are needed, and nowhere else
     total: xr.Dataset | None = None
     for indices, weight in _corners(ds, times):
         part = wanted.isel(indices).drop_vars([*indices]) * weight

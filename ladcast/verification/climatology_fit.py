@@ -76,6 +76,7 @@ def _fit(ds: xr.Dataset, centres: npt.NDArray[np.int64], days: int, quantiles: S
 
 def _fit_field(field: xr.DataArray, centres: npt.NDArray[np.int64], days: int) -> tuple[xr.DataArray, xr.DataArray]:
     ordered = field.transpose("time", ...)
+    # sums are taken about the first state: squares of full fields would cancel
     reference = np.nan_to_num(ordered.isel(time=0).values.astype(np.float64))
     window = _day_windows(centres, days)
     count, first, second = (np.stack([daily[w].sum(0) for w in window]) for daily in _daily_sums(ordered, reference))

@@ -28,7 +28,7 @@ CELLS_IN_CACHE = 8192
 
 
 class MemberMoments(NamedTuple):
-    """Holds what most scores need of the members x_i and the truth y of each cell; one member has no spread."""
+    """What most scores need of the members x_i and the truth y of each cell; one member has no spread."""
 
     error: Tensor
     """mean_i x_i - y"""
@@ -108,6 +108,7 @@ def moments_in_cache(members: MemberRows, truth: Float[np.ndarray, " cell"]) -> 
 
 def sort_members(values: Sequence[Float[np.ndarray, " cell"]]) -> list[Float[np.ndarray, " cell"]]:
     """Puts rows in order, so that they increase in every cell; the rows themselves are used up."""
+    # one spare row, which changes places with the lower of each pair: nothing is allocated in the loop
     rows, spare = list(values), np.empty_like(values[0])
     for low, high in sorting_network(len(rows)):
         np.minimum(rows[low], rows[high], out=spare)

@@ -118,7 +118,7 @@ def lead_chunks(forecast: xr.Dataset, match: Match) -> list[slice]:
     one_lead = max(field.nbytes for field in fields) / max(len(match.init_times) * num_leads, 1)
     length = int(max(READ_BYTES // one_lead, 1))
     chunk = max(_chunk(field) for field in fields)
-    length -= length % chunk if chunk < length else 0
+    length -= length % chunk if chunk < length else 0  # else a stored chunk would be decoded twice
     return [slice(first, min(first + length, num_leads)) for first in range(0, num_leads, length)]
 
 

@@ -15,7 +15,7 @@ from ladcast.grid import Grid
 
 @dataclass(frozen=True)
 class Region:
-    """Bounds a region: cells whose centres lie within latitude bands and longitudes, in degrees, bounds included.
+    """A region: cells whose centres lie within latitude bands and longitudes, in degrees, bounds included.
 
     `longitude` runs eastward and may cross 0 degrees, such as (347.5, 42.5). Over `land`, cells count by their land
     fraction.

@@ -39,7 +39,7 @@ Found = tuple[ScoringChunk, int, dict[str, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """Says what is scored and where it is computed.
+    """What is scored, and where it is computed.
 
     `statistics` are names or groups in `ladcast.verification.statistics`, by default what always is computed; `regions`
     are names in `REGIONS`, by default the globe. On a GPU (`device` cuda) the members of a cell are read once.

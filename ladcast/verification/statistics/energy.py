@@ -29,6 +29,7 @@ def _mean_distance(scaled: Float[Tensor, "member cell"]) -> Float[Tensor, ""]:
     """Takes distances from the product of errors, which are of one size: double precision loses nothing."""
     product = scaled @ scaled.T
     power = product.diagonal()
+    # rounding leaves the distance of equal members a little off zero, on either side
     squared = (power[:, None] + power - 2 * product).fill_diagonal_(0).clamp_min(0)
     return squared.sqrt().sum() / (len(scaled) * (len(scaled) - 1))
 

@@ -26,6 +26,7 @@ def seeps(case: Case) -> Float[Tensor, "region level"]:
     scores = seeps_scores(dry.clamp(*DRY_FRACTIONS))
     observed = _category(case.truth, case.climate["wet_threshold"])
     mean = torch.zeros_like(dry)
+    # one member at a time: all at once would need as much memory again as the members have
     for member in case.members:
         forecast = _category(member, case.climate["wet_threshold"])
         mean = mean + scores.flatten(0, 1).gather(0, (3 * forecast + observed)[None])[0]

@@ -35,6 +35,7 @@ def zonal_powers(fields: Float[Tensor, "*batch lat lon"]) -> Float[Tensor, "*bat
     """Returns the squared Fourier coefficients along longitude; over wavenumbers they sum to the mean square."""
     num_lon = fields.shape[-1]
     power: Tensor = (torch.fft.rfft(fields, dim=-1) / num_lon).abs().square()
+    # a real field has each wave twice but the mean and, of an even number of columns, the shortest wave
     twice = torch.full((power.shape[-1],), 2.0, dtype=power.dtype, device=power.device)
     twice[0] = 1
     if num_lon % 2 == 0:
@@ -84,6 +85,7 @@ def _analysis(grid: Grid) -> Float[Tensor, "order degree lat"]:
     fit = np.zeros((degree + 1, degree + 1, len(sine)))
     for order in range(degree + 1):
         basis = legendre(order, degree, sine)
+        # rows are weighed by their area, in which the harmonics are orthogonal
         fit[order, order:] = np.linalg.pinv(root[:, None] * basis) * root
     return torch.from_numpy(fit)
 
