@@ -23,7 +23,7 @@ import yaml
 import zarr
 from zarr.codecs import BloscCodec, ZstdCodec
 
-from data_pipelines.options import Execution, Selection, StoreOptions
+from data_pipelines.options import Execution, Selection, StoreLayout
 from data_pipelines.regrid import regrid
 from data_pipelines.statistics import statistics
 from data_pipelines.zarr_store import compressors
@@ -198,7 +198,7 @@ def memory(folder: Path) -> None:
 
 
 def run_regrid(store: Path, output: Path, selection: Selection) -> None:
-    regrid(store, output, onto="120x61", selection=selection, layout=StoreOptions(shard_frames=120), execution=HERE)
+    regrid(store, output, onto="120x61", selection=selection, layout=StoreLayout(shard_frames=120), execution=HERE)
 
 
 def run_statistics(store: Path, output: Path, selection: Selection) -> None:

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from data_pipelines.fingerprint import fingerprint
-from data_pipelines.manifest import Content, describe_times
+from data_pipelines.manifest import Content, describe_times, fingerprint
 from data_pipelines.moments import Moments
 from data_pipelines.options import (
     ALWAYS,
@@ -21,14 +20,14 @@ from data_pipelines.options import (
     ExecutionArgument,
     LayoutArgument,
     PeriodArgument,
-    StoreOptions,
+    StoreLayout,
 )
 from data_pipelines.product import produce
 from data_pipelines.reading import read_frames
 from data_pipelines.view import View
 from data_pipelines.work import WorkUnit, time_units
 from data_pipelines.workers import worker_number
-from data_pipelines.zarr_store import Field, Template, write_frames, write_small
+from data_pipelines.zarr_store import StoredVariable, Template, write_frames, write_small
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
@@ -49,7 +48,7 @@ class Encoding:
     autoencoder: Path
     weights: str
     device: str | None = None
-    options: StoreOptions = field(default_factory=StoreOptions)
+    options: StoreLayout = field(default_factory=StoreLayout)
 
     def about(self) -> Content:
         """Describes the product."""
@@ -83,7 +82,7 @@ class Encoding:
         if not np.isfinite(raw).all():
             raise ValueError(f"{self.autoencoder} made latents that are not finite. Check how it was trained.")
         Moments.of(raw).save(folder / unit.part)
-        return [*write_frames(folder, "latent", unit, raw), unit.part]
+        return [*write_frames(folder, [("latent", (unit.items,), raw)]), unit.part]
 
     def finish(self, folder: Path) -> Path:
         """Writes the statistics of the latents."""
@@ -102,7 +101,7 @@ class Encoding:
             {"time": self.view.open()["time"].values},
             {"autoencoder": checkpoint_hash(self.autoencoder), "store": self.view.store.name},
         )
-        fields = {"latent": Field(("latent", "y", "x"), shape, {"long_name": "latent, not scaled"})}
+        fields = {"latent": StoredVariable(("latent", "y", "x"), shape, {"long_name": "latent, not scaled"})}
         return Template.of(fixed, fields, self.options)
 
     def _codec(self) -> LatentCodec:

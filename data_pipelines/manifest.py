@@ -1,7 +1,11 @@
-"""What a product is made from and how far it is: `manifest.json`, and while it is made, a journal of its units."""
+"""What a product is made from and how far it is: `manifest.json`, and while it is made, a journal of its units.
+
+Content is named by its SHA-256, that of single files and that of whole inputs, so that a change of either is noticed.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -11,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.fingerprint import MANIFEST
 from data_pipelines.work import WorkUnit
+from ladcast.files import sha256, whole_file
 from ladcast.times import Times, describe
 
+MANIFEST = "manifest.json"
 JOURNAL = "blocks.jsonl"
+METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", MANIFEST)
 Content = dict[str, Any]
 Checksums = dict[str, str]
 
@@ -34,12 +40,10 @@ def read_manifest(product: Path) -> Content:
 
 def write_manifest(path: Path, content: Mapping[str, Any]) -> None:
     """Replaces a manifest, whole or not at all, and on the disk before this returns."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w") as file:
+    with whole_file(path) as partial, partial.open("w") as file:
         file.write(json.dumps(content, indent=1) + "\n")
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def code_version() -> str:
@@ -86,6 +90,37 @@ def check_unchanged(product: Path, found: Content, asked: Content) -> None:
         )
 
 
+def fingerprint(path: Path) -> str:
+    """Returns a hash that changes when an input changes.
+
+    A product with checksums in its manifest (of this package, or a checkpoint) has the hash of the manifest,
+    which covers every byte. A file has the hash of its content. Any other folder has a hash of its metadata and of the
+    names and sizes of its files: a change inside a chunk that keeps its compressed size goes unseen.
+
+    Raises:
+        FileNotFoundError: nothing is at `path`.
+        ValueError: the product is not finished.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: expected the input of a stage. Check the path.")
+    if path.is_file():
+        return sha256(path)
+    manifest = path / MANIFEST
+    content = json.loads(manifest.read_text()) if manifest.is_file() else {}
+    if content.get("status") == "running":
+        raise ValueError(
+            f"{path} is unfinished: its {MANIFEST} has status 'running'. Finish it first: run its stage again."
+        )
+    return sha256(manifest) if {"blocks", "sha256"} & set(content) else _tree_digest(path)
+
+
+def durable_digest(path: Path) -> str:
+    """Returns the SHA-256 of a file that is sure to survive a loss of power."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return sha256(path)
+
+
 def read_journal(folder: Path) -> dict[int, Checksums]:
     """Returns the checksums of the files of each finished unit; a line that a kill cut short does not count."""
     entries = map(json.loads, _whole_lines(folder / JOURNAL))
@@ -126,3 +161,11 @@ def _differences(key: str, before: Any, now: Any) -> list[str]:
 def _brief(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _tree_digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = sha256(path) if path.name in METADATA else ""
+        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0{content}\n".encode())
+    return digest.hexdigest()

@@ -94,7 +94,7 @@ class Execution:
 
 
 @dataclass(frozen=True)
-class StoreOptions:
+class StoreLayout:
     """Says how a store is laid out on the disk.
 
     Attributes:
@@ -113,8 +113,8 @@ class StoreOptions:
 PeriodArgument = Annotated[Period, Parameter(name="*")]
 SelectionArgument = Annotated[Selection, Parameter(name="*")]
 OriginArgument = Annotated[Origin, Parameter(name="*")]
-LayoutArgument = Annotated[StoreOptions, Parameter(name="*")]
+LayoutArgument = Annotated[StoreLayout, Parameter(name="*")]
 ExecutionArgument = Annotated[Execution, Parameter(name="*")]
 
-ALWAYS, EVERYTHING, ORIGIN, LAYOUT, EXECUTION = Period(), Selection(), Origin(), StoreOptions(), Execution()
+ALWAYS, EVERYTHING, ORIGIN, LAYOUT, EXECUTION = Period(), Selection(), Origin(), StoreLayout(), Execution()
 """What stages read and do where nothing else is asked for."""

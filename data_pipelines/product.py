@@ -1,9 +1,9 @@
 """How every stage makes its product: unit by unit, whole or absent, once.
 
 A product grows in a folder beside it, `<product>.partial`, with a manifest that says `running` and a journal of the
-units that are finished. When all are, the manifest says `complete` and the product gets its name by a rename. So a
-name that exists is whole; a kill costs the units in flight; and as a unit depends on nothing but the inputs, what is
-resumed is bit for bit what would have been.
+work units that are finished. When all are, the manifest says `complete` and the product gets its name by a rename. So a
+name that exists is whole; a kill costs the units in flight; and as a unit depends on nothing but the inputs, or on the
+files of the unit that it follows, what is resumed is bit for bit what would have been.
 """
 
 from __future__ import annotations
@@ -11,30 +11,34 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from data_pipelines.fingerprint import MANIFEST, file_digest
+from ladcast.resumable import sole_writer
 from data_pipelines.manifest import (
+    MANIFEST,
     Checksums,
     Content,
     Journal,
     check_unchanged,
     code_version,
+    durable_digest,
     manifest_path,
     read_manifest,
     write_manifest,
 )
 from data_pipelines.options import Execution
-from data_pipelines.progress import report
 from data_pipelines.work import WorkUnit
 from data_pipelines.workers import make_all
-from ladcast.resumable import sole_writer
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+LEFTOVER = "*.partial*"
+"""What a killed writer leaves of a file that was to be whole: those of Zarr and of `ladcast.files.whole_file`."""
+PROGRESS_INTERVAL_S = 10.0
 SHOWN_FAILURES = 10
 MOST_UNANSWERED = 10
 """Units for which a source may fail to answer before it counts as down: each costs all its patience."""
@@ -48,7 +52,7 @@ class Recipe(Protocol):
         ...
 
     def units(self) -> Sequence[WorkUnit]:
-        """Returns the work, cut into pieces that are independent of each other."""
+        """Returns the work, cut into pieces that do not depend on each other, or each on the one before alone."""
         ...
 
     def create(self, folder: Path) -> None:
@@ -122,13 +126,15 @@ def _make_units(recipe: Recipe, folder: Path, execution: Execution) -> None:
     waiting = [unit for unit in units if not _is_made(folder, journal.checksums.get(unit.number))]
     failed: dict[str, Exception] = {}
     done = len(units) - len(waiting)
-    show = report(f"{read_manifest(folder)['stage']} {folder.stem}", len(units))
+    show = _progress(f"{read_manifest(folder)['stage']} {folder.stem}", len(units))
     for unit, outcome in make_all(partial(_make, recipe, folder), waiting, execution):
         if isinstance(outcome, Exception):
             if _is_full(outcome):
                 raise outcome
             failed[unit.label] = outcome
-            if sum(isinstance(error, ConnectionError) for error in failed.values()) == MOST_UNANSWERED:
+            unanswered = sum(isinstance(error, ConnectionError) for error in failed.values())
+            # What follows a unit that failed has nothing to begin from.
+            if unanswered == MOST_UNANSWERED or any(other.follows for other in waiting):
                 break
         else:
             journal.append(unit, outcome)
@@ -139,12 +145,27 @@ def _make_units(recipe: Recipe, folder: Path, execution: Execution) -> None:
         raise UnitsFailedError(_describe_failures(failed, folder, len(units))) from first
 
 
+def _progress(title: str, total: int) -> Callable[[int], None]:
+    """Returns a function that prints how many units are done: at first, at last, and every few seconds between."""
+    started = time.monotonic()
+    last = -PROGRESS_INTERVAL_S
+
+    def show(done: int) -> None:
+        nonlocal last
+        elapsed = time.monotonic() - started
+        if done == total or elapsed - last >= PROGRESS_INTERVAL_S:
+            last = elapsed
+            print(f"{title}: {done} of {total} units, {elapsed:.0f} s", flush=True)
+
+    return show
+
+
 def _is_made(folder: Path, checksums: Checksums | None) -> bool:
     return checksums is not None and all((folder / name).exists() for name in checksums)
 
 
 def _make(recipe: Recipe, folder: Path, unit: WorkUnit) -> Checksums:
-    return {name: file_digest(folder / name, durable=True) for name in sorted(recipe.make(folder, unit))}
+    return {name: durable_digest(folder / name) for name in sorted(recipe.make(folder, unit))}
 
 
 def _complete(recipe: Recipe, folder: Path, product: Path) -> None:
@@ -153,7 +174,7 @@ def _complete(recipe: Recipe, folder: Path, product: Path) -> None:
         _seal(folder)
         folder.rename(product)
         return
-    content = {**read_manifest(folder), "status": "complete", "sha256": {product.name: file_digest(made, durable=True)}}
+    content = {**read_manifest(folder), "status": "complete", "sha256": {product.name: durable_digest(made)}}
     del content["planned"]
     made.replace(product)
     write_manifest(manifest_path(product), content)
@@ -163,24 +184,23 @@ def _complete(recipe: Recipe, folder: Path, product: Path) -> None:
 
 
 def _seal(folder: Path) -> None:
-    """Removes what a killed writer left, and writes the manifest with the checksum of every file."""
+    """Writes the manifest with the checksum of every file, and then removes what only the work needed."""
     content, journal = read_manifest(folder), Journal(folder)
-    if content["status"] == "complete":
-        journal.path.unlink(missing_ok=True)
-        return
-    for path in folder.rglob("*.partial"):
-        path.unlink()
+    if content["status"] == "running":
+        for path in folder.rglob(LEFTOVER):
+            path.unlink()
+        labels = content.pop("planned")
+        made = [journal.checksums[number] for number in range(len(labels))]
+        units = [
+            {"label": label, "sha256": {name: checksums[name] for name in _lasting(checksums)}}
+            for label, checksums in zip(labels, made, strict=True)
+        ]
+        known = {name for unit in units for name in unit["sha256"]} | {MANIFEST, journal.path.name}
+        present = _lasting(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        others = {name: durable_digest(folder / name) for name in sorted(set(present) - known)}
+        write_manifest(folder / MANIFEST, {**content, "status": "complete", "sha256": others, "blocks": units})
     shutil.rmtree(folder / "parts", ignore_errors=True)
-    labels = content.pop("planned")
-    units = [
-        {"label": label, "sha256": _without_parts(journal.checksums[number])} for number, label in enumerate(labels)
-    ]
-    known = {name for unit in units for name in unit["sha256"]} | {MANIFEST, journal.path.name}
-    others = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    files = {name: file_digest(folder / name, durable=True) for name in others if name not in known}
-    sealed = {**content, "status": "complete", "sha256": files, "blocks": units}
-    write_manifest(folder / MANIFEST, sealed)
-    journal.path.unlink()
+    journal.path.unlink(missing_ok=True)
 
 
 def _scratch(folder: Path) -> Path:
@@ -188,8 +208,9 @@ def _scratch(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.new")
 
 
-def _without_parts(checksums: Checksums) -> Checksums:
-    return {name: digest for name, digest in checksums.items() if not name.startswith("parts/")}
+def _lasting(names: Iterable[str]) -> list[str]:
+    """Returns the files that stay with the product."""
+    return [name for name in names if not name.startswith("parts/")]
 
 
 def _check_finished(product: Path, asked: Content) -> None:
@@ -222,6 +243,6 @@ def _describe_failures(failed: dict[str, Exception], folder: Path, total: int) -
             f"{len(failed)} of {total} units of {folder} could not be made:",
             *lines,
             *more,
-            "The others are kept. Run the same command again when the cause is gone.",
+            "What is made is kept. Run the same command again when the cause is gone.",
         ]
     )

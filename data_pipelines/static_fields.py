@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from data_pipelines.fingerprint import fingerprint
-from data_pipelines.manifest import Content
+from data_pipelines.manifest import Content, fingerprint
 from data_pipelines.options import EXECUTION, ExecutionArgument
 from data_pipelines.orography import subgrid_orography
 from data_pipelines.product import produce

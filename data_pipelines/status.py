@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_pipelines.fingerprint import MANIFEST
-from data_pipelines.manifest import Content, read_journal, read_manifest
 from ladcast.resumable import holder
+from data_pipelines.manifest import MANIFEST, Content, read_journal, read_manifest
 
 SHOWN_MISSING = 3
 COLUMNS = ("product", "stage", "status", "units", "first", "last", "frames", "gaps")

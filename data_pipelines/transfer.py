@@ -16,11 +16,11 @@ import numpy.typing as npt
 import xarray as xr
 
 from data_pipelines.manifest import Content, describe_times
-from data_pipelines.options import StoreOptions
+from data_pipelines.options import StoreLayout
 from data_pipelines.patience import DISK, Patience
 from data_pipelines.reading import read_field
 from data_pipelines.work import WorkUnit, time_units
-from data_pipelines.zarr_store import Field, Template, write_frames
+from data_pipelines.zarr_store import StoredVariable, Template, write_frames
 from ladcast.cf import STATE_COORDINATES
 from ladcast.data.prefetch import prefetch
 from ladcast.data.regrid import regrid
@@ -56,7 +56,7 @@ class Transfer:
     stage: str
     source: Frames
     onto: Grid | None = None
-    options: StoreOptions = field(default_factory=StoreOptions)
+    options: StoreLayout = field(default_factory=StoreLayout)
     patience: Patience = DISK
 
     def about(self) -> Content:
@@ -85,7 +85,7 @@ class Transfer:
         """Writes the shard of each variable, one after the other: memory holds one of them."""
         ds = self.source.open()
         for name in _names(ds):
-            yield from write_frames(folder, name, unit, self.read(ds, name, unit.items))
+            yield from write_frames(folder, [(name, (unit.items,), self.read(ds, name, unit.items))])
 
     def finish(self, folder: Path) -> Path:
         """Returns the store: there is nothing left to do."""
@@ -134,9 +134,9 @@ def _names(ds: xr.Dataset) -> list[str]:
     return [str(name) for name, values in ds.data_vars.items() if "time" in values.dims]
 
 
-def _field(values: xr.DataArray, grid: Grid) -> Field:
+def _field(values: xr.DataArray, grid: Grid) -> StoredVariable:
     dims = tuple(str(dim) for dim in values.dims[1:])
-    return Field(dims, (*values.shape[1:-2], *grid.shape), _attributes(values))
+    return StoredVariable(dims, (*values.shape[1:-2], *grid.shape), _attributes(values))
 
 
 def _attributes(values: xr.DataArray) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from data_pipelines.fingerprint import MANIFEST, file_digest
-from data_pipelines.manifest import Content, manifest_path, read_manifest
+from data_pipelines.manifest import MANIFEST, Content, manifest_path, read_manifest
 from ladcast.data.audit import validate_store
 from ladcast.fields import read_channels
+from ladcast.files import sha256
 from ladcast.grid import Grid
 
 READERS = 8
@@ -84,4 +84,4 @@ def _labels(manifest: Content) -> dict[str, str]:
 
 
 def _digest(path: Path) -> str:
-    return file_digest(path) if path.is_file() else "no file"
+    return sha256(path) if path.is_file() else "no file"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from data_pipelines.fingerprint import fingerprint
+from data_pipelines.manifest import fingerprint
 from data_pipelines.options import Selection
 from ladcast.data.store import open_store, select_period
 from ladcast.fields import ChannelSet, read_channels

@@ -25,7 +25,8 @@ Outcome: TypeAlias = tuple[WorkUnit, Checksums | Exception]
 def make_all(make: Make, units: Sequence[WorkUnit], execution: Execution) -> Iterator[Outcome]:
     """Yields each unit with the checksums that `make` returned, or its error, in order of completion.
 
-    The unit of a worker that died is made again by another. Stopping the iteration cancels what has not begun.
+    The unit of a worker that died is made again by another. Units that follow each other are made in this process.
+    Stopping the iteration cancels what has not begun.
     """
     workers = _number_of_workers(execution, units)
     return _in_workers(make, units, execution, workers) if workers else _in_process(make, units)
@@ -59,6 +60,8 @@ def worker_number() -> int:
 
 
 def _number_of_workers(execution: Execution, units: Sequence[WorkUnit]) -> int:
+    if any(unit.follows for unit in units):
+        return 0
     if execution.workers is not None:
         return min(execution.workers, len(units))
     few = len(units) < UNITS_WORTH_A_CLUSTER

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product as combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,20 +21,24 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from data_pipelines.options import StoreOptions
-from data_pipelines.work import WorkUnit
+from data_pipelines.options import StoreLayout
 from ladcast.times import DAY, Times
 
 SHARD_DAYS = 30
 SHARD_BYTES = 2**30
 CHUNK_BYTES = 2**17
 """Smaller chunks cost a reader more to find than to decode (`benchmarks/pipeline.py`)."""
-TIME_ENCODING = {"units": "seconds since 1970-01-01", "dtype": "int64"}
+SECONDS = {"units": "seconds since 1970-01-01", "dtype": "int64"}
+WRITERS = 16
+
+Region: TypeAlias = tuple[slice, ...]
+Piece: TypeAlias = tuple[str, Region, npt.NDArray[np.float32]]
+"""A variable, a place on its first axes, and the values that belong there."""
 
 
 @dataclass(frozen=True)
-class Field:
-    """Describes a variable along time: the dimensions and sizes of one frame, and its attributes."""
+class StoredVariable:
+    """Describes a variable of a store: the dimensions and sizes of one frame, and its attributes."""
 
     dims: tuple[str, ...]
     shape: tuple[int, ...]
@@ -47,23 +52,28 @@ class Field:
 
 @dataclass(frozen=True)
 class Template:
-    """Describes a store: `fixed` has the coordinates and what has no time, `fields` what units will write."""
+    """Describes a store: `fixed` has the coordinates and what has no time, `fields` what work units will write.
+
+    The frames of a field lie along `axes`. A shard holds `shard_frames` of the last of them and one of each other.
+    """
 
     fixed: xr.Dataset
-    fields: Mapping[str, Field]
+    fields: Mapping[str, StoredVariable]
     shard_frames: int
     zarr_format: Literal[2, 3] = 3
+    axes: tuple[str, ...] = ("time",)
+    chunk_bytes: int = CHUNK_BYTES
 
     @classmethod
-    def of(cls, fixed: xr.Dataset, fields: Mapping[str, Field], options: StoreOptions) -> Template:
-        """Chooses the length of shards where the options leave it open."""
-        frames = options.shard_frames or default_shard_frames(fixed["time"].values, fields)
-        return cls(fixed, fields, min(frames, fixed.sizes["time"]), options.zarr_format)
+    def of(cls, fixed: xr.Dataset, fields: Mapping[str, StoredVariable], layout: StoreLayout) -> Template:
+        """Chooses the length of shards where the layout leaves it open."""
+        frames = layout.shard_frames or default_shard_frames(fixed["time"].values, fields)
+        return cls(fixed, fields, min(frames, fixed.sizes["time"]), layout.zarr_format)
 
     def create(self, folder: Path) -> None:
         """Creates the store in an existing folder, with empty variables."""
         fixed = self.fixed.copy()
-        fixed["time"].encoding = dict(TIME_ENCODING)
+        fixed["time"].encoding = dict(SECONDS)
         with _quiet():
             fixed.to_zarr(folder, mode="a", zarr_format=self.zarr_format, consolidated=False)
             group = zarr.open_group(folder, mode="r+")
@@ -71,16 +81,17 @@ class Template:
                 self._create_array(group, name, field)
             zarr.consolidate_metadata(folder)
 
-    def _create_array(self, group: zarr.Group, name: str, field: Field) -> None:
-        dims = ("time", *field.dims)
-        chunk = frames_per_chunk(self.shard_frames, field.frame_bytes)
+    def _create_array(self, group: zarr.Group, name: str, field: StoredVariable) -> None:
+        dims = (*self.axes, *field.dims)
+        chunk = frames_per_chunk(self.shard_frames, field.frame_bytes, self.chunk_bytes)
+        single = (1,) * (len(self.axes) - 1)
         sharded = self.zarr_format == 3
         group.create_array(
             name,
-            shape=(self.fixed.sizes["time"], *field.shape),
+            shape=(*(self.fixed.sizes[axis] for axis in self.axes), *field.shape),
             dtype="float32",
-            chunks=(chunk, *field.shape),
-            shards=(self.shard_frames, *field.shape) if sharded else None,
+            chunks=(*single, chunk, *field.shape),
+            shards=(*single, self.shard_frames, *field.shape) if sharded else None,
             compressors=compressors(self.zarr_format),
             fill_value=float("nan"),
             dimension_names=dims if sharded else None,
@@ -88,26 +99,27 @@ class Template:
         )
 
 
-def default_shard_frames(times: Times, fields: Mapping[str, Field]) -> int:
+def default_shard_frames(times: Times, fields: Mapping[str, StoredVariable]) -> int:
     """Returns the frames of about a month, fewer where the largest variable would exceed a GiB."""
     step = np.sort(np.diff(times))[len(times) // 2 - 1] if len(times) > 1 else DAY
     most = max(SHARD_BYTES // max(field.frame_bytes for field in fields.values()), 1)
     return min(max(int(SHARD_DAYS * DAY / step), 1), most)
 
 
-def frames_per_chunk(shard_frames: int, frame_bytes: int) -> int:
-    """Returns how many frames make a chunk: one, or of tiny frames as many as divide a shard and fit `CHUNK_BYTES`."""
-    most = max(CHUNK_BYTES // frame_bytes, 1)
-    divisors = [n for n in range(1, min(most, shard_frames) + 1) if shard_frames % n == 0]
-    return divisors[-1]
+def frames_per_chunk(shard_frames: int, frame_bytes: int, chunk_bytes: int = CHUNK_BYTES) -> int:
+    """Returns how many frames make a chunk: one, or of tiny frames as many as divide a shard and fit `chunk_bytes`."""
+    most = max(chunk_bytes // frame_bytes, 1)
+    return max(n for n in range(1, min(most, shard_frames) + 1) if shard_frames % n == 0)
 
 
-def write_frames(folder: Path, name: str, unit: WorkUnit, values: npt.NDArray[np.float32]) -> list[str]:
-    """Writes all frames of a unit into one variable; returns the files, relative to the store."""
-    with _quiet(), zarr.config.set({"array.write_empty_chunks": True}):  # a file that is absent must mean a loss
-        array = zarr.open_array(folder / name, mode="r+")
-        array[unit.items] = values
-    return [f"{name}/{key}" for key in _keys(array, unit)]
+def write_frames(folder: Path, pieces: Iterable[Piece]) -> list[str]:
+    """Writes pieces of variables side by side; returns the files that they fill, relative to the store."""
+    listed = list(pieces)
+    # A file that is absent must mean a loss. Both settings are the process's own, so that no thread may make them.
+    with _quiet(), zarr.config.set({"array.write_empty_chunks": True}), ThreadPoolExecutor(WRITERS) as pool:
+        arrays = {name: zarr.open_array(folder / name, mode="r+") for name in {name for name, _, _ in listed}}
+        list(pool.map(lambda piece: arrays[piece[0]].set_basic_selection(piece[1], piece[2]), listed))
+    return [f"{name}/{key}" for name, region, _ in listed for key in _keys(arrays[name], region)]
 
 
 def write_small(folder: Path, name: str, values: npt.NDArray[Any]) -> None:
@@ -116,11 +128,12 @@ def write_small(folder: Path, name: str, values: npt.NDArray[Any]) -> None:
         zarr.open_array(folder / name, mode="r+")[:] = values
 
 
-def _keys(array: zarr.Array[Any], unit: WorkUnit) -> Iterator[str]:
-    pieces = array.shards or array.chunks
-    along_time = range(unit.first // pieces[0], (unit.stop - 1) // pieces[0] + 1)
-    others = (range(math.ceil(size / piece)) for size, piece in zip(array.shape[1:], pieces[1:], strict=True))
-    for index in combinations(along_time, *others):
+def _keys(array: zarr.Array[Any], region: Region) -> Iterator[str]:
+    spans = [*region, *(slice(0, size) for size in array.shape[len(region) :])]
+    sizes = array.shards or array.chunks
+    for index in combinations(
+        *(range(span.start // size, -(-span.stop // size)) for span, size in zip(spans, sizes, strict=True))
+    ):
         yield array.metadata.encode_chunk_key(index)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from ladcast.grid import Grid
 
 FRAME_SECONDS = 6 * 3600
 
-Frames = dict[str, Float[jax.Array, "time member ..."]]
+WrittenFields = dict[str, Float[jax.Array, "time member ..."]]
 
 
 class Integrator:
@@ -42,7 +43,7 @@ class Integrator:
         """Moves all trajectories `num_frames` times six hours on."""
         return Weather(*self._advance(weather, jnp.int32(num_frames)))
 
-    def record(self, weather: Weather, num_frames: int) -> tuple[Weather, Frames]:
+    def record(self, weather: Weather, num_frames: int) -> tuple[Weather, WrittenFields]:
         """Returns `num_frames` frames, the first at the present time, and the weather after them."""
         moved, frames = self._record(weather, num_frames=num_frames)
         return moved, frames
@@ -52,7 +53,7 @@ class Integrator:
         body = jax.vmap(self._six_hours)
         return Weather(*jax.lax.fori_loop(0, num_frames, lambda _, now: body(now), weather))
 
-    def _record_uncompiled(self, weather: Weather, num_frames: int) -> tuple[Weather, Frames]:
+    def _record_uncompiled(self, weather: Weather, num_frames: int) -> tuple[Weather, WrittenFields]:
         def frame(now: Weather, _: None) -> tuple[Weather, dict[str, jax.Array]]:
             return jax.vmap(self._six_hours)(now), jax.vmap(self.output)(now)
 
@@ -81,6 +82,11 @@ class Integrator:
         moved, _ = jax.lax.scan(step, dry, None, length=FRAME_SECONDS // seconds)
         restored = self.model.with_mass_of(moved.dynamics, weather.dynamics)
         return Weather(*moved._replace(dynamics=restored))
+
+
+def side_by_side(trajectories: Iterable[Weather]) -> Weather:
+    """Joins trajectories along a new leading axis, on the host, as a state that was saved comes back."""
+    return Weather(*to_host(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trajectories)))
 
 
 def to_host(tree: Any) -> Any:

@@ -130,8 +130,3 @@ class AtmosphericModel:
         # Private in JCM: the public way computes all of a gridpoint state around it.
         velocity: jax.Array = self.jcm.dycore._compute_omega(dynamics)
         return velocity
-
-
-def stack(trajectories: list[Weather]) -> Weather:
-    """Joins trajectories along a new leading axis."""
-    return Weather(*jax.tree.map(lambda *leaves: jnp.stack(leaves), *trajectories))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,83 +10,60 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-FOLDER = Path("restart") / "states"
+from ladcast.files import whole_file
+from ladcast.times import Times
+
+FOLDER = "restart/states"
 
 
-@dataclass(frozen=True)
-class StateFile:
-    """Names the state of all segments at the beginning of a block.
+def kept_state(block: int) -> str:
+    """Returns the file of the state at the beginning of a block, relative to the store."""
+    return f"{FOLDER}/block_{block:05d}.npz"
+
+
+def save_state(path: Path, weather: Any, times: Times) -> None:
+    """Writes the state of all segments, which is on the host, and the time of each, whole or not at all.
 
     The file holds every leaf of the state, so a run that goes on from it equals one that never stopped.
     """
+    import jax
 
-    store: Path
-    block: int
-
-    @property
-    def path(self) -> Path:
-        """Returns where the state lies."""
-        return self.store / FOLDER / f"block_{self.block:05d}.npz"
-
-    def save(self, weather: Any, about: dict[str, Any]) -> None:
-        """Writes a state on the host and a JSON description of it, whole or not at all."""
-        import jax
-
-        leaves = {_leaf_name(position): leaf for position, leaf in enumerate(jax.tree.leaves(weather))}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        with partial.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, about=np.array(json.dumps(about)), **leaves)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(self.path)
-
-    def about(self) -> dict[str, Any]:
-        """Reads the description alone."""
-        with np.load(self.path, allow_pickle=False) as content:
-            described: dict[str, Any] = json.loads(str(content["about"]))
-        return described
-
-    def load(self, single: Any) -> Any:
-        """Reads the state of all segments; `single` is a state of one trajectory with the same structure.
-
-        Raises:
-            ValueError: the file holds a state of another model or resolution.
-        """
-        return self._read(single)
-
-    def load_dynamics(self, single: Any) -> Any:
-        """Reads the spectral states alone, a tenth of the file."""
-        return self._read(single.dynamics)
-
-    def _read(self, leading: Any) -> Any:
-        """Reads the leaves of a part of the state with which the whole begins."""
-        import jax
-
-        expected, structure = jax.tree.flatten(leading)
-        with np.load(self.path, allow_pickle=False) as content:
-            leaves = [content[_leaf_name(position)] for position in range(len(expected))]
-        if [leaf.shape[1:] for leaf in leaves] != [np.shape(leaf) for leaf in expected]:
-            raise ValueError(
-                f"{self.path} holds a state of another model or truncation than the one that was built. "
-                "Use the truncation in the manifest.json of its store."
-            )
-        return jax.tree.unflatten(structure, leaves)
+    leaves = {_leaf_name(position): leaf for position, leaf in enumerate(jax.tree.leaves(weather))}
+    about = {"times": np.datetime_as_string(times, unit="h").tolist()}
+    with whole_file(path) as partial:
+        np.savez(partial, allow_pickle=False, about=np.array(json.dumps(about)), **leaves)
 
 
-def state_files(store: Path) -> list[StateFile]:
-    """Lists the states of a store, earliest first."""
-    paths = sorted((store / FOLDER).glob("block_*.npz"))
-    return [StateFile(store, int(path.stem.removeprefix("block_"))) for path in paths]
+def read_state(path: Path, single: Any) -> Any:
+    """Reads the state of all segments, or the part of it with which it begins, such as the spectral state.
+
+    Args:
+        path: file that `save_state` wrote.
+        single: the state of one trajectory, or that part of it.
+
+    Raises:
+        ValueError: the file holds a state of another model or resolution.
+    """
+    import jax
+
+    expected, structure = jax.tree.flatten(single)
+    with np.load(path, allow_pickle=False) as content:
+        leaves = [content[_leaf_name(position)] for position in range(len(expected))]
+    if [leaf.shape[1:] for leaf in leaves] != [np.shape(leaf) for leaf in expected]:
+        raise ValueError(
+            f"{path} holds a state of another model or truncation than the one that was built. "
+            "Use the truncation in the manifest.json of its store."
+        )
+    return jax.tree.unflatten(structure, leaves)
 
 
 @dataclass(frozen=True)
 class KeptStates:
     """Indexes the kept states of a nature run: `file[i]`, its trajectory `segment[i]`, valid at `time[i]`."""
 
-    file: tuple[StateFile, ...]
+    file: tuple[Path, ...]
     segment: npt.NDArray[np.int64]
-    time: npt.NDArray[np.datetime64]
+    time: Times
 
     @classmethod
     def scan(cls, store: Path) -> KeptStates:
@@ -96,14 +72,14 @@ class KeptStates:
         Raises:
             FileNotFoundError: the store holds no states.
         """
-        files = state_files(store)
+        files = sorted((store / FOLDER).glob("block_*.npz"))
         if not files:
             raise FileNotFoundError(
                 f"{store} holds no model states under {FOLDER}. Give the store of a nature run as from_store."
             )
-        times = [np.array(file.about()["times"], "datetime64[ns]") for file in files]
+        times = [_times_of(path) for path in files]
         return cls(
-            tuple(file for file, valid in zip(files, times, strict=True) for _ in valid),
+            tuple(path for path, valid in zip(files, times, strict=True) for _ in valid),
             np.concatenate([np.arange(len(valid)) for valid in times]),
             np.concatenate(times),
         )
@@ -124,17 +100,16 @@ class KeptStates:
         return int(found[0])
 
     def load(self, index: int, single: Any) -> Any:
-        """Reads one trajectory's state."""
-        return self._one(index, self.file[index].load(single))
-
-    def load_dynamics(self, index: int, single: Any) -> Any:
-        """Reads one trajectory's spectral state."""
-        return self._one(index, self.file[index].load_dynamics(single))
-
-    def _one(self, index: int, trajectories: Any) -> Any:
+        """Reads the state of one trajectory, or the part of it that `single` is; see `read_state`."""
         import jax
 
-        return jax.tree.map(lambda leaf: leaf[int(self.segment[index])], trajectories)
+        segment = int(self.segment[index])
+        return jax.tree.map(lambda leaf: leaf[segment], read_state(self.file[index], single))
+
+
+def _times_of(path: Path) -> Times:
+    with np.load(path, allow_pickle=False) as content:
+        return np.array(json.loads(str(content["about"]))["times"], "datetime64[ns]")
 
 
 def _leaf_name(position: int) -> str:

@@ -1,19 +1,19 @@
-"""The time axis of a nature run: independent pieces of weather, each in a calendar year of its own."""
+"""What is to be simulated, and its time axis: independent pieces of weather, each in a calendar year of its own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
-from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from ladcast.times import Times
 
 FRAME = np.timedelta64(6, "h")
 FRAMES_PER_DAY = 4
 LONGEST_SEGMENT_DAYS = 364
-
-Times = npt.NDArray[np.datetime64]
 
 
 @dataclass(frozen=True)
@@ -68,34 +68,83 @@ class Timeline:
         return self.days * FRAMES_PER_DAY
 
     @property
-    def num_blocks(self) -> int:
-        """Returns the number of blocks of one segment."""
-        return self.segment_frames // self.block_frames
-
-    @property
     def times(self) -> Times:
         """Returns all times, segment after segment."""
-        return (self.starts[:, None] + np.arange(self.segment_frames) * FRAME).ravel()
+        return self.span(0, self.segment_frames).T.ravel()
 
-    def block_starts(self, block: int) -> Times:
-        """Returns the first time of a block in each segment."""
-        return self.starts + block * self.block_frames * FRAME
+    def span(self, first: int, stop: int) -> Times:
+        """Returns the times `(frame, segment)` of some frames of every segment; negative frames are the spin-up."""
+        return np.asarray(self.starts + np.arange(first, stop)[:, None] * FRAME)
 
-    def region(self, segment: int, block: int) -> slice:
-        """Returns the place of a segment's block on the time axis."""
-        first = segment * self.segment_frames + block * self.block_frames
-        return slice(first, first + self.block_frames)
-
-    def describe_segments(self) -> list[dict[str, str]]:
-        """Lists first and last time of each segment."""
-        length = (self.segment_frames - 1) * FRAME
-        return [{"first": _text(start), "last": _text(start + length)} for start in self.starts]
-
-    def describe_gaps(self) -> list[tuple[str, str]]:
-        """Lists the last time before and the first time after each gap, as `open_store` expects them."""
-        segments = self.describe_segments()
-        return [(left["last"], right["first"]) for left, right in pairwise(segments)]
+    def region(self, segment: int, first: int, stop: int) -> slice:
+        """Returns the place of some frames of a segment on the time axis."""
+        return slice(segment * self.segment_frames + first, segment * self.segment_frames + stop)
 
 
-def _text(time: np.datetime64) -> str:
-    return str(np.datetime_as_string(time, unit="h"))
+@dataclass(frozen=True)
+class SimulationOptions:
+    """Says what to simulate: a nature run, or with `members` > 1 an ensemble from one.
+
+    Attributes:
+        start: first date of the first segment, 00 UTC.
+        days: length of each segment; the longest lead time of an ensemble.
+        segments: number of independent pieces of weather; piece k starts k years after `start`.
+        spinup_days: days from rest to the start of each segment, not written.
+        grid: output grid as LONxLAT; an odd number of latitudes includes the poles.
+        truncation: spectral truncation of the model: 21, 31, 42 or 63.
+        seed: makes the random temperatures from which segments start, or the members' perturbations.
+        block_frames: 6-hourly frames of a segment that are computed, written and resumed as one.
+        restart_days: interval at which model states are kept as initial states of ensembles.
+        members: number of ensemble members; 1 makes a nature run.
+        perturb: initial perturbation of each member, as a part of the difference of two states of the season.
+        from_store: nature run that holds the initial states of the ensemble.
+        at: initial times of the ensemble, such as 2001-01-11T00, at which states were kept.
+    """
+
+    start: str = "2001-01-01"
+    days: int = 360
+    segments: int = 1
+    spinup_days: int = 90
+    grid: str = "64x33"
+    truncation: int = 31
+    seed: int = 0
+    block_frames: int = 40
+    restart_days: int = 10
+    members: int = 1
+    perturb: float = 0.0
+    from_store: Path | None = None
+    at: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.members > 1) != (self.from_store is not None) or (self.members > 1) != bool(self.at):
+            raise ValueError(
+                "An ensemble needs members > 1, from_store and at together, a nature run none of them; "
+                f"got members={self.members}, from_store={self.from_store}, at={self.at}."
+            )
+        if self.members == 1:
+            self._check_nature_run()
+
+    def _check_nature_run(self) -> None:
+        Timeline(self.start, self.days, self.segments, self.block_frames)
+        if self.spinup_days < 1:
+            raise ValueError(f"Expected spinup_days of at least 1, got {self.spinup_days}.")
+        if self.restart_days < 1 or self.restart_days * FRAMES_PER_DAY % self.block_frames:
+            raise ValueError(
+                f"restart_days={self.restart_days} has {self.restart_days * FRAMES_PER_DAY} frames, no "
+                f"multiple of block_frames={self.block_frames}: states exist between blocks only."
+            )
+
+    @property
+    def timeline(self) -> Timeline:
+        """Returns the time axis of the nature run."""
+        return Timeline(self.start, self.days, self.segments, self.block_frames)
+
+    @property
+    def init_times(self) -> tuple[np.datetime64, ...]:
+        """Returns the initial times of the ensemble."""
+        return tuple(np.datetime64(text, "ns") for text in self.at)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the options as JSON has them."""
+        store = None if self.from_store is None else str(self.from_store)
+        return {**asdict(self), "from_store": store, "at": list(self.at)}

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from data_pipelines.encode import encode
-from data_pipelines.options import Period, StoreOptions
+from data_pipelines.options import Period, StoreLayout
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.data.packing import pack
 from ladcast.forecasting.checkpoints import load_codec, save_codec
@@ -67,7 +67,7 @@ def test_latents_do_not_depend_on_units_beyond_rounding_and_their_statistics_are
     """Units decide which frames are encoded together, and a matrix product rounds by its size."""
     whole, cut = (
         xr.load_dataset(
-            encode(store, autoencoder, tmp_path / f"{frames}.zarr", device="cpu", layout=StoreOptions(3, frames)),
+            encode(store, autoencoder, tmp_path / f"{frames}.zarr", device="cpu", layout=StoreLayout(3, frames)),
             engine="zarr",
         )
         for frames in (101, 7)

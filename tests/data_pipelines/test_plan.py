@@ -6,14 +6,14 @@ import pytest
 
 from data_pipelines.download import download
 from data_pipelines.manifest import read_manifest
-from data_pipelines.options import Execution, Selection, StoreOptions
+from data_pipelines.options import Execution, Selection, StoreLayout
 from data_pipelines.plan import plan
 from data_pipelines.validate import checksums
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_plan_is_what_a_download_then_writes(store: Path, channel_file: Path, tmp_path: Path, zarr_format, capsys):
-    selection, layout = Selection(channels=str(channel_file)), StoreOptions(zarr_format, shard_frames=20)
+    selection, layout = Selection(channels=str(channel_file)), StoreLayout(zarr_format, shard_frames=20)
     made = plan(str(store), selection=selection, layout=layout, workers=2)
     path = download(str(store), tmp_path / "a.zarr", selection=selection, layout=layout, execution=Execution(workers=0))
     manifest = read_manifest(path)

@@ -6,13 +6,13 @@ import os
 import resource
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from data_pipelines.manifest import Content, Journal, read_journal, read_manifest
-from data_pipelines.options import Execution, StoreOptions
+from data_pipelines.options import Execution, StoreLayout
 from data_pipelines.product import UnitsFailedError, partial_folder, produce
 from data_pipelines.regrid import regrid
 from data_pipelines.validate import damages
@@ -31,12 +31,13 @@ class Letters:
     no_space: str = ""
     deadly: Path | None = None
     seen: str = "first"
+    in_order: bool = False
 
     def about(self) -> Content:
         return {"stage": "letters", "inputs": {"alphabet": self.seen}, "arguments": {"letters": self.letters}}
 
     def units(self) -> Sequence[WorkUnit]:
-        return item_units(list(self.letters))
+        return [replace(unit, follows=self.in_order and unit.number > 0) for unit in item_units(list(self.letters))]
 
     def create(self, folder: Path) -> None:
         (folder / "title").write_text("letters")
@@ -86,6 +87,14 @@ def test_a_failed_unit_keeps_the_others_and_is_named(product: Path):
     written = (partial_folder(product) / "a").stat().st_mtime_ns
     produce(Letters(), product, HERE)
     assert (product / "a").stat().st_mtime_ns == written
+
+
+def test_what_follows_a_unit_that_failed_waits_for_it(product: Path):
+    with pytest.raises(UnitsFailedError, match=r"1 of 4 units (.|\n)*b: no letter b\nWhat is made is kept"):
+        produce(Letters(refuse="b", in_order=True), product, Execution(workers=2))
+    assert sorted(read_journal(partial_folder(product))) == [0]
+    produce(Letters(in_order=True), product, HERE)
+    assert not list(damages(product, read_manifest(product)))
 
 
 def test_an_unfinished_store_is_refused_as_input(product: Path):
@@ -177,7 +186,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_store_that_fills_the_disk_goes_on_when_there_is_space(full_store: Path, small_disk: Path, tmp_path: Path):
-    layout = StoreOptions(shard_frames=2)
+    layout = StoreLayout(shard_frames=2)
     expected = regrid(full_store, tmp_path / "whole.zarr", onto="16x9", layout=layout, execution=HERE)
     filler = small_disk / "filler"
     filler.write_bytes(bytes(150_000))

@@ -10,12 +10,18 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipelines.gcm.manifest import new_manifest, read_manifest, write_manifest
-from data_pipelines.simulate import SimulationOptions, simulate
+from data_pipelines.gcm import recipes
+from data_pipelines.gcm.recipes import NatureRun
+from data_pipelines.gcm.timeline import SimulationOptions
+from data_pipelines.manifest import read_manifest, write_manifest
+from data_pipelines.product import partial_folder
+from data_pipelines.simulate import simulate
+from data_pipelines.validate import damages
+from ladcast.data.store import open_store
 from ladcast.fields import SST, VARIABLES
-from ladcast.grid import Grid
 
-TINY = SimulationOptions(days=2, segments=3, spinup_days=1, grid="32x17", truncation=21, block_frames=4, restart_days=1)
+TINY = SimulationOptions(days=3, segments=3, spinup_days=1, grid="32x17", truncation=21, block_frames=3, restart_days=3)
+"""As many segments as the ensembles have members, and blocks as long as theirs: one compiled model serves all."""
 
 
 @pytest.mark.parametrize(
@@ -32,16 +38,44 @@ def test_contradicting_options_are_refused(options: dict[str, Any], message: str
         SimulationOptions(**options)
 
 
-def test_a_store_of_other_options_is_refused(tmp_path: Path) -> None:
-    write_manifest(tmp_path, new_manifest(SimulationOptions(seed=1).to_dict()))
-    with pytest.raises(ValueError, match="seed=1, now 2"):
+def made_before(store: Path, status: str, **options: Any) -> None:
+    """Writes the manifest of a store that grew under its own name, before simulations had checksums."""
+    content = {"stage": "simulate", "status": status, "options": SimulationOptions(**options).to_dict()}
+    write_manifest(store / "manifest.json", content)
+
+
+def test_what_an_earlier_version_finished_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_before(tmp_path, "complete")
+    simulate(tmp_path)
+    assert "complete already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("status", "seed", "message"),
+    [("complete", 1, "arguments.seed was 1, is now 2"), ("running", 2, "begun by an earlier version")],
+)
+def test_another_store_of_an_earlier_version_is_refused(tmp_path: Path, status: str, seed: int, message: str) -> None:
+    made_before(tmp_path, status, seed=seed)
+    with pytest.raises(ValueError, match=message):
         simulate(tmp_path, SimulationOptions(seed=2))
 
 
-def test_a_complete_store_needs_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_manifest(tmp_path, {**new_manifest(SimulationOptions().to_dict()), "status": "complete"})
-    simulate(tmp_path)
-    assert "complete already" in capsys.readouterr().out
+def test_an_ensemble_needs_a_nature_run_of_its_model(tmp_path: Path) -> None:
+    options = SimulationOptions(members=2, from_store=tmp_path, at=("2001-01-01T00",))
+    with pytest.raises(ValueError, match="Expected a nature run as from_store"):
+        simulate(tmp_path / "ensemble.zarr", options)
+    made_before(tmp_path, "complete", truncation=42)
+    with pytest.raises(ValueError, match="truncation=42, the ensemble 31"):
+        simulate(tmp_path / "ensemble.zarr", options)
+
+
+def test_units_follow_each_other_through_spin_up_and_weather() -> None:
+    options = SimulationOptions(days=4, segments=2, spinup_days=11, block_frames=8, restart_days=4)
+    units = NatureRun(options).units()
+    assert [(unit.first, unit.stop) for unit in units] == [(-44, -4), (-4, 0), (0, 8), (8, 16)]
+    assert [unit.follows for unit in units] == [False, True, True, True]
+    assert units[1].label == "spin-up, 2000-12-31T00 to 2000-12-31T18"
+    assert units[3].label == "2001-01-03T00 to 2001-01-04T18"
 
 
 @pytest.mark.skipif(util.find_spec("jcm") is not None, reason="jcm is installed")
@@ -85,14 +119,13 @@ def test_nature_run_is_finite_weather_on_the_promised_axes(nature: Path) -> None
 
 @pytest.mark.slow
 def test_the_mass_of_air_stays(compiled: None) -> None:
-    from data_pipelines.gcm.integrate import Integrator
-    from data_pipelines.gcm.model import stack
+    from data_pipelines.gcm.integrate import side_by_side
 
-    integrator = Integrator.build(21, Grid.parse("32x17"))
+    integrator = recipes._integrator(TINY)
     model = integrator.model
     rest = model.at_rest(np.datetime64("2001-01-01"))
     rng = np.random.default_rng(0)
-    before = stack([model.with_noise(rest, rng, amplitude_k=1.0) for _ in range(2)])
+    before = side_by_side(model.with_noise(rest, rng, amplitude_k=1.0) for _ in range(3))
     after = integrator.advance(before, 8)
 
     def masses(weather: Any) -> np.ndarray:
@@ -126,8 +159,10 @@ def test_segments_are_different_weather(nature: Path) -> None:
 def test_manifest_describes_a_complete_run(nature: Path) -> None:
     manifest = read_manifest(nature)
     assert manifest["status"] == "complete"
-    assert len(manifest["segments"]) == 3
-    assert manifest["gaps"][0] == ["2001-01-02T18", "2002-01-01T00"]
+    assert manifest["gaps"] == [["2001-01-03T18", "2002-01-01T00"], ["2002-01-03T18", "2003-01-01T00"]]
+    assert open_store(nature).sizes["time"] == 36
+    assert not list(damages(nature, manifest))
+    assert sorted(path.stem for path in (nature / "restart/states").iterdir()) == ["block_00000", "block_00004"]
     stored = xr.open_zarr(nature, chunks=None)["temperature"]
     assert manifest["variables"]["temperature"]["max"] == float(stored.max())
     assert manifest["variables"]["temperature"]["mean"] == pytest.approx(float(stored.mean("time").mean()), rel=1e-5)
@@ -137,25 +172,23 @@ def test_manifest_describes_a_complete_run(nature: Path) -> None:
 def test_an_interrupted_run_continues_to_the_same_bits(
     nature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from data_pipelines.gcm.store import ShardWriter
-
-    write = ShardWriter.write
+    write, calls = recipes.write_frames, []
     store = tmp_path / "again.zarr"
 
-    def interrupted(writer: ShardWriter, frames: Any, regions: Any, labels: Any) -> Any:
-        if (labels == "segment 0 at 2001-01-02T00").any():
-            write(writer, {name: -values for name, values in frames.items()}, regions, labels)
+    def interrupted(folder: Path, pieces: Any) -> Any:
+        calls.append(folder)
+        if len(calls) == 2:
+            write(folder, ((name, region, -values) for name, region, values in pieces))
             raise KeyboardInterrupt
-        return write(writer, frames, regions, labels)
+        return write(folder, pieces)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ShardWriter, "write", interrupted)
+        patch.setattr(recipes, "write_frames", interrupted)
         with pytest.raises(KeyboardInterrupt):
             simulate(store, TINY)
-    assert read_manifest(store)["status"] == "running"
+    assert read_manifest(partial_folder(store))["status"] == "running"
     simulate(store, TINY)
-    xr.testing.assert_identical(xr.open_zarr(store, chunks=None), xr.open_zarr(nature, chunks=None))
-    assert read_manifest(store) == read_manifest(nature)
+    assert read_manifest(store) == read_manifest(nature)  # with the checksums of all files
 
 
 def ensemble(nature: Path, store: Path, perturb: float) -> xr.Dataset:
@@ -166,8 +199,8 @@ def ensemble(nature: Path, store: Path, perturb: float) -> xr.Dataset:
         members=3,
         perturb=perturb,
         from_store=nature,
-        at=("2001-01-02T00", "2003-01-02T00"),
-        block_frames=4,
+        at=("2001-01-01T00", "2003-01-01T00"),
+        block_frames=3,
     )
     simulate(store, options)
     return xr.open_zarr(store, chunks=None)
@@ -201,4 +234,5 @@ def test_perturbed_members_are_distinct_and_keep_the_mass_of_air(nature: Path, t
     mass = np.log(first["surface_pressure"]).weighted(weights).mean(("longitude", "latitude"))
     np.testing.assert_allclose(mass.std("number"), 0, atol=2e-5)
     assert np.isfinite(found["geopotential"]).all()
-    assert read_manifest(tmp_path / "ensemble.zarr")["done"] == ["2001-01-02T00", "2003-01-02T00"]
+    variables = read_manifest(tmp_path / "ensemble.zarr")["variables"]
+    assert list(variables) == ["2001-01-01T00", "2003-01-01T00"]

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from data_pipelines.options import Execution, Selection, StoreOptions
+from ladcast.resumable import sole_writer
+from data_pipelines.options import Execution, Selection, StoreLayout
 from data_pipelines.product import UnitsFailedError
 from data_pipelines.regrid import regrid
 from data_pipelines.statistics import statistics
 from data_pipelines.status import status
-from ladcast.resumable import sole_writer
 
 HERE = Execution(workers=0)
 
@@ -21,7 +21,7 @@ def test_every_product_has_its_row(world: xr.Dataset, channel_file: Path, tmp_pa
     source, folder = tmp_path / "world.zarr", tmp_path / "products"
     world.chunk(time=1).to_zarr(source)
     statistics(source, folder / "statistics.json", selection=selection, execution=HERE)
-    layout = StoreOptions(shard_frames=20)
+    layout = StoreLayout(shard_frames=20)
     regrid(source, folder / "a.zarr", onto="8x5", selection=selection, layout=layout, execution=HERE)
     shutil.rmtree(source / "temperature/c/50")
     with pytest.raises(UnitsFailedError):

@@ -17,7 +17,7 @@ import yaml
 from data_pipelines.derive import derive
 from data_pipelines.download import download
 from data_pipelines.manifest import read_manifest
-from data_pipelines.options import Execution, Origin, Selection, StoreOptions
+from data_pipelines.options import Execution, Origin, Selection, StoreLayout
 from data_pipelines.patience import Patience
 from data_pipelines.product import UnitsFailedError, partial_folder, produce
 from data_pipelines.regrid import regrid
@@ -30,7 +30,7 @@ from ladcast.fields import ChannelSet, read_channels
 from ladcast.grid import Grid
 
 HERE = Execution(workers=0)
-LAYOUT = StoreOptions(shard_frames=20)
+LAYOUT = StoreLayout(shard_frames=20)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def selection(channel_file: Path) -> Selection:
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_download_has_every_value(store, selection, channels, world, tmp_path: Path, zarr_format):
-    layout = StoreOptions(zarr_format, shard_frames=20)
+    layout = StoreLayout(zarr_format, shard_frames=20)
     path = download(str(store), tmp_path / "a.zarr", selection=selection, layout=layout, execution=HERE)
     xr.testing.assert_equal(open_store(path, channels).load(), open_store(world, channels).load())
     assert open_store(path).attrs["source"] == "random numbers"
@@ -134,7 +134,7 @@ def test_a_source_that_is_down_is_not_asked_for_every_unit(world: xr.Dataset, tm
         raise OSError("network unreachable")
 
     patience = Patience(attempts=2, first_wait_s=0)
-    recipe = Transfer("download", Unreliable(world, trouble), options=StoreOptions(shard_frames=1), patience=patience)
+    recipe = Transfer("download", Unreliable(world, trouble), options=StoreLayout(shard_frames=1), patience=patience)
     with pytest.raises(UnitsFailedError, match="10 of 101 units"):
         produce(recipe, tmp_path / "a.zarr", HERE)
     assert len(asked) == 20
@@ -236,7 +236,7 @@ def test_precipitation_does_not_depend_on_units(hourly: xr.Dataset, wind: Select
                 tmp_path / "hourly.zarr",
                 tmp_path / f"{frames}.zarr",
                 selection=wind,
-                layout=StoreOptions(shard_frames=frames),
+                layout=StoreLayout(shard_frames=frames),
                 execution=HERE,
             )
         ).load()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_pipelines.climatology import climatology
-from data_pipelines.options import Execution, Selection, StoreOptions
+from data_pipelines.options import Execution, Selection, StoreLayout
 from data_pipelines.regrid import regrid
 from data_pipelines.validate import validate
 
@@ -18,7 +18,7 @@ HERE = Execution(workers=0)
 def whole(store: Path, channel_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("product") / "a.zarr"
     selection = Selection(channels=str(channel_file))
-    return regrid(store, path, onto="16x9", selection=selection, layout=StoreOptions(shard_frames=20), execution=HERE)
+    return regrid(store, path, onto="16x9", selection=selection, layout=StoreLayout(shard_frames=20), execution=HERE)
 
 
 @pytest.fixture

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipelines.options import StoreOptions
+from data_pipelines.options import StoreLayout
 from data_pipelines.work import time_units
-from data_pipelines.zarr_store import Field, Template, default_shard_frames, frames_per_chunk, write_frames
+from data_pipelines.zarr_store import StoredVariable, Template, default_shard_frames, frames_per_chunk, write_frames
 from ladcast.data.loading.zarr_chunks import open_array
 
 FRAMES = 23
 TIMES = np.datetime64("2001-01-01", "ns") + np.arange(FRAMES) * np.timedelta64(6, "h")
 FIELDS = {
-    "temperature": Field(("level", "latitude", "longitude"), (3, 9, 16), {"units": "K"}),
-    "2m_temperature": Field(("latitude", "longitude"), (9, 16), {"units": "K"}),
+    "temperature": StoredVariable(("level", "latitude", "longitude"), (3, 9, 16), {"units": "K"}),
+    "2m_temperature": StoredVariable(("latitude", "longitude"), (9, 16), {"units": "K"}),
 }
 
 
@@ -28,12 +28,12 @@ def values() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("shard", [1, 5, 23, 40])
 def test_units_in_any_order_make_the_whole(zarr_format, shard: int, values: dict[str, np.ndarray], tmp_path: Path):
-    template = Template.of(xr.Dataset(coords={"time": TIMES}), FIELDS, StoreOptions(zarr_format, shard))
+    template = Template.of(xr.Dataset(coords={"time": TIMES}), FIELDS, StoreLayout(zarr_format, shard))
     template.create(tmp_path)
     written: list[str] = []
     for unit in reversed(time_units(TIMES, template.shard_frames)):
         for name, frames in values.items():
-            written += write_frames(tmp_path, name, unit, frames[unit.items])
+            written += write_frames(tmp_path, [(name, (unit.items,), frames[unit.items])])
     ds = xr.open_zarr(tmp_path, chunks=None)
     for name, frames in values.items():
         np.testing.assert_array_equal(ds[name].values, frames)
@@ -47,29 +47,29 @@ def test_units_in_any_order_make_the_whole(zarr_format, shard: int, values: dict
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_frames_without_values_are_written_too(zarr_format, tmp_path: Path):
     """So that a file that is not there is a loss, and not land or a gap."""
-    template = Template.of(xr.Dataset(coords={"time": TIMES}), FIELDS, StoreOptions(zarr_format, 5))
+    template = Template.of(xr.Dataset(coords={"time": TIMES}), FIELDS, StoreLayout(zarr_format, 5))
     template.create(tmp_path)
     unit = time_units(TIMES, 5)[1]
-    files = write_frames(tmp_path, "temperature", unit, np.full((5, 3, 9, 16), np.nan, np.float32))
+    files = write_frames(tmp_path, [("temperature", (unit.items,), np.full((5, 3, 9, 16), np.nan, np.float32))])
     assert all((tmp_path / name).is_file() for name in files)
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_the_training_reader_reads_it_chunk_by_chunk(zarr_format, values, tmp_path: Path):
-    template = Template.of(xr.Dataset(coords={"time": TIMES}), FIELDS, StoreOptions(zarr_format, 5))
+    template = Template.of(xr.Dataset(coords={"time": TIMES}), FIELDS, StoreLayout(zarr_format, 5))
     template.create(tmp_path)
     for unit in time_units(TIMES, 5):
-        write_frames(tmp_path, "temperature", unit, values["temperature"][unit.items])
+        write_frames(tmp_path, [("temperature", (unit.items,), values["temperature"][unit.items])])
     array = open_array(tmp_path / "temperature")
     np.testing.assert_array_equal(array.read_chunk(0), values["temperature"][: array.states_per_chunk])
 
 
 def test_a_shard_is_a_month_unless_that_is_too_much():
-    six_hourly = {"t": Field(("level", "latitude", "longitude"), (13, 121, 240), {})}
+    six_hourly = {"t": StoredVariable(("level", "latitude", "longitude"), (13, 121, 240), {})}
     assert default_shard_frames(TIMES, six_hourly) == 120
     hourly = TIMES[0] + np.arange(9) * np.timedelta64(1, "h")
-    assert default_shard_frames(hourly, {"t": Field((), (121, 240), {})}) == 720
-    fine = {"t": Field((), (13, 721, 1440), {})}
+    assert default_shard_frames(hourly, {"t": StoredVariable((), (121, 240), {})}) == 720
+    fine = {"t": StoredVariable((), (13, 721, 1440), {})}
     assert default_shard_frames(hourly, fine) * fine["t"].frame_bytes <= 2**30 < 21 * fine["t"].frame_bytes
     assert default_shard_frames(TIMES[:1], six_hourly) == 30
 

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("jax", reason="the nature run needs JAX: pip install 'ladcast[simulate]'")
 
-from data_pipelines.gcm.restart import KeptStates, StateFile, state_files
+from data_pipelines.gcm.restart import KeptStates, kept_state, read_state, save_state
 
 
 class State(NamedTuple):
@@ -35,14 +35,14 @@ def single(state: State) -> State:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     for block, day in ((0, "01"), (2, "03")):
-        StateFile(tmp_path, block).save(states(), {"times": [f"2001-01-{day}T00", f"2002-01-{day}T00"]})
+        times = np.array([f"2001-01-{day}T00", f"2002-01-{day}T00"], "datetime64[ns]")
+        save_state(tmp_path / kept_state(block), states(), times)
     return tmp_path
 
 
 def test_every_leaf_returns_with_its_type(store: Path) -> None:
     saved = states()
-    found = state_files(store)[-1].load(single(saved))
-    assert state_files(store)[-1].block == 2
+    found = read_state(store / kept_state(2), single(saved))
     np.testing.assert_array_equal(found.dynamics["vorticity"], saved.dynamics["vorticity"])
     for name, leaf in saved.physics.items():
         np.testing.assert_array_equal(found.physics[name], leaf)
@@ -53,10 +53,10 @@ def test_every_leaf_returns_with_its_type(store: Path) -> None:
 def test_kept_states_are_found_by_time(store: Path) -> None:
     kept = KeptStates.scan(store)
     index = kept.index(np.datetime64("2002-01-03T00", "ns"))
-    assert (kept.file[index].block, kept.segment[index]) == (2, 1)
+    assert (kept.file[index], kept.segment[index]) == (store / kept_state(2), 1)
     expected = states().dynamics["vorticity"][1]
     np.testing.assert_array_equal(kept.load(index, single(states())).dynamics["vorticity"], expected)
-    np.testing.assert_array_equal(kept.load_dynamics(index, single(states()))["vorticity"], expected)
+    np.testing.assert_array_equal(kept.load(index, single(states()).dynamics)["vorticity"], expected)
     with pytest.raises(ValueError, match=r"2001-01-02T00.*nearest are 2001-01-01T00, 2001-01-03T00"):
         kept.index(np.datetime64("2001-01-02T00", "ns"))
 
@@ -64,7 +64,7 @@ def test_kept_states_are_found_by_time(store: Path) -> None:
 def test_states_of_another_model_are_refused(store: Path) -> None:
     other = single(states())._replace(dynamics={"vorticity": np.zeros((3, 9), np.float32)})
     with pytest.raises(ValueError, match="another model or truncation"):
-        state_files(store)[0].load(other)
+        read_state(store / kept_state(0), other)
 
 
 def test_an_interrupted_save_leaves_the_states_as_they_were(store: Path) -> None:
@@ -74,8 +74,8 @@ def test_an_interrupted_save_leaves_the_states_as_they_were(store: Path) -> None
 
     broken = states()._replace(steps=Unsaveable())
     with pytest.raises(KeyboardInterrupt):
-        StateFile(store, 3).save(broken, {})
-    assert [file.block for file in state_files(store)] == [0, 2]
+        save_state(store / kept_state(3), broken, np.array(["2001-01-04"], "datetime64[ns]"))
+    assert sorted(path.stem for path in (store / kept_state(0)).parent.iterdir()) == ["block_00000", "block_00002"]
 
 
 def test_a_store_without_states_is_refused(tmp_path: Path) -> None:

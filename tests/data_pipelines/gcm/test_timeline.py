@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from data_pipelines.gcm.timeline import FRAME, Timeline
+from data_pipelines.gcm.timeline import Timeline
+from data_pipelines.manifest import describe_times
 from ladcast.times import windows
 
 
@@ -20,13 +21,14 @@ def test_every_segment_starts_on_the_same_date_of_its_own_year(timeline: Timelin
 
 def test_blocks_tile_the_time_axis_with_the_times_they_claim(timeline: Timeline) -> None:
     covered = np.zeros(len(timeline.times), int)
-    for block in range(timeline.num_blocks):
-        for segment, start in enumerate(timeline.block_starts(block)):
-            region = timeline.region(segment, block)
+    for first in range(0, timeline.segment_frames, timeline.block_frames):
+        span = timeline.span(first, first + timeline.block_frames)
+        for segment in range(timeline.segments):
+            region = timeline.region(segment, first, first + timeline.block_frames)
             covered[region] += 1
-            expected = start + np.arange(timeline.block_frames) * FRAME
-            np.testing.assert_array_equal(timeline.times[region], expected)
+            np.testing.assert_array_equal(timeline.times[region], span[:, segment])
     assert (covered == 1).all()
+    assert (timeline.span(-4, 1)[0] + np.timedelta64(1, "D") == timeline.starts).all()
 
 
 def test_no_window_straddles_two_segments(timeline: Timeline) -> None:
@@ -38,11 +40,10 @@ def test_no_window_straddles_two_segments(timeline: Timeline) -> None:
 
 
 def test_gaps_lie_between_the_segments(timeline: Timeline) -> None:
-    assert timeline.describe_gaps() == [
+    assert describe_times(timeline.times)["gaps"] == [
         ("2004-02-23T18", "2004-03-01T00"),
         ("2005-02-23T18", "2005-03-01T00"),
     ]
-    assert timeline.describe_segments()[-1] == {"first": "2005-03-01T00", "last": "2006-02-23T18"}
 
 
 @pytest.mark.parametrize(

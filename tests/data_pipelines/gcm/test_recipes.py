@@ -5,7 +5,8 @@ import pytest
 import xarray as xr
 import zarr
 
-from data_pipelines.gcm.store import Layout, Range, ShardWriter
+from data_pipelines.gcm.recipes import Range, weatherbench_template, write_checked
+from ladcast.cf import state_coordinates
 from ladcast.fields import SST, VARIABLES
 from ladcast.grid import Grid
 
@@ -24,10 +25,9 @@ def land() -> np.ndarray:
 @pytest.fixture
 def store(tmp_path: Path, land: np.ndarray) -> Path:
     times = np.datetime64("2001-01-01", "ns") + np.arange(3 * BLOCK) * np.timedelta64(6, "h")
-    layout = Layout({"time": times}, (BLOCK,), GRID, LEVELS)
     fixed = {"land_sea_mask": land, "geopotential_at_surface": land * 9.8}
-    layout.create(tmp_path / "run.zarr", fixed, {"seed": 3}, {"stage": "simulate"})
-    return tmp_path / "run.zarr"
+    weatherbench_template(fixed, state_coordinates(GRID, times, LEVELS), BLOCK, {"seed": 3}).create(tmp_path)
+    return tmp_path
 
 
 def frames(land: np.ndarray, members: int = 2) -> dict[str, np.ndarray]:
@@ -47,7 +47,9 @@ def labels(members: int = 2) -> np.ndarray:
 
 def test_written_regions_read_back_and_the_rest_is_missing(store: Path, land: np.ndarray) -> None:
     made = frames(land)
-    ShardWriter(store).write(made, [(slice(8, 12),), (slice(0, 4),)], labels())
+    files, ranges = write_checked(store, made, [(slice(8, 12),), (slice(0, 4),)], labels())
+    assert all((store / name).is_file() for name in files)
+    assert ranges["temperature"] == Range.of(made["temperature"])
     found = xr.open_zarr(store, chunks=None)
     for name, values in made.items():
         np.testing.assert_array_equal(found[name][8:12], values[:, 0])
@@ -84,5 +86,5 @@ def test_a_value_that_is_not_finite_is_named_and_nothing_is_written(
     made = frames(land)
     made[name][2, 1, ..., 6, 2] = value
     with pytest.raises(FloatingPointError, match=f"{name} is not finite in segment 1 at frame 2"):
-        ShardWriter(store).write(made, [(slice(0, 4),), (slice(4, 8),)], labels())
+        write_checked(store, made, [(slice(0, 4),), (slice(4, 8),)], labels())
     assert np.isnan(xr.open_zarr(store, chunks=None)["temperature"]).all()
