@@ -24,8 +24,8 @@ import zarr
 from zarr.codecs import BloscCodec, ZstdCodec
 
 from data_pipelines.options import Execution, Selection, StoreLayout
-from data_pipelines.regrid import regrid
 from data_pipelines.statistics import statistics
+from data_pipelines.transfer import regrid
 from data_pipelines.zarr_store import compressors
 from ladcast.data.regrid import regrid as regrid_array
 from ladcast.fields import ChannelSet

@@ -12,7 +12,6 @@ import torch
 import xarray as xr
 
 from data_pipelines.manifest import Content, describe_times, fingerprint
-from data_pipelines.moments import Moments
 from data_pipelines.options import (
     ALWAYS,
     EXECUTION,
@@ -24,7 +23,8 @@ from data_pipelines.options import (
 )
 from data_pipelines.product import produce
 from data_pipelines.reading import read_frames
-from data_pipelines.view import View
+from data_pipelines.states import View
+from data_pipelines.statistics import FrameMoments
 from data_pipelines.work import WorkUnit, time_units
 from data_pipelines.workers import worker_number
 from data_pipelines.zarr_store import StoredVariable, Template, write_frames, write_small
@@ -81,12 +81,12 @@ class Encoding:
         raw = np.concatenate([codec.encode_raw(batch).cpu().numpy() for batch in scaled])
         if not np.isfinite(raw).all():
             raise ValueError(f"{self.autoencoder} made latents that are not finite. Check how it was trained.")
-        Moments.of(raw).save(folder / unit.part)
+        FrameMoments.of(raw).save(folder / unit.part)
         return [*write_frames(folder, [("latent", (unit.items,), raw)]), unit.part]
 
     def finish(self, folder: Path) -> Path:
         """Writes the statistics of the latents."""
-        moments = Moments.concatenate(Moments.load(folder / unit.part) for unit in self.units())
+        moments = FrameMoments.concatenate(FrameMoments.load(folder / unit.part) for unit in self.units())
         for name, values in zip(("latent_mean", "latent_std"), moments.mean_and_std(), strict=True):
             write_small(folder, name, values)
         return folder
@@ -94,7 +94,8 @@ class Encoding:
     def template(self) -> Template:
         """Returns the layout of the store."""
         codec = self._codec()
-        shape = self._latent_shape(codec)
+        config = codec.autoencoder.config
+        shape = (config.latent_channels, *codec.grid.coarsen(config.downsampling).shape)
         unknown = ("latent", np.full(shape[0], np.nan))
         fixed = xr.Dataset(
             {"latent_mean": unknown, "latent_std": unknown},
@@ -106,11 +107,6 @@ class Encoding:
 
     def _codec(self) -> LatentCodec:
         return _load(self.autoencoder, self.weights, _device(self.device))
-
-    def _latent_shape(self, codec: LatentCodec) -> tuple[int, int, int]:
-        scaled = torch.zeros(1, len(self.view.channels), *codec.grid.shape)
-        channels, rows, columns = codec.encode_raw(scaled).shape[1:]
-        return channels, rows, columns
 
 
 def _read_scaled(normalizer: Normalizer, frames: xr.Dataset) -> Scaled:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from data_pipelines.download import frames_of
 from data_pipelines.options import EVERYTHING, LAYOUT, ORIGIN, LayoutArgument, OriginArgument, SelectionArgument
-from data_pipelines.transfer import READ_BYTES, READERS, Transfer
+from data_pipelines.transfer import READ_BYTES, READERS, Transfer, source_of
 from data_pipelines.zarr_store import Template, compressors, frames_per_chunk
 from ladcast.grid import Grid
 
@@ -73,8 +72,8 @@ def plan(
         selection: what to read.
         layout: how to write it.
     """
-    frames = frames_of(source, selection, origin)
-    made = make_plan(Transfer("plan", frames, Grid.parse(onto) if onto else None, layout))
+    states = source_of(source, selection, origin)
+    made = make_plan(Transfer("plan", states, Grid.parse(onto) if onto else None, layout))
     print(made.describe(max(workers, 1)))
     return made
 

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from ladcast.resumable import sole_writer
 from data_pipelines.manifest import (
     MANIFEST,
     Checksums,
@@ -34,6 +33,7 @@ from data_pipelines.manifest import (
 from data_pipelines.options import Execution
 from data_pipelines.work import WorkUnit
 from data_pipelines.workers import make_all
+from ladcast.resumable import sole_writer
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 LEFTOVER = "*.partial*"

@@ -1,20 +1,25 @@
-"""Stage `statistics`: mean and standard deviation of every channel, in one pass."""
+"""Stage `statistics`: mean and standard deviation of every channel, in one pass.
+
+The numbers are bit for bit the same however the frames are split over units and workers.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import xarray as xr
 
 from data_pipelines.manifest import Content, describe_times
-from data_pipelines.moments import Moments
 from data_pipelines.options import EVERYTHING, EXECUTION, ExecutionArgument, SelectionArgument
 from data_pipelines.product import produce
 from data_pipelines.reading import read_frames
-from data_pipelines.view import View
+from data_pipelines.states import View
 from data_pipelines.work import WorkUnit, time_units
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
@@ -23,6 +28,60 @@ from ladcast.data.prefetch import prefetch
 FRAMES_PER_UNIT = 120
 FRAMES_AT_ONCE = 8
 READERS = 2
+
+
+@dataclass(frozen=True)
+class FrameMoments:
+    """Holds for each frame and channel the count, the mean and the sum of squared deviations, `(frame, channel)`.
+
+    `a + b` puts frames one after the other. A frame's numbers depend on that frame alone, and the sums over frames are
+    exact before their one rounding (Shewchuk 1997), so neither units nor order change a bit of the result.
+    """
+
+    count: npt.NDArray[np.float64]
+    mean: npt.NDArray[np.float64]
+    deviations: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, state: npt.NDArray[np.floating]) -> FrameMoments:
+        """Computes the moments of `time channel lat lon`, leaving out NaN."""
+        rows = [_of_frame(frame) for frame in state]
+        count, mean, deviations = np.stack(rows, axis=1)
+        return cls(count, mean, deviations)
+
+    def __add__(self, other: FrameMoments) -> FrameMoments:
+        return self.concatenate([self, other])
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[FrameMoments]) -> FrameMoments:
+        """Puts the frames of all parts one after the other."""
+        listed = list(parts)
+        count, mean, deviations = (
+            np.concatenate([getattr(part, name) for part in listed]) for name in ("count", "mean", "deviations")
+        )
+        return cls(count, mean, deviations)
+
+    def mean_and_std(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Returns mean and standard deviation per channel; NaN where a channel has no value.
+
+        var = [sum of deviations within frames + sum of n (mean - overall mean)^2 between frames] / N.
+        """
+        total = _exact_sums(self.count)
+        known = np.where(total > 0, total, np.nan)
+        mean = _exact_sums(self.count * self.mean) / known
+        between = _exact_sums(self.count * (self.mean - mean) ** 2)
+        return mean, np.sqrt((_exact_sums(self.deviations) + between) / known)
+
+    def save(self, path: Path) -> None:
+        """Writes a NumPy file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.stack([self.count, self.mean, self.deviations]))
+
+    @classmethod
+    def load(cls, path: Path) -> FrameMoments:
+        """Reads what `save` wrote."""
+        count, mean, deviations = np.load(path)
+        return cls(count, mean, deviations)
 
 
 @dataclass(frozen=True)
@@ -51,12 +110,12 @@ class Statistics:
     def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         """Keeps the moments of each frame, a few kB."""
         frames = self._frames().isel(time=unit.items)
-        Moments.concatenate(self._moments(frames)).save(folder / unit.part)
+        FrameMoments.concatenate(self._moments(frames)).save(folder / unit.part)
         return [unit.part]
 
     def finish(self, folder: Path) -> Path:
         """Merges the units."""
-        moments = Moments.concatenate(Moments.load(folder / unit.part) for unit in self.units())
+        moments = FrameMoments.concatenate(FrameMoments.load(folder / unit.part) for unit in self.units())
         mean, std = (torch.from_numpy(values).float() for values in moments.mean_and_std())
         path = folder / "statistics.json"
         Normalizer(self.view.channels, mean, std).save(path)
@@ -65,12 +124,12 @@ class Statistics:
     def _frames(self) -> xr.Dataset:
         return self.view.open().isel(time=slice(None, None, self.stride))
 
-    def _moments(self, frames: xr.Dataset) -> Iterable[Moments]:
+    def _moments(self, frames: xr.Dataset) -> Iterable[FrameMoments]:
         """Yields the moments of a few frames at a time, while the next ones are read."""
         starts = range(0, frames.sizes["time"], FRAMES_AT_ONCE)
         pieces = [frames.isel(time=slice(first, first + FRAMES_AT_ONCE)) for first in starts]
         for piece in prefetch(read_frames, pieces, threads=READERS, ahead=READERS):
-            yield Moments.of(pack(piece, self.view.channels).numpy())
+            yield FrameMoments.of(pack(piece, self.view.channels).numpy())
 
 
 def statistics(
@@ -91,3 +150,19 @@ def statistics(
         execution: where to do the work.
     """
     return produce(Statistics(View.of(store, selection), stride), output, execution)
+
+
+def _of_frame(frame: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    values = np.array(frame, dtype=np.float64).reshape(len(frame), -1)
+    absent = ~np.isfinite(values)
+    count = values.shape[1] - absent.sum(1).astype(np.float64)
+    values[absent] = 0.0
+    mean = values.sum(1) / np.maximum(count, 1)
+    values -= mean[:, None]
+    values[absent] = 0.0
+    np.square(values, out=values)
+    return np.stack([count, mean, values.sum(1)])
+
+
+def _exact_sums(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.array([math.fsum(column) for column in values.T.tolist()])

@@ -1,29 +1,43 @@
-"""Copies frames into a new store, unit by unit, regridded on the way where that is asked for.
+"""Copies states into a new store, unit by unit, regridded on the way where that is asked for.
 
-`download`, `regrid` and `derive` are this recipe with different inputs.
+The stages `download`, `regrid` and `derive` are this recipe with different states.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from data_pipelines.manifest import Content, describe_times
-from data_pipelines.options import StoreLayout
-from data_pipelines.patience import DISK, Patience
-from data_pipelines.reading import read_field
+from data_pipelines.options import (
+    EVERYTHING,
+    EXECUTION,
+    LAYOUT,
+    ORIGIN,
+    ExecutionArgument,
+    LayoutArgument,
+    Origin,
+    OriginArgument,
+    Selection,
+    SelectionArgument,
+    StoreLayout,
+)
+from data_pipelines.product import produce
+from data_pipelines.reading import DISK, NETWORK, Patience, read_field
+from data_pipelines.states import Archive, Derived, StateSource, View
 from data_pipelines.work import WorkUnit, time_units
 from data_pipelines.zarr_store import StoredVariable, Template, write_frames
 from ladcast.cf import STATE_COORDINATES
 from ladcast.data.prefetch import prefetch
-from ladcast.data.regrid import regrid
+from ladcast.data.regrid import regrid as regrid_field
+from ladcast.data.sources.registry import SOURCES
 from ladcast.fields import VARIABLES
 from ladcast.grid import Grid, grid_of
 
@@ -31,30 +45,12 @@ READ_BYTES = 64 * 2**20
 READERS = 4
 
 
-class Frames(Protocol):
-    """Says where frames come from; pickles, and opens anew in each process."""
-
-    def open(self) -> xr.Dataset:
-        """Returns the frames, lazily, in canonical layout."""
-        ...
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """Returns the entry of a manifest's `inputs`."""
-        ...
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Returns the entry of a manifest's `arguments`."""
-        ...
-
-
 @dataclass(frozen=True)
 class Transfer:
     """Copies all variables of `source` that have a time, and regrids its other fields too."""
 
     stage: str
-    source: Frames
+    source: StateSource
     onto: Grid | None = None
     options: StoreLayout = field(default_factory=StoreLayout)
     patience: Patience = DISK
@@ -95,7 +91,7 @@ class Transfer:
         """Returns the layout of the new store."""
         ds = self.source.open()
         target = self._grid(ds)
-        fields = {name: _field(ds[name], target) for name in _names(ds)}
+        fields = {name: _stored(ds[name], target) for name in _names(ds)}
         static = {
             name: (values.dims, self._onto(values.values, ds), _attributes(values))
             for name, values in ds.data_vars.items()
@@ -126,7 +122,7 @@ class Transfer:
         return self.onto or grid_of(ds)
 
     def _onto(self, values: npt.NDArray[Any], ds: xr.Dataset) -> npt.NDArray[np.float32]:
-        moved = values if self.onto is None else regrid(values, grid_of(ds), self.onto)
+        moved = values if self.onto is None else regrid_field(values, grid_of(ds), self.onto)
         return moved.astype(np.float32, copy=False)
 
 
@@ -134,7 +130,7 @@ def _names(ds: xr.Dataset) -> list[str]:
     return [str(name) for name, values in ds.data_vars.items() if "time" in values.dims]
 
 
-def _field(values: xr.DataArray, grid: Grid) -> StoredVariable:
+def _stored(values: xr.DataArray, grid: Grid) -> StoredVariable:
     dims = tuple(str(dim) for dim in values.dims[1:])
     return StoredVariable(dims, (*values.shape[1:-2], *grid.shape), _attributes(values))
 
@@ -143,3 +139,96 @@ def _attributes(values: xr.DataArray) -> dict[str, Any]:
     known = VARIABLES.get(str(values.name))
     named = {"units": known.units, "standard_name": known.standard_name} if known else {}
     return {"long_name": str(values.name).replace("_", " "), **values.attrs, **named}
+
+
+def download(
+    source: str,
+    output: Path,
+    *,
+    onto: str | None = None,
+    origin: OriginArgument = ORIGIN,
+    selection: SelectionArgument = EVERYTHING,
+    layout: LayoutArgument = LAYOUT,
+    execution: ExecutionArgument = EXECUTION,
+) -> Path:
+    """Copy states of an archive or of a local store or file into a store in canonical layout.
+
+    A frame that the source lacks stops the stage with a list; those in `omit` are left out and declared as gaps.
+
+    Args:
+        source: name of an archive such as weatherbench2, or the path of a local store or file.
+        output: Zarr store to write.
+        onto: regrid to this grid on the way, such as 240x121: moves the coarse fields only.
+        origin: how to take them from the source.
+        selection: what to read.
+        layout: how to write it.
+        execution: where to do the work.
+    """
+    states = source_of(source, selection, origin)
+    patience = NETWORK if isinstance(states, Archive) else DISK
+    return produce(
+        Transfer("download", states, Grid.parse(onto) if onto else None, layout, patience), output, execution
+    )
+
+
+def source_of(source: str, selection: Selection, origin: Origin) -> StateSource:
+    """Returns the states of a path, where there is something, else of the archive of that name.
+
+    Raises:
+        FileNotFoundError: it is neither.
+        ValueError: the selection or the origin does not suit it.
+    """
+    if not Path(source).exists():
+        if source not in SOURCES:
+            raise FileNotFoundError(f"{source} is neither a file nor an archive. Archives: {', '.join(SOURCES)}.")
+        return Archive.of(source, selection, origin)
+    if origin.setting:
+        raise ValueError(f"{source} is a local file, which has no settings; got {', '.join(origin.setting)}.")
+    return replace(View.of(Path(source), selection), omit=origin.omit, accept_gaps=origin.accept_gaps)
+
+
+def regrid(
+    store: Path,
+    output: Path,
+    *,
+    onto: str,
+    selection: SelectionArgument = EVERYTHING,
+    layout: LayoutArgument = LAYOUT,
+    execution: ExecutionArgument = EXECUTION,
+) -> Path:
+    """Regrid a store conservatively, such as ERA5 from 0.25 to 1.5 degrees.
+
+    Args:
+        store: Zarr store in the WeatherBench 2 layout.
+        output: Zarr store to write, in canonical layout.
+        onto: target grid such as 240x121, or 240x121-south without the row of the south pole.
+        selection: what to read.
+        layout: how to write it.
+        execution: where to do the work.
+    """
+    return produce(Transfer("regrid", View.of(store, selection), Grid.parse(onto), layout), output, execution)
+
+
+def derive(
+    store: Path,
+    output: Path,
+    *,
+    step_hours: int = 6,
+    vorticity: bool = False,
+    selection: SelectionArgument = EVERYTHING,
+    layout: LayoutArgument = LAYOUT,
+    execution: ExecutionArgument = EXECUTION,
+) -> Path:
+    """Write a store with the fields that another lacks: six-hour precipitation from hourly sums, and vorticity.
+
+    Args:
+        store: Zarr store with WeatherBench 2 names, hourly where it has total_precipitation alone.
+        output: Zarr store to write, in canonical layout.
+        step_hours: hours between the frames that are written.
+        vorticity: also write the relative vorticity of the wind on levels.
+        selection: what to read.
+        layout: how to write it.
+        execution: where to do the work.
+    """
+    states = Derived(View.of(store, selection), step_hours, vorticity)
+    return produce(Transfer("derive", states, options=layout), output, execution)

@@ -43,7 +43,7 @@ MOMENTS = 5
 def processes() -> multiprocessing.context.ForkServerContext:
     """Fresh processes in which the libraries are imported already."""
     context = multiprocessing.get_context("forkserver")
-    stages = ("regrid", "derive", "static_fields", "statistics", "climatology", "encode")
+    stages = ("transfer", "static_fields", "statistics", "climatology", "encode")
     context.set_forkserver_preload([f"data_pipelines.{stage}" for stage in stages])
     return context
 

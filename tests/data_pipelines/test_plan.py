@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from data_pipelines.download import download
+from data_pipelines.inspection import checksums
 from data_pipelines.manifest import read_manifest
 from data_pipelines.options import Execution, Selection, StoreLayout
 from data_pipelines.plan import plan
-from data_pipelines.validate import checksums
+from data_pipelines.transfer import download
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])

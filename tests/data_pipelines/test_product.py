@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from data_pipelines.inspection import damages
 from data_pipelines.manifest import Content, Journal, read_journal, read_manifest
 from data_pipelines.options import Execution, StoreLayout
 from data_pipelines.product import UnitsFailedError, partial_folder, produce
-from data_pipelines.regrid import regrid
-from data_pipelines.validate import damages
+from data_pipelines.transfer import regrid
 from data_pipelines.work import WorkUnit, item_units
 from ladcast.data.store import open_store
 

@@ -13,10 +13,10 @@ import xarray as xr
 from data_pipelines.gcm import recipes
 from data_pipelines.gcm.recipes import NatureRun
 from data_pipelines.gcm.timeline import SimulationOptions
+from data_pipelines.inspection import damages
 from data_pipelines.manifest import read_manifest, write_manifest
 from data_pipelines.product import partial_folder
 from data_pipelines.simulate import simulate
-from data_pipelines.validate import damages
 from ladcast.data.store import open_store
 from ladcast.fields import SST, VARIABLES
 
@@ -85,11 +85,11 @@ def test_a_missing_model_is_named_with_its_remedy(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Lets JAX reuse the compiled model between the runs of this file."""
+def compiled(request: pytest.FixtureRequest) -> None:
+    """Keeps the compiled model, most of what these tests cost, in pytest's cache for the next time."""
     jax = pytest.importorskip("jax", reason="the nature run needs JAX: pip install 'ladcast[simulate]'")
     pytest.importorskip("jcm", reason="the nature run needs JCM: pip install 'ladcast[simulate]'")
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax")))
+    jax.config.update("jax_compilation_cache_dir", str(request.config.cache.mkdir("jax")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 

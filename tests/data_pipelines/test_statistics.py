@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipelines.moments import Moments
 from data_pipelines.options import Execution, Selection
-from data_pipelines.statistics import statistics
+from data_pipelines.statistics import FrameMoments, statistics
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
 from ladcast.fields import ChannelSet
@@ -16,7 +15,7 @@ from ladcast.fields import ChannelSet
 HERE = Execution(workers=0)
 
 
-def assert_close(moments: Moments, state: np.ndarray) -> None:
+def assert_close(moments: FrameMoments, state: np.ndarray) -> None:
     """Compares with numpy over all axes but the channel's."""
     axes = (0, 2, 3)
     wide = state.astype(np.float64)
@@ -34,33 +33,33 @@ def state(world: xr.Dataset, channels: ChannelSet) -> np.ndarray:
 @pytest.mark.parametrize("cuts", [[1], [50], [7, 8, 90], list(range(1, 101))])
 def test_merged_parts_are_the_whole(state: np.ndarray, cuts: list[int]):
     first, *others = np.split(state, cuts)
-    total = Moments.of(first)
+    total = FrameMoments.of(first)
     for part in others:
-        total = total + Moments.of(part)
+        total = total + FrameMoments.of(part)
     assert_close(total, state)
 
 
 def test_neither_cuts_nor_order_change_a_bit(state: np.ndarray):
-    whole = Moments.of(state).mean_and_std()
-    parts = [Moments.of(part) for part in np.split(state, [1, 17, 18, 60])]
+    whole = FrameMoments.of(state).mean_and_std()
+    parts = [FrameMoments.of(part) for part in np.split(state, [1, 17, 18, 60])]
     for order in ((0, 1, 2, 3, 4), (4, 2, 0, 3, 1)):
-        merged = Moments.concatenate(parts[k] for k in order).mean_and_std()
+        merged = FrameMoments.concatenate(parts[k] for k in order).mean_and_std()
         np.testing.assert_array_equal(merged, whole)
 
 
 def test_a_small_spread_about_a_large_mean_survives():
     """A sum of squares in float32 would lose it all: 1e6^2 x 2^-24 is 6e4."""
     state = 1e6 + np.random.default_rng(0).standard_normal((10, 1, 4, 5))
-    assert_close(Moments.of(state[:3]) + Moments.of(state[3:]), state)
+    assert_close(FrameMoments.of(state[:3]) + FrameMoments.of(state[3:]), state)
 
 
 def test_nan_is_left_out_and_frames_of_nothing_else_change_nothing(state: np.ndarray):
-    merged = Moments.of(state) + Moments.of(np.full_like(state[:2], np.nan))
-    np.testing.assert_array_equal(merged.mean_and_std(), Moments.of(state).mean_and_std())
+    merged = FrameMoments.of(state) + FrameMoments.of(np.full_like(state[:2], np.nan))
+    np.testing.assert_array_equal(merged.mean_and_std(), FrameMoments.of(state).mean_and_std())
 
 
 def test_a_channel_without_values_has_no_mean():
-    mean, std = Moments.of(np.full((2, 1, 3, 4), np.nan)).mean_and_std()
+    mean, std = FrameMoments.of(np.full((2, 1, 3, 4), np.nan)).mean_and_std()
     assert np.isnan(mean).all()
     assert np.isnan(std).all()
 

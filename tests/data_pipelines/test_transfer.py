@@ -14,14 +14,11 @@ import pytest
 import xarray as xr
 import yaml
 
-from data_pipelines.derive import derive
-from data_pipelines.download import download
 from data_pipelines.manifest import read_manifest
 from data_pipelines.options import Execution, Origin, Selection, StoreLayout
-from data_pipelines.patience import Patience
 from data_pipelines.product import UnitsFailedError, partial_folder, produce
-from data_pipelines.regrid import regrid
-from data_pipelines.transfer import Transfer
+from data_pipelines.reading import Patience
+from data_pipelines.transfer import Transfer, derive, download, regrid
 from ladcast.data.derive import relative_vorticity
 from ladcast.data.lazy import lazy_maps
 from ladcast.data.regrid import regrid_dataset

@@ -1,15 +1,19 @@
-"""Damage to a product is found and named: by file, and by the times or the variable that it held."""
+"""Damage to a product is found and named, by file and by what it held; and the table of what is made and missing."""
 
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+import xarray as xr
 
 from data_pipelines.climatology import climatology
+from data_pipelines.inspection import status, validate
 from data_pipelines.options import Execution, Selection, StoreLayout
-from data_pipelines.regrid import regrid
-from data_pipelines.validate import validate
+from data_pipelines.product import UnitsFailedError
+from data_pipelines.statistics import statistics
+from data_pipelines.transfer import regrid
+from ladcast.resumable import sole_writer
 
 HERE = Execution(workers=0)
 
@@ -93,3 +97,29 @@ def test_what_is_not_there_or_not_finished_is_refused(tmp_path: Path):
     (tmp_path / "manifest.json").write_text('{"status": "running"}')
     with pytest.raises(ValueError, match="Finish it first"):
         validate(tmp_path)
+
+
+def test_every_product_has_its_row(world: xr.Dataset, channel_file: Path, tmp_path: Path, capsys):
+    selection = Selection(channels=str(channel_file))
+    source, folder = tmp_path / "world.zarr", tmp_path / "products"
+    world.chunk(time=1).to_zarr(source)
+    statistics(source, folder / "statistics.json", selection=selection, execution=HERE)
+    layout = StoreLayout(shard_frames=20)
+    regrid(source, folder / "a.zarr", onto="8x5", selection=selection, layout=layout, execution=HERE)
+    shutil.rmtree(source / "temperature/c/50")
+    with pytest.raises(UnitsFailedError):
+        regrid(source, folder / "b.zarr", onto="8x5", selection=selection, layout=layout, execution=HERE)
+    capsys.readouterr()
+    with sole_writer(folder / "b.zarr"):
+        assert [row.state for row in status(folder)] == ["complete", "running", "complete"]
+    rows = status(folder)
+    assert [row.state for row in rows] == ["complete", "interrupted", "complete"]
+    assert [row.cells[3] for row in rows] == ["6/6", "5/6", ""]
+    printed = capsys.readouterr().out
+    assert "b.zarr" in printed
+    assert "b.zarr lacks 2020-01-11T00 to 2020-01-15T18" in printed
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="is no folder"):
+        status(tmp_path / "nothing")

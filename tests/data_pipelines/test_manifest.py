@@ -8,7 +8,7 @@ import pytest
 
 from data_pipelines.manifest import fingerprint
 from data_pipelines.options import Execution
-from data_pipelines.regrid import regrid
+from data_pipelines.transfer import regrid
 from ladcast.files import sha256
 
 

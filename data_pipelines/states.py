@@ -1,0 +1,230 @@
+"""The states that a stage reads: of a store, of an archive, or derived from those of a store.
+
+Each is a `StateSource`: it says what is read, in the words of a manifest, and opens it anew in each process.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from ladcast.data.rules import WEATHERBENCH_NAMES, from_hourly, translate
+
+from data_pipelines.manifest import fingerprint
+from data_pipelines.options import (
+    Origin,
+    Selection,
+)
+from ladcast.data.derive import hourly_windows, relative_vorticity, six_hour_parts
+from ladcast.data.lazy import lazy_maps
+from ladcast.data.sources.files import open_files
+from ladcast.data.sources.registry import make_source
+from ladcast.data.store import declared_gaps, open_store, select_period
+from ladcast.data.validation import check_regular
+from ladcast.fields import PRECIPITATION, STATIC_VARIABLES, ChannelSet, read_channels
+from ladcast.grid import Grid, grid_of
+from ladcast.times import Times, describe, parse_time
+
+VORTICITY = "relative_vorticity"
+WIND = ("u_component_of_wind", "v_component_of_wind")
+
+
+class StateSource(ABC):
+    """Says where states come from. A frozen dataclass: workers get a copy of it, and open it anew."""
+
+    def open(self) -> xr.Dataset:
+        """Returns the states, lazily, in canonical layout; a process opens equal sources once."""
+        return _opened(self)
+
+    @abstractmethod
+    def open_anew(self) -> xr.Dataset:
+        """Opens and checks the states."""
+
+    @property
+    @abstractmethod
+    def about(self) -> dict[str, Any]:
+        """Returns the entry of a manifest's `inputs`."""
+
+    @property
+    @abstractmethod
+    def arguments(self) -> dict[str, Any]:
+        """Returns the entry of a manifest's `arguments`."""
+
+
+@lru_cache(maxsize=4)
+def _opened(source: StateSource) -> xr.Dataset:
+    return source.open_anew()
+
+
+@dataclass(frozen=True)
+class View(StateSource):
+    """Selects channels and a period of a store, through the gate of `open_store`.
+
+    The fingerprint is that of the whole store, so a view of a changed store is another view. `omit` leaves out times,
+    `accept_gaps` lets the time axis have holes that nobody declared: both become gaps that the product declares.
+    """
+
+    store: Path
+    digest: str
+    channels: ChannelSet
+    grid: Grid | None = None
+    start: str | None = None
+    end: str | None = None
+    omit: tuple[str, ...] = ()
+    accept_gaps: bool = False
+
+    @classmethod
+    def of(cls, store: Path, selection: Selection) -> View:
+        """Fixes what is selected now."""
+        channels = read_channels(selection.channels)
+        grid = Grid.parse(selection.grid) if selection.grid else None
+        return cls(store.absolute(), fingerprint(store), channels, grid, selection.start, selection.end)
+
+    def open_anew(self) -> xr.Dataset:
+        """Opens the store, and leaves out what is not selected."""
+        ds = open_store(self.store, self.channels, self.grid, regular=not self.accept_gaps)
+        return leave_out(select_period(ds, self.start, self.end), self.omit)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Returns the entry of a manifest's `inputs`."""
+        return {"name": self.store.name, "fingerprint": self.digest}
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Returns the entry of a manifest's `arguments`."""
+        grid = None if self.grid is None else str(self.grid)
+        period = {"start": self.start, "end": self.end, "omit": list(self.omit), "accept_gaps": self.accept_gaps}
+        return {"channels": self.channels.to_dict(), "grid": grid, **period}
+
+
+@dataclass(frozen=True)
+class Archive(StateSource):
+    """Selects a period of a source, every `step_hours`, but for the times `omit`, which become declared gaps.
+
+    `settings` are attributes of the source, such as the root of a local copy. An archive has no checksum: the manifest
+    names it and its settings, and a change of what it holds goes unseen.
+    """
+
+    source: str
+    settings: tuple[tuple[str, str], ...]
+    channels: ChannelSet
+    start: str
+    end: str
+    step_hours: int = 6
+    omit: tuple[str, ...] = ()
+    grid: Grid | None = None
+
+    @classmethod
+    def of(cls, source: str, selection: Selection, origin: Origin) -> Archive:
+        """Selects from a source; raises ValueError without a period."""
+        if selection.start is None or selection.end is None:
+            raise ValueError(f"An archive such as '{source}' needs a period: give --start and --end.")
+        return cls(
+            source,
+            settings=origin.settings,
+            channels=read_channels(selection.channels),
+            start=selection.start,
+            end=selection.end,
+            step_hours=origin.step_hours,
+            omit=origin.omit,
+            grid=Grid.parse(selection.grid) if selection.grid else None,
+        )
+
+    def open_anew(self) -> xr.Dataset:
+        """Opens the archive; of one that delivers files, fetches those that are missing."""
+        settings: dict[str, Any] = dict(self.settings)
+        source = make_source(self.source, **settings)
+        source.fetch(self.times, self.channels)
+        return open_store(source.open(self.times, self.channels), self.channels, self.grid, regular=False)
+
+    @property
+    def times(self) -> Times:
+        """Returns the wanted times."""
+        step = np.timedelta64(self.step_hours, "h")
+        wanted = np.arange(parse_time(self.start), parse_time(self.end) + np.timedelta64(1, "ns"), step)
+        return np.setdiff1d(wanted, np.array([parse_time(text) for text in self.omit], "datetime64[ns]"))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Returns the entry of a manifest's `inputs`."""
+        return {"name": self.source, "settings": dict(self.settings)}
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Returns the entry of a manifest's `arguments`."""
+        period = {"start": self.start, "end": self.end, "step_hours": self.step_hours, "omit": list(self.omit)}
+        return {"channels": self.channels.to_dict(), "grid": str(self.grid) if self.grid else None, **period}
+
+
+@dataclass(frozen=True)
+class Derived(StateSource):
+    """Presents a store of hourly (or other) states as one every `step_hours`, with the fields that it lacks."""
+
+    view: View
+    step_hours: int = 6
+    vorticity: bool = False
+
+    def open_anew(self) -> xr.Dataset:
+        """Opens the store, chooses the times for which all fields can be made, and says how to make them."""
+        ds = open_store(self._on_the_step(), self.view.channels, self.view.grid, regular=False)
+        return with_vorticity(ds) if self.vorticity else ds
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Returns the entry of a manifest's `inputs`."""
+        return self.view.about
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Returns the entry of a manifest's `arguments`."""
+        return {**self.view.arguments, "step_hours": self.step_hours, "vorticity": self.vorticity}
+
+    def _on_the_step(self) -> xr.Dataset:
+        """Returns the frames every `step_hours` from 00 UTC for which all fields can be made."""
+        view = self.view
+        raw = open_files(view.store)
+        times = raw["time"].values
+        check_regular(times, declared_gaps(view.store), str(view.store))
+        possible = np.ones(len(times), dtype=bool)
+        if PRECIPITATION in view.channels.variables and PRECIPITATION not in raw:
+            possible = np.isin(times, list(six_hour_parts(hourly_windows(times))))
+        steps = (times - times.astype("datetime64[D]")) % np.timedelta64(self.step_hours, "h")
+        wanted = [*view.channels.variables, *STATIC_VARIABLES]
+        ds = translate(raw, (*WEATHERBENCH_NAMES, from_hourly), wanted)
+        return select_period(ds.isel(time=np.flatnonzero(possible & (steps == 0))), view.start, view.end)
+
+
+def with_vorticity(ds: xr.Dataset) -> xr.Dataset:
+    """Adds the relative vorticity (s-1), computed when it is read.
+
+    Raises:
+        ValueError: the wind is not there.
+    """
+    missing = [name for name in WIND if name not in ds]
+    if missing:
+        raise ValueError(f"Vorticity needs {', '.join(WIND)}, missing: {', '.join(missing)}. Add them to the channels.")
+    u, v = (ds[name] for name in WIND)
+    grid = grid_of(ds)
+
+    def read(times: Any, levels: Any) -> Any:
+        east, north = (wind.isel(time=times, level=levels).values for wind in (u, v))
+        return relative_vorticity(east, north, grid)
+
+    attrs = {"units": "s-1", "standard_name": "atmosphere_relative_vorticity"}
+    return ds.assign({VORTICITY: lazy_maps(u.dims, u.shape, read, attrs)})  # type: ignore[arg-type]
+
+
+def leave_out(ds: xr.Dataset, omit: Sequence[str]) -> xr.Dataset:
+    """Returns the frames but those at the times `omit`; raises ValueError where one is not there to be left out."""
+    times, unwanted = ds["time"].values, np.array([parse_time(text) for text in omit], "datetime64[ns]")
+    unknown = np.setdiff1d(unwanted, times)
+    if unknown.size:
+        raise ValueError(f"Expected to leave out {describe(unknown)}, which is not there. Correct --omit.")
+    return ds.isel(time=np.flatnonzero(~np.isin(times, unwanted))) if omit else ds
