@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from ladcast.data.rules import WEATHERBENCH_NAMES, from_hourly, translate
 
 from data_pipelines.manifest import fingerprint
 from data_pipelines.options import (
@@ -23,6 +22,7 @@ from data_pipelines.options import (
 )
 from ladcast.data.derive import hourly_windows, relative_vorticity, six_hour_parts
 from ladcast.data.lazy import lazy_maps
+from ladcast.data.sources.base import WEATHERBENCH_NAMES, from_hourly, translate
 from ladcast.data.sources.files import open_files
 from ladcast.data.sources.registry import make_source
 from ladcast.data.store import declared_gaps, open_store, select_period
