@@ -259,7 +259,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch):
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ladcast.commands.plot.plot_forecast", interrupt)
+    monkeypatch.setattr("ladcast.forecasts.open.open_forecast", interrupt)
     assert "run the same command again" in fail("plot", "fc.zarr", code=ExitCode.INTERRUPTED)
 
 

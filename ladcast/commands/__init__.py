@@ -1,1 +1,1 @@
-"""One module for each command of `ladcast`."""
+"""The commands of `ladcast`: one short file each, whose functions are the command line."""

@@ -1,99 +1,34 @@
-"""Start a forecast now: which source supplies which channel, and the state put together from them."""
+"""`ladcast analysis`."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import xarray as xr
-
-from ladcast.checkpoint import read_document
-from ladcast.data.regrid import regrid_dataset
-from ladcast.data.sources.assignment import SourceAssignment, assign_sources
-from ladcast.data.sources.base import Source
-from ladcast.data.sources.registry import SOURCES, make_source
-from ladcast.data.store import open_store
-from ladcast.fields import ERA5_CHANNELS, ChannelSet
-from ladcast.forecasting.checkpoints import CHANNELS, GRID
-from ladcast.grid import Grid, grid_of
-from ladcast.times import parse_time
-
-Sources = Mapping[str, Source]
-"""Sources by the name that their offers have."""
+from ladcast.commands.common import Results, report_paths
+from ladcast.released.registry import DEFAULT_MODEL, find_model
 
 
-def model_needs(folder: Path) -> tuple[ChannelSet, Grid]:
-    """Returns the channels and the grid of a model."""
-    return ChannelSet.from_dict(read_document(folder, CHANNELS)), Grid.from_dict(read_document(folder, GRID))
+def analysis(
+    time: str,
+    *,
+    source: tuple[str, ...],
+    output: Path | None = None,
+    model: str = DEFAULT_MODEL,
+    downloads: Path = Path("downloads"),
+) -> Results:
+    """Put a start state together from several sources; without an output, only say where each channel comes from.
 
-
-def plan_start(
-    time: str, names: Sequence[str], channels: ChannelSet = ERA5_CHANNELS, folder: Path = Path("downloads")
-) -> tuple[SourceAssignment, Sources]:
-    """Plans the state of one time from sources in order of preference: names in `SOURCES`, or paths.
-
-    `folder` is where downloaded files go, one folder for each source.
-
-    Raises:
-        ValueError: a channel cannot be had; the message says why.
+    Args:
+        time: initial time in UTC such as 2011-10-11T00.
+        source: names of sources (weatherbench2, arco-era5, cds, gfs, ecmwf-open-data) or paths, the preferred first.
+        output: Zarr store to write; what must be downloaded needs the network.
+        model: name or folder of the model whose channels and grid are wanted.
+        downloads: folder of downloaded files, which are kept.
     """
-    sources = [_source(name, folder) for name in names]
-    moment = parse_time(time)
-    offers = [source.offer(moment) for source in sources]
-    by_offer = {offer.source: source for offer, source in zip(offers, sources, strict=True)}
-    if len(by_offer) < len(offers):
-        raise ValueError(f"Expected sources of different names, got {', '.join(o.source for o in offers)}. Rename one.")
-    return assign_sources(moment, channels, offers), by_offer
+    from ladcast.commands.plan import read_description
+    from ladcast.data.sources.initial_state import fetch_start, plan_start
 
-
-def fetch_start(plan: SourceAssignment, sources: Sources, output: Path, grid: Grid | None = None) -> Path:
-    """Downloads what the plan needs, and writes the state to a Zarr store on `grid`, by default the first source's.
-
-    Raises:
-        ConnectionError: a download failed; run it again, what has arrived stays.
-        FileExistsError: `output` exists.
-        ValueError: a source delivered something else than it offers.
-    """
-    if output.exists():
-        raise FileExistsError(f"{output} exists already. Delete it, or choose another output.")
-    parts: list[xr.Dataset] = []
-    for name, source in sources.items():
-        channels = plan.of_source(name)
-        if len(channels):
-            ds = _open(source, plan.time, channels)
-            grid = grid or grid_of(ds)
-            there = ds if grid_of(ds).matches(grid) else regrid_dataset(ds, grid)
-            parts.append(_only_planned(there, plan, name, with_static=not parts))
-    state = xr.merge(parts, compat="no_conflicts", join="outer").assign_attrs(plan=str(plan))
-    partial = output.with_name(f"{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    state.to_zarr(partial, mode="w")
-    partial.rename(output)
-    return output
-
-
-def _source(name: str, folder: Path) -> Source:
-    if name not in SOURCES:
-        return make_source("local", root=name)
-    return make_source(name, downloads=folder)
-
-
-def _open(source: Source, time: np.datetime64, channels: ChannelSet) -> xr.Dataset:
-    times = np.array([time])
-    source.fetch(times, channels)
-    return open_store(source.open(times, channels), channels, complete=False).load()
-
-
-def _only_planned(ds: xr.Dataset, plan: SourceAssignment, name: str, *, with_static: bool) -> xr.Dataset:
-    """Selects the variables and levels that are planned from one source, so that the parts do not conflict."""
-    mine = {p.channel for p in plan.channels if p.supply is not None and p.supply.source == name}
-    kept = {}
-    for variable, field in ds.data_vars.items():
-        levels = [channel.level for channel in mine if channel.variable == variable and channel.level is not None]
-        if levels:
-            kept[variable] = field.sel(level=sorted(levels))
-        elif "time" in field.dims or with_static:
-            kept[variable] = field
-    return xr.Dataset(kept)
+    _, channels, grid = read_description(find_model(model).path)
+    plan, sources = plan_start(time, source, channels, downloads)
+    print(plan)
+    return {} if output is None else report_paths(analysis=fetch_start(plan, sources, output, grid))

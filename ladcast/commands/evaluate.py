@@ -12,9 +12,8 @@ import xarray as xr
 from jaxtyping import Shaped
 
 from ladcast.commands.forecast import ensemble_options, stepper_settings
-from ladcast.commands.score import scoring_options
-from ladcast.commands.score_options import FLOOR, EvaluationRequest, Scoring
-from ladcast.commands.systems import MEANS_ONLY, open_climatology
+from ladcast.commands.options import EvaluationRequest, Scoring
+from ladcast.commands.scoring import open_climatology, scoring_options
 from ladcast.data.store import open_store
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.forecaster import Forecaster
@@ -33,7 +32,9 @@ from ladcast.verification import (
     score,
     score_climatology,
 )
+from ladcast.verification.comparison import FLOOR
 from ladcast.verification.sums import claim_folder, keep_sums
+from ladcast.verification.systems import MEANS_ONLY
 
 Starts = Shaped[np.ndarray, " start"]
 """Initial times as datetime64[ns]."""

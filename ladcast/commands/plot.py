@@ -1,4 +1,4 @@
-"""`ladcast plot`: the summary figure of a forecast."""
+"""`ladcast plot`."""
 
 from __future__ import annotations
 
@@ -6,22 +6,34 @@ from pathlib import Path
 
 import numpy as np
 
-from ladcast.data.store import open_store
-from ladcast.forecasts.open import open_forecast
-from ladcast.grid import Place, grid_of
-from ladcast.plots.forecast import draw_forecast
-from ladcast.plots.style import save_figure
+from ladcast.commands.common import DEFAULT_PLACE, Results, report_paths
 
 
-def plot_forecast(
-    forecast_path: Path, output: Path, *, place: str, truth_path: Path | None, lead_days: int | float
-) -> Path:
-    """Draws ensemble mean and spread on maps at one lead time, and the plume of one place.
+def plot(
+    forecast: Path,
+    *,
+    truth: Path | None = None,
+    output: Path | None = None,
+    place: str = DEFAULT_PLACE,
+    lead_days: float = 5.0,
+) -> Results:
+    """Draw one page: ensemble mean and spread on maps, and the plume of one place.
 
-    `place` is written as `Name,latitude,longitude` in degrees.
+    Args:
+        forecast: forecast store.
+        truth: Zarr store or netCDF file to draw beside the plume.
+        output: .png, .pdf or .svg file; by default beside the forecast.
+        place: place of the plume, as Name,latitude,longitude.
+        lead_days: lead time of the maps, such as 5, or 0.25 for 6 hours.
     """
-    forecast = open_forecast(forecast_path)
-    truth = None if truth_path is None else open_store(truth_path, grid=grid_of(forecast), regular=False)
+    from ladcast.data.store import open_store
+    from ladcast.forecasts.open import open_forecast
+    from ladcast.grid import Place, grid_of
+    from ladcast.plots.forecast import draw_forecast
+    from ladcast.plots.style import save_figure
+
+    opened = open_forecast(forecast)
+    analyses = None if truth is None else open_store(truth, grid=grid_of(opened), regular=False)
     lead = np.timedelta64(round(lead_days * 86_400), "s").astype("timedelta64[ns]")
-    figure = draw_forecast(forecast, place=Place.parse(place), truth=truth, lead=lead)
-    return save_figure(figure, output)
+    figure = draw_forecast(opened, place=Place.parse(place), truth=analyses, lead=lead)
+    return report_paths(page=save_figure(figure, output or forecast.with_suffix(".png")))

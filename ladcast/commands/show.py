@@ -1,27 +1,33 @@
-"""`ladcast show`: what a model folder or a forecast store is."""
+"""`ladcast show`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ladcast.checkpoint import MANIFEST
-from ladcast.data.store import read_times
-from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.forecasts.open import open_forecast
-from ladcast.released.registry import ModelFolder, find_model
+from ladcast.commands.common import Results
+from ladcast.released.registry import DEFAULT_MODEL, ModelFolder, find_model
 from ladcast.times import describe
 
 
-def show(name_or_path: str) -> str:
-    """Describes a model (by name or folder) or a forecast store in a few lines."""
-    path = Path(name_or_path)
-    if path.exists() and not (path / MANIFEST).is_file():
-        return describe_forecast(path)
-    return describe_model(find_model(name_or_path))
+def show(path: str = DEFAULT_MODEL) -> Results:
+    """Describe a model or a forecast store.
+
+    Args:
+        path: name of an embedded model, a checkpoint folder, or a forecast store.
+    """
+    from ladcast.checkpoint import MANIFEST
+
+    is_forecast = Path(path).exists() and not (Path(path) / MANIFEST).is_file()
+    description = _describe_forecast(Path(path)) if is_forecast else _describe_model(find_model(path))
+    print(description)
+    return {"description": description}
 
 
-def describe_model(model: ModelFolder) -> str:
+def _describe_model(model: ModelFolder) -> str:
     """Lists channels, grid, networks, sampling and start states of a model."""
+    from ladcast.data.store import read_times
+    from ladcast.forecasting.checkpoints import load_forecaster
+
     forecaster = load_forecaster(model.path, "cpu")
     frames = forecaster.frames
     counts = {
@@ -40,11 +46,15 @@ def describe_model(model: ModelFolder) -> str:
         f"frames    {frames.past} in, {frames.future} out, {frames.step_hours} h apart",
         f"stepper   {forecaster.config.stepper.kind}, {forecaster.stepper.settings()}",
     ]
-    return "\n".join([*lines, *_start_lines(model)])
+    if model.starts is not None:
+        lines.append(f"starts    {describe(read_times(model.starts), limit=8)}")
+    return "\n".join(lines)
 
 
-def describe_forecast(path: Path) -> str:
+def _describe_forecast(path: Path) -> str:
     """Lists the dimensions, start times and origin of a forecast store."""
+    from ladcast.forecasts.open import open_forecast
+
     forecast = open_forecast(path)
     sizes = ", ".join(f"{name} {size}" for name, size in forecast.sizes.items())
     about = [name for name in ("source", "unreal", "history") if name in forecast.attrs]
@@ -57,7 +67,3 @@ def describe_forecast(path: Path) -> str:
             *(f"{name:<9} {forecast.attrs[name]}" for name in about),
         ]
     )
-
-
-def _start_lines(model: ModelFolder) -> list[str]:
-    return [] if model.starts is None else [f"starts    {describe(read_times(model.starts), limit=8)}"]

@@ -7,14 +7,13 @@ import pytest
 import xarray as xr
 
 from ladcast.cli import app, run
-from ladcast.commands.decode import decode
-from ladcast.commands.export import export
-from ladcast.commands.products import write_whole
+from ladcast.commands._export import decode, export
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasts.formats.zarr import ZarrWriter
 from ladcast.forecasts.options import ExportFormat
 from ladcast.forecasts.part import open_part
 from ladcast.forecasts.selection import Selection
+from ladcast.forecasts.write_products import write_whole
 
 EUROPE = Selection(("geopotential", "t2m"), (500, 850), (6, 24), (2, 0), "-10,35,30,70")
 LONG_NAMES = {"z": "geopotential", "t2m": "2m_temperature"}

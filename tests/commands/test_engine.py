@@ -12,9 +12,9 @@ import xarray as xr
 from xarray.backends.plugins import list_engines
 
 from ladcast.checkpoint import MANIFEST
-from ladcast.commands.plot import plot_forecast
-from ladcast.commands.score import score_forecasts
-from ladcast.commands.score_options import ScoreRequest, Scoring
+from ladcast.commands.options import ScoreRequest, Scoring
+from ladcast.commands.plot import plot
+from ladcast.commands.scoring import open_systems, score_systems
 from ladcast.commands.show import show
 from ladcast.forecasts.engine import LatentEngine
 from ladcast.forecasts.manifest import KEY
@@ -126,13 +126,15 @@ def test_other_weights_are_refused(store: Path, tmp_path: Path):
 def test_scores_plots_and_descriptions_take_latents(kept, tmp_path: Path):
     paths = (kept.fields, kept.latents)
     request = ScoreRequest(MODEL / "truth.nc")
-    (fields, _), (latents, _) = (score_forecasts([path], request, Scoring()) for path in paths)
+    fields, latents = (score_systems(open_systems([path], request), [path], request, Scoring()) for path in paths)
     (scores_of_fields, *_), (scores_of_latents, *_) = fields.values(), latents.values()
     xr.testing.assert_identical(scores_of_latents.metrics(), scores_of_fields.metrics())
     page = tmp_path / "page.png"
-    plot_forecast(kept.latents, page, place="Paris,48.9,2.3", truth_path=None, lead_days=1)
+    plot(kept.latents, output=page, lead_days=1)
     assert page.stat().st_size > 50_000
-    described = [[sorted(line.split(", ")) for line in show(str(path)).splitlines()[-2:]] for path in paths]
+    described = [
+        [sorted(line.split(", ")) for line in show(str(path))["description"].splitlines()[-2:]] for path in paths
+    ]
     assert described[0] == described[1]
 
 

@@ -12,11 +12,12 @@ from cyclopts import CycloptsError
 from ladcast.cli import app, run
 from ladcast.commands import evaluate as evaluate_module
 from ladcast.commands.evaluate import evaluate
-from ladcast.commands.score_options import FLOOR, EvaluationRequest, Scoring
+from ladcast.commands.options import EvaluationRequest, Scoring
 from ladcast.data.store import open_store
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.recipes.frames import reconstruction
 from ladcast.released.registry import find_model
+from ladcast.verification.comparison import FLOOR
 from ladcast.verification.sums import merge_sums
 
 MODEL = find_model("nature-t31")

@@ -9,11 +9,11 @@ import xarray as xr
 
 from ladcast.cli import app, run
 from ladcast.commands.export import export
-from ladcast.commands.products import make, write_mean, write_points, write_probabilities, write_quantiles
 from ladcast.forecasts.open import open_forecast
 from ladcast.forecasts.options import ExportFormat
 from ladcast.forecasts.products import mean_and_spread
 from ladcast.forecasts.selection import Selection
+from ladcast.forecasts.write_products import make, write_mean, write_points, write_probabilities, write_quantiles
 
 COMMANDS = {
     "mean": ["mean", "--variables", "z", "t2m", "--levels", "500"],

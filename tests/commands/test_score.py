@@ -10,12 +10,12 @@ import xarray as xr
 from cyclopts import CycloptsError
 
 from ladcast.cli import app, run
-from ladcast.commands.score import score_forecasts
-from ladcast.commands.score_options import FLOOR, ScoreRequest, Scoring
-from ladcast.commands.score_report import table
+from ladcast.commands.options import ScoreRequest, Scoring
+from ladcast.commands.scoring import open_systems, score_systems
 from ladcast.forecasts.open import in_our_layout, open_system, parse_system
-from ladcast.verification import Blocks, fit_climatology
+from ladcast.verification import Accumulator, Blocks, fit_climatology
 from ladcast.verification.archive import read_sums
+from ladcast.verification.comparison import FLOOR, table
 from ladcast.verification.sums import keep_sums
 
 LAT, LON = np.linspace(-90, 90, 7), np.arange(12) * 30.0
@@ -80,6 +80,13 @@ def request_(folder: Path) -> ScoreRequest:
 @pytest.fixture
 def stores(folder: Path) -> list[Path]:
     return [folder / "fc_1.zarr", folder / "fc_2.zarr"]
+
+
+def score_forecasts(
+    forecasts: list[Path], request: ScoreRequest, scoring: Scoring
+) -> tuple[dict[str, Accumulator], list[str]]:
+    systems = open_systems(forecasts, request)
+    return score_systems(systems, forecasts, request, scoring), systems.notes
 
 
 def test_what_is_left_out_is_said(stores: list[Path], request_: ScoreRequest) -> None:

@@ -1,20 +1,14 @@
-"""What is to be scored, and how; imported by the command line, so it imports nothing heavy."""
+"""What is to be scored, and how; the command line imports this, so it imports nothing heavy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from ladcast.fields import VARIABLES
 
-FLOOR = "autoencoder floor"
-"""What the system is called that encodes and decodes the truth."""
 DIGITS = "0123456789"
-Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 
 
 def require_channel_names(names: Sequence[str]) -> None:
@@ -45,13 +39,13 @@ class Scoring:
             channels. The file of scores holds all.
     """
 
-    statistics: Names = ("default",)
-    regions: Names = ("globe",)
+    statistics: tuple[str, ...] = ("default",)
+    regions: tuple[str, ...] = ("globe",)
     device: str = "cpu"
     block_days: float = 10.0
     part: str | None = None
     sums: Path | None = None
-    channels: Names = ()
+    channels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_channel_names(self.channels)
@@ -91,7 +85,7 @@ class ScoreRequest:
 
     truth: Path
     climatology: Path | None = None
-    against: Names = ()
+    against: tuple[str, ...] = ()
     years: Path | None = None
     name: str = "ladcast"
     equal_members: bool = False

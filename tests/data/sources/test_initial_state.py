@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.commands.analysis import fetch_start, plan_start
 from ladcast.data.analysis import read_analysis
+from ladcast.data.sources.initial_state import fetch_start, plan_start
 from ladcast.data.store import open_store
 from ladcast.fields import ERA5_CHANNELS, ChannelSet
 from ladcast.grid import Grid

@@ -1,0 +1,225 @@
+"""Opens what is scored, shares the work among processes, and makes of the scores a file, a table and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ladcast.commands.options import ScoreRequest, Scoring
+from ladcast.data.store import open_store
+from ladcast.device import find_device
+from ladcast.forecasts.open import open_system, parse_system
+from ladcast.grid import Grid, grid_of
+from ladcast.times import describe
+from ladcast.verification import Accumulator, Blocks, Climatology, ScoreOptions, intersect, intervals, merge
+from ladcast.verification import write_scores as write_file
+from ladcast.verification.comparison import FLOOR, METRICS, comparisons, competitors, table, why_no_intervals
+from ladcast.verification.plain import plain_scores
+from ladcast.verification.sums import claim_folder, keep_sums
+from ladcast.verification.systems import Systems
+from ladcast.verification.table import count_of
+
+
+def open_systems(forecasts: Sequence[Path], request: ScoreRequest) -> Systems:
+    """Opens every store, and cuts the systems to what they have in common.
+
+    Raises:
+        ValueError: two systems have one name, or they have nothing in common.
+    """
+    others = [parse_system(text) for text in request.against]
+    names = [request.name, *(name for name, _ in others)]
+    if len(set(names)) < len(names):
+        raise ValueError(f"Each system needs a name of its own, got {', '.join(names)}.")
+    opened = {request.name: open_system(forecasts)} | {name: open_system(paths) for name, paths in others}
+    climatology = None if request.climatology is None else _read_climatology(request.climatology)
+    reference = None if climatology is None else grid_of(climatology)
+    cut, report = intersect(opened, equal_members=request.equal_members, reference=reference)
+    return Systems(
+        forecasts=cut,
+        truth=open_store(request.truth, grid=report.grid, regular=False),
+        report=report,
+        climatology=None if climatology is None else _on_grid(climatology, report.grid, request.climatology),
+        years=None if request.years is None else open_store(request.years, grid=report.grid),
+        baselines=request.baselines,
+    )
+
+
+def open_climatology(path: Path, grid: Grid) -> Climatology:
+    """Opens a climatology: a netCDF file is read whole, a Zarr store stays lazy; a surplus south pole row is cut."""
+    return _on_grid(_read_climatology(path), grid, path)
+
+
+def _read_climatology(path: Path) -> xr.Dataset:
+    ds = xr.open_zarr(path, chunks=None) if path.is_dir() else xr.load_dataset(path)
+    return ds.sortby("latitude") if (np.diff(ds["latitude"].values) < 0).any() else ds
+
+
+def _on_grid(ds: xr.Dataset, grid: Grid, path: Path | None) -> Climatology:
+    if len(ds["latitude"]) == len(grid.latitude) + 1:
+        ds = ds.isel(latitude=slice(1, None))
+    if not grid_of(ds).matches(grid):
+        raise ValueError(f"{path}: expected the grid {grid}, got {grid_of(ds)}. Fit it on the grid of the forecasts.")
+    return Climatology(ds)
+
+
+def score_forecasts(
+    forecasts: Sequence[Path], request: ScoreRequest, scoring: Scoring
+) -> tuple[Systems, dict[str, Any]]:
+    """Scores forecasts and reports; returns what was opened, and the scores for machines unless they are but a part."""
+    systems = open_systems(forecasts, request)
+    print("\n".join(systems.notes))
+    scores = score_systems(systems, forecasts, request, scoring)
+    if scoring.part is not None:
+        return systems, {}
+    output = request.output or forecasts[0].with_suffix(".scores.nc")
+    about = provenance(forecasts, request)
+    return systems, report(scores, output, request.scorecard, scoring, about, notes=systems.notes)
+
+
+def score_systems(
+    systems: Systems, forecasts: Sequence[Path], request: ScoreRequest, scoring: Scoring
+) -> dict[str, Accumulator]:
+    """Scores every system and baseline on this process's share of the common initial times.
+
+    With several workers each opens the stores and scores some of them, with the same bits as one. A folder for sums is
+    claimed before anything is computed, and gets the sums.
+
+    Raises:
+        ValueError: the truth does not cover the forecasts; the message lists the valid times that are missing. Or the
+            folder for sums holds those of other stores or options.
+    """
+    part, count = scoring.share
+    starts = list(np.array_split(systems.report.starts, count)[part])
+    if not starts:
+        raise ValueError(f"Part {scoring.part} has no starts: there are {len(systems.report.starts)}.")
+    if scoring.sums is not None:
+        chosen = {key: str(getattr(request, key)) for key in ("equal_members", "baselines")}
+        chosen |= {key: str(getattr(scoring, key)) for key in ("statistics", "regions")}
+        chosen["grid"] = str(systems.report.grid)
+        claim_folder(scoring.sums, systems.names, {**provenance(forecasts, request), **chosen})
+    if request.workers == 1:
+        scores = systems.score(starts, scoring_options(scoring))
+    else:
+        scores = _score_in_processes(forecasts, request, scoring, starts)
+    if scoring.sums is not None:
+        label = f"{request.name}-{(scoring.part or '1/1').replace('/', '-of-')}"
+        print(f"sums {keep_sums(scores, scoring.sums, label)}")
+    return scores
+
+
+def _score_in_processes(
+    forecasts: Sequence[Path], request: ScoreRequest, scoring: Scoring, starts: Sequence[np.datetime64]
+) -> dict[str, Accumulator]:
+    """Shares the initial times among local processes, or on the cluster of an active Dask client."""
+    from dask.base import compute, get_scheduler
+    from dask.delayed import delayed
+
+    shares = [list(some) for some in np.array_split(np.asarray(starts), request.workers) if len(some)]
+    tasks = [delayed(_open_and_score)(list(forecasts), request, scoring, some) for some in shares]
+    active: Callable[..., object] | None = get_scheduler()  # type: ignore[no-untyped-call]
+    parts = compute(*tasks, scheduler=active or "processes", num_workers=request.workers)  # type: ignore[no-untyped-call]
+    return {name: merge(part[name] for part in parts) for name in parts[0]}
+
+
+def _open_and_score(
+    forecasts: Sequence[Path], request: ScoreRequest, scoring: Scoring, starts: Sequence[np.datetime64]
+) -> dict[str, Accumulator]:
+    return open_systems(forecasts, request).score(starts, scoring_options(scoring))
+
+
+def provenance(forecasts: Sequence[Path], request: ScoreRequest) -> dict[str, str]:
+    """Says which stores are scored against which."""
+    stores = {
+        "forecast": ", ".join(map(str, forecasts)),
+        "truth": str(request.truth),
+        "climatology": str(request.climatology or ""),
+        "against": ", ".join(request.against),
+        "years": str(request.years or ""),
+    }
+    return {name: store or "none" for name, store in stores.items()}
+
+
+def scoring_options(scoring: Scoring) -> ScoreOptions:
+    """Returns the options of the scorer."""
+    statistics = tuple(dict.fromkeys(("default", *scoring.statistics)))
+    return ScoreOptions(statistics, scoring.regions, str(find_device(scoring.device)))
+
+
+def report(
+    systems: Mapping[str, Accumulator],
+    output: Path,
+    scorecard: Path | None,
+    scoring: Scoring,
+    about: Mapping[str, str],
+    *,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Writes the scores, prints the table and, where asked for, draws the figures; returns the scores for machines.
+
+    `about` says where the forecasts come from, `notes` what was left out. Table and figures show the channels that
+    `scoring` names, by default the headline ones; the scores are those of all.
+    """
+    blocks, channels = Blocks(days=scoring.block_days), scoring.channels
+    path = _write_scores(systems, output, {**about, **({"comparison": " ".join(notes)} if notes else {})})
+    print(table(systems, blocks, channels))
+    print(f"scores {path}")
+    if scorecard is not None:
+        for figure in draw(systems, blocks, scorecard, channels):
+            print(f"figure {figure}")
+    return {"scores_file": path, "scores": plain_scores({name: sums.metrics() for name, sums in systems.items()})}
+
+
+def draw(
+    systems: Mapping[str, Accumulator], blocks: Blocks, path: Path, channels: Sequence[str] = ()
+) -> Iterator[Path]:
+    """Draws a scorecard for each region, and curves by lead time of the first one; yields the files.
+
+    The floor of the autoencoder is no competitor: it is among the curves only, and not among those of the CRPS.
+    Where starts are too few for intervals, there are no dots and no bands.
+
+    Raises:
+        ValueError: there is no other system to compare with, or none of the channels.
+    """
+    from ladcast.plots.scorecards import draw_curves, draw_scorecard, heading
+    from ladcast.plots.style import save_figure
+
+    rivals = competitors(systems)
+    if len(rivals) < 2:
+        raise ValueError("A scorecard compares with another system, and there is none. Add --against or --climatology.")
+    first, regions = next(iter(rivals)), next(iter(rivals.values())).regions
+    starts = count_of(len(rivals[first].starts), "start")
+    for region in regions:
+        card = draw_scorecard(
+            comparisons(rivals, blocks, region), channels=channels, title=f"{first}, {region}: fair CRPS, {starts}"
+        )
+        place = path if region == regions[0] else path.with_name(f"{path.stem}_{region}{path.suffix}")
+        yield save_figure(card, place, dpi=200)
+    for metric in METRICS:
+        drawn = rivals if metric == "fair_crps" else rivals | {name: systems[name] for name in systems if name == FLOOR}
+        title = f"{heading(metric)}\n{regions[0]}, {starts}"
+        curves = draw_curves(_with_bands(drawn, blocks), metric=metric, channels=channels, title=title)
+        yield save_figure(curves, path.with_name(f"{path.stem}_{metric}{path.suffix}"), dpi=200)
+
+
+def _with_bands(systems: Mapping[str, Accumulator], blocks: Blocks) -> dict[str, xr.Dataset]:
+    if why_no_intervals(systems, blocks):
+        return {name: scores.metrics() for name, scores in systems.items()}
+    return {name: intervals(scores, metrics=METRICS, blocks=blocks) for name, scores in systems.items()}
+
+
+def _write_scores(systems: Mapping[str, Accumulator], output: Path, provenance: Mapping[str, str]) -> Path:
+    """Writes all metrics of all systems to one netCDF file, with where they come from."""
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    starts = next(iter(systems.values())).starts
+    about = {
+        "source": f"ladcast {version('ladcast')}",
+        "history": f"{made} scored by ladcast {version('ladcast')}, numpy {version('numpy')}, torch {version('torch')}",
+        "initial_times": " ".join(describe(start) for start in starts),
+    }
+    return write_file(systems, output, about | dict(provenance))

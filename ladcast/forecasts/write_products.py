@@ -1,0 +1,135 @@
+"""Makes ensemble products of a forecast on disk, frame by frame, and writes them as netCDF, Zarr or CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from ladcast.fields import VARIABLES
+from ladcast.files import whole_file, whole_folder
+from ladcast.forecasts.part import open_part
+from ladcast.forecasts.products import Event, Method, at_points, mean_and_spread, probabilities, quantiles
+from ladcast.forecasts.selection import Selection
+from ladcast.grid import Place
+from ladcast.progress import show_progress
+from ladcast.times import HOUR
+
+Product = Callable[[xr.Dataset], xr.Dataset]
+
+
+def write_mean(source: Path, output: Path, selection: Selection) -> Path:
+    """Writes ensemble mean and spread as netCDF or Zarr."""
+    return write_dataset(make(mean_and_spread, source, selection), output)
+
+
+def write_quantiles(source: Path, output: Path, selection: Selection, *, fractions: Sequence[float]) -> Path:
+    """Writes quantiles of the members as netCDF or Zarr."""
+    return write_dataset(make(lambda frame: quantiles(frame, fractions), source, selection), output)
+
+
+def write_probabilities(source: Path, output: Path, selection: Selection, *, events: Sequence[str]) -> Path:
+    """Writes the probability of each event as netCDF or Zarr; reads only the variables that the events need."""
+    parsed = [Event.parse(event) for event in events]
+    if not parsed:
+        raise ValueError("Expected at least one event such as --event 't2m > 30 degC', got none.")
+    needed = dict.fromkeys(name for event in parsed for name in event.variables)
+    chosen = replace(selection, variables=tuple(needed))
+    return write_dataset(make(lambda frame: probabilities(frame, parsed), source, chosen), output)
+
+
+def write_points(source: Path, output: Path, selection: Selection, *, places: Sequence[str], method: Method) -> Path:
+    """Writes every member at places (`Name,latitude,longitude`) as CSV: a row a member, a column a channel."""
+    parsed = [Place.parse(place) for place in places]
+    if not parsed:
+        raise ValueError("Expected at least one place such as --place Oslo,59.9,10.8, got none.")
+    if output.suffix != ".csv":
+        raise ValueError(f"Expected an output that ends in .csv, got '{output.name}'. Rename it.")
+    series = make(lambda frame: at_points(frame, parsed, method), source, selection)
+    return write_whole(output, lambda path: _write_csv(series, path))
+
+
+def make(function: Product, source: Path, selection: Selection) -> xr.Dataset:
+    """Applies a product to one start and lead time after another, so that only its results are held in memory."""
+    part = open_part(source, selection)
+    if not part.sizes["number"]:
+        raise ValueError(f"The selection has no members of {source}.")
+    starts = []
+    frames = show_progress(_frames(part), part.sizes["time"] * part.sizes["prediction_timedelta"], "lead times")
+    made = [function(frame) for frame in frames]
+    leads = part.sizes["prediction_timedelta"]
+    for first in range(0, len(made), leads):
+        starts.append(xr.concat(made[first : first + leads], "prediction_timedelta", data_vars="all"))
+    return xr.concat(starts, "time", data_vars="all", combine_attrs="override")
+
+
+def write_dataset(dataset: xr.Dataset, output: Path) -> Path:
+    """Writes a dataset as netCDF (.nc) or Zarr (.zarr), whole or not at all; raises ValueError for another suffix.
+
+    It is not said to follow CF: names of WeatherBench 2 begin with digits, and CF knows no quantiles.
+    """
+    dataset = dataset.copy()
+    dataset.attrs.pop("Conventions", None)
+    for coordinate in dataset.coords.values():
+        coordinate.encoding["_FillValue"] = None
+    if output.suffix == ".nc":
+        compressed = {name: {"zlib": True, "complevel": 1} for name in dataset.data_vars}
+        return write_whole(output, lambda path: dataset.to_netcdf(path, engine="netcdf4", encoding=compressed))
+    if output.suffix == ".zarr":
+        return write_whole(output, lambda path: dataset.to_zarr(path))
+    raise ValueError(f"Expected an output that ends in .nc or .zarr, got '{output.name}'. Rename it.")
+
+
+def write_whole(output: Path, write: Callable[[Path], object]) -> Path:
+    """Lets `write` fill a temporary file or folder that becomes `output` when it is complete.
+
+    Raises:
+        FileExistsError: `output` exists.
+    """
+    if output.exists():
+        raise FileExistsError(f"{output} exists already. Choose another output, or delete it.")
+    with (whole_folder if output.suffix == ".zarr" else whole_file)(output) as temporary:
+        write(temporary)
+    return output
+
+
+def _frames(part: xr.Dataset) -> Iterator[xr.Dataset]:
+    for start, lead in product(range(part.sizes["time"]), range(part.sizes["prediction_timedelta"])):
+        yield part.isel(time=[start], prediction_timedelta=[lead]).load()
+
+
+def _write_csv(series: xr.Dataset, path: Path) -> None:
+    columns = dict(_columns(series))
+    rows = product(*(range(series.sizes[dim]) for dim in ("point", "time", "prediction_timedelta", "number")))
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*LABELS, *columns])
+        for point, start, lead, member in rows:
+            values = [f"{column[point, start, lead, member]:.7g}" for column in columns.values()]
+            writer.writerow([*_labels(series, point, start, lead, member), *values])
+
+
+LABELS = ("place", "latitude", "longitude", "initial_time", "lead_hours", "valid_time", "member")
+
+
+def _labels(series: xr.Dataset, point: int, start: int, lead: int, member: int) -> list[str]:
+    init, ahead = series["time"].values[start], series["prediction_timedelta"].values[lead]
+    where = [f"{series[name].values[point]:g}" for name in ("latitude", "longitude")]
+    when = [np.datetime_as_string(init, "m"), f"{ahead / HOUR:g}", np.datetime_as_string(init + ahead, "m")]
+    return [str(series["place"].values[point]), *where, *when, str(series["number"].values[member])]
+
+
+def _columns(series: xr.Dataset) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the heading of each channel with its units, and its values by point, start, lead and member."""
+    dims = ("point", "time", "prediction_timedelta", "number")
+    for name, field in series.data_vars.items():
+        about = VARIABLES[str(name)]
+        ordered = field.transpose(*dims, ...)
+        for index, level in enumerate(field["level"].values if "level" in field.dims else [None]):
+            heading = about.short if level is None else f"{about.short}{level}"
+            yield f"{heading} [{about.units}]", ordered.values if level is None else ordered.values[..., index]
