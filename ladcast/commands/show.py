@@ -6,7 +6,6 @@ from pathlib import Path
 
 from ladcast.commands.common import Results
 from ladcast.released.registry import DEFAULT_MODEL, ModelFolder, find_model
-from ladcast.times import describe
 
 
 def show(path: str = DEFAULT_MODEL) -> Results:
@@ -27,6 +26,7 @@ def _describe_model(model: ModelFolder) -> str:
     """Lists channels, grid, networks, sampling and start states of a model."""
     from ladcast.data.store import read_times
     from ladcast.forecasting.checkpoints import load_forecaster
+    from ladcast.times import describe
 
     forecaster = load_forecaster(model.path, "cpu")
     frames = forecaster.frames
@@ -54,6 +54,7 @@ def _describe_model(model: ModelFolder) -> str:
 def _describe_forecast(path: Path) -> str:
     """Lists the dimensions, start times and origin of a forecast store."""
     from ladcast.forecasts.open import open_forecast
+    from ladcast.times import describe
 
     forecast = open_forecast(path)
     sizes = ", ".join(f"{name} {size}" for name, size in forecast.sizes.items())

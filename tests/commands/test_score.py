@@ -19,7 +19,7 @@ from ladcast.verification.comparison import FLOOR, table
 from ladcast.verification.sums import keep_sums
 
 LAT, LON = np.linspace(-90, 90, 7), np.arange(12) * 30.0
-STARTS = (np.datetime64("2020-01-01", "ns") + np.arange(40) * np.timedelta64(5, "D")).astype("datetime64[ns]")
+STARTS = (np.datetime64("2020-01-01", "ns") + np.arange(20) * np.timedelta64(5, "D")).astype("datetime64[ns]")
 LEADS = (np.arange(1, 5) * np.timedelta64(12, "h")).astype("timedelta64[ns]")
 UNITS = {"geopotential": "m2 s-2", "2m_temperature": "K"}
 
@@ -64,20 +64,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     truth.to_zarr(path / "truth.zarr")
     fit_climatology(truth, days=365, step=61, quantiles=(0.1, 0.9)).to_netcdf(path / "climatology.nc")
     forecast = forecast_of(1, STARTS, members=4, skill=1.0)
-    forecast.isel(time=slice(0, 15)).to_zarr(path / "fc_1.zarr")
-    forecast.isel(time=slice(15, 40)).to_zarr(path / "fc_2.zarr")
+    forecast.isel(time=slice(0, 8)).to_zarr(path / "fc_1.zarr")
+    forecast.isel(time=slice(8, 20)).to_zarr(path / "fc_2.zarr")
     other = forecast_of(2, STARTS[1:], members=6, skill=1.6).isel(prediction_timedelta=[0, 1, 3])
     other.isel(latitude=slice(None, None, -1)).transpose(..., "longitude", "latitude").to_zarr(path / "ifs.zarr")
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def request_(folder: Path) -> ScoreRequest:
     against = (f"ifs={folder / 'ifs.zarr'}",)
     return ScoreRequest(folder / "truth.zarr", folder / "climatology.nc", against)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stores(folder: Path) -> list[Path]:
     return [folder / "fc_1.zarr", folder / "fc_2.zarr"]
 
@@ -89,18 +89,23 @@ def score_forecasts(
     return score_systems(systems, forecasts, request, scoring), systems.notes
 
 
-def test_what_is_left_out_is_said(stores: list[Path], request_: ScoreRequest) -> None:
-    systems, notes = score_forecasts(stores, request_, Scoring())
+@pytest.fixture(scope="module")
+def scored(stores: list[Path], request_: ScoreRequest) -> tuple[dict[str, Accumulator], list[str]]:
+    return score_forecasts(stores, request_, Scoring())
+
+
+def test_what_is_left_out_is_said(scored: tuple[dict[str, Accumulator], list[str]]) -> None:
+    systems, notes = scored
     assert list(systems) == ["ladcast", "ifs", "persistence", "climatology"]
     assert {scores.starts for scores in systems.values()} == {tuple(STARTS[1:])}
     text = "\n".join(notes)
-    assert "ladcast: 39 of 40 starts are scored, without 2020-01-01T00." in text
+    assert "ladcast: 19 of 20 starts are scored, without 2020-01-01T00." in text
     assert "ladcast: 3 of 4 lead times are scored, without 36 h." in text
     assert "Members: ladcast 4, ifs 6." in text
 
 
-def test_better_forecasts_score_better(stores: list[Path], request_: ScoreRequest) -> None:
-    systems, _ = score_forecasts(stores, request_, Scoring())
+def test_better_forecasts_score_better(scored: tuple[dict[str, Accumulator], list[str]]) -> None:
+    systems, _ = scored
     crps = {name: scores.metrics()["fair_crps"] for name, scores in systems.items() if scores.members > 1}
     assert (crps["ladcast"] < crps["ifs"]).all()
     np.testing.assert_allclose(crps["ifs"] / crps["ladcast"], 1.6, rtol=0.15)
@@ -134,7 +139,7 @@ def test_parts_merge_to_the_whole_and_draw_a_scorecard(
         assert ds.attrs["against"] == f"ifs={folder / 'ifs.zarr'}"
         assert ds.attrs["climatology"] == str(folder / "climatology.nc")
         assert (ds.attrs["truth"], ds.attrs["years"]) == (str(folder / "truth.zarr"), "none")
-    assert len(second.attrs["initial_times"].split()) == 39
+    assert len(second.attrs["initial_times"].split()) == 19
     assert second.attrs["Conventions"] == "CF-1.11"
     assert "36 h" in second.attrs["comparison"]
     for name in ("card.png", "card_tropics.png", "card_fair_crps.png", "card_rmse.png"):
@@ -156,8 +161,8 @@ def test_few_starts_are_drawn_without_dots_and_said_once(
     assert (tmp_path / "card.png").is_file()
 
 
-def test_the_last_lead_time_has_a_column(stores: list[Path], request_: ScoreRequest) -> None:
-    systems, _ = score_forecasts(stores, request_, Scoring())
+def test_the_last_lead_time_has_a_column(scored: tuple[dict[str, Accumulator], list[str]]) -> None:
+    systems, _ = scored
     cut = {
         name: replace(scores, lead_times=tuple(3 * lead for lead in LEADS[[0, 1, 3]]))
         for name, scores in systems.items()
@@ -166,8 +171,8 @@ def test_the_last_lead_time_has_a_column(stores: list[Path], request_: ScoreRequ
     assert head.split()[1:] == ["3", "d", "6", "d"]
 
 
-def test_the_floor_is_none_of_the_crps(stores: list[Path], request_: ScoreRequest) -> None:
-    systems, _ = score_forecasts(stores, request_, Scoring())
+def test_the_floor_is_none_of_the_crps(scored: tuple[dict[str, Accumulator], list[str]]) -> None:
+    systems, _ = scored
     crps, rmse, *_ = table(systems | {FLOOR: systems["persistence"]}, Blocks()).split("\n\n")[1:]
     assert crps.startswith("CRPS")
     assert FLOOR not in crps
@@ -187,10 +192,12 @@ def test_means_alone_score_anomalies_but_are_no_baseline(stores: list[Path], fol
     fitted = xr.load_dataset(folder / "climatology.nc")
     means = fitted[["geopotential", "2m_temperature"]].sortby("latitude", ascending=False)
     means.to_netcdf(tmp_path / "means.nc")
-    systems, notes = score_forecasts(stores, ScoreRequest(folder / "truth.zarr", tmp_path / "means.nc"), Scoring())
+    xr.open_zarr(stores[0], decode_timedelta=True).isel(time=[0, 1]).drop_encoding().to_zarr(tmp_path / "one.zarr")
+    one = [tmp_path / "one.zarr"]
+    systems, notes = score_forecasts(one, ScoreRequest(folder / "truth.zarr", tmp_path / "means.nc"), Scoring())
     assert list(systems) == ["ladcast", "persistence"]
     assert "No climatology as a forecast of its own" in "\n".join(notes)
-    whole, _ = score_forecasts(stores, ScoreRequest(folder / "truth.zarr", folder / "climatology.nc"), Scoring())
+    whole, _ = score_forecasts(one, ScoreRequest(folder / "truth.zarr", folder / "climatology.nc"), Scoring())
     for name, total in whole["ladcast"].sums.items():
         np.testing.assert_array_equal(systems["ladcast"].sums[name], total)
 
@@ -273,7 +280,7 @@ def test_an_empty_folder_of_sums_is_refused(tmp_path: Path) -> None:
         app(["merge", str(tmp_path)], exit_on_error=False, print_error=False)
 
 
-def test_sums_are_kept_for_each_system(stores: list[Path], request_: ScoreRequest, tmp_path: Path) -> None:
-    systems, _ = score_forecasts(stores, request_, Scoring())
+def test_sums_are_kept_for_each_system(scored: tuple[dict[str, Accumulator], list[str]], tmp_path: Path) -> None:
+    systems, _ = scored
     keep_sums(systems, tmp_path, "all")
     assert read_sums(tmp_path / "ifs" / "all.nc").starts == systems["ifs"].starts
