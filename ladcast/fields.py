@@ -172,6 +172,15 @@ class ChannelSet:
             raise KeyError(f"No channel '{name}'. This set has {', '.join(self.names)}.")
         return self.names.index(name)
 
+    def rows(self, variable: str) -> slice:
+        """Returns the positions of a variable's channels: its levels, or the one channel of the surface."""
+        depth = len(self.levels)
+        if variable in self.upper_air:
+            first = self.upper_air.index(variable) * depth
+            return slice(first, first + depth)
+        first = len(self.upper_air) * depth + self.surface.index(variable)
+        return slice(first, first + 1)
+
     @cached_property
     def masked_on_land(self) -> tuple[int, ...]:
         """Returns the positions of the channels that are NaN over land: that of the sea surface temperature."""

@@ -51,6 +51,13 @@ def test_index_inverts_names(channels: ChannelSet):
     assert [channels.index(name) for name in channels.names] == list(range(len(channels)))
 
 
+@pytest.mark.parametrize("channels", [ERA5_CHANNELS, SMALL], ids=["era5", "small"])
+def test_rows_of_the_variables_follow_each_other_and_hold_their_channels(channels: ChannelSet):
+    ordered = [channel for name in channels.variables for channel in channels.channels[channels.rows(name)]]
+    assert ordered == list(channels)
+    assert all(c.variable == name for name in channels.variables for c in channels.channels[channels.rows(name)])
+
+
 def test_an_unknown_channel_name_lists_the_known_ones():
     with pytest.raises(KeyError, match=r"No channel 't2'.*t500, t850, z500, z850, t2m"):
         SMALL.index("t2")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,7 +148,7 @@ def _values(field: xr.DataArray, channels: ChannelSet, threads: int) -> list[Pro
     found: dict[tuple[int, str], list[Any]] = {}
     last: _Facts | None = None
     for facts in _pieces(field, threads):
-        for fault, at in _faults(facts, last, [c for c in channels if c.variable == name]):
+        for fault, at in _faults(facts, last, channels.channels[channels.rows(name)]):
             for place in np.flatnonzero(at.any(0)):
                 times = facts.times[at[:, place]]
                 entry = found.setdefault((int(place), fault), [0, []])
@@ -206,7 +206,9 @@ def _facts(piece: xr.DataArray, weight: npt.NDArray[np.float64], first_land: npt
     return _Facts(times, nan.mean(horizontal), infinite.mean(horizontal), low, high, mean, moved)
 
 
-def _faults(facts: _Facts, last: _Facts | None, channels: list[Channel]) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+def _faults(
+    facts: _Facts, last: _Facts | None, channels: Sequence[Channel]
+) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
     """Yields each fault with the times and levels where it is."""
     about = channels[0].about
     bounds = np.array([plausible_range(channel) for channel in channels])

@@ -107,7 +107,8 @@ def relative_vorticity(
     latitude = np.deg2rad(grid.latitude)
     cosine, sine = np.cos(latitude)[:, None], np.sin(latitude)
     width = 2 * np.deg2rad(360 / len(grid.longitude))
-    poles = np.asarray([row in _pole_rows(grid) for row in range(len(latitude))])[:, None]
+    poles = np.zeros((len(latitude), 1), dtype=bool)
+    poles[0], poles[-1] = grid.pole_rows
     eastward = (np.roll(v, -1, -1) - np.roll(v, 1, -1)) / (width * np.where(poles, np.inf, cosine))
     # In float64, since neighbours that differ little are subtracted.
     moment = u.astype(np.float64) * np.where(poles, 0.0, cosine)
@@ -181,8 +182,3 @@ def _difference(end: np.datetime64, number: Mapping[Window, int]) -> SignedWindo
         if window.end == end and earlier in number:
             return ((index, 1), (number[earlier], -1))
     return ()
-
-
-def _pole_rows(grid: Grid) -> list[int]:
-    south, north = grid.pole_rows
-    return [0] * south + [len(grid.latitude) - 1] * north

@@ -35,14 +35,13 @@ def unpack(
         axes = ", ".join((*dims, "channel", "lat", "lon"))
         raise ValueError(f"Expected a state of ({axes}) = {expected}, got {values.shape}.")
     variables: dict[str, xr.Variable] = {}
-    first, depth = 0, len(channels.levels)
-    for name in channels.upper_air:
-        planes = values[..., first : first + depth, :, :]
-        variables[name] = xr.Variable((*dims, "level", "latitude", "longitude"), planes, state_attributes(name))
-        first += depth
-    for position, name in enumerate(channels.surface, start=first):
-        plane = values[..., position, :, :]
-        variables[name] = xr.Variable((*dims, "latitude", "longitude"), plane, state_attributes(name))
+    for name in channels.variables:
+        planes = values[..., channels.rows(name), :, :]
+        if name in channels.upper_air:
+            variables[name] = xr.Variable((*dims, "level", "latitude", "longitude"), planes, state_attributes(name))
+        else:
+            plane = planes[..., 0, :, :]
+            variables[name] = xr.Variable((*dims, "latitude", "longitude"), plane, state_attributes(name))
     return xr.Dataset(variables, coords=state_coordinates(grid, times, channels.levels if channels.upper_air else ()))
 
 

@@ -80,7 +80,7 @@ def check_values(ds: xr.Dataset, channels: ChannelSet, where: str, *, complete: 
     for name in channels.variables:
         states = ds[name].isel(time=ends).load()
         shares, means = states.isnull().mean(("latitude", "longitude")), area_means(states, weight)
-        for channel in (channel for channel in channels if channel.variable == name):
+        for channel in channels.channels[channels.rows(name)]:
             area = f"{where}: '{name}'" + (f" at {channel.level} hPa" if channel.level else "")
             here = {"level": channel.level} if channel.level else {}
             if complete and not channel.about.masked_on_land:

@@ -17,7 +17,7 @@ from ladcast.data.lexicon import canonical_names
 from ladcast.data.loading.zarr_chunks import ChunkedArray, ChunkError, UnsupportedLayoutError, open_array
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
-from ladcast.fields import ChannelSet, find_variable
+from ladcast.fields import find_variable
 from ladcast.grid import TOLERANCE_DEG
 from ladcast.times import Times, describe
 
@@ -186,7 +186,7 @@ class ChunkedField:
         _check_encoding(variable, array.folder)
         dims = ("time", *(("level",) if "level" in variable.dims else ()), "latitude", "longitude")
         points = [as_slice(_places(_coordinate(raw, dim), _coordinate(ds, dim))) for dim in dims[1:]]
-        channels = _channel_slice(normalizer.channels, name)
+        channels = normalizer.channels.rows(name)
         return cls(
             name,
             array,
@@ -238,11 +238,6 @@ def _check_same(direct: ChunkReader, plain: XarrayReader, store: Path) -> None:
     plain.read(first, expected)
     if not np.array_equal(got, expected):
         raise ValueError(f"Expected the dataset that `open_store` gives for {store}, got another. Give its own store.")
-
-
-def _channel_slice(channels: ChannelSet, name: str) -> slice:
-    numbers = [number for number, channel in enumerate(channels) if channel.variable == name]
-    return slice(numbers[0], numbers[-1] + 1)
 
 
 def _by_chunk(positions: list[int], length: int) -> dict[int, list[int]]:
