@@ -39,7 +39,7 @@ def _changes(found: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "
         if isinstance(before, Mapping) and isinstance(now, Mapping):
             yield from _changes(before, dict.fromkeys(before) | dict(now), f"{name}.")
         elif before != now:
-            yield f"{name} was {before!r}, now {now!r}"
+            yield f"{name} was {before!r:.100}, now {now!r:.100}"
 
 
 class Saved(NamedTuple):

@@ -10,8 +10,9 @@ import pytest
 
 FLOORS = (
     "constants device fields files grid progress run times types units",
-    "cf",
-    "nn diffusion data config checkpoint verification",
+    "cf checkpoint",
+    "resumable",
+    "nn diffusion data config verification",
     "models plots cyclones",
     "forecasting training",
     "released",

@@ -131,7 +131,7 @@ def test_weights_are_not_taken_for_those_of_other_statistics(model: Path, store:
     settings = [f"data.path={store}", f"statistics={other}", *period, *size, *short]
     kept = ["part=decoder", f"initial={folder / 'runs_autoencoder/autoencoder'}"]
     for given, message in (
-        (settings, "snapshots of a run with other statistics"),
+        (settings, "statistics was"),
         ([*settings, *kept], "runs_autoencoder/autoencoder was trained with other statistics"),
     ):
         with pytest.raises(SystemExit):

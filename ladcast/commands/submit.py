@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from ladcast.config import load_config, to_plain
+from ladcast.files import whole_file
 from ladcast.recipes.plan import check_plan, sketch_run
 from ladcast.training.slurm import SlurmProfile, Submission, find_profile, render_script, submit_script
 
@@ -55,6 +56,5 @@ def script_text(kind: str, output: Path, profile: SlurmProfile, submission: Subm
 
 def _write(path: Path, text: str) -> None:
     """Writes a file in one go: a job that starts meanwhile reads the old one or the new one."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    partial.rename(path)
+    with whole_file(path) as partial:
+        partial.write_text(text)

@@ -88,9 +88,9 @@ def forecast_identity(
     How often a failed member may be drawn again is no part of it: those that do not fail are the same.
     """
     chosen = plain(asdict(options))
-    if settings := forecaster.stepper.settings():
-        chosen["sampling"] = settings
     del chosen["redraws"]
+    size = {name: chosen.pop(name) for name in ("members", "blocks", "seed")}
+    sampling = {"sampling": settings} if (settings := forecaster.stepper.settings()) else {}
     states = hashlib.sha256()
     starts: dict[str, list[str]] = {}
     for analysis, init_time in conditions:
@@ -103,7 +103,7 @@ def forecast_identity(
         "source": conditions[0].analysis.source,
         "filled": sorted({name for initial in conditions for name in initial.analysis.filled}),
         "states": states.hexdigest()[:16],
-        "options": chosen,
+        "options": {**size, **sampling, **chosen},  # in the order that stores have always had
     }
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ladcast.data.loading.batches import BatchSource, SampleBatch, SampleOrder, load_batches
+from ladcast.resumable import require_same
 from ladcast.training.anomaly import GradientWatch
 from ladcast.training.distributed import ALONE, Ranks
 from ladcast.training.ema import WeightAverage
@@ -171,12 +172,8 @@ class TrainingState:
         document = snapshots.load_newest(tensors)
         if document is None:
             return
-        before = document.get("made_of", {})
-        if changed := sorted(name for name, digest in self.made_of.items() if before.get(name) != digest):
-            raise ValueError(
-                f"{snapshots.folder} holds snapshots of a run with other {', '.join(changed)}. Choose another "
-                "'output', or delete that folder to start anew."
-            )
+        remedy = "Choose another 'output', or delete that folder to start anew."
+        require_same(document.get("made_of", {}), self.made_of, str(snapshots.folder), remedy=remedy)
         batch_number = self.order.resume(document["position"])
         self.passed_over = document["samples_passed_over"] // self.order.batch_size
         self.step = batch_number - self.passed_over

@@ -20,7 +20,7 @@ from typing import Any
 from torch import distributed
 
 from ladcast.checkpoint import MANIFEST, WEIGHTS, read_document
-from ladcast.files import sha256
+from ladcast.files import put_in_place, remove, sha256
 from ladcast.training.distributed import ALONE, Ranks
 
 KEPT = 2
@@ -125,8 +125,7 @@ class Snapshots:
             manifest = {**document, "sha256": {name: value for part in hashes for name, value in part.items()}}
             _write_durably(partial / MANIFEST, json.dumps(manifest, indent=1) + "\n")
             target = self.folder / partial.name.removeprefix(".")
-            _remove(target)  # a damaged one of the same step
-            partial.rename(target)
+            put_in_place(partial, target)  # where a damaged one of the same step may be
             self._damaged.discard(target)
             _sync(self.folder)
             self._prune()
@@ -157,18 +156,9 @@ class Snapshots:
         good = [folder for folder in self._list() if folder not in self._damaged]
         for folder in self._list():
             if folder < good[-KEPT:][0]:
-                _remove(folder)
+                remove(folder)
         for folder in self.folder.glob(".step-*"):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove(folder: Path) -> None:
-    """Removes a folder; it loses its name first, so that half of it is never taken for a snapshot."""
-    if folder.exists():
-        nameless = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(nameless, ignore_errors=True)
-        folder.rename(nameless)
-        shutil.rmtree(nameless, ignore_errors=True)
 
 
 def _write_durably(path: Path, text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ladcast.files import whole_file
+from ladcast.resumable import require_same
 from ladcast.times import describe
 from ladcast.verification import Accumulator, merge, read_sums, write_sums
 
@@ -36,16 +37,11 @@ def claim_folder(folder: Path, systems: Sequence[str], about: Mapping[str, str])
     """
     path = folder / f"{systems[0]}.json"
     if path.is_file():
-        held = json.loads(path.read_text())
-        differ = [f"{key} {held.get(key)}, now {value}" for key, value in about.items() if held.get(key) != value]
-        if differ:
-            raise ValueError(f"{folder} holds sums of another run: {'; '.join(differ)}. Choose another folder.")
+        require_same(json.loads(path.read_text()), about, str(folder), remedy="Choose another folder.")
         return
-    folder.mkdir(parents=True, exist_ok=True)
     claimed = datetime.now(UTC).isoformat(timespec="microseconds")
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    temporary.write_text(json.dumps({**about, CLAIMED: claimed, SYSTEMS: list(systems)}, indent=1))
-    temporary.rename(path)
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps({**about, CLAIMED: claimed, SYSTEMS: list(systems)}, indent=1))
 
 
 def read_claims(folder: Path) -> tuple[list[str], dict[str, str]]:

@@ -64,9 +64,7 @@ def test_a_stopped_run_goes_on_and_parts_merge(
 
     monkeypatch.setattr(evaluate_module, "forecast_frames", again)
     run(app, [*tokens, "--output", str(tmp_path / "scores.nc")])
-    with pytest.raises(
-        (ValueError, OSError, CycloptsError), match=r"sums of another run: seed 0, now 1\. Choose another folder"
-    ):
+    with pytest.raises((ValueError, OSError, CycloptsError), match=r"seed was '0', now '1'\. Choose another folder"):
         app([*tokens, "--seed", "1"], exit_on_error=False, print_error=False)
     run(app, ["merge", str(tmp_path / "sums"), "--first", "nature-t31", "--output", str(tmp_path / "merged.nc")])
     first, second = (xr.load_dataset(tmp_path / name, decode_timedelta=True) for name in ("scores.nc", "merged.nc"))

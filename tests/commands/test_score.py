@@ -183,7 +183,7 @@ def test_parts_against_another_truth_are_refused(stores: list[Path], folder: Pat
     scoring = Scoring(part="1/2", sums=tmp_path / "sums")
     score_forecasts(stores, ScoreRequest(folder / "truth.zarr"), scoring)
     (tmp_path / "other.zarr").symlink_to(folder / "truth.zarr")
-    with pytest.raises(ValueError, match=r"sums of another run: truth .*truth.zarr, now .*other.zarr. Choose another"):
+    with pytest.raises(ValueError, match=r"truth was .*truth.zarr', now .*other.zarr'. Choose another"):
         score_forecasts(stores, ScoreRequest(tmp_path / "other.zarr"), replace(scoring, part="2/2"))
 
 

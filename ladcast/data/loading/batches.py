@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ladcast.data.prefetch import prefetch
+from ladcast.resumable import require_same
 
 SampleBatch = tuple[Tensor, ...]
 
@@ -74,13 +75,12 @@ class SampleOrder:
         Raises:
             ValueError: the state is of other samples or another seed, or falls within a batch.
         """
-        mine = {"samples": self.samples, "seed": self.seed}
-        saved = {name: state[name] for name in mine}
-        if saved != mine:
-            raise ValueError(
-                f"The checkpoint's order of samples is that of {saved}, this run's that of {mine}. Go on with the same "
-                "data and seed, or start a new run from the weights ('initial')."
-            )
+        require_same(
+            state,
+            {"samples": self.samples, "seed": self.seed},
+            "The checkpoint's order of samples",
+            remedy="Go on with the same data and seed, or start a new run from the weights ('initial').",
+        )
         step, rest = divmod(state["samples_shown"], self.batch_size)
         if rest:
             raise ValueError(

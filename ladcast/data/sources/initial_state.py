@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ladcast.data.sources.base import Source
 from ladcast.data.sources.registry import SOURCES, make_source
 from ladcast.data.store import open_store
 from ladcast.fields import ERA5_CHANNELS, ChannelSet
+from ladcast.files import whole_folder
 from ladcast.grid import Grid, grid_of
 from ladcast.times import parse_time
 
@@ -60,10 +60,8 @@ def fetch_start(plan: SourceAssignment, sources: Sources, output: Path, grid: Gr
             there = ds if grid_of(ds).matches(grid) else regrid_dataset(ds, grid)
             parts.append(_only_planned(there, plan, name, with_static=not parts))
     state = xr.merge(parts, compat="no_conflicts", join="outer").assign_attrs(plan=str(plan))
-    partial = output.with_name(f"{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    state.to_zarr(partial, mode="w")
-    partial.rename(output)
+    with whole_folder(output) as partial:
+        state.to_zarr(partial, mode="w")
     return output
 
 
