@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -12,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from jaxtyping import Float
-from xarray.backends import BackendArray
-from xarray.core import indexing
 
 from ladcast.cf import forecast_attributes
+from ladcast.data.lazy import LazyField, lazy_variable
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasts.latents import Frame, LatentStore, all_frames
 
@@ -64,6 +64,14 @@ class FrameDecoder:
             result[index] = planes[cut]
         return result
 
+    def read_variable(self, name: str, *points: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Returns a variable at these positions along each of its dimensions."""
+        starts, leads, members, *levels, rows, columns = points
+        channels = np.flatnonzero([channel.variable == name for channel in self.channels])
+        frames = list(all_frames(starts.tolist(), leads.tolist(), members.tolist()))
+        values = self.read(frames, channels[levels[0]] if levels else channels, rows, columns)
+        return values.reshape([part.size for part in points])
+
     def _planes(self, frames: Sequence[Frame]) -> Iterable[Planes]:
         size = self._get_codec().decoded_at_once
         for first in range(0, len(frames), size):
@@ -108,27 +116,6 @@ class FrameDecoder:
             return self._codec
 
 
-class DecodedArray(BackendArray):
-    """One variable of a latent store, in physical units."""
-
-    def __init__(self, decoder: FrameDecoder, name: str) -> None:
-        self.decoder, self.name = decoder, name
-        self.dims = decoder.store.layout.dims(name)
-        self.shape = decoder.store.layout.shape(self.dims)
-        self.dtype = np.dtype(np.float32)
-
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
-
-    def _read(self, key: tuple[Any, ...]) -> npt.NDArray[np.float32]:
-        points = [np.arange(size)[part] for size, part in zip(self.shape, key, strict=True)]
-        starts, leads, members, *levels, rows, columns = (np.atleast_1d(part) for part in points)
-        channels = np.flatnonzero([channel.variable == self.name for channel in self.decoder.channels])
-        frames = list(all_frames(starts.tolist(), leads.tolist(), members.tolist()))
-        values = self.decoder.read(frames, channels[levels[0]] if levels else channels, rows, columns)
-        return values.reshape([size for part in points for size in part.shape])  # an integer drops its dimension
-
-
 def open_latents(
     path: Path, load: Callable[[], LatentCodec], *, drop: Iterable[str] = (), cache_bytes: int = GIB
 ) -> xr.Dataset:
@@ -148,16 +135,18 @@ def open_latents(
     kept = [name for name in there if name not in set(drop)]
     decoder = FrameDecoder(store, load, kept, cache_bytes=cache_bytes)
     return xr.Dataset(
-        {name: _variable(DecodedArray(decoder, name)) for name in kept},
+        {name: _variable(decoder, name) for name in kept},
         coords=store.layout.coordinates(),
         attrs=store.attributes,
     ).drop_vars(set(drop) - set(kept) - set(there))
 
 
-def _variable(array: DecodedArray) -> xr.Variable:
-    one_frame = (1, 1, 1, *array.shape[3:])
-    encoding = {"preferred_chunks": dict(zip(array.dims, one_frame, strict=True))}
-    return xr.Variable(array.dims, indexing.LazilyIndexedArray(array), forecast_attributes(array.name), encoding)
+def _variable(decoder: FrameDecoder, name: str) -> xr.Variable:
+    dims = decoder.store.layout.dims(name)
+    shape = decoder.store.layout.shape(dims)
+    encoding = {"preferred_chunks": dict(zip(dims, (1, 1, 1, *shape[3:]), strict=True))}
+    field = LazyField(shape, partial(decoder.read_variable, name))  # pickles as its decoder does
+    return lazy_variable(dims, field, forecast_attributes(name), encoding)
 
 
 def _reopen(path: Path, load: Callable[[], LatentCodec], variables: tuple[str, ...], cache_bytes: int) -> FrameDecoder:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from ladcast.data.lazy import LazyField
 from ladcast.forecasting.checkpoints import load_codec
 from ladcast.forecasting.codec import DECODED_AT_ONCE, LatentCodec
-from ladcast.forecasts.decode import DecodedArray, FrameDecoder, open_latents
+from ladcast.forecasts.decode import FrameDecoder, open_latents
 from ladcast.forecasts.latents import Frame, LatentStore
 
 FRAME_BYTES = 5 * 8 * 16 * 4
@@ -45,9 +46,9 @@ def fields(kept) -> xr.Dataset:
 
 def decoder_of(ds: xr.Dataset) -> FrameDecoder:
     array = ds["temperature"].variable._data
-    while not isinstance(array, DecodedArray):
+    while not isinstance(array, LazyField):
         array = array.array
-    return array.decoder
+    return array.read.func.__self__
 
 
 def test_latents_open_as_the_fields_they_make(open_, fields: xr.Dataset):
