@@ -16,9 +16,9 @@ import dask.array
 import numpy as np
 import xarray as xr
 
-from ladcast.commands.export import find_writer
 from ladcast.fields import ERA5_CHANNELS, VARIABLES
 from ladcast.forecasting.ensemble import FORECAST_DIMS
+from ladcast.forecasts.export import find_writer
 from ladcast.forecasts.options import ExportFormat
 from ladcast.grid import Grid
 

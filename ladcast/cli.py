@@ -20,19 +20,19 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 COMMANDS = {
-    "forecast": "_forecast:forecast",
+    "forecast": "forecast:forecast",
     "analysis": "analysis:analysis",
     "score": "score:score",
     "evaluate": "_evaluate:evaluate",
     "merge": "score:merge",
     "track": "track:track",
     "plot": "plot:plot",
-    "export": "_export:export",
-    "decode": "_export:decode",
+    "export": "export:export",
+    "decode": "export:decode",
     "show": "show:show",
 }
 GROUPS = {
-    "plan": ("Predict what a command will take, before it runs.", {"forecast": "_plan:plan_forecast"}),
+    "plan": ("Predict what a command will take, before it runs.", {"forecast": "plan:plan_forecast"}),
     "products": (
         "Mean and spread, quantiles, probabilities, and series at places.",
         {

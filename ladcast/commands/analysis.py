@@ -25,8 +25,8 @@ def analysis(
         model: name or folder of the model whose channels and grid are wanted.
         downloads: folder of downloaded files, which are kept.
     """
-    from ladcast.commands.plan import read_description
     from ladcast.data.sources.initial_state import fetch_start, plan_start
+    from ladcast.forecasting.checkpoints import read_description
 
     _, channels, grid = read_description(find_model(model).path)
     plan, sources = plan_start(time, source, channels, downloads)

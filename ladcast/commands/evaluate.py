@@ -11,13 +11,12 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Shaped
 
-from ladcast.commands.forecast import ensemble_options, stepper_settings
 from ladcast.commands.options import EvaluationRequest, Scoring
 from ladcast.commands.scoring import open_climatology, scoring_options
 from ladcast.data.store import open_store
 from ladcast.forecasting.checkpoints import load_forecaster
+from ladcast.forecasting.ensemble import EnsembleOptions
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.forecasting.options import ForecastRequest
 from ladcast.progress import show_progress
 from ladcast.recipes.frames import forecast_frames, reconstruction
 from ladcast.released.registry import ModelFolder
@@ -48,7 +47,8 @@ def evaluate(store: Path, model: ModelFolder, request: EvaluationRequest, scorin
     Raises:
         ValueError: the store lacks initial or valid times, which the message lists.
     """
-    forecaster = load_forecaster(model.path, scoring.device)
+    settings = {} if request.steps is None else {"steps": request.steps}
+    forecaster = load_forecaster(model.path, scoring.device).with_settings(**settings)
     truth = open_store(store, forecaster.channels, forecaster.grid, regular=False)
     path = request.climatology or model.climatology
     climatology = None if path is None else open_climatology(path, forecaster.grid)
@@ -107,15 +107,8 @@ class _Evaluation:
     ) -> None:
         self.name, self.forecaster, self.truth, self.climatology = name, forecaster, truth, climatology
         self.request, self.options = request, options
-        wanted = ForecastRequest(
-            members=request.members,
-            days=request.days,
-            seed=request.seed,
-            steps=request.steps,
-            batch_size=request.members,
-        )
-        self.forecaster = forecaster.with_settings(**stepper_settings(wanted))
-        self.ensemble = ensemble_options(wanted, forecaster.frames)
+        frames, members = forecaster.frames, request.members
+        self.ensemble = EnsembleOptions(members, frames.calls(request.days), request.seed, batch_size=members)
 
     @property
     def systems(self) -> list[str]:

@@ -1,74 +1,59 @@
-"""`ladcast export`: a forecast, or a part of it, in the format of another program."""
+"""`ladcast export`, and `ladcast decode`, which is an export of latents."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import xarray as xr
-
-from ladcast.forecasts.formats.base import FrameWriter
-from ladcast.forecasts.formats.grib import GribWriter
-from ladcast.forecasts.formats.netcdf import NetcdfWriter
-from ladcast.forecasts.formats.zarr import ZarrWriter
-from ladcast.forecasts.open import open_forecast
+from ladcast.commands.common import FLAT, WHOLE, Part, Results, report_paths
 from ladcast.forecasts.options import ExportFormat
-from ladcast.forecasts.part import open_part
-from ladcast.forecasts.selection import Selection
-from ladcast.progress import show_progress
-from ladcast.resumable import sole_writer
+
+DEFAULT_FORMAT = ExportFormat()
 
 
 def export(
-    source: Path,
+    forecast: Path,
     output: Path,
-    selection: Selection,
-    form: ExportFormat,
+    selection: Part = WHOLE,
     *,
-    times: Sequence[str] = (),
-    **decoding: Any,
-) -> Path:
-    """Writes a part of a forecast frame by frame as netCDF4, GRIB2 or Zarr, which the suffix of the output says.
+    form: Annotated[ExportFormat, FLAT] = DEFAULT_FORMAT,
+) -> Results:
+    """Write a forecast, or a part of it, as netCDF4 (.nc), GRIB2 (.grib2, extra [grib]) or Zarr (.zarr).
 
-    Memory holds the chosen members and variables of one lead time. A Zarr output of a killed run is completed.
-    `decoding` are options of `LatentEngine`.
-
-    Raises:
-        FileExistsError: the output exists, or an unfinished other export does.
-        ValueError: the suffix is unknown, the forecast has no such part, or the output is the forecast itself.
+    Args:
+        forecast: forecast store.
+        output: file or store to write; its suffix says the format.
+        selection: which part.
+        form: details of the format.
     """
-    if output.resolve() == source.resolve():
-        raise ValueError(f"Expected another output than the forecast that is read, got {output} for both.")
-    part = open_part(source, selection, times=times, **decoding)
-    writer = find_writer(part, output, form, ensemble_size=open_forecast(source, **decoding).sizes["number"])
-    with sole_writer(output):
-        done = writer.start()
-        members = part.sizes["number"]
-        total = (writer.frames - done) * members
-        for _ in show_progress(
-            _append(writer, done), total, "export", weight=lambda _: members, unit="members x lead times"
-        ):
-            pass
-        return writer.finish()
+    from ladcast.forecasts.export import export as write
+
+    return report_paths(export=write(forecast, output, selection, form))
 
 
-def find_writer(forecast: xr.Dataset, output: Path, form: ExportFormat, *, ensemble_size: int) -> FrameWriter:
-    """Returns the writer for the suffix of the output; raises ValueError for an unknown one."""
-    again = form.overwrite
-    match output.suffix:
-        case ".nc" | ".nc4":
-            return NetcdfWriter(forecast, output, names=form.names or "cf", overwrite=again)
-        case ".grib2" | ".grib" | ".grb2":
-            return GribWriter(
-                forecast, output, bits=form.bits, packing=form.packing, ensemble_size=ensemble_size, overwrite=again
-            )
-        case ".zarr":
-            names = form.names or "weatherbench2"
-            return ZarrWriter(forecast, output, zarr_format=form.zarr_format, names=names, overwrite=again)
-    raise ValueError(f"Expected an output that ends in .nc, .grib2 or .zarr, got '{output.name}'. Rename it.")
+def decode(
+    forecast: Path,
+    output: Path,
+    selection: Part = WHOLE,
+    *,
+    times: tuple[str, ...] = (),
+    model: str | None = None,
+    device: str | None = None,
+    form: Annotated[ExportFormat, FLAT] = DEFAULT_FORMAT,
+) -> Results:
+    """Decode a forecast that was kept as latents, or a part of it, to Zarr, netCDF4 or GRIB2.
 
+    Args:
+        forecast: latent store.
+        output: file or store to write; its suffix says the format. A Zarr store of a killed run is completed.
+        selection: which part.
+        times: initial times, such as 2011-10-11T00.
+        model: name or folder of the model that made the latents, where it is not found by itself.
+        device: cpu or cuda; a GPU where there is one.
+        form: details of the format.
+    """
+    from ladcast.forecasts.export import export as write
+    from ladcast.forecasts.manifest import LatentManifest
 
-def _append(writer: FrameWriter, done: int) -> Iterator[int]:
-    for _ in range(done, writer.frames):
-        yield writer.append()
+    LatentManifest.read(forecast)  # raises for a store of fields
+    return report_paths(fields=write(forecast, output, selection, form, times=times, model=model, device=device))

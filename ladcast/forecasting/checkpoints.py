@@ -86,6 +86,12 @@ def read_config(folder: Path) -> ForecasterConfig:
         raise ValueError(f"{folder / CONFIG} does not describe a forecaster: {error}") from error
 
 
+def read_description(folder: Path) -> tuple[ForecasterConfig, ChannelSet, Grid]:
+    """Reads what a forecaster's folder describes, without its weights."""
+    channels = ChannelSet.from_dict(read_document(folder, CHANNELS))
+    return read_config(folder), channels, Grid.from_dict(read_document(folder, GRID))
+
+
 def plain(value: Any) -> Any:
     """Turns tuples into lists throughout, as YAML holds them."""
     if isinstance(value, dict):

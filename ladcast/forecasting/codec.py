@@ -18,6 +18,11 @@ DECODED_AT_ONCE = {"cpu": 1, "cuda": 8}
 """Frames in one call of the decoder by kind of device: more do not pay on a CPU; a GPU is idle with fewer."""
 
 
+def decoded_at_once(device: str) -> int:
+    """Returns how many frames each call of the decoder has on a device such as `cuda:1`."""
+    return DECODED_AT_ONCE.get(device.partition(":")[0], 1)
+
+
 @dataclass(frozen=True)
 class LatentScale:
     """Scales raw latents per channel to zero mean and standard deviation `target` (sigma_data of the diffusion)."""
@@ -92,7 +97,7 @@ class LatentCodec(nn.Module):
     @property
     def decoded_at_once(self) -> int:
         """Returns how many frames every call of the decoder has, whatever is asked for."""
-        return DECODED_AT_ONCE.get(self.static.device.type, 1)
+        return decoded_at_once(self.static.device.type)
 
     @torch.no_grad()
     def decode(self, latent: Latent, ocean: OceanMask | None = None) -> State:

@@ -6,6 +6,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from ladcast.forecasting.codec import decoded_at_once
 from ladcast.forecasting.forecaster import ForecasterConfig, find_stepper
 from ladcast.forecasting.stepper import Stepper
 from ladcast.grid import Grid
@@ -28,6 +30,8 @@ ATTENTION_ON_CPU = {
     )
 }
 """The fused attention that torch's own counter leaves out."""
+SHARE_OF_FREE_MEMORY = 0.8
+"""What a batch may fill: kernels need work space, and allocators leave gaps."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,29 @@ def network_costs(config: ForecasterConfig, grid: Grid, device: str = "cpu") -> 
             network_bytes=_weight_bytes(networks.stepper.network),
             autoencoder_bytes=_weight_bytes(networks.autoencoder),
         )
+
+
+def fitting_batch(costs: NetworkCosts, members: int, device: str) -> int:
+    """Returns the number of members in a call that fits the memory that is free on the device, and on the host, now.
+
+    Raises:
+        ValueError: not even one member fits.
+    """
+    free, host = (int(SHARE_OF_FREE_MEMORY * free_memory(where)) for where in (device, "cpu"))
+    shared = 0 if device.startswith("cuda") else costs.host_bytes  # on a CPU both take of the same memory
+    fits = largest_batch(costs, free, members, decoded_rows=decoded_at_once(device), host_bytes=shared)
+    return min(fits, max(host // costs.host_bytes, 1))
+
+
+def free_memory(device: str) -> int:
+    """Returns the free bytes of a GPU, or of the machine: what programs may take without swapping."""
+    if device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/meminfo does not state MemAvailable. Choose a batch size yourself with --batch-size.")
 
 
 def largest_batch(

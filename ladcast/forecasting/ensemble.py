@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,9 @@ from torch import Tensor
 from ladcast.data.analysis import Analysis
 from ladcast.data.packing import unpack
 from ladcast.forecasting.forecaster import Forecaster
+from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.rollout import ForecastStep, rollout
+from ladcast.forecasting.stepper import FrameCounts
 from ladcast.times import describe
 from ladcast.types import LatentSequence, PastSequence
 
@@ -51,6 +53,12 @@ class EnsembleOptions:
     def batches(self) -> int:
         """Returns the number of member batches."""
         return -(-self.members // self.batch_size)
+
+
+def ensemble_options(request: ForecastRequest, frames: FrameCounts) -> EnsembleOptions:
+    """Returns the ensemble that a request asks for, of a model with these frames a call."""
+    asked = {field.name: getattr(request, field.name) for field in fields(EnsembleOptions) if field.name != "blocks"}
+    return EnsembleOptions(blocks=frames.calls(request.days), **asked)
 
 
 class InitialCondition(NamedTuple):

@@ -5,9 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from ladcast.forecasting.stepper import FrameCounts
+
+MANY_FRAMES = 1000
+"""From here on latents are kept unless fields are asked for."""
 
 
 @dataclass(frozen=True)
@@ -70,3 +76,28 @@ class ForecastRequest:
                 f"Expected an output named *.zarr, got '{self.output}': a forecast is a Zarr store. `ladcast export "
                 f"{self.output.with_suffix('.zarr')} {self.output.with_suffix('.nc')}` writes netCDF from it, or GRIB2."
             )
+
+    @property
+    def stepper_settings(self) -> dict[str, int | str]:
+        """Returns the settings of the model's stepper that are asked for; the others stay as they are."""
+        asked = {"steps": self.steps, "precision": self.precision}
+        return {name: value for name, value in asked.items() if value is not None}
+
+    def lead_hours(self, frames: FrameCounts) -> int:
+        """Returns the hours between lead times: those asked for, else those of the model.
+
+        Raises:
+            ValueError: they do not divide the hours between the model's frames.
+        """
+        asked = self.lead_step or frames.step_hours
+        if frames.step_hours % asked:
+            raise ValueError(
+                f"--lead-step {asked} does not divide the {frames.step_hours} h between the model's frames."
+            )
+        return asked
+
+    def keeps_latents(self, frames: FrameCounts, forecasts: int) -> bool:
+        """Says whether latents are kept of so many forecasts: as asked for, else where there are many frames."""
+        if self.keep is not None:
+            return self.keep == "latents"
+        return self.members * frames.calls(self.days) * frames.future * forecasts >= MANY_FRAMES

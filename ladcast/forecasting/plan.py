@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+import torch
+
+from ladcast.device import find_device
 from ladcast.fields import ChannelSet
-from ladcast.forecasting.codec import DECODED_AT_ONCE
-from ladcast.forecasting.cost import FLOAT32_BYTES, NetworkCosts
-from ladcast.forecasting.ensemble import EnsembleOptions
-from ladcast.forecasting.rates import Rates
+from ladcast.forecasting.checkpoints import read_description
+from ladcast.forecasting.codec import decoded_at_once
+from ladcast.forecasting.cost import FLOAT32_BYTES, NetworkCosts, fitting_batch, network_costs
+from ladcast.forecasting.ensemble import EnsembleOptions, ensemble_options
+from ladcast.forecasting.forecaster import find_stepper
+from ladcast.forecasting.options import ForecastRequest
+from ladcast.forecasting.rates import Rates, measure_rates
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,45 @@ class ForecastPlan:
             f"disk      {_size(self.field_bytes)} as fields, {_size(self.latent_bytes)} as latents, uncompressed",
         ]
         return "\n".join(lines)
+
+
+def plan(
+    request: ForecastRequest, folder: Path, *, tflops: float | None = None, fit_batch: bool = False
+) -> ForecastPlan:
+    """Predicts what a forecast will take, from the model's configuration; its weights are not read.
+
+    Args:
+        request: what to forecast; its source is not opened.
+        folder: that of the model.
+        tflops: 10^12 operations a second of the device; by default both networks are timed for a second.
+        fit_batch: take the batch size that fits the free memory of the device in place of the one of the request.
+    """
+    config, channels, grid = read_description(folder)
+    device = request.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    costs = network_costs(config, grid, device if torch.cuda.is_available() else "cpu")
+    options = ensemble_options(request, config.frames)
+    with torch.device("meta"):
+        stepper = find_stepper(config.stepper.kind).build(config.stepper)
+    stepper = stepper.with_settings(**request.stepper_settings)
+    if fit_batch or not request.batch_size:
+        options = replace(options, batch_size=fitting_batch(costs, request.members, str(find_device(device))))
+    if tflops is None:
+        rates = measure_rates(config, grid, str(find_device(device)), rows=options.batch_size)
+    else:
+        rates = Rates(tflops * 1e12, tflops * 1e12)
+    starts = max(len(set(request.times)), 1)
+    staggered = config.frames.step_hours // request.lead_hours(config.frames)
+    return plan_forecast(
+        costs,
+        channels,
+        options,
+        calls_per_step=stepper.calls,
+        starts=starts,
+        staggered=staggered,
+        device=device,
+        rates=rates,
+        keeps_latents=request.keeps_latents(config.frames, starts * staggered),
+    )
 
 
 def plan_forecast(
@@ -95,11 +141,6 @@ def plan_forecast(
         field_bytes=options.members * frames * state_bytes * FLOAT32_BYTES,
         latent_bytes=options.members * frames * latent_bytes * FLOAT32_BYTES,
     )
-
-
-def decoded_at_once(device: str) -> int:
-    """Returns how many frames each call of the decoder has."""
-    return DECODED_AT_ONCE.get(device.split(":")[0], 1)
 
 
 def describe_seconds(seconds: float) -> str:

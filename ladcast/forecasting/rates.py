@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ladcast.forecasting.codec import DECODED_AT_ONCE
+from ladcast.forecasting.codec import decoded_at_once
 from ladcast.forecasting.cost import decode_call, forecast_precision, network_call, network_costs, random_networks
 from ladcast.forecasting.forecaster import ForecasterConfig, find_stepper
 from ladcast.grid import Grid
@@ -36,7 +36,7 @@ def measure_rates(config: ForecasterConfig, grid: Grid, device: str, *, rows: in
     short = replace(config, stepper=find_stepper(config.stepper.kind).shortened(config.stepper))
     costs = network_costs(short, grid, device)
     timed = max(1, min(rows, int(TIMED_FLOPS[kind] // costs.network.flops)))
-    frames = DECODED_AT_ONCE.get(kind, 1)
+    frames = decoded_at_once(device)
     with torch.device(device):
         networks = random_networks(short)
         step = network_call(networks.stepper, short, grid, timed)

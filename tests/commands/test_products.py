@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from ladcast.cli import app, run
-from ladcast.commands.export import export
+from ladcast.forecasts.export import export
 from ladcast.forecasts.open import open_forecast
 from ladcast.forecasts.options import ExportFormat
 from ladcast.forecasts.products import mean_and_spread

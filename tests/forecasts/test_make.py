@@ -5,15 +5,17 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.commands.forecast import choose_batch, forecast, keeps_latents
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.options import ForecastRequest
+from ladcast.forecasting.stepper import FrameCounts
+from ladcast.forecasts.make import choose_batch, make_forecast
 from ladcast.released.registry import find_model
 from ladcast.resumable import Unfinished
 from ladcast.training.distributed import Ranks
@@ -41,7 +43,7 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
     output = tmp_path_factory.mktemp("alone") / "fc.zarr"
-    forecast(request(output), MODEL)
+    make_forecast(request(output), MODEL)
     return read(output, engine="zarr")
 
 
@@ -68,12 +70,12 @@ def test_two_processes_make_the_forecast_of_one(alone: xr.Dataset, tmp_path: Pat
 def test_latents_decode_to_the_fields_that_would_have_been_written(alone: xr.Dataset, tmp_path: Path):
     from ladcast.forecasts.engine import LatentEngine
 
-    forecast(request(tmp_path / "fc.latents.zarr", keep="latents"), MODEL)
+    make_forecast(request(tmp_path / "fc.latents.zarr", keep="latents"), MODEL)
     xr.testing.assert_equal(read(tmp_path / "fc.latents.zarr", engine=LatentEngine), alone)
 
 
 def test_a_batch_that_fits_is_found(tmp_path: Path):
-    forecast(request(tmp_path / "fc.zarr", batch_size=0), MODEL)
+    make_forecast(request(tmp_path / "fc.zarr", batch_size=0), MODEL)
     assert '"batch_size": 3' in read(tmp_path / "fc.zarr", engine="zarr").attrs["history"]
 
 
@@ -95,7 +97,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path):
         with pytest.raises(ValueError, match="Expected"):
             request(tmp_path / "fc.zarr", **wrong)
     with pytest.raises(ValueError, match="steps >= 2"):
-        forecast(request(tmp_path / "fc.zarr", steps=1), MODEL)
+        make_forecast(request(tmp_path / "fc.zarr", steps=1), MODEL)
     assert not list(tmp_path.iterdir())
 
 
@@ -103,19 +105,15 @@ def test_several_initial_times_go_into_one_store(alone: xr.Dataset, tmp_path: Pa
     assert MODEL.starts is not None
     with xr.open_dataset(MODEL.starts) as starts:
         times = starts["time"].values
-    forecast(request(tmp_path / "fc.zarr", times=tuple(str(time)[:13] for time in times)), MODEL)
+    make_forecast(request(tmp_path / "fc.zarr", times=tuple(str(time)[:13] for time in times)), MODEL)
     both = read(tmp_path / "fc.zarr", engine="zarr")
     np.testing.assert_array_equal(both["time"].values, times)
     xr.testing.assert_equal(both.isel(time=[0]), alone)
 
 
 def test_large_forecasts_are_kept_as_latents_unless_asked_otherwise(tmp_path: Path):
-    from ladcast.commands.forecast import ensemble_options
-    from ladcast.commands.plan import read_description
-
-    config, _, _ = read_description(MODEL.path)
+    frames = FrameCounts()
     large = request(tmp_path / "fc.zarr", members=50, days=15)
-    assert keeps_latents(large, ensemble_options(large, config), 4)
-    assert not keeps_latents(request(tmp_path / "fc.zarr"), ensemble_options(request(tmp_path / "fc.zarr"), config), 4)
-    asked = request(tmp_path / "fc.zarr", members=50, days=15, keep="fields")
-    assert not keeps_latents(asked, ensemble_options(asked, config), 4)
+    assert large.keeps_latents(frames, 1)
+    assert not request(tmp_path / "fc.zarr").keeps_latents(frames, 1)
+    assert not replace(large, keep="fields").keeps_latents(frames, 1)

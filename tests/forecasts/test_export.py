@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.commands.export import export
 from ladcast.fields import VARIABLES
+from ladcast.forecasts.export import export
 from ladcast.forecasts.options import ExportFormat
 from ladcast.forecasts.selection import Selection
 

@@ -1,0 +1,126 @@
+"""From an analysis to an ensemble on disk, by one process or by many."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ladcast.data.analysis import Analyses, open_analyses
+from ladcast.data.sources.files import open_files
+from ladcast.forecasting.checkpoints import load_forecaster
+from ladcast.forecasting.cost import fitting_batch, network_costs
+from ladcast.forecasting.ensemble import InitialCondition, MemberBatch, ensemble_options, staggered
+from ladcast.forecasting.forecaster import Forecaster
+from ladcast.forecasting.options import ForecastRequest
+from ladcast.forecasts.latents import LatentWriter
+from ladcast.forecasts.write import ForecastWriter, StoreWriter
+from ladcast.progress import peak_memory, show_progress
+from ladcast.released.registry import ModelFolder
+from ladcast.resumable import begun_identity, sole_writer
+from ladcast.times import HOUR, describe, parse_time
+from ladcast.training.distributed import Ranks, join_ranks
+
+
+def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
+    """Makes the forecast and returns the path of its store; a killed forecast goes on where it stopped.
+
+    The processes of a job that `torchrun` or `srun` started share the member batches of all initial times; the first
+    returns the path, the others nothing. The source is that of the request, or the model's own start states.
+
+    Raises:
+        ValueError: the analysis does not serve the model.
+        FileExistsError: the output exists, or an unfinished other forecast does.
+        FloatingPointError: a member has left all weather behind.
+    """
+    source = request.source or model.starts
+    if source is None:
+        raise ValueError(f"{model.path} has no start states of its own. Name an analysis with --source.")
+    with join_ranks(request.device) as job:
+        forecaster = load_forecaster(model.path, str(job.device)).with_settings(**request.stepper_settings)
+        analyses = open_analyses(source, forecaster.channels, forecaster.grid)
+        conditions = find_conditions(request, analyses, forecaster)
+        options = ensemble_options(request, forecaster.frames)
+        if not request.batch_size:
+            options = replace(options, batch_size=choose_batch(request, forecaster, len(conditions), job))
+        if request.compile:
+            forecaster.stepper.compile()
+        unreal = analyses.unreal if source == model.starts else _unreal(model)
+        about: dict[str, Any] = {"unreal": unreal, "overwrite": request.overwrite}
+        writer: StoreWriter
+        if request.keeps_latents(forecaster.frames, len(conditions)):
+            writer = LatentWriter(request.output, forecaster, conditions, options, folder=model.path, **about)
+        else:
+            writer = ForecastWriter(request.output, forecaster, conditions, options, **about)
+        with sole_writer(request.output) if job.is_first else nullcontext():
+            fill(writer, job)
+    return request.output if job.is_first else None
+
+
+def _unreal(model: ModelFolder) -> str | None:
+    """Returns what is unreal about a model's weather, as its own start states say, if they do."""
+    return None if model.starts is None else open_files(model.starts).attrs.get("unreal")
+
+
+def choose_batch(request: ForecastRequest, forecaster: Forecaster, forecasts: int, job: Ranks) -> int:
+    """Returns how many members are computed at once: as many as an unfinished run has, or as fit the free memory.
+
+    The number is the same on all processes, and leaves work for each of them; so many `forecasts` are to be made.
+    """
+    begun = job.first(begun_identity(request.output).get("options", {}).get("batch_size"))
+    if begun is not None:
+        return int(begun)
+    costs = network_costs(forecaster.config, forecaster.grid, str(forecaster.device))
+    fits = job.least(fitting_batch(costs, request.members, str(forecaster.device)))
+    return min(fits, -(-request.members * forecasts // job.size))
+
+
+def fill(writer: StoreWriter, job: Ranks) -> None:
+    """Writes this process's share of a forecast; the first one makes the store, and completes it when all are done."""
+    batches = writer.start() if job.is_first else []
+    job.wait()
+    mine = job.share(batches if job.is_first else writer.start())
+    job.wait()  # nobody writes before everybody has read where the batches stand
+    options = writer.options
+    remaining = sum(options.blocks - batch.done for batch in mine)
+    for _ in show_progress(_append(writer, mine), remaining, f"{options.members} members, {options.blocks} blocks"):
+        pass
+    print(peak_memory(), file=sys.stderr)
+    job.wait()
+    if job.is_first:
+        writer.finish()
+    job.wait()
+
+
+def _append(writer: StoreWriter, batches: Sequence[MemberBatch]) -> Iterator[None]:
+    for batch in batches:
+        for step in batch.forecast():
+            writer.append(batch, step)
+            yield
+
+
+def find_conditions(request: ForecastRequest, analyses: Analyses, forecaster: Forecaster) -> list[InitialCondition]:
+    """Reads the state of each initial time, and those of the hours before where leads between the model's are wanted.
+
+    The initial time is by default the first that there is.
+    """
+    there, frames = analyses.times, forecaster.frames
+    asked = np.unique([parse_time(time) for time in request.times]) if request.times else there[:1]
+    groups = asked[:, None] - np.arange(0, frames.step_hours, request.lead_hours(frames)) * HOUR
+    missing = np.setdiff1d(groups[:, 1:], there)
+    if missing.size:
+        raise ValueError(
+            f"{analyses.where}: lead times {request.lead_step} h apart start from analyses of "
+            f"{describe(groups[0], limit=6)}; missing: {describe(missing)}. Add them, or leave --lead-step out."
+        )
+    normalizer = forecaster.codec.normalizer
+    return [
+        initial
+        for group in groups
+        for initial in staggered([analyses.read(time, fill=request.fill, normalizer=normalizer) for time in group])
+    ]
