@@ -25,14 +25,14 @@ from ladcast.verification import (
     Accumulator,
     Climatology,
     ScoreOptions,
-    merge,
+    merge_accumulators,
     persistence,
     read_sums,
     score,
     score_climatology,
 )
+from ladcast.verification.archive import claim_folder, keep_sums
 from ladcast.verification.comparison import FLOOR
-from ladcast.verification.sums import claim_folder, keep_sums
 from ladcast.verification.systems import MEANS_ONLY
 
 Starts = Shaped[np.ndarray, " start"]
@@ -59,7 +59,7 @@ def evaluate(store: Path, model: ModelFolder, request: EvaluationRequest, scorin
     if scoring.sums is not None:
         claim_folder(scoring.sums, task.systems, task.identity(scoring) | provenance(store, model, request))
     done = [task.kept(start, scoring.sums) for start in show_progress(starts, len(starts), "evaluate")]
-    return {name: merge(scores[name] for scores in done) for name in done[0]}
+    return {name: merge_accumulators(scores[name] for scores in done) for name in done[0]}
 
 
 def provenance(store: Path, model: ModelFolder, request: EvaluationRequest) -> dict[str, str]:
@@ -148,7 +148,7 @@ class _Evaluation:
         for frames in forecast_frames(self.forecaster, self.truth, start, self.ensemble):
             for name, scores in self._score_block(frames):
                 parts.setdefault(name, []).append(scores)
-        return {name: merge(some) for name, some in parts.items()}
+        return {name: merge_accumulators(some) for name, some in parts.items()}
 
     def _score_block(self, frames: xr.Dataset) -> Iterator[tuple[str, Accumulator]]:
         truth, climatology = self.truth, self.climatology

@@ -52,7 +52,7 @@ def merge(
             channels. The file of scores holds all.
     """
     from ladcast.commands.scoring import report
-    from ladcast.verification.sums import merge_sums, read_claims
+    from ladcast.verification.archive import merge_sums, read_claims
 
     shown = Scoring(block_days=block_days, channels=channels)
     scores, notes = merge_sums(sums, first)

@@ -17,13 +17,27 @@ from ladcast.device import find_device
 from ladcast.forecasts.open import open_system, parse_system
 from ladcast.grid import Grid, grid_of
 from ladcast.times import describe
-from ladcast.verification import Accumulator, Blocks, Climatology, ScoreOptions, intersect, intervals, merge
+from ladcast.verification import (
+    Accumulator,
+    BlockBootstrap,
+    Climatology,
+    ScoreOptions,
+    intersect,
+    intervals,
+    merge_accumulators,
+)
 from ladcast.verification import write_scores as write_file
-from ladcast.verification.comparison import FLOOR, METRICS, comparisons, competitors, table, why_no_intervals
-from ladcast.verification.plain import plain_scores
-from ladcast.verification.sums import claim_folder, keep_sums
+from ladcast.verification.archive import claim_folder, keep_sums
+from ladcast.verification.comparison import (
+    FLOOR,
+    METRICS,
+    compare_with_first,
+    competitors,
+    score_table,
+    why_no_intervals,
+)
 from ladcast.verification.systems import Systems
-from ladcast.verification.table import count_of
+from ladcast.verification.table import count_of, plain_scores
 
 
 def open_systems(forecasts: Sequence[Path], request: ScoreRequest) -> Systems:
@@ -95,9 +109,9 @@ def score_systems(
             folder for sums holds those of other stores or options.
     """
     part, count = scoring.share
-    starts = list(np.array_split(systems.report.starts, count)[part])
+    starts = list(np.array_split(systems.report.init_times, count)[part])
     if not starts:
-        raise ValueError(f"Part {scoring.part} has no starts: there are {len(systems.report.starts)}.")
+        raise ValueError(f"Part {scoring.part} has no starts: there are {len(systems.report.init_times)}.")
     if scoring.sums is not None:
         chosen = {key: str(getattr(request, key)) for key in ("equal_members", "baselines")}
         chosen |= {key: str(getattr(scoring, key)) for key in ("statistics", "regions")}
@@ -124,7 +138,7 @@ def _score_in_processes(
     tasks = [delayed(_open_and_score)(list(forecasts), request, scoring, some) for some in shares]
     active: Callable[..., object] | None = get_scheduler()  # type: ignore[no-untyped-call]
     parts = compute(*tasks, scheduler=active or "processes", num_workers=request.workers)  # type: ignore[no-untyped-call]
-    return {name: merge(part[name] for part in parts) for name in parts[0]}
+    return {name: merge_accumulators(part[name] for part in parts) for name in parts[0]}
 
 
 def _open_and_score(
@@ -165,18 +179,18 @@ def report(
     `about` says where the forecasts come from, `notes` what was left out. Table and figures show the channels that
     `scoring` names, by default the headline ones; the scores are those of all.
     """
-    blocks, channels = Blocks(days=scoring.block_days), scoring.channels
+    bootstrap, channels = BlockBootstrap(days=scoring.block_days), scoring.channels
     path = _write_scores(systems, output, {**about, **({"comparison": " ".join(notes)} if notes else {})})
-    print(table(systems, blocks, channels))
+    print(score_table(systems, bootstrap, channels))
     print(f"scores {path}")
     if scorecard is not None:
-        for figure in draw(systems, blocks, scorecard, channels):
+        for figure in draw(systems, bootstrap, scorecard, channels):
             print(f"figure {figure}")
     return {"scores_file": path, "scores": plain_scores({name: sums.metrics() for name, sums in systems.items()})}
 
 
 def draw(
-    systems: Mapping[str, Accumulator], blocks: Blocks, path: Path, channels: Sequence[str] = ()
+    systems: Mapping[str, Accumulator], bootstrap: BlockBootstrap, path: Path, channels: Sequence[str] = ()
 ) -> Iterator[Path]:
     """Draws a scorecard for each region, and curves by lead time of the first one; yields the files.
 
@@ -193,30 +207,32 @@ def draw(
     if len(rivals) < 2:
         raise ValueError("A scorecard compares with another system, and there is none. Add --against or --climatology.")
     first, regions = next(iter(rivals)), next(iter(rivals.values())).regions
-    starts = count_of(len(rivals[first].starts), "start")
+    starts = count_of(len(rivals[first].init_times), "start")
     for region in regions:
         card = draw_scorecard(
-            comparisons(rivals, blocks, region), channels=channels, title=f"{first}, {region}: fair CRPS, {starts}"
+            compare_with_first(rivals, bootstrap, region),
+            channels=channels,
+            title=f"{first}, {region}: fair CRPS, {starts}",
         )
         place = path if region == regions[0] else path.with_name(f"{path.stem}_{region}{path.suffix}")
         yield save_figure(card, place, dpi=200)
     for metric in METRICS:
         drawn = rivals if metric == "fair_crps" else rivals | {name: systems[name] for name in systems if name == FLOOR}
         title = f"{heading(metric)}\n{regions[0]}, {starts}"
-        curves = draw_curves(_with_bands(drawn, blocks), metric=metric, channels=channels, title=title)
+        curves = draw_curves(_with_bands(drawn, bootstrap), metric=metric, channels=channels, title=title)
         yield save_figure(curves, path.with_name(f"{path.stem}_{metric}{path.suffix}"), dpi=200)
 
 
-def _with_bands(systems: Mapping[str, Accumulator], blocks: Blocks) -> dict[str, xr.Dataset]:
-    if why_no_intervals(systems, blocks):
+def _with_bands(systems: Mapping[str, Accumulator], bootstrap: BlockBootstrap) -> dict[str, xr.Dataset]:
+    if why_no_intervals(systems, bootstrap):
         return {name: scores.metrics() for name, scores in systems.items()}
-    return {name: intervals(scores, metrics=METRICS, blocks=blocks) for name, scores in systems.items()}
+    return {name: intervals(scores, metrics=METRICS, bootstrap=bootstrap) for name, scores in systems.items()}
 
 
 def _write_scores(systems: Mapping[str, Accumulator], output: Path, provenance: Mapping[str, str]) -> Path:
     """Writes all metrics of all systems to one netCDF file, with where they come from."""
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    starts = next(iter(systems.values())).starts
+    starts = next(iter(systems.values())).init_times
     about = {
         "source": f"ladcast {version('ladcast')}",
         "history": f"{made} scored by ladcast {version('ladcast')}, numpy {version('numpy')}, torch {version('torch')}",

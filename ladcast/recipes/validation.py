@@ -15,7 +15,7 @@ from ladcast.forecasting.forecaster import Forecaster
 from ladcast.recipes.build import ForecastValidation
 from ladcast.recipes.frames import forecast_frames
 from ladcast.times import DAY, STEP, describe, parse_time
-from ladcast.verification import merge, score
+from ladcast.verification import merge_accumulators, score
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def validate_forecaster(forecaster: Forecaster, validation: ForecastValidation) 
             frames = block.sel(prediction_timedelta=slice(None, validation.days * DAY))  # the last may go beyond
             parts.append(score(frames, truth))
         end = frames.isel(time=0, prediction_timedelta=-1, number=slice(2)) if end is None else end
-    metrics = merge(parts).metrics().sel(channel=list(validation.variables))
+    metrics = merge_accumulators(parts).metrics().sel(channel=list(validation.variables))
     assert end is not None, "there is nothing to merge without starts"
     numbers = {}
     for days in range(1, validation.days + 1):

@@ -1,20 +1,20 @@
 """Verification: statistics of forecasts against the truth, accumulators that merge, metrics, intervals and tables."""
 
-from ladcast.verification.accumulate import Accumulator, merge
-from ladcast.verification.align import Intersection, intersect
+from ladcast.verification.accumulate import Accumulator, merge_accumulators
 from ladcast.verification.archive import read_sums, scores_dataset, write_scores, write_sums
 from ladcast.verification.baselines import climatological_ensemble, persistence
-from ladcast.verification.bootstrap import Blocks, compare, intervals
+from ladcast.verification.bootstrap import BlockBootstrap, compare, intervals
 from ladcast.verification.climatology import Climatology
 from ladcast.verification.climatology_fit import fit_climatology
-from ladcast.verification.score import ScoreOptions, score, score_climatology, score_starts
+from ladcast.verification.score import ScoreOptions, score, score_climatology, score_each
 from ladcast.verification.statistics import Axis, Metric, Statistic, register
+from ladcast.verification.systems import Intersection, intersect
 from ladcast.verification.table import format_table
 
 __all__ = [
     "Accumulator",
     "Axis",
-    "Blocks",
+    "BlockBootstrap",
     "Climatology",
     "Intersection",
     "Metric",
@@ -26,13 +26,13 @@ __all__ = [
     "format_table",
     "intersect",
     "intervals",
-    "merge",
+    "merge_accumulators",
     "persistence",
     "read_sums",
     "register",
     "score",
     "score_climatology",
-    "score_starts",
+    "score_each",
     "scores_dataset",
     "write_scores",
     "write_sums",

@@ -24,14 +24,14 @@ COMPONENTS = {
 SEASONS = {"DJF": (12, 1, 2), "MAM": (3, 4, 5), "JJA": (6, 7, 8), "SON": (9, 10, 11)}
 """Months of the initial time."""
 ALIKE = ("channels", "members", "regions", "axes")
-START, CHANNEL, LEAD = 0, 2, 3
+INIT, CHANNEL, LEAD = 0, 2, 3
 
 
 @dataclass(frozen=True)
 class Accumulator:
-    """Area-weighted sums of statistics for each start, with the total weight: `a + b` adds starts or lead times.
+    """Area-weighted sums of statistics for each initial time, with the total weight: `a + b` adds times to them.
 
-    `weight` has shape [start, region, channel, lead], `sums[name]` the same and the axes of the statistic. Starts
+    `weight` has shape [init, region, channel, lead], `sums[name]` the same and the axes of the statistic. Starts
     increase. Merging only puts arrays side by side, so whatever the split, the bits are those of the whole; and the
     sums of single starts are what a bootstrap, a season or a difference of two systems needs. `members` is infinite
     for a full distribution. `axes` holds the coordinates of axes that do not follow from their length.
@@ -41,7 +41,7 @@ class Accumulator:
     weight: FloatArray
     channels: tuple[Channel, ...]
     lead_times: tuple[np.timedelta64, ...]
-    starts: tuple[np.datetime64, ...]
+    init_times: tuple[np.datetime64, ...]
     members: int | float
     regions: tuple[str, ...] = ("globe",)
     axes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -52,26 +52,26 @@ class Accumulator:
         Raises:
             ValueError: channels, members, regions or statistics differ, or something is in both and would count twice.
         """
-        return merge((self, other))
+        return merge_accumulators((self, other))
 
-    def select(self, chosen: Bool[np.ndarray, " start"]) -> Accumulator:
+    def select(self, chosen: Bool[np.ndarray, " init"]) -> Accumulator:
         """Keeps some of the starts; raises ValueError where none is left."""
         if not chosen.any():
-            raise ValueError(f"None of the {len(self.starts)} starts is left: {describe(self.starts)}.")
-        starts = tuple(start for start, kept in zip(self.starts, chosen, strict=True) if kept)
+            raise ValueError(f"None of the {len(self.init_times)} starts is left: {describe(self.init_times)}.")
+        kept = tuple(time for time, wanted in zip(self.init_times, chosen, strict=True) if wanted)
         sums = {name: total[chosen] for name, total in self.sums.items()}
-        return replace(self, sums=sums, weight=self.weight[chosen], starts=starts)
+        return replace(self, sums=sums, weight=self.weight[chosen], init_times=kept)
 
     def season(self, name: str) -> Accumulator:
         """Keeps the starts in a season, such as `DJF`; raises ValueError where there are none."""
         if name not in SEASONS:
             raise ValueError(f"Unknown season '{name}'. Known seasons: {', '.join(SEASONS)}.")
-        return self.select(np.isin(_month(self.starts), SEASONS[name]))
+        return self.select(np.isin(_month(self.init_times), SEASONS[name]))
 
     @property
     def seasons(self) -> tuple[str, ...]:
         """Returns the seasons that have starts."""
-        return tuple(name for name, months in SEASONS.items() if np.isin(_month(self.starts), months).any())
+        return tuple(name for name, months in SEASONS.items() if np.isin(_month(self.init_times), months).any())
 
     @property
     def rows(self) -> dict[str, str]:
@@ -94,19 +94,19 @@ class Accumulator:
     def means(self, region: str | None = None) -> dict[str, FloatArray]:
         """Returns the mean over starts and area of every statistic, [row, lead, ...]; see `rows`."""
         sums, weight = self.of_region(region)
-        return {name: mean[0] for name, mean in draw_means(sums, weight, np.ones((1, len(self.starts)))).items()}
+        return {name: mean[0] for name, mean in draw_means(sums, weight, np.ones((1, len(self.init_times)))).items()}
 
     def metrics(self, region: str | None = None) -> xr.Dataset:
         """Returns every metric of a region, by default the first, as an array (channel, prediction_timedelta, ...).
 
         Its attribute `units` is that of the field (the coordinate `channel_units`), the field squared, or 1.
         """
-        values = self.resampled_metrics(np.ones((1, len(self.starts))), region)
+        values = self.resampled_metrics(np.ones((1, len(self.init_times))), region)
         return self._label({name: value[0] for name, value in values.items()})
 
     def resampled_metrics(
         self,
-        counts: Shaped[np.ndarray, "draw start"],
+        counts: Shaped[np.ndarray, "draw init"],
         region: str | None = None,
         names: Sequence[str] | None = None,
     ) -> dict[str, FloatArray]:
@@ -139,7 +139,7 @@ class Accumulator:
             "channel": list(self.rows),
             "channel_units": ("channel", list(self.rows.values())),
             "prediction_timedelta": np.array(self.lead_times, dtype="timedelta64[ns]"),
-            "start": np.array(self.starts, dtype="datetime64[ns]"),
+            "start": np.array(self.init_times, dtype="datetime64[ns]"),
         }
         return xr.Dataset(variables, coordinates | labels, attrs={"members": self.members})
 
@@ -176,14 +176,14 @@ def with_winds(sums: Mapping[str, FloatArray], channels: tuple[Channel, ...], ax
 
 
 def draw_means(
-    sums: Mapping[str, FloatArray], weight: FloatArray, counts: Shaped[np.ndarray, "draw start"]
+    sums: Mapping[str, FloatArray], weight: FloatArray, counts: Shaped[np.ndarray, "draw init"]
 ) -> dict[str, FloatArray]:
     """Returns the means [draw, ...] of sums [start, ...] where each start counts so many times."""
     total = weigh(counts, weight)
     return {name: divide(weigh(counts, values), total) for name, values in sums.items()}
 
 
-def weigh(counts: Shaped[np.ndarray, "draw start"], values: FloatArray) -> FloatArray:
+def weigh(counts: Shaped[np.ndarray, "draw init"], values: FloatArray) -> FloatArray:
     """Adds [start, ...] where each start counts so many times: [draw, ...]."""
     total: FloatArray = (counts @ values.reshape(len(values), -1)).reshape(len(counts), *values.shape[1:])
     return total
@@ -196,7 +196,7 @@ def divide(values: FloatArray, weight: FloatArray) -> FloatArray:
     return mean
 
 
-def merge(parts: Iterable[Accumulator]) -> Accumulator:
+def merge_accumulators(parts: Iterable[Accumulator]) -> Accumulator:
     """Puts accumulators together: first the lead times of each set of starts, then the starts.
 
     Raises:
@@ -208,15 +208,15 @@ def merge(parts: Iterable[Accumulator]) -> Accumulator:
     for part in parts[1:]:
         _require_alike(parts[0], part)
     # lead times first: starts line up only where all of them have the same lead times
-    by_starts: dict[tuple[np.datetime64, ...], list[Accumulator]] = {}
+    by_init_times: dict[tuple[np.datetime64, ...], list[Accumulator]] = {}
     if any(part.lead_times != parts[0].lead_times for part in parts):
         for part in parts:
-            by_starts.setdefault(part.starts, []).append(part)
-        parts = [_join(group, "lead_times", LEAD) for group in by_starts.values()]
+            by_init_times.setdefault(part.init_times, []).append(part)
+        parts = [_join(group, "lead_times", LEAD) for group in by_init_times.values()]
     if odd := [part for part in parts if part.lead_times != parts[0].lead_times]:
         difference = _differences(parts[0].lead_times, odd[0].lead_times)
         raise ValueError(f"Scores with different lead_times do not merge: {difference}.")
-    return _join(parts, "starts", START)
+    return _join(parts, "init_times", INIT)
 
 
 def _join(parts: Sequence[Accumulator], name: str, axis: int) -> Accumulator:
@@ -265,6 +265,6 @@ def _differences(ours: object, theirs: object) -> str:
     return f"only the first has {only[0]}, only the second has {only[1]}"
 
 
-def _month(starts: Sequence[np.datetime64]) -> npt.NDArray[np.int64]:
-    months: npt.NDArray[np.int64] = np.array(starts).astype("datetime64[M]").astype(np.int64) % 12 + 1
+def _month(init_times: Sequence[np.datetime64]) -> npt.NDArray[np.int64]:
+    months: npt.NDArray[np.int64] = np.array(init_times).astype("datetime64[M]").astype(np.int64) % 12 + 1
     return months

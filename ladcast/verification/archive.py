@@ -1,17 +1,21 @@
-"""Files: sums that merge, as each process writes them, and scores for people and notebooks."""
+"""Files: accumulated sums, in folders `<system>/<part>.nc` that several processes write and one merges, and scores."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from ladcast.fields import Channel
 from ladcast.files import whole_file
-from ladcast.verification.accumulate import Accumulator
+from ladcast.resumable import require_same
+from ladcast.times import describe
+from ladcast.verification.accumulate import Accumulator, merge_accumulators
 from ladcast.verification.statistics import METRICS, STATISTICS
 from ladcast.verification.statistics.base import FloatArray
 
@@ -31,6 +35,8 @@ OF_CHANNEL = {
     "field squared": "In the squared units of the channel, which the coordinate channel_units holds.",
 }
 """What stands for the attribute `units`, which CF wants to be one unit for the whole array."""
+CLAIMED, SYSTEMS = "claimed", "systems"
+"""Keys of a claim beside what the sums depend on."""
 PROTOCOL = (
     "Cell areas as weights, sin(upper latitude) - sin(lower latitude). Averages over starts and area first, roots and "
     "ratios last; anomaly correlations for each start first. Fair scores divide by M(M-1)."
@@ -44,7 +50,7 @@ def write_sums(scores: Accumulator, path: Path) -> Path:
         variables[SUM_OF + name] = ((*SUM_DIMS, *(axis.name for axis in STATISTICS[name].axes)), total)
     levels = [-1 if channel.level is None else channel.level for channel in scores.channels]
     coordinates = {
-        "start": np.array(scores.starts, dtype="datetime64[ns]"),
+        "start": np.array(scores.init_times, dtype="datetime64[ns]"),
         "region": list(scores.regions),
         "variable": ("row", [channel.variable for channel in scores.channels]),
         "level": ("row", levels),
@@ -67,7 +73,7 @@ def read_sums(path: Path) -> Accumulator:
         weight=ds["weight"].values,
         channels=tuple(Channel(variable, None if level < 0 else level) for variable, level in pairs),
         lead_times=tuple(ds["prediction_timedelta"].values.astype("timedelta64[ns]")),
-        starts=tuple(ds["start"].values.astype("datetime64[ns]")),
+        init_times=tuple(ds["start"].values.astype("datetime64[ns]")),
         members=members if np.isinf(members) else int(members),
         regions=tuple(ds["region"].values.tolist()),
         axes={name: tuple(values) for name, values in json.loads(ds.attrs["axes"]).items()},
@@ -126,3 +132,90 @@ def _write(ds: xr.Dataset, path: Path) -> Path:
     with whole_file(path) as temporary:
         ds.to_netcdf(temporary, engine="netcdf4")
     return path
+
+
+def keep_sums(systems: Mapping[str, Accumulator], folder: Path, label: str) -> Path:
+    """Writes the sums of each system to `folder/<system>/<label>.nc`, those of the first last: then all are there."""
+    for name, scores in reversed(list(systems.items())):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        write_sums(scores, folder / name / f"{label}.nc")
+    return folder
+
+
+def claim_folder(folder: Path, systems: Sequence[str], about: Mapping[str, str]) -> None:
+    """Writes beside the sums of a run's systems what they are sums of, or checks that they are of the same.
+
+    The file is named as the first system. It also keeps the order of the systems and when the folder was claimed.
+
+    Raises:
+        ValueError: the folder holds sums that were made otherwise.
+    """
+    path = folder / f"{systems[0]}.json"
+    if path.is_file():
+        require_same(json.loads(path.read_text()), about, str(folder), remedy="Choose another folder.")
+        return
+    claimed = datetime.now(UTC).isoformat(timespec="microseconds")
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps({**about, CLAIMED: claimed, SYSTEMS: list(systems)}, indent=1))
+
+
+def read_claims(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """Returns the systems of a folder of sums in the order in which they were written, and what they are sums of.
+
+    What differs between runs is said for each of them.
+    """
+    claims = _claims(folder)
+    order = list(dict.fromkeys(name for claim in claims for name in claim[SYSTEMS]))
+    about = {}
+    for key in dict.fromkeys(key for claim in claims for key in claim if key not in (SYSTEMS, CLAIMED)):
+        values = {claim[SYSTEMS][0]: claim[key] for claim in claims if key in claim}
+        alike = len(claims) == len(values) and len(set(values.values())) == 1
+        about[key] = claims[0][key] if alike else "; ".join(f"{name}: {value}" for name, value in values.items())
+    return order, about
+
+
+def grid_notes(folder: Path) -> list[str]:
+    """Says where the systems of a folder of sums were scored on different grids."""
+    grids = {claim[SYSTEMS][0]: claim["grid"] for claim in _claims(folder) if "grid" in claim}
+    if len(set(grids.values())) < 2:
+        return []
+    named = ", ".join(f"{name} on {grid}" for name, grid in grids.items())
+    return [f"Scored on different grids: {named}. Name one --climatology for all."]
+
+
+def _claims(folder: Path) -> list[dict[str, Any]]:
+    claims = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    return sorted(claims, key=lambda claim: str(claim[CLAIMED]))
+
+
+def merge_sums(folder: Path, first: str | None = None) -> tuple[dict[str, Accumulator], list[str]]:
+    """Merges the sums in a folder, system by system, on the starts that all have.
+
+    `first` comes first, then the systems in the order in which they were written.
+
+    Raises:
+        FileNotFoundError: the folder holds no sums, or not those of `first`.
+        ValueError: parts do not belong together; a start is in two of them.
+    """
+    files = sorted(folder.glob("*/*.nc"))
+    names = list(dict.fromkeys(path.parent.name for path in files))
+    if not names or (first is not None and first not in names):
+        raise FileNotFoundError(f"{folder} holds sums of {names}, expected those of {first or 'a system'}.")
+    written, _ = read_claims(folder)
+    order = dict.fromkeys(name for name in (first, *written, *names) if name in names)
+    merged = {name: merge_accumulators(read_sums(path) for path in files if path.parent.name == name) for name in order}
+    cut, notes = common_starts(merged)
+    return cut, [*notes, *grid_notes(folder)]
+
+
+def common_starts(systems: Mapping[str, Accumulator]) -> tuple[dict[str, Accumulator], list[str]]:
+    """Cuts systems to the starts that all of them have, and says what was left out."""
+    shared = set.intersection(*(set(scores.init_times) for scores in systems.values()))
+    cut, notes = {}, []
+    for name, scores in systems.items():
+        chosen = np.array([start in shared for start in scores.init_times])
+        if not chosen.all():
+            left_out = describe(np.array(scores.init_times)[~chosen])
+            notes.append(f"{name}: {chosen.sum()} of {len(chosen)} starts are compared, without {left_out}.")
+        cut[name] = scores.select(chosen)
+    return cut, notes

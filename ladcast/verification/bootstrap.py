@@ -22,7 +22,7 @@ NANOSECOND = np.timedelta64(1, "ns")
 
 
 @dataclass(frozen=True)
-class Blocks:
+class BlockBootstrap:
     """A bootstrap of blocks: blocks of `days`, drawn with replacement `draws` times, and the level of the intervals.
 
     Few blocks make bounds too narrow: they are widened as those of a mean of as many values as there are blocks are.
@@ -39,18 +39,18 @@ class Blocks:
         if not self.days > 0:
             raise ValueError(f"Expected blocks of more than 0 days, got {self.days:g}.")
 
-    def counts(self, starts: Sequence[np.datetime64]) -> Int[np.ndarray, "draw start"]:
+    def counts(self, init_times: Sequence[np.datetime64]) -> Int[np.ndarray, "draw init"]:
         """Returns how many times each start is drawn, for each draw.
 
         Raises:
             ValueError: the starts hold fewer than `MIN_BLOCKS` blocks.
         """
-        count = len(starts)
-        length = self.length(starts)
+        count = len(init_times)
+        length = self.length(init_times)
         if count < MIN_BLOCKS * length:
             raise ValueError(
                 f"No confidence interval: expected at least {MIN_BLOCKS} blocks of {self.days:g} days, got "
-                f"{count_of(count, 'start')} ({describe(np.array(starts), limit=2)}). Score more starts, or draw "
+                f"{count_of(count, 'start')} ({describe(np.array(init_times), limit=2)}). Score more starts, or draw "
                 "shorter blocks."
             )
         number = -(-count // length)
@@ -61,17 +61,17 @@ class Blocks:
         np.add.at(counts, (np.arange(self.draws)[:, None], drawn), 1)
         return counts
 
-    def length(self, starts: Sequence[np.datetime64]) -> int:
+    def length(self, init_times: Sequence[np.datetime64]) -> int:
         """Returns how many starts a block holds: the median over starts t of those within [t, t + days)."""
-        times = np.sort(np.array(starts, dtype="datetime64[ns]"))
+        times = np.sort(np.array(init_times, dtype="datetime64[ns]"))
         ends = times + np.timedelta64(round(self.days * (DAY / NANOSECOND)), "ns")
         return max(round(float(np.median(np.searchsorted(times, ends) - np.arange(len(times))))), 1)
 
-    def widening(self, starts: Sequence[np.datetime64]) -> float:
+    def widening(self, init_times: Sequence[np.datetime64]) -> float:
         """Returns by how much bounds move away from the sample's own value: t / z sqrt(k / (k - 1)) of k blocks."""
         from scipy.stats import norm, t
 
-        number = len(starts) / self.length(starts)
+        number = len(init_times) / self.length(init_times)
         tail = self.bounds[1]
         return float(t.ppf(tail, number - 1) / norm.ppf(tail) * np.sqrt(number / (number - 1)))
 
@@ -81,7 +81,7 @@ class Blocks:
         return (1 - self.level) / 2, (1 + self.level) / 2
 
 
-DEFAULT_BLOCKS = Blocks()
+DEFAULT_BOOTSTRAP = BlockBootstrap()
 
 
 def compare(
@@ -90,7 +90,7 @@ def compare(
     *,
     metrics: Sequence[str] = ("fair_crps", "rmse"),
     region: str | None = None,
-    blocks: Blocks = DEFAULT_BLOCKS,
+    bootstrap: BlockBootstrap = DEFAULT_BOOTSTRAP,
 ) -> xr.Dataset:
     """Returns candidate minus reference with confidence intervals: both are drawn on the same starts.
 
@@ -100,21 +100,21 @@ def compare(
     Raises:
         ValueError: the starts differ or hold too few blocks, or a metric is not there or has further axes.
     """
-    if candidate.starts != reference.starts:
+    if candidate.init_times != reference.init_times:
         raise ValueError(
-            f"A paired test needs the same starts, got {describe(np.array(candidate.starts))} and "
-            f"{describe(np.array(reference.starts))}. Intersect the forecasts first."
+            f"A paired test needs the same starts, got {describe(np.array(candidate.init_times))} and "
+            f"{describe(np.array(reference.init_times))}. Intersect the forecasts first."
         )
-    counts = blocks.counts(candidate.starts)
+    counts = bootstrap.counts(candidate.init_times)
     whole = np.ones((1, counts.shape[1]))
     drawn = [_sample(part, np.concatenate([whole, counts]), metrics, region) for part in (candidate, reference)]
     ours, theirs = xr.align(*drawn, join="inner")
     difference = ours - theirs
     first = difference.isel(draw=0)
-    lower, upper = _interval(difference, blocks, candidate.starts)
+    lower, upper = _interval(difference, bootstrap, candidate.init_times)
     fields = {"difference": first, "lower": lower, "upper": upper, "relative": first / theirs.isel(draw=0)}
-    about = {"level": blocks.level, "block_days": blocks.days, "draws": blocks.draws, "seed": blocks.seed}
-    return xr.Dataset(fields, attrs={**about, "starts": len(candidate.starts)})
+    about = {"level": bootstrap.level, "block_days": bootstrap.days, "draws": bootstrap.draws, "seed": bootstrap.seed}
+    return xr.Dataset(fields, attrs={**about, "starts": len(candidate.init_times)})
 
 
 def intervals(
@@ -122,21 +122,21 @@ def intervals(
     *,
     metrics: Sequence[str] = ("fair_crps", "rmse"),
     region: str | None = None,
-    blocks: Blocks = DEFAULT_BLOCKS,
+    bootstrap: BlockBootstrap = DEFAULT_BOOTSTRAP,
 ) -> xr.Dataset:
     """Returns metrics with the bounds of their confidence intervals: (metric, channel, prediction_timedelta).
 
     Raises:
         ValueError: see `compare`.
     """
-    counts = blocks.counts(scores.starts)
+    counts = bootstrap.counts(scores.init_times)
     drawn = _sample(scores, np.concatenate([np.ones((1, counts.shape[1])), counts]), metrics, region)
-    lower, upper = _interval(drawn, blocks, scores.starts)
-    return xr.Dataset({"value": drawn.isel(draw=0), "lower": lower, "upper": upper}, attrs={"level": blocks.level})
+    lower, upper = _interval(drawn, bootstrap, scores.init_times)
+    return xr.Dataset({"value": drawn.isel(draw=0), "lower": lower, "upper": upper}, attrs={"level": bootstrap.level})
 
 
 def _sample(
-    scores: Accumulator, counts: Shaped[np.ndarray, "draw start"], metrics: Sequence[str], region: str | None
+    scores: Accumulator, counts: Shaped[np.ndarray, "draw init"], metrics: Sequence[str], region: str | None
 ) -> xr.DataArray:
     """Returns metrics (draw, metric, channel, prediction_timedelta); the first draw is the sample itself."""
     present = [name for name in metrics if _stand_in(name, scores)]
@@ -165,10 +165,10 @@ def _stand_in(name: str, scores: Accumulator) -> str | None:
 
 
 def _interval(
-    drawn: xr.DataArray, blocks: Blocks, starts: Sequence[np.datetime64]
+    drawn: xr.DataArray, bootstrap: BlockBootstrap, init_times: Sequence[np.datetime64]
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Returns the bounds over the draws, without the first, which is the sample; NaN stays NaN."""
     sample = drawn.isel(draw=0)
-    bounds = drawn.isel(draw=slice(1, None)).quantile(blocks.bounds, dim="draw", skipna=False)
-    wide = sample + (bounds - sample) * blocks.widening(starts)
+    bounds = drawn.isel(draw=slice(1, None)).quantile(bootstrap.bounds, dim="draw", skipna=False)
+    wide = sample + (bounds - sample) * bootstrap.widening(init_times)
     return wide.isel(quantile=0, drop=True), wide.isel(quantile=1, drop=True)

@@ -9,7 +9,7 @@ import xarray as xr
 
 from ladcast.times import DAY
 from ladcast.verification.accumulate import Accumulator
-from ladcast.verification.bootstrap import SINGLE, Blocks, compare
+from ladcast.verification.bootstrap import SINGLE, BlockBootstrap, compare
 from ladcast.verification.table import ALL, choose_channels, count_of, format_table
 
 FLOOR = "autoencoder floor"
@@ -23,21 +23,23 @@ def competitors(systems: Mapping[str, Accumulator]) -> dict[str, Accumulator]:
     return {name: scores for name, scores in systems.items() if name != FLOOR}
 
 
-def why_no_intervals(systems: Mapping[str, Accumulator], blocks: Blocks) -> str:
+def why_no_intervals(systems: Mapping[str, Accumulator], bootstrap: BlockBootstrap) -> str:
     """Says why the starts are too few for intervals; empty where they are not."""
     try:
-        blocks.counts(next(iter(systems.values())).starts)
+        bootstrap.counts(next(iter(systems.values())).init_times)
     except ValueError as error:
         return str(error)
     return ""
 
 
-def comparisons(systems: Mapping[str, Accumulator], blocks: Blocks, region: str | None = None) -> dict[str, xr.Dataset]:
+def compare_with_first(
+    systems: Mapping[str, Accumulator], bootstrap: BlockBootstrap, region: str | None = None
+) -> dict[str, xr.Dataset]:
     """Compares the first system with each other one; where starts are too few, intervals are NaN."""
     first, *others = systems
-    if not why_no_intervals(systems, blocks):
+    if not why_no_intervals(systems, bootstrap):
         return {
-            name: compare(systems[first], systems[name], metrics=METRICS, region=region, blocks=blocks)
+            name: compare(systems[first], systems[name], metrics=METRICS, region=region, bootstrap=bootstrap)
             for name in others
         }
     ours = _values(systems[first], region)
@@ -59,7 +61,7 @@ def _plain_comparison(ours: xr.DataArray, theirs: xr.DataArray) -> xr.Dataset:
     return xr.Dataset(fields)
 
 
-def table(systems: Mapping[str, Accumulator], blocks: Blocks, channels: Sequence[str] = ()) -> str:
+def score_table(systems: Mapping[str, Accumulator], bootstrap: BlockBootstrap, channels: Sequence[str] = ()) -> str:
     """Formats the metrics for people: whole days and the last lead time, with intervals of differences.
 
     The floor of the autoencoder has no CRPS: its absolute error does not bound that of an ensemble.
@@ -67,8 +69,8 @@ def table(systems: Mapping[str, Accumulator], blocks: Blocks, channels: Sequence
     metrics = {name: scores.metrics() for name, scores in systems.items()}
     if FLOOR in metrics:
         metrics[FLOOR] = metrics[FLOOR].drop_vars("mae")
-    note = why_no_intervals(systems, blocks)
-    differences = {} if note else comparisons(competitors(systems), blocks)
+    note = why_no_intervals(systems, bootstrap)
+    differences = {} if note else compare_with_first(competitors(systems), bootstrap)
     scored = next(iter(metrics.values()))
     held = [str(name) for name in scored["channel"].values]
     chosen = choose_channels(held, channels)
@@ -79,12 +81,10 @@ def table(systems: Mapping[str, Accumulator], blocks: Blocks, channels: Sequence
         leads_days=[day for day in SHOWN_DAYS if day in days[:-1]] + days[-1:],
         differences=differences,
     )
-    legend = (
-        f"first - this: difference with the {blocks.level:.0%} interval, blocks of {blocks.days:g} days; * significant"
-    )
+    interval = f"{bootstrap.level:.0%} interval, blocks of {bootstrap.days:g} days"
     lines = [text]
     if differences:
-        lines.append(legend)
+        lines.append(f"first - this: difference with the {interval}; * significant")
     if chosen != held:
         lines.append(f"{len(chosen)} of {count_of(len(held), 'channel')} shown; --channels {ALL} shows every one.")
     return "\n".join([*lines, note] if note else lines)

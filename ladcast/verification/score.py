@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from ladcast.verification.accumulate import Accumulator, merge
+from ladcast.verification.accumulate import Accumulator, merge_accumulators
 from ladcast.verification.baselines import persistence
 from ladcast.verification.chunk import (
     Scope,
@@ -31,7 +31,7 @@ from ladcast.verification.regions import region_weights, select_regions
 from ladcast.verification.statistics import select_statistics
 from ladcast.verification.statistics.distances import gaussian_statistics
 
-__all__ = ["ScoreOptions", "persistence", "score", "score_climatology", "score_starts"]
+__all__ = ["ScoreOptions", "persistence", "score", "score_climatology", "score_each"]
 
 Found = tuple[ScoringChunk, int, dict[str, Tensor], Tensor]
 """A chunk, a position among its lead times, the sums [region, level, ...] there, and the weight [region, level]."""
@@ -61,7 +61,7 @@ def score(
     climatology: Climatology | None = None,
     options: ScoreOptions = DEFAULT_OPTIONS,
 ) -> Accumulator:
-    """Scores an ensemble, or a single forecast if it has no dimension `number`, over all its starts.
+    """Scores an ensemble, or a single forecast if it has no dimension `number`, over all its initial times.
 
     `statistics` is short for `ScoreOptions(statistics=...)`. Where the climatology lacks a channel, the anomaly
     correlation is NaN. Stored data may be lazy: what is read at once is one variable at one chunk of lead times.
@@ -70,10 +70,12 @@ def score(
         ValueError: see `match_truth` and `select_statistics`; or the forecast has a NaN or an infinite value
             where the truth has none, or a value where the truth is masked.
     """
-    return merge(score_starts(forecast, truth, statistics=statistics, climatology=climatology, options=options))
+    return merge_accumulators(
+        score_each(forecast, truth, statistics=statistics, climatology=climatology, options=options)
+    )
 
 
-def score_starts(
+def score_each(
     forecast: xr.Dataset,
     truth: xr.Dataset,
     *,
@@ -81,7 +83,7 @@ def score_starts(
     climatology: Climatology | None = None,
     options: ScoreOptions = DEFAULT_OPTIONS,
 ) -> Iterator[Accumulator]:
-    """Yields the score of each start by itself, as a progress bar or a stream needs it. See `score`."""
+    """Yields the score of each initial time by itself, as a progress bar or a stream needs it. See `score`."""
     scope = _scope(forecast, truth, options)
     match = scope.match
     names = options.statistics if statistics is None else statistics
@@ -91,14 +93,14 @@ def score_starts(
     scope = replace(scope, probabilities=probabilities)
     leads = lead_chunks(forecast, match)
 
-    def found(start: int) -> Iterator[Found]:
-        for chunk in scoring_chunks(match, start, leads):
+    def found(index: int) -> Iterator[Found]:
+        for chunk in scoring_chunks(match, index, leads):
             climate = read_climate(climatology, parts, chunk)
             for lead, case in enumerate(read_cases(forecast, truth, scope, chunk, climate)):
                 yield chunk, lead, {s.name: s.reduce(case) for s in chosen}, case.area.total
 
-    for start in range(len(match.init_times)):
-        part = _collect(scope, start, found(start))
+    for index in range(len(match.init_times)):
+        part = _collect(scope, index, found(index))
         yield replace(part, axes={"quantile": probabilities}) if probabilities else part
 
 
@@ -128,11 +130,11 @@ def score_climatology(
     scope = replace(scope, match=replace(match, channels=kept, members=math.inf))
     leads = lead_chunks(forecast, scope.match)
 
-    def found(start: int) -> Iterator[Found]:
-        for chunk in scoring_chunks(scope.match, start, leads):
+    def found(index: int) -> Iterator[Found]:
+        for chunk in scoring_chunks(scope.match, index, leads):
             yield from _climatology_sums(climatology, truth, scope, chunk)
 
-    return merge(_collect(scope, start, found(start)) for start in range(len(match.init_times)))
+    return merge_accumulators(_collect(scope, index, found(index)) for index in range(len(match.init_times)))
 
 
 def _scope(forecast: xr.Dataset, truth: xr.Dataset, options: ScoreOptions) -> Scope:
@@ -142,8 +144,8 @@ def _scope(forecast: xr.Dataset, truth: xr.Dataset, options: ScoreOptions) -> Sc
     return Scope(match, regions, weights, device)
 
 
-def _collect(scope: Scope, start: int, parts: Iterable[Found]) -> Accumulator:
-    """Puts the sums of every case of one start in their places; what a variable does not have stays NaN."""
+def _collect(scope: Scope, index: int, parts: Iterable[Found]) -> Accumulator:
+    """Puts the sums of every case of one initial time in their places; what a variable does not have stays NaN."""
     match = scope.match
     shape = (1, len(scope.regions), len(match.channels), len(match.lead_times))
     sums: dict[str, npt.NDArray[np.float64]] = {}
@@ -158,7 +160,7 @@ def _collect(scope: Scope, start: int, parts: Iterable[Found]) -> Accumulator:
         weight=total,
         channels=match.channels,
         lead_times=tuple(match.lead_times),
-        starts=(match.init_times[start],),
+        init_times=(match.init_times[index],),
         members=match.members,
         regions=tuple(region.name for region in scope.regions),
     )

@@ -1,20 +1,172 @@
-"""Several systems on the same initial times, lead times, levels and grid, beside baselines, and their scores."""
+"""Several systems, cut to what they have in common and scored on that alone, beside baselines; what is cut is said."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial, reduce
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Shaped
 
-from ladcast.verification.accumulate import Accumulator, merge
-from ladcast.verification.align import Intersection
+from ladcast.fields import VARIABLES
+from ladcast.grid import Grid, grid_of
+from ladcast.times import HOUR, describe
+from ladcast.verification.accumulate import Accumulator, merge_accumulators
 from ladcast.verification.baselines import climatological_ensemble, persistence
 from ladcast.verification.climatology import Climatology
 from ladcast.verification.score import ScoreOptions, score, score_climatology
+from ladcast.verification.table import count_of
 
+AXES = {"time": "starts", "prediction_timedelta": "lead times", "level": "levels"}
+SHOWN = 6
 MEANS_ONLY = "No climatology as a forecast of its own: it has no standard deviations (`<variable>_std`)."
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The part of one system that is not scored, because another lacks it."""
+
+    system: str
+    axis: str
+    kept: int
+    left_out: tuple[str, ...]
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.left_out[:SHOWN]) + (" ..." if len(self.left_out) > SHOWN else "")
+        total = self.kept + len(self.left_out)
+        return f"{self.system}: {self.kept} of {total} {self.axis} are scored, without {shown}"
+
+
+@dataclass(frozen=True)
+class Intersection:
+    """What several systems are compared on: the members of each, and what was left out of each."""
+
+    members: Mapping[str, int]
+    init_times: Shaped[np.ndarray, " init"]
+    lead_times: Shaped[np.ndarray, " lead"]
+    grid: Grid
+    cuts: tuple[Cut, ...] = ()
+
+    def lines(self) -> Iterator[str]:
+        """Yields the report, a sentence in each line."""
+        hours = (self.lead_times / HOUR).astype(int)
+        members = ", ".join(f"{system} {count}" for system, count in self.members.items())
+        yield f"{count_of(len(self.init_times), 'start')}: {describe(self.init_times, limit=2)}; grid {self.grid}."
+        yield f"{len(hours)} lead times: {hours[0]} h to {hours[-1]} h. Members: {members}."
+        yield from (f"{cut}." for cut in self.cuts)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+def intersect(
+    systems: Mapping[str, xr.Dataset], *, equal_members: bool = False, reference: Grid | None = None
+) -> tuple[dict[str, xr.Dataset], Intersection]:
+    """Cuts forecasts to the starts, lead times, levels, variables and rows that all of them have.
+
+    Members stay as they are: fair scores do not depend on their number. `equal_members` keeps the first ones of each
+    system, as many as the smallest ensemble has, for scores that do; a single forecast does not count as an ensemble.
+    `reference` is the grid of what they are compared with, such as a climatology: a row that it lacks is cut too.
+
+    Raises:
+        ValueError: the systems have nothing in common, or differ in their grid by more than the row of the south pole;
+            one holds a start, lead time or level twice.
+    """
+    if not systems:
+        raise ValueError("There is nothing to compare: expected at least one forecast.")
+    cut, cuts = dict(systems), list[Cut]()
+    for axis, plural in AXES.items():
+        cut, left_out = _on_axis(cut, axis, plural)
+        cuts += left_out
+    steps: list[Callable[[dict[str, xr.Dataset]], Cutting]] = [_on_variables, partial(_on_rows, reference=reference)]
+    for step in [*steps, _on_members] if equal_members else steps:
+        cut, left_out = step(cut)
+        cuts += left_out
+    first = next(iter(cut.values()))
+    members = {system: ds.sizes.get("number", 1) for system, ds in cut.items()}
+    init_times, leads = first["time"].values, first["prediction_timedelta"].values
+    return cut, Intersection(members, init_times, leads, grid_of(first), tuple(cuts))
+
+
+Cutting = tuple[dict[str, xr.Dataset], list[Cut]]
+
+
+def _on_axis(systems: dict[str, xr.Dataset], axis: str, plural: str) -> Cutting:
+    holders = {system: ds for system, ds in systems.items() if axis in ds.coords and ds[axis].ndim}
+    if not holders:
+        return systems, []
+    for system, ds in holders.items():
+        if (twice := ds.indexes[axis].duplicated()).any():
+            held = _names(np.unique(ds[axis].values[twice]))
+            raise ValueError(f"{system} holds the {plural} {held} more than once. Keep one of each.")
+    common = reduce(np.intersect1d, (ds[axis].values for ds in holders.values()))
+    if not common.size:
+        held = "; ".join(f"{system} has {_names(ds[axis].values)}" for system, ds in holders.items())
+        raise ValueError(f"The systems have no {plural} in common: {held}. Compare forecasts that overlap.")
+    cuts = []
+    for system, ds in holders.items():
+        values = ds[axis].values
+        index = ds.indexes[axis].get_indexer(common)
+        if len(values) > len(common):
+            cuts.append(Cut(system, plural, len(common), tuple(_each(np.setdiff1d(values, common)))))
+        if not np.array_equal(values, common):
+            systems = {**systems, system: ds.isel({axis: index})}
+    return systems, cuts
+
+
+def _on_variables(systems: dict[str, xr.Dataset]) -> Cutting:
+    known = {system: [name for name in VARIABLES if name in ds] for system, ds in systems.items()}
+    common = [name for name in VARIABLES if all(name in names for names in known.values())]
+    if not common:
+        raise ValueError(f"The systems have no variable in common: {known}. Compare forecasts of the same fields.")
+    cuts = [
+        Cut(system, "variables", len(common), tuple(name for name in names if name not in common))
+        for system, names in known.items()
+        if len(names) > len(common)
+    ]
+    return {system: ds[common] for system, ds in systems.items()}, cuts
+
+
+def _on_rows(systems: dict[str, xr.Dataset], reference: Grid | None) -> Cutting:
+    grids = {system: grid_of(ds) for system, ds in systems.items()}
+    smallest = min([*grids.values(), *([reference] if reference else [])], key=lambda grid: len(grid.latitude))
+    cut, cuts = dict(systems), []
+    for system, grid in grids.items():
+        if grid.matches(smallest):
+            continue
+        # models drop this row, so that the number of rows divides by a power of two
+        if not (grid.pole_rows[0] and grid.without_south_pole().matches(smallest)):
+            others = ", ".join(f"{name} {some}" for name, some in grids.items())
+            raise ValueError(f"The systems lie on different grids: {others}. Regrid them to one of these first.")
+        cut[system] = systems[system].isel(latitude=slice(1, None)).assign_coords(latitude=list(smallest.latitude))
+        cuts.append(Cut(system, "rows", len(smallest.latitude), (f"{grid.latitude[0]:g} N",)))
+    return cut, cuts
+
+
+def _on_members(systems: dict[str, xr.Dataset]) -> Cutting:
+    ensembles = {system: ds.sizes["number"] for system, ds in systems.items() if ds.sizes.get("number", 1) > 1}
+    fewest = min(ensembles.values(), default=0)
+    cut, cuts = dict(systems), []
+    for system, count in ensembles.items():
+        if count > fewest:
+            cut[system] = systems[system].isel(number=slice(fewest))
+            cuts.append(Cut(system, "members", fewest, tuple(str(member) for member in range(fewest, count))))
+    return cut, cuts
+
+
+def _names(values: Shaped[np.ndarray, " label"]) -> str:
+    texts = list(_each(values))
+    return ", ".join(texts[:SHOWN]) + (f" ... {texts[-1]}" if len(texts) > SHOWN else "")
+
+
+def _each(values: Shaped[np.ndarray, " label"]) -> Iterator[str]:
+    for value in values:
+        if values.dtype.kind == "M":
+            yield describe(value)
+        else:
+            yield f"{value / HOUR:g} h" if values.dtype.kind == "m" else f"{value:g} hPa"
 
 
 @dataclass(frozen=True)
@@ -59,7 +211,7 @@ class Systems:
     @property
     def can_persist(self) -> bool:
         """Says whether the truth holds all starts."""
-        return bool(np.isin(self.report.starts, self.truth["time"].values).all())
+        return bool(np.isin(self.report.init_times, self.truth["time"].values).all())
 
     def score(self, starts: Sequence[np.datetime64], options: ScoreOptions) -> dict[str, Accumulator]:
         """Scores every system and baseline from these initial times, one after the other."""
@@ -67,7 +219,7 @@ class Systems:
         for start in starts:
             for name, scores in self._score_start(start, options):
                 parts.setdefault(name, []).append(scores)
-        return {name: merge(some) for name, some in parts.items()}
+        return {name: merge_accumulators(some) for name, some in parts.items()}
 
     def _score_start(self, start: np.datetime64, options: ScoreOptions) -> Iterator[tuple[str, Accumulator]]:
         """Yields the score of each system and baseline; of baselines only what is always computed."""

@@ -1,15 +1,16 @@
-"""One compact text table of scores for people."""
+"""Scores as one compact text table for people, and as plain numbers for JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Shaped
 
 from ladcast.fields import TABLE_CHANNELS
-from ladcast.times import DAY, describe
+from ladcast.times import DAY, HOUR, describe
 from ladcast.verification.statistics import METRICS
 
 ALL = "all"
@@ -171,3 +172,23 @@ def _members(count: int | float) -> str:
     if np.isinf(count):
         return "normal distribution"
     return "single forecast" if count == 1 else count_of(int(count), "member")
+
+
+def plain_scores(metrics: Mapping[str, xr.Dataset]) -> dict[str, Any]:
+    """Returns `system -> channel -> metric -> one number for each of "lead_hours"`, and those lead times.
+
+    These are the lead times of all systems together; a number is NaN (in JSON null) where a system lacks one.
+    """
+    leads = np.unique(np.concatenate([scores["prediction_timedelta"].values for scores in metrics.values()]))
+    systems = {system: _by_channel(scores.reindex(prediction_timedelta=leads)) for system, scores in metrics.items()}
+    return {"lead_hours": (leads / HOUR).tolist(), **systems}
+
+
+def _by_channel(scores: xr.Dataset) -> dict[str, dict[str, list[float]]]:
+    by_lead = scores[[name for name, metric in scores.data_vars.items() if "prediction_timedelta" in metric.dims]]
+    return {
+        str(channel): {
+            str(name): metric.sel(channel=channel).values.tolist() for name, metric in by_lead.data_vars.items()
+        }
+        for channel in scores["channel"].values
+    }

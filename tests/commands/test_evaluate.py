@@ -17,8 +17,8 @@ from ladcast.data.store import open_store
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.recipes.frames import reconstruction
 from ladcast.released.registry import find_model
+from ladcast.verification.archive import merge_sums
 from ladcast.verification.comparison import FLOOR
-from ladcast.verification.sums import merge_sums
 
 MODEL = find_model("nature-t31")
 REQUEST = EvaluationRequest("2000-01-01", "2000-01-02", every=24, members=2, days=1, steps=2)
@@ -43,7 +43,7 @@ def test_every_start_is_scored_beside_its_baselines(store: Path) -> None:
     systems = evaluate(store, MODEL, REQUEST, Scoring())
     assert list(systems) == ["nature-t31", "persistence", "climatology", FLOOR]
     for scores in systems.values():
-        assert len(scores.starts) == 2
+        assert len(scores.init_times) == 2
         np.testing.assert_array_equal(np.array(scores.lead_times) / np.timedelta64(6, "h"), [1, 2, 3, 4])
     assert systems["nature-t31"].members == 2
     metrics = {name: scores.metrics() for name, scores in systems.items()}

@@ -13,10 +13,9 @@ from ladcast.cli import app, run
 from ladcast.commands.options import ScoreRequest, Scoring
 from ladcast.commands.scoring import open_systems, score_systems
 from ladcast.forecasts.open import in_our_layout, open_system, parse_system
-from ladcast.verification import Accumulator, Blocks, fit_climatology
-from ladcast.verification.archive import read_sums
-from ladcast.verification.comparison import FLOOR, table
-from ladcast.verification.sums import keep_sums
+from ladcast.verification import Accumulator, BlockBootstrap, fit_climatology
+from ladcast.verification.archive import keep_sums, read_sums
+from ladcast.verification.comparison import FLOOR, score_table
 
 LAT, LON = np.linspace(-90, 90, 7), np.arange(12) * 30.0
 STARTS = (np.datetime64("2020-01-01", "ns") + np.arange(20) * np.timedelta64(5, "D")).astype("datetime64[ns]")
@@ -97,7 +96,7 @@ def scored(stores: list[Path], request_: ScoreRequest) -> tuple[dict[str, Accumu
 def test_what_is_left_out_is_said(scored: tuple[dict[str, Accumulator], list[str]]) -> None:
     systems, notes = scored
     assert list(systems) == ["ladcast", "ifs", "persistence", "climatology"]
-    assert {scores.starts for scores in systems.values()} == {tuple(STARTS[1:])}
+    assert {scores.init_times for scores in systems.values()} == {tuple(STARTS[1:])}
     text = "\n".join(notes)
     assert "ladcast: 19 of 20 starts are scored, without 2020-01-01T00." in text
     assert "ladcast: 3 of 4 lead times are scored, without 36 h." in text
@@ -167,13 +166,13 @@ def test_the_last_lead_time_has_a_column(scored: tuple[dict[str, Accumulator], l
         name: replace(scores, lead_times=tuple(3 * lead for lead in LEADS[[0, 1, 3]]))
         for name, scores in systems.items()
     }
-    head = next(line for line in table(cut, Blocks()).splitlines() if line.split()[:1] == ["system"])
+    head = next(line for line in score_table(cut, BlockBootstrap()).splitlines() if line.split()[:1] == ["system"])
     assert head.split()[1:] == ["3", "d", "6", "d"]
 
 
 def test_the_floor_is_none_of_the_crps(scored: tuple[dict[str, Accumulator], list[str]]) -> None:
     systems, _ = scored
-    crps, rmse, *_ = table(systems | {FLOOR: systems["persistence"]}, Blocks()).split("\n\n")[1:]
+    crps, rmse, *_ = score_table(systems | {FLOOR: systems["persistence"]}, BlockBootstrap()).split("\n\n")[1:]
     assert crps.startswith("CRPS")
     assert FLOOR not in crps
     assert FLOOR in rmse
@@ -283,4 +282,4 @@ def test_an_empty_folder_of_sums_is_refused(tmp_path: Path) -> None:
 def test_sums_are_kept_for_each_system(scored: tuple[dict[str, Accumulator], list[str]], tmp_path: Path) -> None:
     systems, _ = scored
     keep_sums(systems, tmp_path, "all")
-    assert read_sums(tmp_path / "ifs" / "all.nc").starts == systems["ifs"].starts
+    assert read_sums(tmp_path / "ifs" / "all.nc").init_times == systems["ifs"].init_times

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from ladcast.grid import grid_of
-from ladcast.verification import Accumulator, ScoreOptions, merge, score, score_starts
+from ladcast.verification import Accumulator, ScoreOptions, merge_accumulators, score, score_each
 from ladcast.verification import match as match_module
 from ladcast.verification.accumulate import divide
 
@@ -19,7 +19,11 @@ OPTIONS = ScoreOptions(
 
 
 def assert_same_bits(first: Accumulator, second: Accumulator) -> None:
-    assert (first.starts, first.lead_times, first.channels) == (second.starts, second.lead_times, second.channels)
+    assert (first.init_times, first.lead_times, first.channels) == (
+        second.init_times,
+        second.lead_times,
+        second.channels,
+    )
     assert np.array_equal(first.weight, second.weight)
     for name, total in first.sums.items():
         np.testing.assert_array_equal(total, second.sums[name], err_msg=name)
@@ -34,7 +38,7 @@ def whole(same_forecast: xr.Dataset, same_truth: xr.Dataset) -> Accumulator:
 @pytest.fixture(scope="module")
 def plain(same_forecast: xr.Dataset, same_truth: xr.Dataset) -> list[Accumulator]:
     """What is always computed, one initial time after the other."""
-    return list(score_starts(same_forecast, same_truth))
+    return list(score_each(same_forecast, same_truth))
 
 
 @pytest.mark.parametrize("dim", ["time", "prediction_timedelta"])
@@ -55,13 +59,13 @@ def test_single_cases_in_any_order_are_the_whole(forecast: xr.Dataset, truth: xr
         for lead in range(4)
     ]
     shuffled = np.random.default_rng(0).permutation(len(parts))
-    assert_same_bits(merge(parts[index] for index in shuffled), whole)
+    assert_same_bits(merge_accumulators(parts[index] for index in shuffled), whole)
 
 
 def test_order_of_merging_does_not_matter(forecast: xr.Dataset, truth: xr.Dataset, whole: Accumulator) -> None:
-    parts = list(score_starts(forecast, truth, options=OPTIONS))
+    parts = list(score_each(forecast, truth, options=OPTIONS))
     for order in permutations(parts):
-        assert_same_bits(merge(order), whole)
+        assert_same_bits(merge_accumulators(order), whole)
     assert_same_bits(parts[0] + (parts[2] + parts[1]), whole)
 
 
@@ -90,7 +94,7 @@ def test_same_start_does_not_count_twice(plain: list[Accumulator]) -> None:
 def test_same_lead_time_does_not_count_twice(forecast: xr.Dataset, truth: xr.Dataset) -> None:
     parts = (score(forecast.isel(prediction_timedelta=part), truth) for part in (slice(2), slice(1, None)))
     with pytest.raises(ValueError, match="lead_times are in both scores and would count twice: 12 h"):
-        merge(parts)
+        merge_accumulators(parts)
 
 
 def test_starts_with_different_lead_times_do_not_merge(forecast: xr.Dataset, truth: xr.Dataset) -> None:
@@ -98,7 +102,7 @@ def test_starts_with_different_lead_times_do_not_merge(forecast: xr.Dataset, tru
     with pytest.raises(
         ValueError, match=r"different lead_times do not merge: .*only the second has \['12 h', '18 h', '24 h'"
     ):
-        merge([score(short, truth), score(long, truth)])
+        merge_accumulators([score(short, truth), score(long, truth)])
 
 
 @pytest.mark.parametrize(
@@ -119,7 +123,7 @@ def test_different_scores_do_not_merge(plain: list[Accumulator], change: dict[st
 
 def test_nothing_does_not_merge() -> None:
     with pytest.raises(ValueError, match="at least one start"):
-        merge([])
+        merge_accumulators([])
 
 
 def test_means_weigh_every_start_by_its_area(whole: Accumulator) -> None:
@@ -140,7 +144,7 @@ def test_seasons_are_those_of_the_start(make_states: Callable[..., xr.Dataset]) 
     lead = np.array([6], "timedelta64[h]").astype("timedelta64[ns]")
     scores = score(make_states(1, time=starts, prediction_timedelta=lead), make_states(2, time=starts + lead[0]))
     assert scores.seasons == ("DJF", "JJA")
-    assert scores.season("DJF").starts == (starts[0], starts[2])
+    assert scores.season("DJF").init_times == (starts[0], starts[2])
     with pytest.raises(ValueError, match="None of the 3 starts"):
         scores.season("SON")
     with pytest.raises(ValueError, match="Known seasons: DJF"):
@@ -157,7 +161,7 @@ def test_no_weight_is_nan() -> None:
 
 
 def test_metrics_survive_a_file(plain: list[Accumulator], tmp_path: object) -> None:
-    metrics = merge(plain).metrics()
+    metrics = merge_accumulators(plain).metrics()
     metrics.to_netcdf(f"{tmp_path}/scores.nc")
     with xr.open_dataset(f"{tmp_path}/scores.nc", decode_timedelta=True) as stored:
         xr.testing.assert_allclose(stored.load(), metrics)

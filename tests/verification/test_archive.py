@@ -8,7 +8,7 @@ import xarray as xr
 
 from ladcast.verification import (
     ScoreOptions,
-    merge,
+    merge_accumulators,
     persistence,
     read_sums,
     score,
@@ -16,6 +16,7 @@ from ladcast.verification import (
     write_scores,
     write_sums,
 )
+from ladcast.verification.archive import claim_folder, grid_notes, read_claims
 
 OPTIONS = ScoreOptions(("default", "ranks", "zonal_spectra"), ("globe", "tropics"))
 
@@ -23,8 +24,8 @@ OPTIONS = ScoreOptions(("default", "ranks", "zonal_spectra"), ("globe", "tropics
 def test_sums_come_back_bit_by_bit(forecast: xr.Dataset, truth: xr.Dataset, tmp_path: Path) -> None:
     whole = score(forecast, truth, options=OPTIONS)
     back = read_sums(write_sums(whole, tmp_path / "sums.nc"))
-    assert (back.starts, back.channels, back.regions, back.members) == (
-        whole.starts,
+    assert (back.init_times, back.channels, back.regions, back.members) == (
+        whole.init_times,
         whole.channels,
         whole.regions,
         whole.members,
@@ -37,7 +38,7 @@ def test_sums_come_back_bit_by_bit(forecast: xr.Dataset, truth: xr.Dataset, tmp_
 def test_processes_merge_through_files_to_the_whole(forecast: xr.Dataset, truth: xr.Dataset, tmp_path: Path) -> None:
     for start in range(3):
         write_sums(score(forecast.isel(time=[start]), truth, options=OPTIONS), tmp_path / f"{start}.nc")
-    merged = merge(read_sums(path) for path in sorted(tmp_path.iterdir(), reverse=True))
+    merged = merge_accumulators(read_sums(path) for path in sorted(tmp_path.iterdir(), reverse=True))
     xr.testing.assert_identical(merged.metrics(), score(forecast, truth, options=OPTIONS).metrics())
 
 
@@ -93,3 +94,27 @@ def test_systems_of_different_sizes_share_a_dataset(forecast: xr.Dataset, truth:
     ds = scores_dataset({name: score(part, truth, statistics=["ranks"]) for name, part in sizes.items()})
     assert ds.sizes["rank"] == 6
     assert ds["rank_frequency"].sel(system="two").isel(rank=slice(3, None)).isnull().all()
+
+
+def test_systems_stand_in_the_order_of_the_claims(tmp_path: Path) -> None:
+    claim_folder(tmp_path, ["ours", "persistence", "climatology"], {"truth": "era5.zarr", "climatology": "c.nc"})
+    claim_folder(tmp_path, ["ifs", "persistence"], {"truth": "era5.zarr", "climatology": "none"})
+    claim_folder(tmp_path, ["ours", "persistence", "climatology"], {"truth": "era5.zarr", "climatology": "c.nc"})
+    order, about = read_claims(tmp_path)
+    assert order == ["ours", "persistence", "climatology", "ifs"]
+    assert about == {"truth": "era5.zarr", "climatology": "ours: c.nc; ifs: none"}
+
+
+def test_another_run_is_refused(tmp_path: Path) -> None:
+    claim_folder(tmp_path, ["ours"], {"truth": "era5.zarr", "seed": "0"})
+    with pytest.raises(ValueError, match=r"seed was '0', now '1'\. Choose another folder"):
+        claim_folder(tmp_path, ["ours"], {"truth": "era5.zarr", "seed": "1"})
+
+
+def test_different_grids_are_told(tmp_path: Path) -> None:
+    claim_folder(tmp_path, ["ours", "persistence"], {"grid": "64 x 32"})
+    claim_folder(tmp_path, ["old"], {"truth": "of an earlier version"})
+    assert grid_notes(tmp_path) == []
+    claim_folder(tmp_path, ["theirs"], {"grid": "64 x 33"})
+    (note,) = grid_notes(tmp_path)
+    assert "ours on 64 x 32, theirs on 64 x 33" in note

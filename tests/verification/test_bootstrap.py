@@ -6,7 +6,7 @@ import xarray as xr
 
 from ladcast.fields import Channel
 from ladcast.times import DAY, HOUR
-from ladcast.verification import Accumulator, Blocks, compare, intervals, score
+from ladcast.verification import Accumulator, BlockBootstrap, compare, intervals, score
 
 CHANNEL = (Channel("2m_temperature"),)
 
@@ -30,7 +30,7 @@ def autocorrelated(count: int, memory: float, series: int = 1) -> np.ndarray:
 @pytest.mark.parametrize(("count", "memory", "days"), [(300, 0.0, 1), (300, 0.7, 15), (40, 0.5, 8)])
 def test_intervals_cover_the_truth_as_often_as_they_say(count: int, memory: float, days: int) -> None:
     scores = scores_of(autocorrelated(count, memory, 1000))
-    found = intervals(scores, metrics=["bias"], blocks=Blocks(days, 500, 0.9))
+    found = intervals(scores, metrics=["bias"], bootstrap=BlockBootstrap(days, 500, 0.9))
     covered = (found["lower"] < 0) & (found["upper"] > 0)
     assert 0.84 < float(covered.mean()) < 0.95
 
@@ -39,7 +39,7 @@ def test_single_starts_would_be_too_sure_of_themselves() -> None:
     errors = autocorrelated(400, 0.8)
 
     def width(days: float) -> float:
-        found = intervals(scores_of(errors), metrics=["bias"], blocks=Blocks(days=days))
+        found = intervals(scores_of(errors), metrics=["bias"], bootstrap=BlockBootstrap(days=days))
         return float((found["upper"] - found["lower"]).squeeze())
 
     assert width(20) > 1.5 * width(1)
@@ -64,7 +64,7 @@ def test_no_difference_has_an_interval_of_zero_width() -> None:
 def test_equal_seeds_draw_equal_intervals_and_every_start_as_often() -> None:
     scores = scores_of(np.random.default_rng(4).random(60))
     xr.testing.assert_identical(intervals(scores, metrics=["mae"]), intervals(scores, metrics=["mae"]))
-    counts = Blocks(draws=4000).counts(scores.starts)
+    counts = BlockBootstrap(draws=4000).counts(scores.init_times)
     assert (counts.sum(1) == 60).all()
     np.testing.assert_allclose(counts.mean(0), 1, atol=0.2)
 
@@ -72,7 +72,7 @@ def test_equal_seeds_draw_equal_intervals_and_every_start_as_often() -> None:
 @pytest.mark.parametrize(("hours", "length"), [(12, 20), (24, 10), (120, 2), (480, 1)])
 def test_blocks_are_as_long_as_the_days_say(hours: int, length: int) -> None:
     scores = scores_of(np.ones(60), every=np.timedelta64(hours, "h"))
-    assert Blocks(days=10).length(scores.starts) == length
+    assert BlockBootstrap(days=10).length(scores.init_times) == length
 
 
 @pytest.mark.parametrize("hours", [[0, 12], [0, 6, 108], [0, 1, 2, 3]])
@@ -80,20 +80,20 @@ def test_blocks_of_an_uneven_calendar_span_their_days(hours: list[int]) -> None:
     """Some hours of every fifth day: ten days hold them twice."""
     days = np.datetime64("2020-01-01", "ns") + np.arange(30) * 5 * DAY
     starts = np.sort((days[:, None] + np.array(hours) * HOUR).ravel())
-    assert Blocks(days=10).length(tuple(starts)) == 2 * len(hours)
+    assert BlockBootstrap(days=10).length(tuple(starts)) == 2 * len(hours)
 
 
 def test_blocks_without_length_are_refused() -> None:
     with pytest.raises(ValueError, match="blocks of more than 0 days, got 0"):
-        Blocks(days=0)
+        BlockBootstrap(days=0)
 
 
 def test_single_forecast_is_compared_by_its_absolute_error(forecast: xr.Dataset, truth: xr.Dataset) -> None:
     ensemble, single = score(forecast, truth), score(forecast.isel(number=0, drop=True), truth)
-    blocks = Blocks(days=0.5)
+    bootstrap = BlockBootstrap(days=0.5)
     with pytest.raises(ValueError, match="at least 4 blocks"):
-        compare(ensemble, single, blocks=blocks)
-    values = intervals(scores_of(np.arange(5.0)), metrics=["fair_crps"], blocks=Blocks(days=1))["value"]
+        compare(ensemble, single, bootstrap=bootstrap)
+    values = intervals(scores_of(np.arange(5.0)), metrics=["fair_crps"], bootstrap=BlockBootstrap(days=1))["value"]
     assert float(values.squeeze()) == 2
 
 

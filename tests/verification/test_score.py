@@ -16,7 +16,7 @@ from ladcast.verification import (
     persistence,
     score,
     score_climatology,
-    score_starts,
+    score_each,
 )
 
 
@@ -190,7 +190,7 @@ def test_means_alone_give_anomalies_but_no_distribution(
 
 
 def test_each_start_is_scored_by_itself(forecast: xr.Dataset, truth: xr.Dataset) -> None:
-    starts = [part.starts for part in score_starts(forecast, truth)]
+    starts = [part.init_times for part in score_each(forecast, truth)]
     assert starts == [(time,) for time in forecast["time"].values]
 
 

@@ -10,7 +10,15 @@ import pytest
 import xarray as xr
 
 from ladcast.grid import Grid
-from ladcast.verification import format_table, merge, read_sums, score, statistics, write_scores, write_sums
+from ladcast.verification import (
+    format_table,
+    merge_accumulators,
+    read_sums,
+    score,
+    statistics,
+    write_scores,
+    write_sums,
+)
 from ladcast.verification.statistics import METRICS, STATISTICS, Metric, compute_metrics, register
 
 MEANS = {
@@ -133,7 +141,7 @@ def test_a_new_score_is_one_file(forecast: xr.Dataset, truth: xr.Dataset, tmp_pa
     runpy.run_path(str(tmp_path / "hits.py"))
     for index in (1, 0, 2):
         write_sums(score(forecast.isel(time=[index]), truth), tmp_path / f"{index}.nc")
-    merged = merge(read_sums(tmp_path / f"{index}.nc") for index in (0, 1, 2))
+    merged = merge_accumulators(read_sums(tmp_path / f"{index}.nc") for index in (0, 1, 2))
     with xr.open_dataset(write_scores({"ours": merged}, tmp_path / "scores.nc", {})) as ds:
         scored = ds["hit_rate"].sel(system="ours", region="globe", season="all").load()
     valid = forecast["time"] + forecast["prediction_timedelta"]
