@@ -23,7 +23,7 @@ import yaml
 import zarr
 from zarr.codecs import BloscCodec, ZstdCodec
 
-from data_pipelines.options import Execution, Selection, StoreLayout
+from data_pipelines.options import Execution, StateSelection, StoreLayout
 from data_pipelines.statistics import statistics
 from data_pipelines.transfer import regrid
 from data_pipelines.zarr_store import compressors
@@ -152,7 +152,7 @@ def summarising(folder: Path) -> None:
     store, channels = folder / "world.zarr", folder / "channels.yaml"
     ds.chunk(time=1).to_zarr(store)
     channels.write_text(yaml.safe_dump(UPPER.to_dict()))
-    selection = Selection(channels=str(channels))
+    selection = StateSelection(channels=str(channels))
     print(f"Statistics of {ds.sizes['time']} frames of {len(UPPER)} channels, {ds.nbytes / MB:.0f} MB, one process")
     number = iter(range(99))
 
@@ -181,7 +181,7 @@ def mean_and_std(ds: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
 def memory(folder: Path) -> None:
     channels = folder / "channels.yaml"
     channels.write_text(yaml.safe_dump(UPPER.to_dict()))
-    selection, peaks = Selection(channels=str(channels)), {}
+    selection, peaks = StateSelection(channels=str(channels)), {}
     for frames in (120, 1200):
         store = folder / f"{frames}.zarr"
         for part in range(0, frames, 120):
@@ -197,15 +197,17 @@ def memory(folder: Path) -> None:
     print(f"   10 times as long: {', '.join(f'{name} {ratio:.2f} times' for name, ratio in ratios.items())}")
 
 
-def run_regrid(store: Path, output: Path, selection: Selection) -> None:
+def run_regrid(store: Path, output: Path, selection: StateSelection) -> None:
     regrid(store, output, onto="120x61", selection=selection, layout=StoreLayout(shard_frames=120), execution=HERE)
 
 
-def run_statistics(store: Path, output: Path, selection: Selection) -> None:
+def run_statistics(store: Path, output: Path, selection: StateSelection) -> None:
     statistics(store, output, selection=selection, execution=HERE)
 
 
-def peak(stage: Callable[[Path, Path, Selection], None], store: Path, output: Path, selection: Selection) -> float:
+def peak(
+    stage: Callable[[Path, Path, StateSelection], None], store: Path, output: Path, selection: StateSelection
+) -> float:
     """Returns the peak memory (MB) of a stage in a process of its own."""
     context = multiprocessing.get_context("spawn")
     answers = context.SimpleQueue()
@@ -216,7 +218,7 @@ def peak(stage: Callable[[Path, Path, Selection], None], store: Path, output: Pa
     return megabytes
 
 
-def measured(answers, stage, store: Path, output: Path, selection: Selection) -> None:
+def measured(answers, stage, store: Path, output: Path, selection: StateSelection) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         stage(store, output, selection)
     # Not `getrusage`, which begins with the peak of the process that started this one.

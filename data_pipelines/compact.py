@@ -6,6 +6,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from ladcast.files import whole_file
 from ladcast.verification.climatology import QUANTILE
 
 KEPT_BITS = {
@@ -33,7 +34,5 @@ def write_compact(ds: xr.Dataset, path: Path) -> None:
         }
         for name in ds.data_vars
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.partial")
-    ds.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
-    temporary.rename(path)
+    with whole_file(path) as partial:
+        ds.to_netcdf(partial, engine="netcdf4", encoding=encoding)

@@ -15,7 +15,9 @@ from ladcast.grid import Grid
 from ladcast.resumable import holder
 
 READERS = 8
-SHOWN = 20
+SHOWN_DAMAGES = 20
+SHOWN_MISSING = 3
+STATUS_COLUMNS = ("product", "stage", "status", "units", "first", "last", "frames", "gaps")
 
 
 def validate(product: Path, *, channels: str | None = None, grid: str | None = None, content: bool = True) -> None:
@@ -30,8 +32,8 @@ def validate(product: Path, *, channels: str | None = None, grid: str | None = N
     manifest = read_manifest(product)
     damaged = list(damages(product, manifest))
     if damaged:
-        more = [f"  and {len(damaged) - SHOWN} more"] if len(damaged) > SHOWN else []
-        lines = "\n".join([*(f"  {line}" for line in damaged[:SHOWN]), *more])
+        more = [f"  and {len(damaged) - SHOWN_DAMAGES} more"] if len(damaged) > SHOWN_DAMAGES else []
+        lines = "\n".join([*(f"  {line}" for line in damaged[:SHOWN_DAMAGES]), *more])
         raise ValueError(f"{product} is damaged:\n{lines}\nDelete it and run its stage again, or copy it again.")
     print(f"{product}: {len(checksums(manifest))} files have their checksums.")
     if content and holds_states(product, manifest):
@@ -89,10 +91,6 @@ def _digest(path: Path) -> str:
     return sha256(path) if path.is_file() else "no file"
 
 
-SHOWN_MISSING = 3
-COLUMNS = ("product", "stage", "status", "units", "first", "last", "frames", "gaps")
-
-
 @dataclass(frozen=True)
 class ProductStatus:
     """Says how far one product is."""
@@ -133,8 +131,8 @@ def status(folder: Path) -> list[ProductStatus]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder. Give the one that holds the products.")
     rows = list(products(folder))
-    table = [COLUMNS, *(row.cells for row in rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(COLUMNS))]
+    table = [STATUS_COLUMNS, *(row.cells for row in rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(STATUS_COLUMNS))]
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     for row in (row for row in rows if row.missing):

@@ -21,7 +21,7 @@ from ladcast.times import Times, describe
 
 MANIFEST = "manifest.json"
 JOURNAL = "blocks.jsonl"
-METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", MANIFEST)
+METADATA_FILES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", MANIFEST)
 Content = dict[str, Any]
 Checksums = dict[str, str]
 
@@ -166,6 +166,6 @@ def _brief(value: Any) -> str:
 def _tree_digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        content = sha256(path) if path.name in METADATA else ""
+        content = sha256(path) if path.name in METADATA_FILES else ""
         digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0{content}\n".encode())
     return digest.hexdigest()

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 
 @dataclass(frozen=True)
-class Period:
+class StatePeriod:
     """Says which frames of a store a stage reads.
 
     Attributes:
@@ -22,7 +22,7 @@ class Period:
 
 
 @dataclass(frozen=True)
-class Selection(Period):
+class StateSelection(StatePeriod):
     """Says which part of a store a stage reads.
 
     Attributes:
@@ -110,11 +110,11 @@ class StoreLayout:
             raise ValueError(f"Expected shard_frames of at least 1, got {self.shard_frames}.")
 
 
-PeriodArgument = Annotated[Period, Parameter(name="*")]
-SelectionArgument = Annotated[Selection, Parameter(name="*")]
+PeriodArgument = Annotated[StatePeriod, Parameter(name="*")]
+SelectionArgument = Annotated[StateSelection, Parameter(name="*")]
 OriginArgument = Annotated[Origin, Parameter(name="*")]
 LayoutArgument = Annotated[StoreLayout, Parameter(name="*")]
 ExecutionArgument = Annotated[Execution, Parameter(name="*")]
 
-ALWAYS, EVERYTHING, ORIGIN, LAYOUT, EXECUTION = Period(), Selection(), Origin(), StoreLayout(), Execution()
+ALWAYS, EVERYTHING, ORIGIN, LAYOUT, EXECUTION = StatePeriod(), StateSelection(), Origin(), StoreLayout(), Execution()
 """What stages read and do where nothing else is asked for."""

@@ -11,8 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -33,12 +32,12 @@ from data_pipelines.manifest import (
 from data_pipelines.options import Execution
 from data_pipelines.work import WorkUnit
 from data_pipelines.workers import make_all
+from ladcast.progress import show_progress
 from ladcast.resumable import sole_writer
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 LEFTOVER = "*.partial*"
 """What a killed writer leaves of a file that was to be whole: those of Zarr and of `ladcast.files.whole_file`."""
-PROGRESS_INTERVAL_S = 10.0
 SHOWN_FAILURES = 10
 MOST_UNANSWERED = 10
 """Units for which a source may fail to answer before it counts as down: each costs all its patience."""
@@ -125,9 +124,9 @@ def _make_units(recipe: Recipe, folder: Path, execution: Execution) -> None:
     journal, units = Journal(folder), recipe.units()
     waiting = [unit for unit in units if not _is_made(folder, journal.checksums.get(unit.number))]
     failed: dict[str, Exception] = {}
-    done = len(units) - len(waiting)
-    show = _progress(f"{read_manifest(folder)['stage']} {folder.stem}", len(units))
-    for unit, outcome in make_all(partial(_make, recipe, folder), waiting, execution):
+    label = f"{read_manifest(folder)['stage']} {folder.stem}"
+    outcomes = make_all(partial(_make, recipe, folder), waiting, execution)
+    for unit, outcome in show_progress(outcomes, len(waiting), label, unit="units"):
         if isinstance(outcome, Exception):
             if _is_full(outcome):
                 raise outcome
@@ -138,26 +137,9 @@ def _make_units(recipe: Recipe, folder: Path, execution: Execution) -> None:
                 break
         else:
             journal.append(unit, outcome)
-            done += 1
-            show(done)
     if failed:
         first = next(iter(failed.values()))
         raise UnitsFailedError(_describe_failures(failed, folder, len(units))) from first
-
-
-def _progress(title: str, total: int) -> Callable[[int], None]:
-    """Returns a function that prints how many units are done: at first, at last, and every few seconds between."""
-    started = time.monotonic()
-    last = -PROGRESS_INTERVAL_S
-
-    def show(done: int) -> None:
-        nonlocal last
-        elapsed = time.monotonic() - started
-        if done == total or elapsed - last >= PROGRESS_INTERVAL_S:
-            last = elapsed
-            print(f"{title}: {done} of {total} units, {elapsed:.0f} s", flush=True)
-
-    return show
 
 
 def _is_made(folder: Path, checksums: Checksums | None) -> bool:

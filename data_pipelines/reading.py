@@ -19,7 +19,7 @@ import xarray as xr
 from ladcast.fields import find_variable
 from ladcast.times import describe
 
-Result = TypeVar("Result")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Patience:
     first_wait_s: float = 2.0
     timeout_s: float = 600.0
 
-    def __call__(self, read: Callable[[], Result], what: str) -> Result:
+    def __call__(self, read: Callable[[], Answer], what: str) -> Answer:
         """Returns `read()`.
 
         Raises:
@@ -53,9 +53,9 @@ NETWORK = Patience()
 DISK = Patience(attempts=3, first_wait_s=0.5)
 
 
-def _within(timeout_s: float, read: Callable[[], Result]) -> Result:
+def _within(timeout_s: float, read: Callable[[], Answer]) -> Answer:
     """Returns `read()` or raises TimeoutError; a read that hangs is left behind in its thread."""
-    answers: SimpleQueue[tuple[Result | None, Exception | None]] = SimpleQueue()
+    answers: SimpleQueue[tuple[Answer | None, Exception | None]] = SimpleQueue()
 
     def run() -> None:
         try:

@@ -12,7 +12,7 @@ WITHOUT_EXECUTION = {"simulate", "excerpt", "validate", "status", "plan"}
 
 
 @dataclass(frozen=True)
-class Step:
+class StageCall:
     """Holds a stage and its arguments, by the names that the command line knows."""
 
     stage: str
@@ -55,7 +55,7 @@ def run(
         app(words, exit_on_error=False)
 
 
-def read_steps(config: Path, places: dict[str, str]) -> list[Step]:
+def read_steps(config: Path, places: dict[str, str]) -> list[StageCall]:
     """Reads the steps; `{name}` in an argument is one of `paths`, which count from the folder of the file.
 
     Raises:
@@ -80,7 +80,7 @@ def read_steps(config: Path, places: dict[str, str]) -> list[Step]:
         if stage not in STAGES:
             raise ValueError(f"{config}, step {number}: unknown stage '{stage}'. Known: {', '.join(STAGES)}.")
         filled = {name: _fill(value, paths, f"{config}, step {number}") for name, value in arguments.items()}
-        steps.append(Step(stage, filled))
+        steps.append(StageCall(stage, filled))
     return steps
 
 

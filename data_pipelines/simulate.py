@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from data_pipelines.gcm.recipes import Ensemble, NatureRun
+from data_pipelines.gcm.ensemble import Ensemble
+from data_pipelines.gcm.nature_run import NatureRun
 from data_pipelines.gcm.restart import KeptStates
 from data_pipelines.gcm.timeline import SimulationOptions
 from data_pipelines.manifest import MANIFEST, check_unchanged, read_manifest

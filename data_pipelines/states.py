@@ -18,7 +18,7 @@ import xarray as xr
 from data_pipelines.manifest import fingerprint
 from data_pipelines.options import (
     Origin,
-    Selection,
+    StateSelection,
 )
 from ladcast.data.derive import hourly_windows, relative_vorticity, six_hour_parts
 from ladcast.data.lazy import lazy_maps
@@ -80,7 +80,7 @@ class View(StateSource):
     accept_gaps: bool = False
 
     @classmethod
-    def of(cls, store: Path, selection: Selection) -> View:
+    def of(cls, store: Path, selection: StateSelection) -> View:
         """Fixes what is selected now."""
         channels = read_channels(selection.channels)
         grid = Grid.parse(selection.grid) if selection.grid else None
@@ -122,7 +122,7 @@ class Archive(StateSource):
     grid: Grid | None = None
 
     @classmethod
-    def of(cls, source: str, selection: Selection, origin: Origin) -> Archive:
+    def of(cls, source: str, selection: StateSelection, origin: Origin) -> Archive:
         """Selects from a source; raises ValueError without a period."""
         if selection.start is None or selection.end is None:
             raise ValueError(f"An archive such as '{source}' needs a period: give --start and --end.")

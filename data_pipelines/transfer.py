@@ -25,8 +25,8 @@ from data_pipelines.options import (
     LayoutArgument,
     Origin,
     OriginArgument,
-    Selection,
     SelectionArgument,
+    StateSelection,
     StoreLayout,
 )
 from data_pipelines.product import produce
@@ -171,7 +171,7 @@ def download(
     )
 
 
-def source_of(source: str, selection: Selection, origin: Origin) -> StateSource:
+def source_of(source: str, selection: StateSelection, origin: Origin) -> StateSource:
     """Returns the states of a path, where there is something, else of the archive of that name.
 
     Raises:

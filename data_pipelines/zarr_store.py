@@ -31,8 +31,8 @@ CHUNK_BYTES = 2**17
 SECONDS = {"units": "seconds since 1970-01-01", "dtype": "int64"}
 WRITERS = 16
 
-Region: TypeAlias = tuple[slice, ...]
-Piece: TypeAlias = tuple[str, Region, npt.NDArray[np.float32]]
+Slices: TypeAlias = tuple[slice, ...]
+Piece: TypeAlias = tuple[str, Slices, npt.NDArray[np.float32]]
 """A variable, a place on its first axes, and the values that belong there."""
 
 
@@ -128,7 +128,7 @@ def write_small(folder: Path, name: str, values: npt.NDArray[Any]) -> None:
         zarr.open_array(folder / name, mode="r+")[:] = values
 
 
-def _keys(array: zarr.Array[Any], region: Region) -> Iterator[str]:
+def _keys(array: zarr.Array[Any], region: Slices) -> Iterator[str]:
     spans = [*region, *(slice(0, size) for size in array.shape[len(region) :])]
     sizes = array.shards or array.chunks
     for index in combinations(

@@ -21,6 +21,7 @@ from data_pipelines.gcm.pressure import (
     virtual_temperature,
 )
 from ladcast.constants import GRAVITY
+from ladcast.data.derive import FREEZING_SEA_K
 from ladcast.grid import Grid
 
 Fields = dict[str, Float[jax.Array, "*level lon lat"]]
@@ -29,7 +30,6 @@ Fields = dict[str, Float[jax.Array, "*level lon lat"]]
 SURFACE_WIND_FRACTION = 0.95
 ROUGHNESS_LAND_M = 0.1
 ROUGHNESS_SEA_M = 1.5e-4
-FREEZING_SEA_K = 271.46
 
 
 @dataclass(frozen=True)

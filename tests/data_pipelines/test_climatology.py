@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from data_pipelines.climatology import climatology
-from data_pipelines.options import Execution, Selection
+from data_pipelines.options import Execution, StateSelection
 from ladcast.verification.climatology import Climatology
 from ladcast.verification.climatology_fit import fit_climatology
 
@@ -15,7 +15,7 @@ def test_the_file_holds_the_fit_of_the_period(store: Path, channel_file: Path, w
     path = climatology(
         store,
         tmp_path / "climatology.nc",
-        selection=Selection(channels=str(channel_file), grid="16x9-south", end="2020-01-20"),
+        selection=StateSelection(channels=str(channel_file), grid="16x9-south", end="2020-01-20"),
         window_days=365,
         step_days=61,
         execution=Execution(workers=0),
@@ -41,7 +41,7 @@ def test_hours_and_quantiles_are_fitted_where_they_are_asked_for(
     path = climatology(
         store,
         tmp_path / "climatology.nc",
-        selection=Selection(channels=str(channel_file), grid="16x9-south"),
+        selection=StateSelection(channels=str(channel_file), grid="16x9-south"),
         window_days=365,
         step_days=61,
         hourly=True,

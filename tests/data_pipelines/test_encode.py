@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from data_pipelines.encode import encode
-from data_pipelines.options import Period, StoreLayout
+from data_pipelines.options import StatePeriod, StoreLayout
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.data.packing import pack
 from ladcast.forecasting.checkpoints import load_codec, save_codec
@@ -35,7 +35,7 @@ def test_latents_are_not_scaled_by_what_a_forecaster_scales_them_with(store, aut
     codec = load_codec(autoencoder, "cpu")
     codec.latent_scale = LatentScale((3.0,) * latents.sizes["latent"], (0.1,) * latents.sizes["latent"])
     save_codec(codec, tmp_path / "codec", {})
-    period = Period("2020-01-02", "2020-01-02")
+    period = StatePeriod("2020-01-02", "2020-01-02")
     again = xr.open_zarr(encode(store, tmp_path / "codec", tmp_path / "a.zarr", period=period, device="cpu"))
     np.testing.assert_allclose(again["latent"], latents["latent"].sel(time=again["time"]), rtol=1e-4, atol=1e-5)
 
@@ -51,7 +51,7 @@ def test_the_latents_name_their_autoencoder_and_store(latents: xr.Dataset, autoe
 
 
 def test_only_the_period_that_is_asked_for_is_encoded(store, autoencoder, latents, tmp_path: Path):
-    path = encode(store, autoencoder, tmp_path / "a.zarr", period=Period("2020-01-02", "2020-01-03"), device="cpu")
+    path = encode(store, autoencoder, tmp_path / "a.zarr", period=StatePeriod("2020-01-02", "2020-01-03"), device="cpu")
     part = xr.open_zarr(path, chunks=None)
     assert part.sizes["time"] == 5
     np.testing.assert_allclose(part["latent"], latents["latent"].sel(time=part["time"]), rtol=1e-4, atol=1e-5)

@@ -9,7 +9,7 @@ import xarray as xr
 
 from data_pipelines.climatology import climatology
 from data_pipelines.inspection import status, validate
-from data_pipelines.options import Execution, Selection, StoreLayout
+from data_pipelines.options import Execution, StateSelection, StoreLayout
 from data_pipelines.product import UnitsFailedError
 from data_pipelines.statistics import statistics
 from data_pipelines.transfer import regrid
@@ -21,7 +21,7 @@ HERE = Execution(workers=0)
 @pytest.fixture(scope="module")
 def whole(store: Path, channel_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("product") / "a.zarr"
-    selection = Selection(channels=str(channel_file))
+    selection = StateSelection(channels=str(channel_file))
     return regrid(store, path, onto="16x9", selection=selection, layout=StoreLayout(shard_frames=20), execution=HERE)
 
 
@@ -74,7 +74,7 @@ def test_files_that_do_not_belong_are_found(product: Path):
 
 
 def test_a_file_product_is_checked_too(store: Path, channel_file: Path, tmp_path: Path):
-    selection = Selection(channels=str(channel_file))
+    selection = StateSelection(channels=str(channel_file))
     path = climatology(store, tmp_path / "a.nc", window_days=365, selection=selection, execution=HERE)
     validate(path)
     flip(path)
@@ -100,7 +100,7 @@ def test_what_is_not_there_or_not_finished_is_refused(tmp_path: Path):
 
 
 def test_every_product_has_its_row(world: xr.Dataset, channel_file: Path, tmp_path: Path, capsys):
-    selection = Selection(channels=str(channel_file))
+    selection = StateSelection(channels=str(channel_file))
     source, folder = tmp_path / "world.zarr", tmp_path / "products"
     world.chunk(time=1).to_zarr(source)
     statistics(source, folder / "statistics.json", selection=selection, execution=HERE)

@@ -6,14 +6,14 @@ import pytest
 
 from data_pipelines.inspection import checksums
 from data_pipelines.manifest import read_manifest
-from data_pipelines.options import Execution, Selection, StoreLayout
+from data_pipelines.options import Execution, StateSelection, StoreLayout
 from data_pipelines.plan import plan
 from data_pipelines.transfer import download
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_plan_is_what_a_download_then_writes(store: Path, channel_file: Path, tmp_path: Path, zarr_format, capsys):
-    selection, layout = Selection(channels=str(channel_file)), StoreLayout(zarr_format, shard_frames=20)
+    selection, layout = StateSelection(channels=str(channel_file)), StoreLayout(zarr_format, shard_frames=20)
     made = plan(str(store), selection=selection, layout=layout, workers=2)
     path = download(str(store), tmp_path / "a.zarr", selection=selection, layout=layout, execution=Execution(workers=0))
     manifest = read_manifest(path)
@@ -27,12 +27,12 @@ def test_a_plan_is_what_a_download_then_writes(store: Path, channel_file: Path, 
 
 
 def test_regridding_writes_less_than_it_reads(store: Path, channel_file: Path):
-    made = plan(str(store), onto="8x5", selection=Selection(channels=str(channel_file)))
+    made = plan(str(store), onto="8x5", selection=StateSelection(channels=str(channel_file)))
     assert made.write_bytes * 16 * 9 == made.read_bytes * 8 * 5
 
 
 def test_nothing_is_moved(store: Path, channel_file: Path):
     before = sorted(store.parent.rglob("*"))
-    plan(str(store), selection=Selection(channels=str(channel_file)))
+    plan(str(store), selection=StateSelection(channels=str(channel_file)))
     assert sorted(store.parent.rglob("*")) == before
     assert len(checksums({})) == 0

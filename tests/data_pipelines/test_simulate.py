@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipelines.gcm import recipes
-from data_pipelines.gcm.recipes import NatureRun
+from data_pipelines.gcm import nature_run
+from data_pipelines.gcm.nature_run import NatureRun
 from data_pipelines.gcm.timeline import SimulationOptions
 from data_pipelines.inspection import damages
 from data_pipelines.manifest import read_manifest, write_manifest
@@ -121,7 +121,7 @@ def test_nature_run_is_finite_weather_on_the_promised_axes(nature: Path) -> None
 def test_the_mass_of_air_stays(compiled: None) -> None:
     from data_pipelines.gcm.integrate import side_by_side
 
-    integrator = recipes._integrator(TINY)
+    integrator = nature_run.compiled_integrator(TINY)
     model = integrator.model
     rest = model.at_rest(np.datetime64("2001-01-01"))
     rng = np.random.default_rng(0)
@@ -172,7 +172,7 @@ def test_manifest_describes_a_complete_run(nature: Path) -> None:
 def test_an_interrupted_run_continues_to_the_same_bits(
     nature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, calls = recipes.write_frames, []
+    write, calls = nature_run.write_frames, []
     store = tmp_path / "again.zarr"
 
     def interrupted(folder: Path, pieces: Any) -> Any:
@@ -183,7 +183,7 @@ def test_an_interrupted_run_continues_to_the_same_bits(
         return write(folder, pieces)
 
     with monkeypatch.context() as patch:
-        patch.setattr(recipes, "write_frames", interrupted)
+        patch.setattr(nature_run, "write_frames", interrupted)
         with pytest.raises(KeyboardInterrupt):
             simulate(store, TINY)
     assert read_manifest(partial_folder(store))["status"] == "running"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipelines.options import Execution, Selection
+from data_pipelines.options import Execution, StateSelection
 from data_pipelines.statistics import FrameMoments, statistics
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
@@ -68,7 +68,7 @@ def test_a_channel_without_values_has_no_mean():
 def test_neither_chunks_nor_units_nor_workers_change_a_bit(
     world: xr.Dataset, store: Path, channel_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ):
-    selection = Selection(channels=str(channel_file))
+    selection = StateSelection(channels=str(channel_file))
     expected = statistics(store, tmp_path / "a.json", selection=selection, execution=HERE).read_bytes()
     copy = tmp_path / "copy.zarr"
     world.chunk(time=chunk).to_zarr(copy)
@@ -81,7 +81,7 @@ def test_workers_do_not_change_a_bit(store: Path, channel_file: Path, tmp_path: 
         statistics(
             store,
             tmp_path / f"{workers}.json",
-            selection=Selection(channels=str(channel_file)),
+            selection=StateSelection(channels=str(channel_file)),
             execution=Execution(workers=workers),
         ).read_bytes()
         for workers in (0, 1)
@@ -93,14 +93,14 @@ def test_a_hole_in_a_field_stops_the_stage(world: xr.Dataset, channel_file: Path
     hole = world.copy(deep=True)
     hole["temperature"][50, 0, 0, 0] = np.nan
     hole.to_zarr(tmp_path / "hole.zarr")
-    selection = Selection(channels=str(channel_file))
+    selection = StateSelection(channels=str(channel_file))
     with pytest.raises(ValueError, match=r"'temperature' is missing \(NaN at 0% of the points\) at 2020-01-13T12"):
         statistics(tmp_path / "hole.zarr", tmp_path / "a.json", selection=selection, execution=HERE)
 
 
 @pytest.mark.parametrize("stride", [3, 100])
 def test_every_nth_frame_counts(store: Path, channel_file: Path, tmp_path: Path, state, channels, stride: int):
-    selection = Selection(channels=str(channel_file))
+    selection = StateSelection(channels=str(channel_file))
     path = statistics(store, tmp_path / "a.json", stride=stride, selection=selection, execution=HERE)
     expected = np.nanmean(state[::stride], (0, 2, 3), dtype=np.float64)
     np.testing.assert_allclose(Normalizer.load(path, channels).mean, expected, rtol=1e-6)
@@ -110,7 +110,10 @@ def test_the_stage_writes_what_a_normalizer_reads(
     store: Path, channel_file: Path, tmp_path: Path, state: np.ndarray, channels: ChannelSet
 ):
     path = statistics(
-        store, tmp_path / "new" / "statistics.json", selection=Selection(channels=str(channel_file)), execution=HERE
+        store,
+        tmp_path / "new" / "statistics.json",
+        selection=StateSelection(channels=str(channel_file)),
+        execution=HERE,
     )
     normalizer = Normalizer.load(path, channels)
     np.testing.assert_allclose(normalizer.mean, np.nanmean(state, (0, 2, 3), dtype=np.float64), rtol=1e-6)
@@ -122,7 +125,7 @@ def test_scaled_states_have_mean_0_and_spread_1(
     store: Path, channel_file: Path, tmp_path: Path, world: xr.Dataset, channels: ChannelSet
 ):
     path = statistics(
-        store, tmp_path / "statistics.json", selection=Selection(channels=str(channel_file)), execution=HERE
+        store, tmp_path / "statistics.json", selection=StateSelection(channels=str(channel_file)), execution=HERE
     )
     state = pack(world, channels)
     scaled = Normalizer.load(path, channels)(state).masked_fill(state.isnan(), float("nan")).numpy()
@@ -136,7 +139,7 @@ def test_only_the_period_and_the_grid_that_are_asked_for_count(
     path = statistics(
         store,
         tmp_path / "statistics.json",
-        selection=Selection("2020-01-03", "2020-01-04T12", channels=str(channel_file), grid="16x9-south"),
+        selection=StateSelection("2020-01-03", "2020-01-04T12", channels=str(channel_file), grid="16x9-south"),
         execution=HERE,
     )
     kept = world.sel(time=slice("2020-01-03T00", "2020-01-04T12")).isel(latitude=slice(1, None))

@@ -15,7 +15,7 @@ import xarray as xr
 import yaml
 
 from data_pipelines.manifest import read_manifest
-from data_pipelines.options import Execution, Origin, Selection, StoreLayout
+from data_pipelines.options import Execution, Origin, StateSelection, StoreLayout
 from data_pipelines.product import UnitsFailedError, partial_folder, produce
 from data_pipelines.reading import Patience
 from data_pipelines.transfer import Transfer, derive, download, regrid
@@ -26,13 +26,14 @@ from ladcast.data.store import open_store
 from ladcast.fields import ChannelSet, read_channels
 from ladcast.grid import Grid
 
+TWO_DAYS = StateSelection("2020-01-01", "2020-01-02")
 HERE = Execution(workers=0)
 LAYOUT = StoreLayout(shard_frames=20)
 
 
 @pytest.fixture
-def selection(channel_file: Path) -> Selection:
-    return Selection(channels=str(channel_file))
+def selection(channel_file: Path) -> StateSelection:
+    return StateSelection(channels=str(channel_file))
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
@@ -207,12 +208,12 @@ WIND = ChannelSet(
 
 
 @pytest.fixture
-def wind(tmp_path: Path) -> Selection:
+def wind(tmp_path: Path) -> StateSelection:
     (tmp_path / "wind.yaml").write_text(yaml.safe_dump(WIND.to_dict()))
-    return Selection(channels=str(tmp_path / "wind.yaml"))
+    return StateSelection(channels=str(tmp_path / "wind.yaml"))
 
 
-def test_precipitation_is_the_sum_of_the_six_hours_before(hourly: xr.Dataset, wind: Selection, tmp_path: Path):
+def test_precipitation_is_the_sum_of_the_six_hours_before(hourly: xr.Dataset, wind: StateSelection, tmp_path: Path):
     hourly.to_zarr(tmp_path / "hourly.zarr")
     path = derive(tmp_path / "hourly.zarr", tmp_path / "a.zarr", selection=wind, execution=HERE)
     made = open_store(path, read_channels(wind.channels)).load()
@@ -225,7 +226,7 @@ def test_precipitation_is_the_sum_of_the_six_hours_before(hourly: xr.Dataset, wi
         np.testing.assert_allclose(made["total_precipitation_6hr"][index], expected, rtol=1e-6)
 
 
-def test_precipitation_does_not_depend_on_units(hourly: xr.Dataset, wind: Selection, tmp_path: Path):
+def test_precipitation_does_not_depend_on_units(hourly: xr.Dataset, wind: StateSelection, tmp_path: Path):
     hourly.to_zarr(tmp_path / "hourly.zarr")
     made = [
         open_store(
@@ -242,7 +243,7 @@ def test_precipitation_does_not_depend_on_units(hourly: xr.Dataset, wind: Select
     xr.testing.assert_identical(*made)
 
 
-def test_vorticity_is_that_of_the_wind(hourly: xr.Dataset, wind: Selection, tmp_path: Path):
+def test_vorticity_is_that_of_the_wind(hourly: xr.Dataset, wind: StateSelection, tmp_path: Path):
     hourly.to_zarr(tmp_path / "hourly.zarr")
     path = derive(tmp_path / "hourly.zarr", tmp_path / "a.zarr", vorticity=True, selection=wind, execution=HERE)
     made = xr.open_zarr(path, chunks=None).load()
@@ -255,7 +256,7 @@ def test_vorticity_is_that_of_the_wind(hourly: xr.Dataset, wind: Selection, tmp_
 
 def test_an_archive_is_read_from_a_local_copy(full_store: Path, tmp_path: Path):
     origin = Origin(setting=(f"root={full_store.parent}", f"store={full_store.name}"), omit=("2020-01-02T06",))
-    period = Selection("2020-01-01T06", "2020-01-02T12")
+    period = StateSelection("2020-01-01T06", "2020-01-02T12")
     path = download("weatherbench2", tmp_path / "a.zarr", origin=origin, selection=period, execution=HERE)
     made = open_store(path).load()
     assert made.sizes["time"] == 5
@@ -267,9 +268,14 @@ def test_an_archive_is_read_from_a_local_copy(full_store: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("source", "selection", "origin", "message"),
     [
-        ("weatherbench2", Selection(), Origin(), "needs a period: give --start and --end"),
-        ("weatherbench2", Selection("2020-01-01", "2020-01-02"), Origin(("root",)), "Expected --setting NAME=VALUE"),
-        ("weatherbench2", Selection("2020-01-01", "2020-01-02"), Origin(("a=b",)), "does not take these options"),
+        ("weatherbench2", StateSelection(), Origin(), "needs a period: give --start and --end"),
+        (
+            "weatherbench2",
+            TWO_DAYS,
+            Origin(("root",)),
+            "Expected --setting NAME=VALUE",
+        ),
+        ("weatherbench2", TWO_DAYS, Origin(("a=b",)), "does not take these options"),
     ],
 )
 def test_wrong_requests_are_refused(source, selection, origin, message: str, tmp_path: Path):
@@ -284,6 +290,6 @@ def test_what_is_neither_a_file_nor_an_archive_is_refused(tmp_path: Path):
 
 def test_times_that_an_archive_lacks_are_listed(full_store: Path, tmp_path: Path):
     origin = Origin(setting=(f"root={full_store.parent}", f"store={full_store.name}"))
-    period = Selection("2020-01-03T00", "2020-01-04T12")
+    period = StateSelection("2020-01-03T00", "2020-01-04T12")
     with pytest.raises(ValueError, match="lacks 2020-01-04T00"):
         download("weatherbench2", tmp_path / "a.zarr", origin=origin, selection=period, execution=HERE)

@@ -1,10 +1,9 @@
-"""What `simulate` makes: years of weather, and ensembles that start from their states, as recipes of `produce`."""
+"""The nature run as a recipe of `produce`, and what it has in common with ensembles of the same model."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, reduce
 from itertools import pairwise
@@ -17,13 +16,12 @@ import xarray as xr
 import zarr
 
 from data_pipelines.gcm import JCM_VERSION, require_jcm
-from data_pipelines.gcm.perturbation import add_difference, season_pairs
-from data_pipelines.gcm.restart import KeptStates, kept_state, read_state, save_state
-from data_pipelines.gcm.timeline import FRAME, FRAMES_PER_DAY, SimulationOptions
-from data_pipelines.manifest import MANIFEST, Content, describe_times, fingerprint, read_manifest, write_manifest
-from data_pipelines.work import WorkUnit, item_units
-from data_pipelines.zarr_store import Region, StoredVariable, Template, write_frames
-from ladcast.cf import FORECAST_COORDINATES, state_attributes, state_coordinates
+from data_pipelines.gcm.restart import kept_state, read_state, save_state
+from data_pipelines.gcm.timeline import FRAMES_PER_DAY, SimulationOptions
+from data_pipelines.manifest import MANIFEST, Content, describe_times, read_manifest, write_manifest
+from data_pipelines.work import WorkUnit
+from data_pipelines.zarr_store import Slices, StoredVariable, Template, write_frames
+from ladcast.cf import state_attributes, state_coordinates
 from ladcast.fields import LAND_SEA_MASK, LEVELS_HPA, SST, VARIABLES
 from ladcast.grid import Grid
 from ladcast.times import describe
@@ -45,7 +43,6 @@ ATTRIBUTION = (
     f"Computed with JCM {JCM_VERSION} (EGUsphere-2025-6266): Dinosaur spectral core (Google) and SPEEDY "
     "physics (ICTP), with the boundary climatologies that JCM ships."
 )
-PERFECT_MODEL = "The model that made the truth makes this ensemble: an upper bound for any other forecast of it."
 SURFACE_PRESSURE = {"units": "Pa", "standard_name": "surface_air_pressure", "long_name": "surface pressure"}
 
 HostFrames = Mapping[str, npt.NDArray[np.float32]]
@@ -94,7 +91,7 @@ class NatureRun:
 
     def about(self) -> Content:
         """Describes the product."""
-        return {**_about(self.options), **describe_times(self.options.timeline.times)}
+        return {**describe_simulation(self.options), **describe_times(self.options.timeline.times)}
 
     def units(self) -> Sequence[WorkUnit]:
         """Returns the spans of time, in frames from the beginning of each segment; they are named by the first one."""
@@ -110,16 +107,16 @@ class NatureRun:
 
     def create(self, folder: Path) -> None:
         """Creates the store with its whole time axis."""
-        output = _integrator(self.options).output
+        output = compiled_integrator(self.options).output
         coordinates = state_coordinates(output.grid, self.options.timeline.times, LEVELS_HPA)
-        described, shard = _attributes(self.options), self.options.block_frames
+        described, shard = store_attributes(self.options), self.options.block_frames
         weatherbench_template(output.fixed_fields(), coordinates, shard, described).create(folder)
 
     def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         """Integrates a span of time; writes its frames, a shard of each segment, and the state at its end."""
         from data_pipelines.gcm.integrate import to_host
 
-        integrator, timeline, length = _integrator(self.options), self.options.timeline, unit.stop - unit.first
+        integrator, timeline, length = compiled_integrator(self.options), self.options.timeline, unit.stop - unit.first
         weather = self._state_before(folder, unit, integrator)
         if unit.first < 0:
             after = to_host(integrator.advance(weather, length))
@@ -127,15 +124,15 @@ class NatureRun:
             after, frames = to_host(integrator.record(weather, length))
             regions = [(timeline.region(k, unit.first, unit.stop),) for k in range(timeline.segments)]
             files, ranges = write_checked(folder, frames, regions, self._names(unit))
-            yield from (*files, _keep_ranges(folder, unit, ranges))
+            yield from (*files, keep_ranges(folder, unit, ranges))
         state = self._state_file(unit.stop)
         save_state(folder / state, after, timeline.span(unit.stop, unit.stop + 1)[0])
         yield state
 
     def finish(self, folder: Path) -> Path:
         """Adds the range of each variable to the manifest."""
-        ranges = [_kept_ranges(folder, unit) for unit in self.units() if unit.first >= 0]
-        _note_ranges(folder, _describe(reduce(_joined, ranges)))
+        ranges = [kept_ranges(folder, unit) for unit in self.units() if unit.first >= 0]
+        note_ranges(folder, describe_ranges(reduce(join_ranges, ranges)))
         return folder
 
     def _state_file(self, frame: int) -> str:
@@ -165,111 +162,6 @@ class NatureRun:
         return np.char.add(np.char.add(names, " at "), np.datetime_as_string(times, unit="h"))
 
 
-@dataclass(frozen=True)
-class Ensemble:
-    """Integrates perturbed copies of kept states of a nature run, as forecasts `(time, number, lead time)`.
-
-    They are forecasts by the model that made the truth: a benchmark that no other can beat. A work unit is the
-    forecast from one initial time.
-    """
-
-    options: SimulationOptions
-    kept: KeptStates
-
-    def __post_init__(self) -> None:  # before anything is written
-        if len(set(self.options.init_times)) != len(self.options.at):
-            raise ValueError(f"A start is named twice in at={list(self.options.at)}.")
-        for init_time in self.options.init_times:
-            self._pairs(init_time)
-
-    @property
-    def num_leads(self) -> int:
-        """Returns the number of frames of a forecast, its initial time included."""
-        return self.options.days * FRAMES_PER_DAY + 1
-
-    @property
-    def block_frames(self) -> int:
-        """Returns the even share of frames of the fewest blocks that are no longer than asked for."""
-        return math.ceil(self.num_leads / math.ceil(self.num_leads / self.options.block_frames))
-
-    def about(self) -> Content:
-        """Describes the product."""
-        store = self.options.from_store
-        assert store is not None
-        nature = {"name": store.name, "fingerprint": fingerprint(store)}
-        return {**_about(self.options), "inputs": {"nature_run": nature}, "note": PERFECT_MODEL}
-
-    def units(self) -> Sequence[WorkUnit]:
-        """Returns the initial times."""
-        return item_units([describe(time) for time in self.options.init_times])
-
-    def create(self, folder: Path) -> None:
-        """Creates the store with all initial times, members and lead times."""
-        output, options = _integrator(self.options).output, self.options
-        axes: dict[str, npt.NDArray[Any]] = {
-            "time": np.array(options.init_times, "datetime64[ns]"),
-            "number": np.arange(options.members),
-            "prediction_timedelta": (np.arange(self.num_leads) * FRAME).astype("timedelta64[ns]"),
-        }
-        coordinates = state_coordinates(output.grid, levels=LEVELS_HPA) | {
-            name: xr.Variable(name, values, FORECAST_COORDINATES[name]) for name, values in axes.items()
-        }
-        coordinates["prediction_timedelta"].encoding = {"units": "hours", "dtype": "int64"}
-        described = {**_attributes(options), "note": PERFECT_MODEL}
-        fixed = output.fixed_fields()
-        weatherbench_template(fixed, coordinates, self.block_frames, described, axes=tuple(axes)).create(folder)
-
-    def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
-        """Integrates all members from one initial time; writes them a block of lead times after the other."""
-        from data_pipelines.gcm.integrate import to_host
-
-        integrator, init_time = _integrator(self.options), self.options.init_times[unit.first]
-        weather = self.initial(integrator, init_time)
-        ranges: list[Ranges] = []
-        for first in range(0, self.num_leads, self.block_frames):
-            leads = slice(first, min(first + self.block_frames, self.num_leads))
-            weather, frames = integrator.record(weather, self.block_frames)
-            # All blocks have one length, so that one compilation serves them; the last may end too late.
-            wanted = {name: field[: leads.stop - first] for name, field in to_host(frames).items()}
-            regions = [(unit.items, slice(k, k + 1), leads) for k in range(self.options.members)]
-            files, found = write_checked(folder, wanted, regions, self._names(init_time, leads))
-            ranges.append(found)
-            yield from files
-        yield _keep_ranges(folder, unit, reduce(_joined, ranges))
-
-    def finish(self, folder: Path) -> Path:
-        """Adds the range of each variable to the manifest, by initial time."""
-        _note_ranges(folder, {unit.label: _describe(_kept_ranges(folder, unit)) for unit in self.units()})
-        return folder
-
-    def initial(self, integrator: Integrator, init_time: np.datetime64) -> Weather:
-        """Returns the members' initial conditions: the kept state plus one perturbation each."""
-        from data_pipelines.gcm.integrate import side_by_side
-
-        single = integrator.model.at_rest(init_time)
-        analysis = self.kept.load(self.kept.index(init_time), single)
-        return side_by_side(
-            analysis._replace(dynamics=add_difference(analysis.dynamics, *difference, scale=self.options.perturb))
-            for difference in self._differences(init_time, single)
-        )
-
-    def _differences(self, init_time: np.datetime64, single: Weather) -> Iterator[tuple[Any, Any]]:
-        pairs = self._pairs(init_time)
-        hours = int(init_time.astype("datetime64[h]").astype(np.int64))
-        for member in range(self.options.members):
-            # A function of what it is for: member 3 is the same in an ensemble of any size.
-            first, second = np.random.default_rng([self.options.seed, hours, member]).choice(pairs)
-            yield self.kept.load(first, single.dynamics), self.kept.load(second, single.dynamics)
-
-    def _pairs(self, init_time: np.datetime64) -> npt.NDArray[np.int64]:
-        return season_pairs(self.kept.time, self.kept.segment, self.kept.index(init_time))
-
-    def _names(self, init_time: np.datetime64, leads: slice) -> npt.NDArray[np.str_]:
-        times = init_time + np.arange(leads.start, leads.stop)[:, None] * FRAME
-        names = np.char.add("member ", np.arange(self.options.members).astype(str))
-        return np.char.add(np.char.add(names, f" from {describe(init_time)} at "), np.datetime_as_string(times, "h"))
-
-
 @lru_cache(maxsize=1)
 def _compiled(truncation: int, grid: str) -> Integrator:
     require_jcm()
@@ -278,17 +170,19 @@ def _compiled(truncation: int, grid: str) -> Integrator:
     return Integrator.build(truncation, Grid.parse(grid))
 
 
-def _integrator(options: SimulationOptions) -> Integrator:
+def compiled_integrator(options: SimulationOptions) -> Integrator:
+    """Returns the model that the options ask for; a process compiles it once."""
     return _compiled(options.truncation, options.grid)
 
 
-def _about(options: SimulationOptions) -> Content:
+def describe_simulation(options: SimulationOptions) -> Content:
+    """Returns what the manifests of nature runs and ensembles have in common."""
     arguments = {name: value for name, value in options.to_dict().items() if name != "from_store"}
     described = {"source": ATTRIBUTION, "unreal": UNREAL, "grid": Grid.parse(options.grid).to_dict()}
     return {"stage": "simulate", "inputs": {}, "arguments": arguments, **described}
 
 
-def _attributes(options: SimulationOptions) -> dict[str, Any]:
+def store_attributes(options: SimulationOptions) -> dict[str, Any]:
     """Returns the global attributes of a store."""
     return {
         "source": f"JCM {JCM_VERSION}, T{options.truncation}, SPEEDY physics, climatological sea surface",
@@ -321,7 +215,7 @@ def weatherbench_template(
 
 
 def write_checked(
-    folder: Path, frames: HostFrames, regions: Sequence[Region], names: npt.NDArray[np.str_]
+    folder: Path, frames: HostFrames, regions: Sequence[Slices], names: npt.NDArray[np.str_]
 ) -> tuple[list[str], Ranges]:
     """Writes `frames[name][:, k]` to region k of every variable; returns the files and the range of each variable.
 
@@ -353,11 +247,13 @@ def _check(name: str, values: npt.NDArray[np.float32], names: npt.NDArray[np.str
     )
 
 
-def _joined(ranges: Ranges, others: Ranges) -> Ranges:
+def join_ranges(ranges: Ranges, others: Ranges) -> Ranges:
+    """Returns the ranges of the values of both."""
     return {name: values + others[name] for name, values in ranges.items()}
 
 
-def _describe(ranges: Ranges) -> Content:
+def describe_ranges(ranges: Ranges) -> Content:
+    """Returns minimum, maximum and mean of each variable."""
     return {name: values.describe() for name, values in ranges.items()}
 
 
@@ -365,17 +261,20 @@ def _ranges_file(unit: WorkUnit) -> str:
     return f"parts/ranges_{unit.number:06d}.json"
 
 
-def _keep_ranges(folder: Path, unit: WorkUnit, ranges: Ranges) -> str:
+def keep_ranges(folder: Path, unit: WorkUnit, ranges: Ranges) -> str:
+    """Writes the ranges of what a unit made into a file that goes when the product is finished; returns its name."""
     name = _ranges_file(unit)
     (folder / "parts").mkdir(exist_ok=True)
     (folder / name).write_text(json.dumps({variable: asdict(values) for variable, values in ranges.items()}))
     return name
 
 
-def _kept_ranges(folder: Path, unit: WorkUnit) -> Ranges:
+def kept_ranges(folder: Path, unit: WorkUnit) -> Ranges:
+    """Reads what `keep_ranges` wrote."""
     content = json.loads((folder / _ranges_file(unit)).read_text())
     return {variable: Range(**values) for variable, values in content.items()}
 
 
-def _note_ranges(folder: Path, variables: Content) -> None:
+def note_ranges(folder: Path, variables: Content) -> None:
+    """Adds the ranges of all variables to the manifest."""
     write_manifest(folder / MANIFEST, {**read_manifest(folder), "variables": variables})

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from data_pipelines.gcm.recipes import Range, weatherbench_template, write_checked
+from data_pipelines.gcm.nature_run import Range, weatherbench_template, write_checked
 from ladcast.cf import state_coordinates
 from ladcast.fields import SST, VARIABLES
 from ladcast.grid import Grid

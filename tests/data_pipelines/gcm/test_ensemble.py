@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_pipelines.gcm.perturbation import APART, add_difference, season_distance_days, season_pairs
+from data_pipelines.gcm.ensemble import APART, add_difference, season_distance_days, season_pairs
 
 
 @dataclass
