@@ -6,5 +6,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 timed "environment" make_environment "[data,dev,grib,notebook,slurm]"
 cd "$root"
-export OMP_NUM_THREADS=1  # one thread for each test process; jobs of SLURM mostly wait, so three processes fill two cores
-timed "tests" "$venv/bin/python" -m pytest --quiet --numprocesses 3 --dist loadfile --durations 15 "$@"
+unset PYTHONDONTWRITEBYTECODE  # else each of some sixty processes compiles all that it imports
+export OMP_NUM_THREADS=1  # one thread for each test process
+timed "tests" "$venv/bin/python" -m pytest --quiet --numprocesses 2 --dist loadfile --durations 15 "$@"

@@ -17,7 +17,7 @@ from ladcast.released.registry import find_model
 from ladcast.run import ExitCode
 
 MODEL = find_model("nature-t31")
-QUICK = ["--members", "2", "--days", "1", "--steps", "5"]
+QUICK = ["--members", "2", "--days", "1", "--steps", "2"]
 
 
 def fail(*tokens: str, code: ExitCode = ExitCode.INPUT) -> str:
@@ -83,22 +83,20 @@ def test_a_broken_analysis_is_refused_and_nothing_is_written(change, named, sour
     assert not list(tmp_path.glob("fc.zarr*"))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda ds: ds.isel(latitude=slice(None, None, -1)),
-        lambda ds: ds.assign_coords(longitude=(ds["longitude"] + 180) % 360 - 180).sortby("longitude"),
-        lambda ds: ds.transpose("level", "latitude", "longitude", "time"),
-    ],
-    ids=["north_to_south", "from_180_west", "other_order"],
-)
-def test_other_orders_of_the_same_analysis_give_the_same_forecast(change, source: Path, tmp_path: Path):
-    for name, path in (("one", source), ("other", broken(source, change))):
-        run(app, ["forecast", "--source", str(path), "--output", str(tmp_path / f"{name}.zarr"), *QUICK])
-    one, other = (
-        xr.open_zarr(tmp_path / f"{name}.zarr", chunks=None, decode_timedelta=True) for name in ("one", "other")
-    )
-    xr.testing.assert_equal(one, other)
+def test_other_orders_of_the_same_analysis_give_the_same_forecast(source: Path, tmp_path: Path):
+    orders = {
+        "one": lambda ds: ds,
+        "north_to_south": lambda ds: ds.isel(latitude=slice(None, None, -1)),
+        "from_180_west": lambda ds: ds.assign_coords(longitude=(ds["longitude"] + 180) % 360 - 180).sortby("longitude"),
+        "other_order": lambda ds: ds.transpose("level", "latitude", "longitude", "time"),
+    }
+    made = {}
+    for name, change in orders.items():
+        output = tmp_path / f"{name}.zarr"
+        run(app, ["forecast", "--source", str(broken(source, change)), "--output", str(output), *QUICK, "--no-draw"])
+        made[name] = xr.open_zarr(output, chunks=None, decode_timedelta=True).load()
+    for name in orders:
+        xr.testing.assert_equal(made["one"], made[name])
 
 
 def test_overwriting_with_a_wrong_request_loses_nothing(tmp_path: Path):
@@ -134,7 +132,7 @@ def test_a_start_state_is_planned_and_put_together(source: Path, tmp_path: Path,
 def test_leads_between_need_the_hours_before(source: Path, tmp_path: Path):
     output = str(tmp_path / "fc.zarr")
     message = fail("forecast", "--source", str(source), "--output", output, "--lead-step", "3", *QUICK)
-    assert "--lead-step 6" in message
+    assert "leave --lead-step out" in message
     ds = xr.load_dataset(source)
     earlier = ds.assign_coords(time=ds["time"] - np.timedelta64(3, "h"))
     xr.concat([earlier, ds], "time").to_netcdf(source.with_name("two.nc"))

@@ -117,11 +117,11 @@ def test_a_member_is_tracked_as_if_it_were_alone(line, plant):
     forecast = plant(members, GRID)
     together = follow_storm(forecast, members[0][0].best_track())
     assert set(together["number"].values.tolist()) == {0, 1, 2, 3}
+    every = track_all(forecast)
     for number in range(4):
         alone = follow_storm(forecast.sel(number=[number]), members[0][0].best_track())
         xr.testing.assert_equal(alone, rows(together, together["number"].values == number))
         one = track_all(forecast.sel(number=[number]))
-        every = track_all(forecast)
         xr.testing.assert_equal(one, rows(every, every["number"].values == number))
 
 
@@ -141,7 +141,7 @@ def test_a_tropical_storm_and_its_mirror_image_are_alike(line, plant):
     np.testing.assert_allclose(second["latitude"], -first["latitude"], atol=0.2)  # the background slopes northward
 
 
-@pytest.mark.parametrize("grid", ["240x121", "144x73", "144x72"])
+@pytest.mark.parametrize("grid", ["144x73", "144x72"])
 @pytest.mark.parametrize("amplitude", [30.0, 300.0, 3000.0])
 def test_plain_noise_yields_no_storm(grid: str, amplitude: float):
     noisy = Grid.parse(grid)

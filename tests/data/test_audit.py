@@ -52,28 +52,26 @@ def test_a_clean_store_is_ok(store, channels):
         (SST, 290.0, {"latitude": 4, "longitude": 0}, "has land elsewhere than at the first time"),
     ],
 )
-@pytest.mark.parametrize("block_bytes", [1, 2000, 10**9])
-def test_a_spoiled_frame_is_found_wherever_it_lies(
-    store, channels, monkeypatch, name, value, where, fault, block_bytes
-):
+def test_a_spoiled_frame_is_found_wherever_it_lies(store, channels, monkeypatch, name, value, where, fault):
     """`open_store`, which reads the first and the last time, would not see it."""
-    monkeypatch.setattr(audit, "PIECE_BYTES", block_bytes)
     path = store(lambda ds: at(ds, name, value, [7, 15], **where))
-    problems = [problem for problem in validate_store(path, channels).problems if problem.fault == fault]
-    assert problems
-    for problem in problems:
-        assert (problem.variable, problem.count) == (name, 2)
-        assert [str(time)[:13] for time in problem.times] == ["2020-01-02T18", "2020-01-04T18"]
-        assert "level" not in where or problem.level == channels.levels[where["level"]]
+    for piece_bytes in (1, 2000, 10**9):
+        monkeypatch.setattr(audit, "PIECE_BYTES", piece_bytes)
+        problems = [problem for problem in validate_store(path, channels).problems if problem.fault == fault]
+        assert problems
+        for problem in problems:
+            assert (problem.variable, problem.count) == (name, 2)
+            assert [str(time)[:13] for time in problem.times] == ["2020-01-02T18", "2020-01-04T18"]
+            assert "level" not in where or problem.level == channels.levels[where["level"]]
 
 
-@pytest.mark.parametrize("block_bytes", [1, 2000, 10**9])
-def test_a_frame_that_repeats_the_one_before_is_found(store, channels, monkeypatch, block_bytes):
-    monkeypatch.setattr(audit, "PIECE_BYTES", block_bytes)
+def test_a_frame_that_repeats_the_one_before_is_found(store, channels, monkeypatch):
     path = store(lambda ds: at(ds, "2m_temperature", ds["2m_temperature"].isel(time=10), 11))
-    (problem,) = validate_store(path, channels).problems
-    assert (problem.variable, problem.fault) == ("2m_temperature", "repeats the time before")
-    assert str(problem) == "'2m_temperature' repeats the time before at 1 times: 2020-01-03T18"
+    for piece_bytes in (1, 2000, 10**9):
+        monkeypatch.setattr(audit, "PIECE_BYTES", piece_bytes)
+        (problem,) = validate_store(path, channels).problems
+        assert (problem.variable, problem.fault) == ("2m_temperature", "repeats the time before")
+        assert str(problem) == "'2m_temperature' repeats the time before at 1 times: 2020-01-03T18"
 
 
 def test_everything_is_listed_not_the_first_alone(store, channels):
