@@ -118,7 +118,7 @@ def test_a_model_of_another_kind_and_step_goes_through_every_command(
     run(app, ["score", str(fields), "--truth", str(store), "--output", str(tmp_path / "scores.nc")])
     scores = xr.open_dataset(tmp_path / "scores.nc")
     assert np.isfinite(scores["fair_crps"].isel(system=0, season=0).sel(channel="z500")).all()
-    run(app, ["plot", str(fields), "--truth", str(store), "--output", str(tmp_path / "figure.png")])
+    run(app, ["plot", str(fields), "--truth", str(store), "--lead-days", "2", "--output", str(tmp_path / "figure.png")])
     assert (tmp_path / "figure.png").stat().st_size > 10_000
     run(app, ["show", str(model)])
     assert "12 h apart" in capsys.readouterr().out
