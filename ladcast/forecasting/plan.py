@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,11 +16,31 @@ from ladcast.device import find_device
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.checkpoints import read_description
 from ladcast.forecasting.codec import decoded_at_once
-from ladcast.forecasting.cost import FLOAT32_BYTES, NetworkCosts, fitting_batch, network_costs
+from ladcast.forecasting.cost import (
+    FLOAT32_BYTES,
+    NetworkCosts,
+    decode_call,
+    fitting_batch,
+    forecast_precision,
+    network_call,
+    network_costs,
+    random_networks,
+)
 from ladcast.forecasting.ensemble import EnsembleOptions, ensemble_options
-from ladcast.forecasting.forecaster import find_stepper
+from ladcast.forecasting.forecaster import ForecasterConfig, find_stepper
 from ladcast.forecasting.options import ForecastRequest
-from ladcast.forecasting.rates import Rates, measure_rates
+from ladcast.grid import Grid
+
+TIMED_FLOPS = {"cpu": 1e11, "cuda": 2e13}
+"""By kind of device: a call that fills a GPU would keep a CPU busy for minutes."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Holds floating-point operations a second of the two networks on one machine."""
+
+    stepper: float
+    autoencoder: float
 
 
 @dataclass(frozen=True)
@@ -42,7 +66,7 @@ class ForecastPlan:
     latent_bytes: int
 
     def __str__(self) -> str:
-        time = "unknown" if self.seconds is None else f"{describe_seconds(self.seconds)} (networks alone)"
+        duration = "unknown" if self.seconds is None else f"{describe_seconds(self.seconds)} (networks alone)"
         calls = f"{self.network_calls} network, {self.encoder_calls} encoder, {self.decoded_frames} decoded frames"
         several = f"{self.starts} starts x " if self.starts > 1 else ""
         size = f"{several}{self.members} members x {self.lead_times} lead times"
@@ -50,7 +74,7 @@ class ForecastPlan:
             f"forecast  {size}, {self.batch_size} members at once",
             f"calls     {calls}",
             f"work      {self.flops / 1e12:.4g} TFLOP",
-            f"time      {time}",
+            f"time      {duration}",
             f"memory    {_size(self.host_bytes)} host" + f", {_size(self.device_bytes)} GPU" * bool(self.device_bytes),
             f"disk      {_size(self.field_bytes)} as fields, {_size(self.latent_bytes)} as latents, uncompressed",
         ]
@@ -160,3 +184,35 @@ def _decoded_frames(options: EnsembleOptions, future_frames: int, device: str) -
 
 def _size(size: int) -> str:
     return f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
+
+
+def measure_rates(config: ForecasterConfig, grid: Grid, device: str, *, rows: int) -> Rates:
+    """Times both networks with random weights on the device; of the stepper's a short one.
+
+    At most about `TIMED_FLOPS` operations are timed for each, so that even large networks take seconds.
+    """
+    kind = device.split(":")[0]
+    short = replace(config, stepper=find_stepper(config.stepper.kind).shortened(config.stepper))
+    costs = network_costs(short, grid, device)
+    timed = max(1, min(rows, int(TIMED_FLOPS[kind] // costs.network.flops)))
+    frames = decoded_at_once(device)
+    with torch.device(device):
+        networks = random_networks(short)
+        step = network_call(networks.stepper, short, grid, timed)
+        decode = decode_call(networks.autoencoder, grid, frames)
+    stepping, decoding = _seconds(step, device), _seconds(decode, device)
+    return Rates(timed * costs.network.flops / stepping, frames * costs.decode.flops / decoding)
+
+
+def _seconds(call: Callable[[], Any], device: str) -> float:
+    """Returns how long a call takes, the better of two after one to warm up."""
+    finish = partial(torch.cuda.synchronize, device) if device.startswith("cuda") else int
+    durations = []
+    with torch.no_grad(), forecast_precision(device):
+        for _ in range(3):
+            finish()
+            started = time.perf_counter()
+            call()
+            finish()
+            durations.append(time.perf_counter() - started)
+    return min(durations[1:])

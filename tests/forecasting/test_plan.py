@@ -1,8 +1,10 @@
+import time
 from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 import pytest
+from ladcast.forecasting.rates import Rates
 
 from ladcast.data.analysis import Analysis
 from ladcast.forecasting.checkpoints import load_forecaster, read_description
@@ -11,7 +13,6 @@ from ladcast.forecasting.ensemble import EnsembleOptions, decode_step, member_ba
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.plan import ForecastPlan, describe_seconds, plan, plan_forecast
-from ladcast.forecasting.rates import Rates
 from ladcast.released.registry import find_model
 
 MODEL = find_model("nature-t31").path
@@ -149,3 +150,12 @@ def test_blocks_of_a_gpu_fit_the_host(monkeypatch: pytest.MonkeyPatch):
 
 def test_the_machine_has_free_memory():
     assert free_memory("cpu") > 2**20
+
+
+def test_rates_are_positive_and_measured_in_seconds(forecaster: Forecaster):
+    started = time.monotonic()
+    rates = measure_rates(forecaster.config, forecaster.grid, "cpu", rows=2)
+    elapsed = time.monotonic() - started
+    work = network_costs(forecaster.config, forecaster.grid).network.flops
+    assert 0 < work / rates.stepper < elapsed
+    assert 0 < rates.autoencoder < 1e15
