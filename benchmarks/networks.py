@@ -9,7 +9,7 @@ from torch import nn
 from ladcast.config import load_config
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
-from ladcast.recipes.build import AutoencoderSize, TransformerSize
+from ladcast.recipes.options import AutoencoderSize, TransformerSize
 
 CONFIGS = Path(__file__).parents[1] / "configs/model"
 RELEASED = {"position": "geo", "rotate_past_in_dual": False, "time_of_day": False}

@@ -23,7 +23,7 @@ from ladcast.config import load_config
 from ladcast.grid import Grid
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
 from ladcast.nn.position import POSITION_ENCODINGS
-from ladcast.recipes.build import TransformerSize
+from ladcast.recipes.options import TransformerSize
 
 CONFIGS = Path(__file__).parents[1] / "configs/model/transformer"
 LATENTS = {"tiny": (32, Grid.parse("64x33-south").coarsen(4)), "375m": (84, Grid.parse("240x121-south").coarsen(8))}

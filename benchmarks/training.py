@@ -24,15 +24,14 @@ from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
 from ladcast.recipes.autoencoder import autoencoder_config, reconstruction_loss
-from ladcast.recipes.build import AutoencoderSize, TransformerSize
-from ladcast.recipes.forecaster import forecast_loss, token_rows
+from ladcast.recipes.forecaster import forecast_loss, latent_rows
+from ladcast.recipes.options import AutoencoderSize, TransformerSize
+from ladcast.training.cost import count_flops, peak_flops
 from ladcast.training.distributed import Ranks, join_ranks
-from ladcast.training.footprint import count_flops
 from ladcast.training.loop import TrainingState, descend
+from ladcast.training.objectives import DiffusionObjective, PushForward
 from ladcast.training.options import TrainingOptions
 from ladcast.training.parallel import Loss, parallelize
-from ladcast.training.push_forward import DiffusionObjective, PushForward
-from ladcast.training.throughput import peak_flops
 
 CONFIGS = Path(__file__).parents[1] / "configs/model"
 FRAMES = (1, 4)
@@ -88,7 +87,7 @@ def new_forecaster(name: str, tiny: bool, device: torch.device) -> tuple[nn.Modu
     with device:
         model = Denoiser(LatentTransformer(TransformerConfig(84, **edges, **vars(size))))
     autoencoder = AutoencoderConfig(84, 5, 84, (84,) * 4, (1,) * 4, ("residual",) * 4, ((),) * 4)
-    objective = DiffusionObjective(TrainingNoise(), token_rows(grid, autoencoder).to(device), PushForward())
+    objective = DiffusionObjective(TrainingNoise(), latent_rows(grid, autoencoder).to(device), PushForward())
     past, future = (torch.randn(1, 84, frames, *tokens.shape) for frames in FRAMES)
     return model, forecast_loss(objective), (past, future, torch.tensor([1_540_000_000]))
 

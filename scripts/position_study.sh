@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the data of the study of position encodings, then trains and measures: scripts/position_study.sh [WORKERS] [OPTION...]
-# WORKERS processes (by default 5 for each GPU, else one for each core) share the cells; the options go to position_study.py,
+# WORKERS processes (by default 5 for each GPU, else one for each core) share the cells; the options go to studies/positions/study.py,
 # such as --minutes 9. Without a GPU it is the small study of positions_cpu.yaml. Needs the extra [simulate] for the data.
 # The same command goes on where it stopped.
 set -euo pipefail
@@ -23,7 +23,7 @@ ladcast-data encode "$data/nature.zarr" ladcast/pretrained/nature-t31 "$data/lat
 running=()
 for ((worker = 0; worker < workers; worker++)); do
     ((gpus)) && export CUDA_VISIBLE_DEVICES=$((worker % gpus))
-    OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads} python3 scripts/position_study.py "configs/study/$study.yaml" "$@" \
+    OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads} python3 -m studies.positions.study "studies/positions/$study.yaml" "$@" \
         >"$runs/worker$worker.txt" 2>&1 &
     running[worker]=$!
 done

@@ -12,7 +12,8 @@ import xarray as xr
 from data_pipelines.cli import app as data_app
 from ladcast.cli import app, run
 from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.recipes.build import ForecastValidation, StoreOptions
+from ladcast.forecasting.stepper import FrameCounts
+from ladcast.recipes.options import ForecastValidation, StateStore
 from ladcast.recipes.validation import validate_forecaster
 from ladcast.released.registry import find_model
 
@@ -142,9 +143,9 @@ def test_weights_are_not_taken_for_those_of_other_statistics(model: Path, store:
 def test_validation_needs_no_truth_beyond_its_last_day(model: Path, store: Path):
     """Two calls of three frames end half a day after the day, and where the store has no state."""
     forecaster = load_forecaster(model, "cpu")
-    config = replace(forecaster.config, future_frames=3)
-    validation = ForecastValidation(StoreOptions(store, "64x33-south"), ("2001-01-03T00",), members=2, days=1)
-    found = validate_forecaster(replace(forecaster, config=config), validation)
+    config = replace(forecaster.stepper.config, frames=FrameCounts(future=3))
+    validation = ForecastValidation(StateStore(store, "64x33-south"), ("2001-01-03T00",), members=2, days=1)
+    found = validate_forecaster(replace(forecaster, stepper=replace(forecaster.stepper, config=config)), validation)
     assert np.isfinite(found.numbers["z500_crps_1d"])
 
 

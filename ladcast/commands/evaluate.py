@@ -13,12 +13,13 @@ from jaxtyping import Shaped
 
 from ladcast.commands.options import EvaluationRequest, Scoring
 from ladcast.commands.scoring import open_climatology, scoring_options
+from ladcast.data.analysis import read_analysis
+from ladcast.data.packing import pack, unpack
 from ladcast.data.store import open_store
 from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.forecasting.ensemble import EnsembleOptions
+from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.progress import show_progress
-from ladcast.recipes.frames import forecast_frames, reconstruction
 from ladcast.released.registry import ModelFolder
 from ladcast.times import HOUR, Times, describe, parse_time
 from ladcast.verification import (
@@ -145,7 +146,8 @@ class _Evaluation:
     def score(self, start: np.datetime64) -> dict[str, Accumulator]:
         """Scores each block of frames when it is made, and the baselines at the same lead times."""
         parts: dict[str, list[Accumulator]] = {}
-        for frames in forecast_frames(self.forecaster, self.truth, start, self.ensemble):
+        analysis = read_analysis(self.truth, start, self.forecaster.channels, self.forecaster.grid)
+        for _, frames in forecast_ensemble(self.forecaster, analysis, self.ensemble):
             for name, scores in self._score_block(frames):
                 parts.setdefault(name, []).append(scores)
         return {name: merge_accumulators(some) for name, some in parts.items()}
@@ -161,3 +163,23 @@ class _Evaluation:
         if FLOOR in self.systems:
             made = reconstruction(self.forecaster, truth, frames)
             yield FLOOR, score(made, truth, climatology=climatology, options=plain)
+
+
+def reconstruction(forecaster: Forecaster, truth: xr.Dataset, frames: xr.Dataset) -> xr.Dataset:
+    """Returns what the autoencoder makes of the truth at the valid times of `frames`, as a single forecast of it.
+
+    No forecast of this model can be closer to the truth than this, but by chance.
+    """
+    start, leads = frames["time"].values[0], frames["prediction_timedelta"].values
+    states = pack(truth.sel(time=start + leads), forecaster.channels)
+    masked = list(forecaster.channels.masked_on_land)
+    made = []
+    for state in states:
+        ocean = ~state[masked].isnan().any(dim=0) if masked else None
+        made.append(forecaster.codec.decode(forecaster.codec.encode(state[None]), ocean))
+    named = [
+        unpack(state, forecaster.channels, forecaster.grid, np.array([start + lead]))
+        for state, lead in zip(made, leads, strict=True)
+    ]
+    together = xr.concat(named, dim="time").assign_coords(time=leads).rename(time="prediction_timedelta")
+    return together.expand_dims(time=[start])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from ladcast.config import load_config, to_plain
+from ladcast.config import load_config
 from ladcast.files import whole_file
-from ladcast.recipes.plan import check_plan, sketch_run
+from ladcast.recipes.cost import check_plan, open_recipe
 from ladcast.training.slurm import SlurmProfile, Submission, find_profile, render_script, submit_script
 
 
@@ -25,15 +25,15 @@ def submit_training(config: Path, overrides: Sequence[str], submission: Submissi
     """
     config = config.resolve()  # and with it the paths in it
     profile = load_config(find_profile(submission.profile, config), SlurmProfile, submission.changes())
-    sketch = sketch_run(config, overrides)
-    plan = check_plan(sketch, profile.ranks, profile.gpu_memory_gib if profile.gpus_per_node else None)
-    output: Path = sketch.run.output.resolve()
-    text = script_text(sketch.kind, output, profile, submission)
+    recipe = open_recipe(config, overrides)
+    plan = check_plan(recipe, profile.ranks, profile.gpu_memory_gib if profile.gpus_per_node else None)
+    output: Path = recipe.run.output.resolve()
+    text = script_text(recipe.kind, output, profile, submission)
     parts = [plan, text]
     if not submission.only_print:
         output.mkdir(parents=True, exist_ok=True)
         script = output / "job.sbatch"
-        _write(output / "config.yaml", yaml.safe_dump(to_plain(sketch.run), sort_keys=False))
+        _write(output / "config.yaml", yaml.safe_dump(recipe.settings, sort_keys=False))
         _write(script, text)
         jobs: list[str] = []
         for _ in range(submission.chain):

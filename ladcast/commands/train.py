@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 from ladcast.commands.common import FLAT, Overrides, Results, report_paths
-from ladcast.recipes.trial import NO_TRIAL, Trial
+from ladcast.recipes.options import TRAIN, DryRun
 from ladcast.training.interruption import Interruption
 
-TrialFlags = Annotated[Trial, FLAT]
+DryRunFlags = Annotated[DryRun, FLAT]
 
 
 def autoencoder(
-    config: Path, *, overrides: Overrides = (), device: str | None = None, trial: TrialFlags = NO_TRIAL
+    config: Path, *, overrides: Overrides = (), device: str | None = None, dry_run: DryRunFlags = TRAIN
 ) -> Results:
     """Train an autoencoder; a run that was stopped goes on.
 
@@ -21,17 +21,17 @@ def autoencoder(
         config: YAML file, such as configs/train/nature_autoencoder.yaml.
         overrides: settings that win over the file, such as training.steps=100.
         device: cpu or cuda; a GPU where there is one.
-        trial: what to try instead of training.
+        dry_run: what to do instead of training.
     """
     with Interruption() as interruption:
         from ladcast.recipes.autoencoder import train_autoencoder
 
-        folder = train_autoencoder(config, overrides, device=device, trial=trial, interrupted=interruption)
+        folder = train_autoencoder(config, overrides, device=device, dry_run=dry_run, interrupted=interruption)
     return {} if folder is None else report_paths(autoencoder=folder)
 
 
 def forecaster(
-    config: Path, *, overrides: Overrides = (), device: str | None = None, trial: TrialFlags = NO_TRIAL
+    config: Path, *, overrides: Overrides = (), device: str | None = None, dry_run: DryRunFlags = TRAIN
 ) -> Results:
     """Train a forecaster on latents; a run that was stopped goes on.
 
@@ -39,10 +39,10 @@ def forecaster(
         config: YAML file, such as configs/train/nature_forecaster.yaml.
         overrides: settings that win over the file, such as training.steps=100.
         device: cpu or cuda; a GPU where there is one.
-        trial: what to try instead of training.
+        dry_run: what to do instead of training.
     """
     with Interruption() as interruption:
         from ladcast.recipes.forecaster import train_forecaster
 
-        folder = train_forecaster(config, overrides, device=device, trial=trial, interrupted=interruption)
+        folder = train_forecaster(config, overrides, device=device, dry_run=dry_run, interrupted=interruption)
     return {} if folder is None else report_paths(forecaster=folder)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,31 +18,30 @@ from ladcast.config import ConfigError, load_config, to_plain
 from ladcast.data.loading.batches import BatchSource, SampleBatch
 from ladcast.data.loading.datasets import StateDataset, StoredStates, load_scaled
 from ladcast.data.loading.reader import StateReader, open_reader
-from ladcast.data.normalization import Normalizer, ocean_mask
+from ladcast.data.normalization import Normalizer, normalized_static, ocean_mask
 from ladcast.data.packing import pack, unpack
 from ladcast.fields import VALIDATION_CHANNELS, ChannelSet
 from ladcast.forecasting.checkpoints import load_codec, save_codec
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
-from ladcast.recipes.build import AutoencoderSize, Period, StoreOptions
-from ladcast.recipes.launch import TrainingJob, train, try_out
-from ladcast.recipes.trial import NO_TRIAL, Trial
-from ladcast.recipes.validation import Validation, maps_of
-from ladcast.training.distributed import Ranks, join_ranks
-from ladcast.training.logs import TrainingLog
-from ladcast.training.losses import relative_l2
+from ladcast.recipes.options import TRAIN, AutoencoderSize, DryRun, Period, StateStore
+from ladcast.recipes.recipe import Recipe, carry_out
+from ladcast.recipes.validation import maps_of
+from ladcast.training.logs import Validation
+from ladcast.training.objectives import relative_l2
 from ladcast.training.options import TrainingOptions
 from ladcast.training.parallel import Loss
 
 VALIDATED_AT_ONCE = 64
+HALF_BYTES = 2
 
 
 @dataclass(frozen=True)
 class AutoencoderRun:
-    """Describes a training run of an autoencoder."""
+    """The configuration of a training run of an autoencoder."""
 
-    data: StoreOptions
+    data: StateStore
     statistics: Path
     train: Period
     validation: Period
@@ -73,120 +73,173 @@ def train_autoencoder(
     overrides: Sequence[str] = (),
     *,
     device: str | None = None,
-    trial: Trial = NO_TRIAL,
+    dry_run: DryRun = TRAIN,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Path | None:
-    """Trains the autoencoder that `config` describes and returns its checkpoint folder; nothing after a trial."""
+    """Trains the autoencoder that `config` describes and returns its checkpoint folder; nothing after a dry run."""
     run = load_config(config, AutoencoderRun, overrides)
-    with join_ranks(device) as ranks:
-        setup = prepare(run, ranks)
-        if trial.asked:
-            try_out(setup.job, ranks, trial, interrupted)
-            return None
-        weights = train(setup.job, ranks, interrupted)
-        if ranks.is_first:
-            autoencoder = Autoencoder(setup.codec.autoencoder.config)
-            autoencoder.load_state_dict(weights)
-            codec = LatentCodec(autoencoder, setup.codec.normalizer, setup.codec.grid, static=setup.codec.static.cpu())
-            save_codec(codec, run.output / "autoencoder", {"run": to_plain(run), "steps": run.training.steps})
-    return run.output / "autoencoder"
+    return carry_out(
+        lambda place: AutoencoderRecipe.open(run, place), device=device, dry_run=dry_run, interrupted=interrupted
+    )
 
 
 @dataclass(frozen=True, eq=False)
-class AutoencoderTraining:
-    """Holds a codec whose autoencoder is to be trained, and how."""
+class AutoencoderRecipe(Recipe):
+    """The model, loss, data and options of a training run of an autoencoder."""
 
-    codec: LatentCodec
-    job: TrainingJob
+    run: AutoencoderRun
+    store: xr.Dataset
+    normalizer: Normalizer
+    static: Tensor
+    """Normalised constant fields that the encoder sees, on the device of the run."""
+    initial: LatentCodec | None
+    kind: str = "autoencoder"
 
+    @classmethod
+    def open(cls, run: AutoencoderRun, device: torch.device) -> AutoencoderRecipe:
+        """Opens and checks the data of a run.
 
-def prepare(run: AutoencoderRun, ranks: Ranks) -> AutoencoderTraining:
-    """Reads the data of a run and creates its model, the same on all ranks."""
-    channels, grid = run.data.channel_set(), Grid.parse(run.data.grid)
-    store = run.data.open()
-    normalizer = Normalizer.load(run.statistics, channels)
-    log = TrainingLog(run.output / "log.jsonl", run.training.steps, silent=not ranks.is_first)
-    held_out = load_scaled(frames_of(run, run.validation.select(store), 4 * run.stride, normalizer)).float()
-    reader = frames_of(run, run.train.select(store), run.stride, normalizer)
-    data = training_states(run, reader, ranks.device, log)
-    autoencoder = new_autoencoder(run, channels, grid).to(ranks.device)
-    static = run.data.static_fields(store).to(ranks.device)
-    valid = valid_points(pack(store.isel(time=[0]), channels), channels).to(ranks.device)
-    codec = LatentCodec(autoencoder, normalizer, grid, static=static)
-    if run.initial is not None:
-        check_initial(run, load_codec(run.initial, "cpu"), codec)
+        Raises:
+            ConfigError, FileNotFoundError, ValueError: something that the run needs is missing or does not fit.
+        """
+        store, grid = run.data.open(), Grid.parse(run.data.grid)
+        normalizer = Normalizer.load(run.statistics, run.data.channel_set())
+        static = normalized_static(store, run.data.static, grid, str(run.data.path)).to(device)
+        initial = None if run.initial is None else load_codec(run.initial, "cpu")
+        recipe = cls(run, store, normalizer, static, initial)
+        run.validation.select(store)
+        if initial is not None:
+            recipe.check_initial(initial)
+        return recipe
 
-    def validate(model: nn.Module) -> Validation:
-        return validate_autoencoder(model, held_out, static, normalizer=normalizer, grid=grid)
+    @property
+    def channels(self) -> ChannelSet:
+        """Returns the channels of the states."""
+        return self.normalizer.channels
 
-    job = TrainingJob(
-        autoencoder,
-        reconstruction_loss(static, grid, valid),
-        data,
-        run.training,
-        run.output,
-        settings=to_plain(run),
-        made_of=made_of(run, autoencoder, normalizer),
-        trackers=run.trackers,
-        validate=validate,
-    )
-    return AutoencoderTraining(codec, job)
+    @property
+    def grid(self) -> Grid:
+        """Returns the grid of the states."""
+        return Grid.parse(self.run.data.grid)
 
+    @property
+    def config(self) -> AutoencoderConfig:
+        """Returns the configuration of the network."""
+        return autoencoder_config(self.run.model, self.channels, self.grid, len(self.static))
 
-def made_of(run: AutoencoderRun, autoencoder: Autoencoder, normalizer: Normalizer) -> dict[str, Any]:
-    """Says what the weights of a run are made of, beside its training options."""
-    settings = to_plain(run)
-    return {
-        "model": asdict(autoencoder.config),
-        "states": [run.data.grid, list(run.data.static), settings["train"], run.stride],
-        "channels": normalizer.channels.to_dict(),
-        "statistics": normalizer.to_dict(),
-        "initial": [run.part, run.initial and checkpoint_hash(run.initial)],
-    }
-
-
-def new_autoencoder(run: AutoencoderRun, channels: ChannelSet, grid: Grid) -> Autoencoder:
-    """Creates the autoencoder of a run: with fresh weights, or those of `initial`; frozen where it is not trained."""
-    torch.manual_seed(run.training.seed)
-    autoencoder = Autoencoder(autoencoder_config(run.model, channels, grid, len(run.data.static)))
-    if run.initial is not None:
-        autoencoder.load_state_dict(load_codec(run.initial, "cpu").autoencoder.state_dict())
-    if run.part == "decoder":
-        autoencoder.encoder.requires_grad_(False)
-    return autoencoder
-
-
-def check_initial(run: AutoencoderRun, initial: LatentCodec, codec: LatentCodec) -> None:
-    """Raises ConfigError where the weights of `initial` were trained for something that this run means otherwise.
-
-    To go on with other data, the channels must be the same. An encoder that is kept must see what it was trained with.
-    """
-    same = {"channels": initial.normalizer.channels == codec.normalizer.channels}
-    if run.part == "decoder":
-        same |= {
-            "statistics": initial.normalizer.to_dict() == codec.normalizer.to_dict(),
-            "grid": initial.grid.matches(codec.grid),
-            "static fields": torch.equal(initial.static, codec.static.cpu()),
-            "model": initial.autoencoder.config == codec.autoencoder.config,
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """Returns what the weights depend on beside the options of training."""
+        run = self.run
+        return {
+            "model": asdict(self.config),
+            "states": [run.data.grid, list(run.data.static), to_plain(run.train), run.stride],
+            "channels": self.channels.to_dict(),
+            "statistics": self.normalizer.to_dict(),
+            "initial": [run.part, run.initial and checkpoint_hash(run.initial)],
         }
-    if other := [name for name, is_same in same.items() if not is_same]:
-        raise ConfigError(
-            f"initial: {run.initial} was trained with other {', '.join(other)}. Use the same"
-            + (", or train all with part: all." if run.part == "decoder" else ".")
+
+    @property
+    def samples(self) -> int:
+        """Returns the number of training states."""
+        return len(range(0, self.run.train.select(self.store).sizes["time"], self.run.stride))
+
+    @property
+    def sample(self) -> SampleBatch:
+        """Returns the shape of one state."""
+        return (torch.empty(1, len(self.channels), *self.grid.shape, device="meta"),)
+
+    @property
+    def bytes_on_gpu(self) -> int:
+        """Returns the size of the training states where a GPU keeps them, else 0."""
+        return HALF_BYTES * self.samples * self.sample[0].numel() if self.run.data_on_gpu else 0
+
+    def network(self) -> Autoencoder:
+        """Creates the autoencoder with fresh weights; its encoder is frozen where the decoder alone is trained."""
+        autoencoder = Autoencoder(self.config)
+        if self.run.part == "decoder":
+            autoencoder.encoder.requires_grad_(False)
+        return autoencoder
+
+    def initial_weights(self) -> Mapping[str, Tensor] | None:
+        """Returns the weights of `initial`."""
+        return None if self.initial is None else self.initial.autoencoder.state_dict()
+
+    def loss(self, network: nn.Module, device: torch.device) -> Loss:
+        """Returns the relative error of the reconstruction."""
+        valid = valid_points(pack(self.store.isel(time=[0]), self.channels), self.channels)
+        return reconstruction_loss(self.static.to(device), self.grid, valid.to(device))
+
+    def read(self, device: torch.device, progress: Callable[[int, int], None]) -> BatchSource:
+        """Reads the training states into memory or onto the GPU, or opens them on disk, as the run asks."""
+        _ = self.held_out  # so that a run that cannot read them ends now, not at its first checkpoint
+        run, reader = self.run, self._reader(self.run.train, self.run.stride)
+        if run.data_on_disk:
+            return StoredStates(reader, threads=run.reading_threads, pin_memory=device.type == "cuda")
+        scaled = load_scaled(reader, threads=run.reading_threads, progress=progress)
+        return StateDataset(scaled.to(device) if run.data_on_gpu else scaled)
+
+    @cached_property
+    def held_out(self) -> Tensor:
+        """Returns the scaled states of the validation."""
+        return load_scaled(self._reader(self.run.validation, 4 * self.run.stride)).float()
+
+    def _reader(self, period: Period, stride: int) -> StateReader:
+        states = period.select(self.store).isel(time=slice(None, None, stride))
+        return open_reader(states, self.normalizer, self.run.data.path)
+
+    @torch.no_grad()
+    def validate(self, network: nn.Module) -> Validation:
+        """Returns the area-weighted RMSE of the headline channels over held-out states, and maps of the first one."""
+        weight = torch.tensor(self.grid.area_weights, dtype=torch.float32)[:, None]
+        total, first = torch.zeros(len(self.channels)), None
+        for states in self.held_out.split(VALIDATED_AT_ONCE):
+            made = network(states.to(self.static.device), self.static).float().cpu()
+            total += (weight * (made - states) ** 2).mean(dim=(-2, -1)).sum(0)
+            first = made[:1] if first is None else first
+        assert first is not None
+        rmse = (total / len(self.held_out)).sqrt() * self.normalizer.std
+        names = [name for name in VALIDATION_CHANNELS if name in self.channels.names]
+        shown = {"truth": self.held_out[:1], "reconstruction": first}
+        return Validation(
+            {f"rmse_{name}": rmse[self.channels.index(name)].item() for name in names},
+            maps_of({title: self._physical(state) for title, state in shown.items()}, self.channels, names),
+            "First state of the validation",
         )
 
+    def _physical(self, scaled: Tensor) -> xr.Dataset:
+        states = self.normalizer.inverse(scaled)
+        return unpack(states, self.channels, self.grid, np.zeros(1, "datetime64[ns]")).isel(time=0)
 
-def frames_of(run: AutoencoderRun, ds: xr.Dataset, stride: int, normalizer: Normalizer) -> StateReader:
-    """Returns a reader of every `stride`-th frame of a selection from the run's store."""
-    return open_reader(ds.isel(time=slice(None, None, stride)), normalizer, run.data.path)
+    def save(self, weights: Mapping[str, Tensor]) -> Path:
+        """Writes the checkpoint folder of the codec."""
+        with torch.device("meta"):
+            autoencoder = Autoencoder(self.config)
+        autoencoder.load_state_dict(weights, assign=True)
+        codec = LatentCodec(autoencoder, self.normalizer, self.grid, static=self.static.cpu())
+        folder = self.run.output / "autoencoder"
+        save_codec(codec, folder, {"run": self.settings, "steps": self.run.training.steps})
+        return folder
 
+    def check_initial(self, initial: LatentCodec) -> None:
+        """Raises ConfigError where the weights of `initial` were trained for something that this run means otherwise.
 
-def training_states(run: AutoencoderRun, reader: StateReader, device: torch.device, log: TrainingLog) -> BatchSource:
-    """Returns the training states on disk, in memory or on the GPU, as the run asks."""
-    if run.data_on_disk:
-        return StoredStates(reader, threads=run.reading_threads, pin_memory=device.type == "cuda")
-    scaled = load_scaled(reader, threads=run.reading_threads, progress=log.reading)
-    return StateDataset(scaled.to(device) if run.data_on_gpu else scaled)
+        To go on with other data, the channels must be the same. An encoder that is kept must see what it was trained
+        with.
+        """
+        same = {"channels": initial.normalizer.channels == self.channels}
+        if self.run.part == "decoder":
+            same |= {
+                "statistics": initial.normalizer.to_dict() == self.normalizer.to_dict(),
+                "grid": initial.grid.matches(self.grid),
+                "static fields": torch.equal(initial.static, self.static.cpu()),
+                "model": initial.autoencoder.config == self.config,
+            }
+        if other := [name for name, is_same in same.items() if not is_same]:
+            raise ConfigError(
+                f"initial: {self.run.initial} was trained with other {', '.join(other)}. Use the same"
+                + (", or train all with part: all." if self.run.part == "decoder" else ".")
+            )
 
 
 def autoencoder_config(size: AutoencoderSize, channels: ChannelSet, grid: Grid, num_static: int) -> AutoencoderConfig:
@@ -213,26 +266,3 @@ def reconstruction_loss(static: Tensor, grid: Grid, valid: Tensor) -> Loss:
         return relative_l2(model(scaled, static), scaled, row_weight=row_weight, valid=valid)
 
     return loss
-
-
-@torch.no_grad()
-def validate_autoencoder(
-    model: nn.Module, held_out: Tensor, static: Tensor, *, normalizer: Normalizer, grid: Grid
-) -> Validation:
-    """Returns the area-weighted RMSE of the headline channels over scaled states, and maps of the first one."""
-    channels = normalizer.channels
-    weight = torch.tensor(grid.area_weights, dtype=torch.float32)[:, None]
-    total, first = torch.zeros(len(channels)), None
-    for states in held_out.split(VALIDATED_AT_ONCE):
-        made = model(states.to(static.device), static).float().cpu()
-        total += (weight * (made - states) ** 2).mean(dim=(-2, -1)).sum(0)
-        first = made[:1] if first is None else first
-    assert first is not None
-    rmse = (total / len(held_out)).sqrt() * normalizer.std
-    names = [name for name in VALIDATION_CHANNELS if name in channels.names]
-    fields = {
-        title: unpack(normalizer.inverse(state), channels, grid, np.zeros(1, "datetime64[ns]")).isel(time=0)
-        for title, state in {"truth": held_out[:1], "reconstruction": first}.items()
-    }
-    numbers = {f"rmse_{name}": rmse[channels.index(name)].item() for name in names}
-    return Validation(numbers, maps_of(fields, channels, names), "First state of the validation")

@@ -1,11 +1,13 @@
-"""`ladcast train forecaster`: reads latents, trains the diffusion transformer, writes a forecaster's folder."""
+"""`ladcast train forecaster`: reads latents, trains a stepper on them, writes a forecaster's folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,41 +15,58 @@ import xarray as xr
 from torch import Tensor, nn
 
 from ladcast.checkpoint import checkpoint_hash
-from ladcast.config import ConfigError, load_config, to_plain
+from ladcast.config import ConfigError, load_config, parse_config, to_plain
 from ladcast.data.loading.batches import SampleBatch
 from ladcast.data.loading.datasets import LatentDataset
-from ladcast.diffusion.denoiser import Denoiser
 from ladcast.diffusion.noise import TrainingNoise
-from ladcast.forecasting.checkpoints import load_codec, load_forecaster, save_forecaster
+from ladcast.forecasting.checkpoints import load_codec, load_forecaster, read_config, save_forecaster
 from ladcast.forecasting.codec import LatentCodec, LatentScale
-from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper, SamplingOptions
+from ladcast.forecasting.diffusion import DiffusionConfig, SamplingOptions
 from ladcast.forecasting.forecaster import Forecaster, find_stepper
-from ladcast.forecasting.stepper import FrameCounts
+from ladcast.forecasting.stepper import FrameCounts, Stepper
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import AutoencoderConfig
 from ladcast.models.transformer import TransformerConfig
-from ladcast.recipes.build import ForecastValidation, Frames, Period, TransformerSize
-from ladcast.recipes.launch import TrainingJob, train, try_out
-from ladcast.recipes.trial import NO_TRIAL, Trial
-from ladcast.recipes.validation import Validation, check_validation, validate_forecaster
-from ladcast.times import windows
-from ladcast.training.distributed import Ranks, join_ranks
+from ladcast.recipes.options import TRAIN, DryRun, ForecastValidation, Period, TransformerSize
+from ladcast.recipes.recipe import Recipe, carry_out
+from ladcast.recipes.validation import check_validation, validate_forecaster
+from ladcast.times import Times, windows
+from ladcast.training.logs import Validation
+from ladcast.training.objectives import Objective, PushForward, find_objective
 from ladcast.training.options import TrainingOptions
 from ladcast.training.parallel import Loss
-from ladcast.training.push_forward import DiffusionObjective, PushForward, diffusion_loss
+
+FLOAT_BYTES = 4
+DIFFUSION = {"kind": "diffusion"}
+
+
+@dataclass(frozen=True)
+class DiffusionOptions:
+    """What a configuration says about a diffusion stepper: the size of its network and its default sampling."""
+
+    model: TransformerSize
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    kind: str = "diffusion"
 
 
 @dataclass(frozen=True)
 class ForecasterRun:
-    """Describes a training run of a forecaster."""
+    """The configuration of a training run of a forecaster.
+
+    `stepper` and `objective` name a kind, of `STEPPERS` and of `OBJECTIVES`, and hold the settings of that kind. Those
+    of the diffusion kind may stand beside them: `model` and `sampling` are of its stepper, `noise` and `push_forward`
+    of its objective.
+    """
 
     latents: Path
     autoencoder: Path
     train: Period
-    model: TransformerSize
     training: TrainingOptions
     output: Path
-    frames: Frames = field(default_factory=Frames)
+    model: TransformerSize | None = None
+    frames: FrameCounts = field(default_factory=FrameCounts)
+    stepper: dict[str, Any] = field(default_factory=lambda: dict(DIFFUSION))
+    objective: dict[str, Any] = field(default_factory=lambda: dict(DIFFUSION))
     noise: TrainingNoise = field(default_factory=TrainingNoise)
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     push_forward: PushForward = field(default_factory=PushForward)
@@ -60,89 +79,193 @@ class ForecasterRun:
     trackers: tuple[str, ...] | None = None
     """Out of tensorboard, wandb and mlflow; by default tensorboard where it is installed."""
 
+    def __post_init__(self) -> None:
+        if self.frames.past != 1:
+            raise ValueError(f"Expected past 1, as a forecast starts from one analysis, got {self.frames.past}.")
+
+    def section(self, name: str, *beside: str) -> dict[str, Any]:
+        """Returns the settings of a kind, with those that stand `beside` the section for the diffusion kind.
+
+        Raises:
+            ConfigError: settings of the diffusion kind stand beside a section of another kind.
+        """
+        section = {"kind": "diffusion", **getattr(self, name)}
+        unset = ForecasterRun(self.latents, self.autoencoder, self.train, self.training, self.output)
+        given = {key: getattr(self, key) for key in beside if getattr(self, key) != getattr(unset, key)}
+        if given and section["kind"] != "diffusion":
+            raise ConfigError(
+                f"{', '.join(given)}: expected a {name} of the kind 'diffusion', got '{section['kind']}'. Remove them, "
+                f"or write the settings of that kind into the section '{name}'."
+            )
+        return {**given, **section}
+
 
 def train_forecaster(
     config: Path,
     overrides: Sequence[str] = (),
     *,
     device: str | None = None,
-    trial: Trial = NO_TRIAL,
+    dry_run: DryRun = TRAIN,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Path | None:
-    """Trains the forecaster that `config` describes and returns its checkpoint folder; nothing after a trial."""
+    """Trains the forecaster that `config` describes and returns its checkpoint folder; nothing after a dry run."""
     run = load_config(config, ForecasterRun, overrides)
-    folder = run.output / run.name
-    with join_ranks(device) as ranks:
-        forecaster, job = prepare(run, ranks)
-        if trial.asked:
-            try_out(job, ranks, trial, interrupted)
-            return None
-        weights = train(job, ranks, interrupted)
-        if ranks.is_first:
-            stepper = find_stepper(forecaster.config.stepper.kind).build(forecaster.config.stepper)
-            stepper.network.load_state_dict(weights)
-            trained = replace(forecaster, stepper=stepper)
-            save_forecaster(trained, folder, {"run": to_plain(run), "autoencoder": checkpoint_hash(run.autoencoder)})
-    return folder
-
-
-def prepare(run: ForecasterRun, ranks: Ranks) -> tuple[Forecaster, TrainingJob]:
-    """Reads the latents of a run and creates its forecaster, the same on all ranks."""
-    codec = load_codec(run.autoencoder, str(ranks.device))
-    data, codec.latent_scale = read_latents(run, ranks.device if run.data_on_gpu else torch.device("cpu"))
-    if run.validation is not None:
-        check_validation(run.validation, codec.normalizer.channels)
-    torch.manual_seed(run.training.seed)
-    forecaster = new_forecaster(run, codec)
-    if run.initial is not None:
-        initial = load_forecaster(run.initial, "cpu")
-        forecaster.stepper.network.load_state_dict(initial.stepper.network.state_dict())
-
-    def validate(model: nn.Module) -> Validation:
-        assert run.validation is not None
-        return validate_forecaster(forecaster, run.validation)
-
-    objective = DiffusionObjective(run.noise, token_rows(codec.grid, codec.autoencoder.config), run.push_forward)
-    job = TrainingJob(
-        forecaster.stepper.network,
-        forecast_loss(replace(objective, row_weight=objective.row_weight.to(ranks.device))),
-        data,
-        run.training,
-        run.output,
-        settings=to_plain(run),
-        made_of=made_of(run, forecaster),
-        trackers=run.trackers,
-        validate=validate if run.validation else None,
+    return carry_out(
+        lambda place: ForecasterRecipe.open(run, place), device=device, dry_run=dry_run, interrupted=interrupted
     )
-    return forecaster, job
 
 
-def made_of(run: ForecasterRun, forecaster: Forecaster) -> dict[str, Any]:
-    """Says what the weights of a run are made of, beside its training options."""
-    settings = to_plain(run)
-    return {
-        "model": asdict(forecaster.config.stepper.transformer),
-        "latents": [checkpoint_hash(run.autoencoder), forecaster.codec.latent_scale.to_dict(), settings["train"]],
-        "loss": [settings[name] for name in ("frames", "noise", "push_forward")],
-        "initial": run.initial and checkpoint_hash(run.initial),
-    }
+@dataclass(frozen=True, eq=False)
+class ForecasterRecipe(Recipe):
+    """The model, loss, data and options of a training run of a forecaster."""
+
+    run: ForecasterRun
+    codec: LatentCodec
+    autoencoder: str
+    """Hash of the folder of the codec."""
+    latents: xr.Dataset
+    """Latents of the training period, as the autoencoder makes them."""
+    kind: str = "forecaster"
+
+    @classmethod
+    def open(cls, run: ForecasterRun, device: torch.device) -> ForecasterRecipe:
+        """Opens and checks the data of a run.
+
+        Raises:
+            ConfigError, FileNotFoundError, ValueError: something that the run needs is missing or does not fit.
+        """
+        codec, autoencoder = load_codec(run.autoencoder, str(device)), checkpoint_hash(run.autoencoder)
+        store = open_latents(run, autoencoder)
+        mean, std = (tuple(store[name].values.tolist()) for name in ("latent_mean", "latent_std"))
+        codec.latent_scale = LatentScale(mean, std)
+        recipe = cls(run, codec, autoencoder, run.train.select(store))
+        if not recipe.samples:
+            length, hours = run.frames.past + recipe.future, run.frames.step_hours
+            raise ConfigError(f"{run.latents} has no {length} frames {hours} h apart in the training period.")
+        if run.validation is not None:
+            check_validation(run.validation, codec.normalizer.channels, run.frames.step)
+        if run.initial is not None and (kind := read_config(run.initial).stepper.kind) != recipe.stepper_config.kind:
+            raise ConfigError(f"initial: {run.initial} has a stepper of the kind '{kind}'. Train the same kind.")
+        return recipe
+
+    @cached_property
+    def stepper_config(self) -> Any:
+        """Returns the configuration of the stepper: what the run says, completed with what its latents say."""
+        return complete_stepper(self.run, self.codec)
+
+    @cached_property
+    def objective_config(self) -> Any:
+        """Returns the configuration of the objective."""
+        section = self.run.section("objective", "noise", "push_forward")
+        return parse_config(section, find_objective(section["kind"]).Config, where="objective")
+
+    def objective(self, device: torch.device) -> Objective:
+        """Returns the objective, with the areas of latent rows on a device."""
+        kind = find_objective(self.objective_config.kind)
+        return kind(self.objective_config, latent_rows(self.codec.grid, self.codec.autoencoder.config).to(device))
+
+    @cached_property
+    def future(self) -> int:
+        """Returns the number of future frames in a training sample."""
+        return self.run.frames.future * self.objective(torch.device("cpu")).calls
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """Returns what the weights depend on beside the options of training.
+
+        Of a diffusion with steps of 6 h it is what runs wrote before there were other kinds and steps: theirs go on.
+        """
+        run, stepper, objective = self.run, asdict(self.stepper_config), asdict(self.objective_config)
+        frames = {name: value for name, value in asdict(run.frames).items() if (name, value) != ("step_hours", 6)}
+        is_diffusion = stepper["kind"] == objective["kind"] == "diffusion"
+        return {
+            "model": stepper["transformer"] if is_diffusion else stepper,
+            "latents": [self.autoencoder, self.codec.latent_scale.to_dict(), to_plain(run.train)],
+            "loss": [
+                frames,
+                *([objective[name] for name in ("noise", "push_forward")] if is_diffusion else [objective]),
+            ],
+            "initial": run.initial and checkpoint_hash(run.initial),
+        }
+
+    @property
+    def times(self) -> Times:
+        """Returns the times of the latents as datetime64[ns]."""
+        times: Times = self.latents["time"].values.astype("datetime64[ns]")
+        return times
+
+    @cached_property
+    def samples(self) -> int:
+        """Returns the number of windows of latents."""
+        return len(windows(self.times, self.run.frames.past + self.future, self.run.frames.step))
+
+    @property
+    def sample(self) -> SampleBatch:
+        """Returns the shapes of the past, the future and the initial time of a window."""
+        channels, *sides = self.latents["latent"].shape[1:]
+        with torch.device("meta"):
+            past, future = (torch.empty(1, channels, count, *sides) for count in (self.run.frames.past, self.future))
+            return past, future, torch.empty(1, dtype=torch.int64)
+
+    @property
+    def bytes_on_gpu(self) -> int:
+        """Returns the size of the latents where a GPU keeps them, else 0."""
+        return FLOAT_BYTES * self.latents["latent"].size if self.run.data_on_gpu else 0
+
+    def network(self) -> nn.Module:
+        """Creates the network of the stepper with fresh weights."""
+        network: nn.Module = self.stepper_class.build(self.stepper_config).network
+        return network
+
+    def initial_weights(self) -> Mapping[str, Tensor] | None:
+        """Returns the weights of `initial`."""
+        return (
+            None if self.run.initial is None else load_forecaster(self.run.initial, "cpu").stepper.network.state_dict()
+        )
+
+    @property
+    def stepper_class(self) -> type[Stepper]:
+        """Returns the class of the stepper."""
+        kind: type[Stepper] = find_stepper(self.stepper_config.kind)
+        return kind
+
+    def forecaster(self, network: nn.Module) -> Forecaster:
+        """Returns the forecaster that the network makes with the codec."""
+        return Forecaster(self.codec, self.stepper_class(self.stepper_config, network), name=self.run.name)
+
+    def loss(self, network: nn.Module, device: torch.device) -> Loss:
+        """Returns the objective of the stepper that the network makes."""
+        stepper, objective = self.stepper_class(self.stepper_config, network), self.objective(device)
+        return lambda _, batch, generator: objective(stepper, batch, generator)
+
+    def read(
+        self, device: torch.device, progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> LatentDataset:
+        """Reads the latents into memory, scaled to the standard deviation sigma_data."""
+        raw = torch.from_numpy(self.latents["latent"].values)
+        latents = self.codec.latent_scale.apply(raw.to(device) if self.run.data_on_gpu else raw)
+        return LatentDataset(
+            latents, self.times, past=self.run.frames.past, future=self.future, step=self.run.frames.step
+        )
+
+    def validate(self, network: nn.Module) -> Validation | None:
+        """Returns the scores of the network's forecasts, where the run asks for them."""
+        validation = self.run.validation
+        return None if validation is None else validate_forecaster(self.forecaster(network), validation)
+
+    def save(self, weights: Mapping[str, Tensor]) -> Path:
+        """Writes the checkpoint folder of the forecaster."""
+        with torch.device("meta"):
+            network = self.network()
+        network.load_state_dict(weights, assign=True)
+        folder = self.run.output / self.run.name
+        save_forecaster(self.forecaster(network), folder, {"run": self.settings, "autoencoder": self.autoencoder})
+        return folder
 
 
-def read_latents(run: ForecasterRun, device: torch.device) -> tuple[LatentDataset, LatentScale]:
-    """Reads the latents of the training period into memory, scaled to the standard deviation sigma_data."""
-    store = xr.open_zarr(run.latents, chunks=None)
-    check_latents(run, store, checkpoint_hash(run.autoencoder))
-    scale = LatentScale(tuple(store["latent_mean"].values.tolist()), tuple(store["latent_std"].values.tolist()))
-    period = run.train.select(store)
-    latents = scale.apply(torch.from_numpy(period["latent"].values).to(device))
-    times = period["time"].values.astype("datetime64[ns]")
-    return LatentDataset(
-        latents, times, past=run.frames.past, future=run.frames.future * run.push_forward.blocks
-    ), scale
-
-
-def check_latents(run: ForecasterRun, store: xr.Dataset, autoencoder: str) -> None:
-    """Raises ConfigError where latents are not those of the autoencoder with this hash."""
+def open_latents(run: ForecasterRun, autoencoder: str) -> xr.Dataset:
+    """Opens the latents of a run; raises ConfigError where they are not those of the autoencoder with this hash."""
+    store: xr.Dataset = xr.open_zarr(run.latents, chunks=None)
     maker = store.attrs.get("autoencoder")
     if maker is None or "latent" not in store:
         raise ConfigError(f"{run.latents} holds no latents. Make them with `ladcast-data encode`.")
@@ -151,49 +274,46 @@ def check_latents(run: ForecasterRun, store: xr.Dataset, autoencoder: str) -> No
             f"{run.latents} was made by another autoencoder ({maker[:12]}) than {run.autoencoder} "
             f"({autoencoder[:12]}). Run `ladcast-data encode` again."
         )
+    return store
 
 
-def count_samples(run: ForecasterRun, period: xr.Dataset) -> int:
-    """Returns the number of training samples; raises ConfigError where there is none."""
-    length = run.frames.past + run.frames.future * run.push_forward.blocks
-    count = len(windows(period["time"].values.astype("datetime64[ns]"), length))
-    if not count:
-        raise ConfigError(f"{run.latents} has no {length} frames 6 h apart in the training period.")
-    return count
-
-
-def new_forecaster(run: ForecasterRun, codec: LatentCodec) -> Forecaster:
-    """Creates a forecaster with fresh weights that fits the codec's latents."""
-    autoencoder = codec.autoencoder.config
-    transformer = transformer_config(run, autoencoder, codec.grid)
-    frames = FrameCounts(run.frames.past, run.frames.future)
-    stepper = DiffusionStepper.build(DiffusionConfig(transformer, frames, codec.latent_scale.target, run.sampling))
-    stepper.network.to(codec.static.device)
-    return Forecaster(codec, stepper, name=run.name)
-
-
-def transformer_config(run: ForecasterRun, autoencoder: AutoencoderConfig, grid: Grid) -> TransformerConfig:
+def transformer_config(size: TransformerSize, autoencoder: AutoencoderConfig, grid: Grid) -> TransformerConfig:
     """Completes the size of a transformer with what its autoencoder and the grid say."""
-    tokens = grid.coarsen(autoencoder.downsampling * run.model.patch_size)
+    tokens = grid.coarsen(autoencoder.downsampling * size.patch_size)
     return TransformerConfig(
         latent_channels=autoencoder.latent_channels,
         latitude_deg=(tokens.latitude[0], tokens.latitude[-1]),
         longitude_deg=(tokens.longitude[0], tokens.longitude[-1]),
-        **asdict(run.model),
+        **asdict(size),
     )
 
 
-def forecast_loss(objective: DiffusionObjective) -> Loss:
-    """Returns the loss of one batch of windows of latents."""
+def complete_stepper(run: ForecasterRun, codec: LatentCodec) -> Any:
+    """Returns the configuration of a run's stepper, of the class that its kind has for it.
 
-    def loss(model: nn.Module, batch: SampleBatch, generator: torch.Generator) -> Tensor:
-        past, future, init_time = batch
-        return diffusion_loss(cast(Denoiser, model), past, future, init_time, objective=objective, generator=generator)
+    Of a diffusion the size of the network is completed to a transformer on the tokens of the grid. Any other kind is
+    given what its `Config` has a field for: `frames`, `latent_channels`, `latent_shape` (rows and columns) and
+    `sigma_data`, the standard deviation of the latents.
+    """
+    autoencoder, scale = codec.autoencoder.config, codec.latent_scale.target
+    section = run.section("stepper", "model", "sampling")
+    if section["kind"] == "diffusion":
+        options = parse_config(section, DiffusionOptions, where="stepper")
+        return DiffusionConfig(
+            transformer_config(options.model, autoencoder, codec.grid), run.frames, scale, options.sampling
+        )
+    schema = find_stepper(section["kind"]).Config
+    known = {
+        "frames": run.frames,
+        "latent_channels": autoencoder.latent_channels,
+        "latent_shape": codec.grid.coarsen(autoencoder.downsampling).shape,
+        "sigma_data": scale,
+    }
+    fitting = {item.name: known[item.name] for item in dataclasses.fields(schema) if item.name in known}
+    return parse_config({**section, **fitting}, schema, where="stepper")
 
-    return loss
 
-
-def token_rows(grid: Grid, autoencoder: AutoencoderConfig) -> Tensor:
+def latent_rows(grid: Grid, autoencoder: AutoencoderConfig) -> Tensor:
     """Returns the area of each latent row, with mean 1."""
     rows = grid.coarsen(autoencoder.downsampling)
     return torch.tensor(np.asarray(rows.area_weights), dtype=torch.float32)

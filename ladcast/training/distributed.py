@@ -23,8 +23,8 @@ PATIENCE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Says which process of how many this one is, and where all meet."""
+class RankInfo:
+    """The number of this process among all of a run, and the address where they meet."""
 
     rank: int = 0
     size: int = 1
@@ -33,8 +33,8 @@ class Place:
     port: int = 29_500
 
 
-def find_place(environment: Mapping[str, str]) -> Place:
-    """Reads the place of this process from the variables of torchrun, or else of a SLURM step (`srun`).
+def find_rank(environment: Mapping[str, str]) -> RankInfo:
+    """Reads the rank of this process from the variables of torchrun, or else of a SLURM step (`srun`).
 
     Only a step counts: a batch script has SLURM's variables too, but it is one process.
 
@@ -48,17 +48,17 @@ def find_place(environment: Mapping[str, str]) -> Place:
     elif "SLURM_STEP_NUM_TASKS" in environment:
         numbers = _numbers(environment, slurm)
     else:
-        return Place()
+        return RankInfo()
     if numbers["size"] == 1:
-        return Place()
+        return RankInfo()
     address = environment.get("MASTER_ADDR") or _first_host(environment)
     port = environment.get("MASTER_PORT") or PORTS[int(environment.get("SLURM_JOB_ID", "0")) % len(PORTS)]
-    return Place(**numbers, address=address, port=int(port))
+    return RankInfo(**numbers, address=address, port=int(port))
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Is what a run knows about its ranks; a run of one process needs no other argument.
+    """The ranks of a run and the number of this one; a run of one process needs no argument.
 
     Messages go between CPUs, so that no rank waits for its GPU. The two groups keep those of the training loop apart
     from those of the thread that writes checkpoints.
@@ -125,20 +125,20 @@ def join_ranks(device: str | None = None) -> Iterator[Ranks]:
     Raises:
         ValueError: there is no such device.
     """
-    place = find_place(os.environ)
-    target = find_device(device, place.local_rank)
+    own = find_rank(os.environ)
+    target = find_device(device, own.local_rank)
     if target.type == "cuda":
         torch.cuda.set_device(target)
-    if place.size == 1:
+    if own.size == 1:
         yield Ranks(device=target)
         return
     backend, bound = ("cpu:gloo,cuda:nccl", target) if target.type == "cuda" else ("gloo", None)
-    meeting = f"tcp://{place.address}:{place.port}"
+    meeting = f"tcp://{own.address}:{own.port}"
     distributed.init_process_group(
-        backend, init_method=meeting, rank=place.rank, world_size=place.size, timeout=PATIENCE, device_id=bound
+        backend, init_method=meeting, rank=own.rank, world_size=own.size, timeout=PATIENCE, device_id=bound
     )
     control, storage = (distributed.new_group(backend="gloo", timeout=PATIENCE) for _ in range(2))
-    yield Ranks(place.rank, place.size, target, control, storage)
+    yield Ranks(own.rank, own.size, target, control, storage)
     distributed.barrier(control)
     distributed.destroy_process_group()
 

@@ -1,17 +1,50 @@
-"""The log of a training run: lines to read, a file of JSON lines, maps, trackers."""
+"""The log of a training run: lines to read, a file of JSON lines, maps, and the trackers that draw its numbers.
+
+Trackers are TensorBoard, Weights & Biases and MLflow.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from ladcast.training.trackers import Tracker
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from uuid import uuid4
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """Takes the numbers of a run."""
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Records the numbers of one step."""
+        ...
+
+    def show(self, step: int, picture: Path) -> None:
+        """Records a picture (PNG)."""
+        ...
+
+    def close(self) -> None:
+        """Ends the record."""
+        ...
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The numbers that a validation has found, and maps (latitude, longitude) by channel and title."""
+
+    numbers: dict[str, float]
+    maps: Mapping[str, Mapping[str, xr.DataArray]] = field(default_factory=dict)
+    title: str = ""
+    """What the maps show."""
 
 
 class TrainingLog:
@@ -26,8 +59,8 @@ class TrainingLog:
         self.trackers, self.silent = trackers, silent
         self.started = time.monotonic()
 
-    def __call__(self, step: int, values: dict[str, float]) -> None:
-        """Records the numbers of one step."""
+    def __call__(self, step: int, values: dict[str, float], validation: Validation | None = None) -> None:
+        """Records the numbers of one step, and draws the maps of a validation to `maps/` and for the trackers."""
         if self.silent:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,15 +71,14 @@ class TrainingLog:
         print(f"step {step}/{self.total_steps}  {minutes:.1f} min  {numbers}", flush=True)
         for tracker in self.trackers:
             tracker.log(step, values)
+        if validation is not None and validation.maps:
+            self._draw(step, validation)
 
-    def draw(self, step: int, maps: Mapping[str, Mapping[str, xr.DataArray]], title: str) -> None:
-        """Draws maps, (latitude, longitude) by channel and title, to `maps/` and for the trackers."""
-        if self.silent or not maps:
-            return
+    def _draw(self, step: int, validation: Validation) -> None:
         from ladcast.plots.comparison import draw_comparison
         from ladcast.plots.style import save_figure
 
-        figure = draw_comparison(maps, f"{title}, step {step} of the training")
+        figure = draw_comparison(validation.maps, f"{validation.title}, step {step} of the training")
         picture = self.path.parent / f"maps/step-{step:010d}.png"
         save_figure(figure, picture)
         for tracker in self.trackers:
@@ -61,3 +93,119 @@ class TrainingLog:
         """Ends the trackers."""
         for tracker in self.trackers:
             tracker.close()
+
+
+def open_trackers(names: Sequence[str] | None, folder: Path, settings: dict[str, Any]) -> list[Tracker]:
+    """Opens trackers by name for the run in `folder`; with None, TensorBoard where it is installed.
+
+    None of them needs the network, unless its own variables say so: W&B is offline without WANDB_MODE, MLflow writes
+    to a file in `folder` without MLFLOW_TRACKING_URI.
+
+    Raises:
+        ValueError: an unknown name, or a tracker that is not installed.
+    """
+    return [TRACKERS[name](folder, settings) for name in find_trackers(names)]
+
+
+def find_trackers(names: Sequence[str] | None) -> Sequence[str]:
+    """Returns the names of the trackers to use, or raises as `open_trackers` does."""
+    if names is None:
+        return ["tensorboard"] if find_spec("tensorboard") else []
+    unknown = sorted(set(names) - set(TRACKERS))
+    if unknown:
+        raise ValueError(f"Unknown trackers {', '.join(unknown)}. Known trackers: {', '.join(TRACKERS)}.")
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise ValueError(f"Trackers that are not installed: {', '.join(missing)}. Install them or leave them out.")
+    return names
+
+
+class TensorBoard:
+    """Writes event files to `tensorboard/`."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer: Any = SummaryWriter(str(folder / "tensorboard"))
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Records the numbers of one step."""
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+    def show(self, step: int, picture: Path) -> None:
+        """Records a picture (PNG)."""
+        from matplotlib.image import imread
+
+        self.writer.add_image(picture.parent.name, imread(picture), step, dataformats="HWC")
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.writer.close()
+
+
+@dataclass(frozen=True)
+class External:
+    """Calls the functions of another program."""
+
+    log: Callable[[int, dict[str, float]], None]
+    show: Callable[[int, Path], None]
+    close: Callable[[], None]
+
+
+def weights_and_biases(folder: Path, settings: dict[str, Any]) -> Tracker:
+    """Opens the W&B run of this folder, which goes on after an interruption."""
+    wandb: Any = import_module("wandb")
+    mode = os.environ.get("WANDB_MODE", "offline")
+    run: Any = wandb.init(
+        project="ladcast",
+        name="/".join(folder.resolve().parts[-2:]),
+        id=_identity(folder / "wandb.id", lambda: uuid4().hex),
+        dir=folder,
+        config=settings,
+        mode=mode,
+        resume="allow",
+    )
+    return External(
+        lambda step, values: run.log(values, step=step),
+        lambda step, picture: run.log({picture.parent.name: wandb.Image(str(picture))}, step=step),
+        run.finish,
+    )
+
+
+def mlflow_run(folder: Path, settings: dict[str, Any]) -> Tracker:
+    """Opens an MLflow run of the experiment of this folder."""
+    mlflow: Any = import_module("mlflow")
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        mlflow.set_tracking_uri(f"sqlite:///{folder.resolve() / 'mlflow.db'}")
+        if mlflow.get_experiment_by_name(folder.name) is None:
+            mlflow.create_experiment(folder.name, artifact_location=str(folder.resolve() / "mlflow"))
+    mlflow.set_experiment(folder.name)
+
+    def begin() -> str:
+        with mlflow.start_run() as run:
+            return str(run.info.run_id)
+
+    mlflow.start_run(run_id=_identity(folder / "mlflow.id", begin))
+    return External(
+        lambda step, values: mlflow.log_metrics(values, step=step),
+        lambda step, picture: mlflow.log_artifact(str(picture), picture.parent.name),
+        mlflow.end_run,
+    )
+
+
+def _identity(path: Path, create: Callable[[], str]) -> str:
+    """Returns the name that a tracker knows this run by, which the run keeps when it goes on."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(create())
+    return path.read_text()
+
+
+TRACKERS: dict[str, Callable[[Path, dict[str, Any]], Tracker]] = {
+    "tensorboard": TensorBoard,
+    "wandb": weights_and_biases,
+    "mlflow": mlflow_run,
+}

@@ -14,17 +14,23 @@ from torch import Tensor, nn
 
 from ladcast.data.loading.batches import BatchSource, SampleBatch, SampleOrder, load_batches
 from ladcast.resumable import require_same
-from ladcast.training.anomaly import GradientWatch
+from ladcast.training.cost import Throughput
 from ladcast.training.distributed import ALONE, Ranks
-from ladcast.training.ema import WeightAverage
-from ladcast.training.optimizer import build_optimizer, learning_rate, optimizer_state, restore_optimizer
+from ladcast.training.logs import Validation
+from ladcast.training.optimizer import (
+    GradientWatch,
+    WeightAverage,
+    build_optimizer,
+    learning_rate,
+    optimizer_state,
+    restore_optimizer,
+)
 from ladcast.training.options import TrainingOptions
 from ladcast.training.parallel import Loss, gradients_stay, parallelize, whole
 from ladcast.training.snapshots import Snapshots
-from ladcast.training.throughput import Throughput
 
-Log = Callable[[int, dict[str, float]], None]
-Validate = Callable[[nn.Module, int], dict[str, float]]
+Log = Callable[..., None]
+"""Takes the step, its numbers by name and, after a validation, its `Validation` with the maps."""
 
 
 class TrainingInterruptedError(Exception):
@@ -36,24 +42,24 @@ class TrainingInterruptedError(Exception):
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """Is what a run finds around it: a folder for its snapshots, who listens, and who may stop it."""
+class TrainingContext:
+    """The folder for the snapshots of a run, its log, its ranks, and the functions that validate it and may stop it."""
 
     folder: Path
     log: Log
     ranks: Ranks = ALONE
-    validate: Validate | None = None
-    """Called on all ranks with the averaged weights and the step, at every checkpoint."""
+    validate: Callable[[nn.Module], Validation | None] | None = None
+    """Called on all ranks with the averaged weights, at every checkpoint."""
     interrupted: Callable[[], bool] = lambda: False
     """Asked in every step: whether to save after it and raise TrainingInterruptedError."""
     flops_per_sample: float = 0.0
     """Counted arithmetic of one sample, forward and backward, for the log."""
-    made_of: Mapping[str, str] = field(default_factory=dict)
-    """Hashes, by name, of what the weights are made of beside the options: snapshots of something else are refused."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Hashes, by name, of what the weights depend on beside the options: snapshots of another run are refused."""
 
 
 def fit(
-    model: nn.Module, loss: Loss, data: BatchSource, options: TrainingOptions, around: Surroundings
+    model: nn.Module, loss: Loss, data: BatchSource, options: TrainingOptions, context: TrainingContext
 ) -> dict[str, Tensor]:
     """Trains `model` in place and returns its averaged weights, whole on every rank.
 
@@ -64,22 +70,21 @@ def fit(
 
     Raises:
         FloatingPointError: the loss or its gradient is not finite and `options.anomaly` says to stop.
-        TrainingInterruptedError: `around.interrupted` said so; the state is saved.
-        ValueError: the data do not fill a batch, or the folder is of a run that was made of something else or has
-            another seed.
+        TrainingInterruptedError: `context.interrupted` said so; the state is saved.
+        ValueError: the data do not fill a batch, or the folder is of a run with other inputs or another seed.
     """
-    ranks = around.ranks
+    ranks = context.ranks
     order = SampleOrder(len(data), options.batch_size, options.seed, ranks.rank, ranks.size)
     options.micro_batches(ranks.size)  # raises before work is done
     work = parallelize(model, loss, options, ranks)
-    state = TrainingState(model, options, order, around.made_of)
-    speed = Throughput(options.batch_size, around.flops_per_sample, ranks)
-    with Snapshots(around.folder, ranks) as snapshots:
+    state = TrainingState(model, options, order, context.inputs)
+    speed = Throughput(options.batch_size, context.flops_per_sample, ranks)
+    with Snapshots(context.folder, ranks) as snapshots:
         state.restore(snapshots)
         speed.pause(state.step)
         with closing(batches(data, state, ranks)) as stream:
             while state.step < options.steps:
-                stop = around.interrupted()
+                stop = context.interrupted()
                 value, norm, stop = descend(work, next(stream), state, ranks, stop=stop)
                 problem = state.watch.find(value, norm)
                 if problem is None:
@@ -89,21 +94,22 @@ def fit(
                 state.step += 1
                 if problem is not None:
                     state.watch.count(problem, state.step)
-                    around.log(state.step, {"anomalies": state.watch.anomalies})
+                    context.log(state.step, {"anomalies": state.watch.anomalies})
                     if options.anomaly.action == "roll_back":
                         state.roll_back(snapshots)
                         continue
                 if _due(state.step, options.log_every, options.steps):
-                    around.log(state.step, {**state.numbers(value, norm), **speed.measure(state.step)})
+                    context.log(state.step, {**state.numbers(value, norm), **speed.measure(state.step)})
                 if stop or _due(state.step, options.checkpoint_every, options.steps):
                     snapshots.save(state.step, state.tensors(), state.document())
                     if stop or not options.checkpoint_in_background:
                         snapshots.wait()
                 if stop and state.step < options.steps:
                     raise TrainingInterruptedError(state.step)
-                if around.validate is not None and _due(state.step, options.checkpoint_every, options.steps):
+                if context.validate is not None and _due(state.step, options.checkpoint_every, options.steps):
                     with averaged(model, state.average):
-                        around.log(state.step, around.validate(model, state.step))
+                        if (found := context.validate(model)) is not None:
+                            context.log(state.step, found.numbers, found)
                     speed.pause(state.step)
     return {name: whole(tensor) for name, tensor in state.average.weights.items()}
 
@@ -116,12 +122,12 @@ class TrainingState:
         model: nn.Module,
         options: TrainingOptions,
         order: SampleOrder,
-        made_of: Mapping[str, str] | None = None,
+        inputs: Mapping[str, str] | None = None,
     ) -> None:
         self.model = model
         self.options = options
         self.order = order
-        self.made_of = dict(made_of or {})
+        self.inputs = dict(inputs or {})
         self.optimizer = build_optimizer(model, options.optimizer)
         self.average = WeightAverage(model.state_dict(), options.ema_decay)
         self.watch = GradientWatch(options.anomaly)
@@ -159,7 +165,7 @@ class TrainingState:
     def document(self) -> dict[str, Any]:
         """Returns the rest of a snapshot."""
         return {
-            "made_of": self.made_of,
+            "made_of": self.inputs,
             "position": self.order.state(self.batch_number),
             "samples_passed_over": self.passed_over * self.order.batch_size,
             "ema_updates": self.average.updates,
@@ -173,7 +179,7 @@ class TrainingState:
         if document is None:
             return
         remedy = "Choose another 'output', or delete that folder to start anew."
-        require_same(document.get("made_of", {}), self.made_of, str(snapshots.folder), remedy=remedy)
+        require_same(document.get("made_of", {}), self.inputs, str(snapshots.folder), remedy=remedy)
         batch_number = self.order.resume(document["position"])
         self.passed_over = document["samples_passed_over"] // self.order.batch_size
         self.step = batch_number - self.passed_over

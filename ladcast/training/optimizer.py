@@ -1,24 +1,16 @@
-"""AdamW with a warmed-up cosine schedule, and its state by the names of parameters."""
+"""How a step changes the weights: AdamW with a warmed-up cosine schedule, the average of the weights, bad gradients."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class OptimizerOptions:
-    """Sets AdamW and its schedule: linear warm-up, then a cosine to `final_fraction` of the peak rate."""
-
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.01
-    warmup_steps: int = 500
-    final_fraction: float = 0.01
-    max_gradient_norm: float = 1.0
+from ladcast.training.options import AnomalyPolicy, OptimizerOptions
+from ladcast.training.parallel import local_part
 
 
 def build_optimizer(model: nn.Module, options: OptimizerOptions) -> torch.optim.AdamW:
@@ -63,3 +55,73 @@ def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, state:
     set_optimizer_state_dict(model, optimizer, state, options=flat)
     for group, own in zip(optimizer.param_groups, settings, strict=True):
         group.update(own)
+
+
+class WeightAverage:
+    """Averages weights with decay min(decay, (1 + n) / (10 + n)) after n updates, so that it warms up.
+
+    Each rank averages the part of the weights that it holds.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
+
+    @property
+    def current_decay(self) -> float:
+        """Returns the decay of the next update."""
+        return min(self.decay, (1 + self.updates) / (10 + self.updates))
+
+    @torch.no_grad()
+    def update(self, weights: Mapping[str, Tensor]) -> None:
+        """Moves the average towards the current weights."""
+        averages = [local_part(average) for average in self.weights.values()]
+        current = [local_part(weights[name]) for name in self.weights]
+        torch._foreach_lerp_(averages, current, 1 - self.current_decay)
+        self.updates += 1
+
+
+class GradientWatch:
+    """The usual size of the gradient, and how often a step was an anomaly."""
+
+    MEMORY_STEPS = 100
+
+    def __init__(self, policy: AnomalyPolicy) -> None:
+        self.policy = policy
+        self.mean = 0.0
+        self.steps = 0
+        self.anomalies = 0
+
+    def find(self, loss: float, norm: float) -> str | None:
+        """Returns what is wrong with a step, or None and learns its gradient norm.
+
+        All ranks must give the same numbers.
+        """
+        for name, value in (("loss", loss), ("gradient norm", norm)):
+            if not math.isfinite(value):
+                return f"The {name} is {value}"
+        spike = self.policy.spike
+        if spike is not None and self.steps >= self.MEMORY_STEPS and norm > spike * self.mean:
+            return f"The gradient norm is {norm:.3g}, more than {spike:g} times its mean {self.mean:.3g}"
+        self.steps += 1
+        self.mean += (norm - self.mean) / min(self.steps, self.MEMORY_STEPS)
+        return None
+
+    def count(self, problem: str, step: int) -> None:
+        """Counts an anomaly; raises FloatingPointError where the policy is to stop."""
+        self.anomalies += 1
+        if self.policy.action == "stop" or self.anomalies > self.policy.limit:
+            raise FloatingPointError(
+                f"{problem} at step {step}. The last checkpoint is whole: resume from it with a lower 'learning_rate' "
+                f"or 'max_gradient_norm', or with another 'anomaly.action' than '{self.policy.action}' "
+                f"({self.anomalies} anomalies so far, limit {self.policy.limit})."
+            )
+
+    def state(self) -> dict[str, float]:
+        """Returns what a checkpoint keeps."""
+        return {"mean": self.mean, "steps": self.steps, "anomalies": self.anomalies}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Puts back what `state` returned."""
+        self.mean, self.steps, self.anomalies = state["mean"], int(state["steps"]), int(state["anomalies"])

@@ -1,17 +1,45 @@
-"""The settings of a training run."""
+"""The settings of a training run: its length and batches, its optimizer, and what to do about an anomaly."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ladcast.training.anomaly import AnomalyPolicy
-from ladcast.training.optimizer import OptimizerOptions
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """The settings of AdamW and of its schedule: linear warm-up, then a cosine to `final_fraction` of the peak rate."""
+
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.01
+    warmup_steps: int = 500
+    final_fraction: float = 0.01
+    max_gradient_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class AnomalyPolicy:
+    """What counts as an anomaly of a training step, and what follows.
+
+    A loss or gradient norm that is not finite always counts. "stop" ends the run, "skip" leaves the weights as they
+    are for that step, "roll_back" returns to the last checkpoint and goes on with the batches after the bad one; before
+    the first checkpoint it skips.
+    """
+
+    action: Literal["stop", "skip", "roll_back"] = "stop"
+    spike: float | None = None
+    """A gradient norm of this many times its running mean counts too."""
+    limit: int = 20
+    """The run stops after this many anomalies, whatever the action."""
+
+    def __post_init__(self) -> None:
+        if self.limit < 0 or (self.spike is not None and self.spike <= 1):
+            raise ValueError(f"Expected limit >= 0 and spike > 1, got {self.limit} and {self.spike}.")
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """Sets the length, batches, averaging and bookkeeping of a training run, and how ranks share the model."""
+    """The length, batches, averaging and bookkeeping of a training run, and how ranks share the model."""
 
     steps: int = 1000
     batch_size: int = 4

@@ -11,11 +11,10 @@ from cyclopts import CycloptsError
 
 from ladcast.cli import app, run
 from ladcast.commands import evaluate as evaluate_module
-from ladcast.commands.evaluate import evaluate
+from ladcast.commands.evaluate import evaluate, reconstruction
 from ladcast.commands.options import EvaluationRequest, Scoring
 from ladcast.data.store import open_store
 from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.recipes.frames import reconstruction
 from ladcast.released.registry import find_model
 from ladcast.verification.archive import merge_sums
 from ladcast.verification.comparison import FLOOR
@@ -62,7 +61,7 @@ def test_a_stopped_run_goes_on_and_parts_merge(
     def again(*_: object) -> None:
         raise AssertionError("a start that was scored is scored again")
 
-    monkeypatch.setattr(evaluate_module, "forecast_frames", again)
+    monkeypatch.setattr(evaluate_module, "forecast_ensemble", again)
     run(app, [*tokens, "--output", str(tmp_path / "scores.nc")])
     with pytest.raises((ValueError, OSError, CycloptsError), match=r"seed was '0', now '1'\. Choose another folder"):
         app([*tokens, "--seed", "1"], exit_on_error=False, print_error=False)
@@ -117,7 +116,7 @@ def test_a_resumed_run_keeps_its_systems_in_order_and_reads_no_others(store: Pat
 
 
 def test_valid_times_are_checked_before_the_first_forecast(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(evaluate_module, "forecast_frames")
+    monkeypatch.delattr(evaluate_module, "forecast_ensemble")
     with pytest.raises(ValueError, match=r"lacks the valid times 2000-01-03T06, .*Change --end or --days"):
         evaluate(store, MODEL, replace(REQUEST, end="2000-01-03"), Scoring())
 

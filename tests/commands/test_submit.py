@@ -15,7 +15,7 @@ import yaml
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.cli import app, run
 from ladcast.data.loading.batches import SampleOrder
-from ladcast.recipes.launch import OneBatch
+from ladcast.recipes.recipe import OneBatch
 from ladcast.released.registry import find_model
 
 ROOT = Path(__file__).parents[2]

@@ -20,9 +20,8 @@ import torch
 from ranks_program import Waves, loss, new_model
 
 from ladcast.data.loading.batches import SampleOrder
-from ladcast.training.loop import Surroundings, TrainingState, fit
-from ladcast.training.optimizer import OptimizerOptions
-from ladcast.training.options import TrainingOptions
+from ladcast.training.loop import TrainingContext, TrainingState, fit
+from ladcast.training.options import OptimizerOptions, TrainingOptions
 from ladcast.training.snapshots import Snapshots
 
 
@@ -31,7 +30,7 @@ def train(folder: Path, options: TrainingOptions) -> None:
         with (folder / "log").open("a") as file:
             file.write(f"{step}\n")
 
-    weights = fit(new_model(), loss, Waves(), options, Surroundings(folder / "resume", log))
+    weights = fit(new_model(), loss, Waves(), options, TrainingContext(folder / "resume", log))
     torch.save(weights, folder / "weights.pt")
 
 

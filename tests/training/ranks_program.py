@@ -6,7 +6,10 @@ Writes the averaged weights to FOLDER/weights.pt at the end. While FOLDER/slow e
 
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 from ladcast.training.interruption import Interruption
 
@@ -23,7 +26,7 @@ from ladcast.config import parse_config
 from ladcast.diffusion.denoiser import Condition, Denoiser, denoising_loss, training_noise_like
 from ladcast.diffusion.noise import TrainingNoise
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
-from ladcast.recipes.launch import TrainingJob, train
+from ladcast.recipes.recipe import Recipe, train
 from ladcast.training.distributed import join_ranks
 from ladcast.training.options import TrainingOptions
 
@@ -60,20 +63,44 @@ def new_model() -> Denoiser:
     return model
 
 
+@dataclass(frozen=True)
+class WavesRecipe(Recipe):
+    """Trains the small transformer on waves."""
+
+    run: Any
+    kind: str = "waves"
+    inputs: ClassVar[dict[str, Any]] = {}
+    samples = len(Waves())
+    sample = Waves().batch(np.zeros(1, np.int64))
+    bytes_on_gpu = 0
+
+    def network(self) -> Denoiser:
+        return new_model()
+
+    def loss(self, network: nn.Module, device: torch.device) -> Any:
+        def slow_loss(*arguments: Any) -> torch.Tensor:
+            if (self.run.output / "slow").exists():
+                time.sleep(1)
+            return loss(*arguments)
+
+        return slow_loss
+
+    def read(self, device: torch.device, progress: object) -> Waves:
+        return Waves()
+
+    def save(self, weights: dict[str, torch.Tensor]) -> Path:
+        torch.save(weights, self.run.output / "partial.pt")
+        return (self.run.output / "partial.pt").rename(self.run.output / "weights.pt")
+
+
 def main(folder: Path, settings: dict[str, object], interrupted: Interruption) -> None:
     options = parse_config({"batch_size": 8, "ema_decay": 0.8, **settings}, TrainingOptions, where="test")
-
-    def slow_loss(*arguments) -> torch.Tensor:
-        if (folder / "slow").exists():
-            time.sleep(1)
-        return loss(*arguments)
-
     with join_ranks("cpu") as ranks:
-        job = TrainingJob(new_model(), slow_loss, Waves(), options, folder, trackers=())
-        weights = train(job, ranks, interrupted)
+        run = SimpleNamespace(training=options, output=folder, trackers=())
+        recipe = WavesRecipe(run)
+        weights = train(recipe, ranks, interrupted)
         if ranks.is_first:
-            torch.save(weights, folder / "partial.pt")
-            (folder / "partial.pt").rename(folder / "weights.pt")
+            recipe.save(weights)
 
 
 if __name__ == "__main__":

@@ -6,18 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ladcast.diffusion.denoiser import Denoiser
-from ladcast.diffusion.noise import TrainingNoise
-from ladcast.models.transformer import LatentTransformer, TransformerConfig
-from ladcast.recipes.forecaster import forecast_loss
+from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
+from ladcast.models.transformer import TransformerConfig
+from ladcast.training.cost import count_flops, measure
 from ladcast.training.distributed import Ranks
-from ladcast.training.footprint import count_flops, measure
-from ladcast.training.loop import Surroundings, TrainingInterruptedError, fit
-from ladcast.training.optimizer import OptimizerOptions
-from ladcast.training.options import TrainingOptions
-from ladcast.training.push_forward import DiffusionObjective, PushForward
+from ladcast.training.loop import TrainingContext, TrainingInterruptedError, fit
+from ladcast.training.objectives import DiffusionObjective, DiffusionTraining, PushForward
+from ladcast.training.options import OptimizerOptions, TrainingOptions
 
 pytestmark = pytest.mark.gpu
 DEVICE = torch.device("cuda")
@@ -46,13 +43,17 @@ class Waves:
         return frames[:, :, :1], frames[:, :, 1:], torch.from_numpy(indices) * 3600
 
 
-def new_model(device: torch.device) -> Denoiser:
+def new_stepper(device: torch.device) -> DiffusionStepper:
     torch.manual_seed(0)
-    return Denoiser(LatentTransformer(SIZE)).to(device)
+    stepper = DiffusionStepper.build(DiffusionConfig(SIZE))
+    stepper.network.to(device)
+    return stepper
 
 
-def loss_on(device: torch.device, *, blocks: int = 1):
-    return forecast_loss(DiffusionObjective(TrainingNoise(), torch.ones(4, device=device), PushForward(blocks)))
+def loss_of(stepper: DiffusionStepper, device: torch.device, *, blocks: int = 1):
+    training = DiffusionTraining(push_forward=PushForward(blocks))
+    objective = DiffusionObjective(training, torch.ones(4, device=device))
+    return lambda _, batch, generator: objective(stepper, batch, generator)
 
 
 def train(folder: Path, options: TrainingOptions = OPTIONS, **around) -> tuple[dict[str, Tensor], list[float]]:
@@ -61,17 +62,21 @@ def train(folder: Path, options: TrainingOptions = OPTIONS, **around) -> tuple[d
     def log(step: int, numbers: dict[str, float]) -> None:
         losses.append(numbers["loss"])
 
-    surroundings = Surroundings(folder, log, Ranks(device=DEVICE), **around)
-    return fit(new_model(DEVICE), loss_on(DEVICE), Waves(), options, surroundings), losses
+    stepper, context = new_stepper(DEVICE), TrainingContext(folder, log, Ranks(device=DEVICE), **around)
+    return fit(stepper.network, loss_of(stepper, DEVICE), Waves(), options, context), losses
 
 
 def test_arithmetic_and_memory_are_counted_as_on_a_cpu():
     sample = Waves().batch(np.zeros(1, np.int64))
-    cpu = torch.device("cpu")
-    assert count_flops(new_model(DEVICE), loss_on(DEVICE), sample) == count_flops(new_model(cpu), loss_on(cpu), sample)
+    counts = set()
+    for device in (DEVICE, torch.device("cpu")):
+        stepper = new_stepper(device)
+        counts.add(count_flops(stepper.network, loss_of(stepper, device), sample))
+    assert len(counts) == 1
     with torch.device("meta"):
-        sketch = Denoiser(LatentTransformer(SIZE))
-    assert measure(sketch, loss_on(cpu), sample, bf16=True, recompute=False).sample_bytes > 0
+        planned = DiffusionStepper.build(DiffusionConfig(SIZE))
+    loss = loss_of(planned, torch.device("cpu"))
+    assert measure(planned.network, loss, sample, bf16=True, recompute=False).sample_bytes > 0
 
 
 def test_a_model_learns_in_bfloat16(tmp_path: Path):
@@ -98,7 +103,7 @@ def test_two_blocks_are_trained(tmp_path: Path):
             past, future, time = super().batch(indices)
             return past, torch.cat([future, future], dim=2), time
 
-    model: nn.Module = new_model(DEVICE)
-    around = Surroundings(tmp_path, lambda step, numbers: None, Ranks(device=DEVICE))
-    weights = fit(model, loss_on(DEVICE, blocks=2), Longer(), OPTIONS, around)
+    stepper = new_stepper(DEVICE)
+    context = TrainingContext(tmp_path, lambda step, numbers: None, Ranks(device=DEVICE))
+    weights = fit(stepper.network, loss_of(stepper, DEVICE, blocks=2), Longer(), OPTIONS, context)
     assert all(tensor.isfinite().all() for tensor in weights.values())

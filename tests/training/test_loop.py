@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from ladcast.data.loading.batches import SampleOrder
-from ladcast.training.anomaly import AnomalyPolicy
-from ladcast.training.ema import WeightAverage
-from ladcast.training.loop import Surroundings, TrainingInterruptedError, TrainingState, averaged, fit
-from ladcast.training.optimizer import OptimizerOptions, learning_rate
-from ladcast.training.options import TrainingOptions
+from ladcast.training.logs import Validation
+from ladcast.training.loop import TrainingContext, TrainingInterruptedError, TrainingState, averaged, fit
+from ladcast.training.optimizer import WeightAverage, learning_rate
+from ladcast.training.options import AnomalyPolicy, OptimizerOptions, TrainingOptions
 from ladcast.training.snapshots import Snapshots
 
 OPTIONS = TrainingOptions(
@@ -97,7 +96,7 @@ def killed_at(step: int):
 def train(folder: Path, loss=noisy_loss, **changes) -> tuple[nn.Module, dict[str, torch.Tensor], list]:
     model, lines = small_model(), []
     options = replace(OPTIONS, **changes)
-    weights = fit(model, loss, Line(), options, Surroundings(folder, lambda *line: lines.append(line)))
+    weights = fit(model, loss, Line(), options, TrainingContext(folder, lambda *line: lines.append(line)))
     return model, weights, lines
 
 
@@ -156,9 +155,9 @@ def test_a_run_is_not_resumed_with_another_order_of_samples(tmp_path: Path):
 
 
 def test_a_run_is_not_resumed_with_what_makes_other_weights(tmp_path: Path):
-    def run(**made_of: str) -> None:
-        around = Surroundings(tmp_path, lambda *line: None, made_of=made_of)
-        fit(small_model(), noisy_loss, Line(), replace(OPTIONS, steps=2), around)
+    def run(**inputs: str) -> None:
+        context = TrainingContext(tmp_path, lambda *line: None, inputs=inputs)
+        fit(small_model(), noisy_loss, Line(), replace(OPTIONS, steps=2), context)
 
     run(latents="1", model="2")
     run(latents="1", model="2")
@@ -221,15 +220,15 @@ def test_an_infinite_gradient_of_a_finite_loss_stops_the_run_too(tmp_path: Path)
 def test_validation_sees_the_averaged_weights_and_leaves_the_run_as_it_was(tmp_path: Path, uninterrupted):
     seen, lines = [], []
 
-    def validate(model: nn.Module, step: int) -> dict[str, float]:
+    def validate(model: nn.Module) -> Validation:
         assert not model.training
         seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
-        return {"rmse": float(step)}
+        return Validation({"rmse": float(len(seen))})
 
     model, folder = small_model(), tmp_path / "resume"
-    around = Surroundings(folder, lambda *line: lines.append(line), validate=validate)
-    weights = fit(model, noisy_loss, Line(), replace(OPTIONS, checkpoint_every=4), around)
-    assert [(step, numbers["rmse"]) for step, numbers in lines if "rmse" in numbers] == [(4, 4), (8, 8), (9, 9)]
+    context = TrainingContext(folder, lambda *line: lines.append(line[:2]), validate=validate)
+    weights = fit(model, noisy_loss, Line(), replace(OPTIONS, checkpoint_every=4), context)
+    assert [(step, numbers["rmse"]) for step, numbers in lines if "rmse" in numbers] == [(4, 1), (8, 2), (9, 3)]
     saved = {name.removeprefix("ema/"): t for name, t in saved_state(folder).items() if name.startswith("ema/")}
     assert_same(seen[-1], saved)
     assert_same(weights, saved)
@@ -256,9 +255,9 @@ def test_averaged_weights_are_given_back_also_after_an_error():
 @pytest.mark.parametrize("asked", [1, 4, 8])
 def test_a_run_that_is_asked_to_stop_saves_and_is_resumed(tmp_path: Path, uninterrupted, asked: int):
     answers = iter([*[False] * (asked - 1), True])
-    around = Surroundings(tmp_path / "resume", lambda *line: None, interrupted=answers.__next__)
+    context = TrainingContext(tmp_path / "resume", lambda *line: None, interrupted=answers.__next__)
     with pytest.raises(TrainingInterruptedError, match=f"after step {asked}; the state is saved"):
-        fit(small_model(), noisy_loss, Line(), replace(OPTIONS, checkpoint_every=100), around)
+        fit(small_model(), noisy_loss, Line(), replace(OPTIONS, checkpoint_every=100), context)
     model, weights, _ = train(tmp_path / "resume", checkpoint_every=100)
     assert_same(model.state_dict(), uninterrupted[0].state_dict())
     assert_same(weights, uninterrupted[1])

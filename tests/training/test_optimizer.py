@@ -1,4 +1,4 @@
-"""The learning rate schedule, the groups of AdamW, and its state by name."""
+"""AdamW with its schedule and its state by name, the weight average, and the watch over gradients."""
 
 import copy
 import math
@@ -10,12 +10,14 @@ import torch
 from torch import nn
 
 from ladcast.training.optimizer import (
-    OptimizerOptions,
+    GradientWatch,
+    WeightAverage,
     build_optimizer,
     learning_rate,
     optimizer_state,
     restore_optimizer,
 )
+from ladcast.training.options import AnomalyPolicy, OptimizerOptions
 
 OPTIONS = OptimizerOptions(learning_rate=2e-3, warmup_steps=10, final_fraction=0.1, weight_decay=0.3)
 
@@ -106,3 +108,87 @@ def test_the_state_has_the_names_of_the_parameters_that_are_trained(generator: t
     step_once(model, optimizer, torch.randn(5, 3, generator=generator))
     tensors = {name for name, value in optimizer_state(model, optimizer).items() if isinstance(value, torch.Tensor)}
     assert tensors == {f"state.1.{p}.{s}" for p in ("weight", "bias") for s in ("step", "exp_avg", "exp_avg_sq")}
+
+
+def test_the_average_follows_its_recurrence(generator: torch.Generator):
+    """average <- d average + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n))."""
+    weights = {"a": torch.randn(3, 2, generator=generator), "b": torch.randn(4, generator=generator)}
+    average = WeightAverage(weights, decay=0.4)
+    expected = {name: tensor.double() for name, tensor in weights.items()}
+    for n in range(12):
+        weights = {name: torch.randn(tensor.shape, generator=generator) for name, tensor in weights.items()}
+        average.update(weights)
+        decay = min(0.4, (1 + n) / (10 + n))
+        expected = {name: decay * expected[name] + (1 - decay) * weights[name] for name in weights}
+        for name, tensor in expected.items():
+            torch.testing.assert_close(average.weights[name].double(), tensor, rtol=1e-5, atol=1e-6)
+    assert average.updates == 12
+
+
+def test_weights_that_do_not_change_are_their_average():
+    weights = {"a": torch.tensor([0.1, -3.0])}
+    average = WeightAverage(weights, decay=0.999)
+    for _ in range(50):
+        average.update(weights)
+    assert torch.equal(average.weights["a"], weights["a"])
+
+
+def test_the_average_forgets_the_start_within_the_time_that_the_decay_says():
+    average = WeightAverage({"a": torch.zeros(1)}, decay=0.9)
+    for _ in range(100):
+        average.update({"a": torch.ones(1)})
+    assert average.weights["a"].item() == pytest.approx(1, abs=0.9**90)
+
+
+def test_the_average_neither_follows_nor_changes_the_weights_it_was_given():
+    weights = {"a": nn.Parameter(torch.zeros(2))}
+    average = WeightAverage(weights, decay=0.9)
+    average.update({"a": torch.ones(2)})
+    assert weights["a"].tolist() == [0, 0]
+    assert not average.weights["a"].requires_grad
+    weights["a"].data.fill_(7)
+    assert average.weights["a"].max() < 1
+
+
+@pytest.mark.parametrize(("loss", "norm"), [(float("nan"), 1.0), (1.0, float("inf")), (float("-inf"), 1.0)])
+def test_what_is_not_finite_is_an_anomaly_from_the_first_step(loss: float, norm: float):
+    watch = GradientWatch(AnomalyPolicy())
+    assert watch.find(loss, norm) is not None
+    assert watch.steps == 0
+
+
+def test_a_spike_is_one_only_after_the_norm_is_known():
+    watch = GradientWatch(AnomalyPolicy("skip", spike=5.0))
+    assert watch.find(1.0, 100.0) is None
+    for _ in range(400):
+        assert watch.find(1.0, 2.0) is None
+    assert watch.mean == pytest.approx(2, rel=0.1)
+    assert "more than 5 times its mean" in str(watch.find(1.0, 12.0))
+    assert watch.find(1.0, 8.0) is None
+
+
+def test_without_a_spike_set_any_finite_norm_is_fine():
+    watch = GradientWatch(AnomalyPolicy())
+    assert all(watch.find(1.0, 10.0**power) is None for power in range(-30, 30))
+
+
+def test_the_mean_is_that_of_all_steps_at_first():
+    watch = GradientWatch(AnomalyPolicy())
+    for norm in (1.0, 2.0, 6.0):
+        watch.find(0.0, norm)
+    assert watch.mean == pytest.approx(3)
+
+
+def test_a_restored_watch_goes_on():
+    watch, twin = (GradientWatch(AnomalyPolicy("skip", spike=3.0)) for _ in range(2))
+    for step in range(130):
+        watch.find(1.0, 1.0 + step % 3)
+    watch.count("x", 3)
+    twin.restore(watch.state())
+    assert twin.state() == watch.state()
+    assert (watch.find(1.0, 7.0), watch.mean) == (twin.find(1.0, 7.0), twin.mean)
+
+
+def test_a_spike_below_the_mean_is_refused():
+    with pytest.raises(ValueError, match="spike > 1"):
+        AnomalyPolicy(spike=0.5)

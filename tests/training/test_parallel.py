@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ladcast.training.distributed import Place, find_place
+from ladcast.training.distributed import RankInfo, find_rank
 from ladcast.training.parallel import blocks
 
 STEPS = ["steps=6", "checkpoint_every=3", "micro_batch_size=2", "optimizer={learning_rate: 0.01, warmup_steps: 10}"]
@@ -72,21 +72,21 @@ def test_blocks_are_found():
 
 
 def test_a_process_without_variables_is_alone():
-    assert find_place({}) == Place()
-    assert find_place({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}) == Place()  # a batch script
+    assert find_rank({}) == RankInfo()
+    assert find_rank({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}) == RankInfo()  # a batch script
 
 
 def test_torchrun_and_srun_say_who_a_process_is():
     torchrun = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "n1", "MASTER_PORT": "123"}
-    assert find_place(torchrun) == Place(3, 4, 1, "n1", 123)
+    assert find_rank(torchrun) == RankInfo(3, 4, 1, "n1", 123)
     srun = {"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "60001"}
-    assert find_place({**srun, "MASTER_ADDR": "n1"}) == Place(3, 4, 1, "n1", 15_000 + 60_001 % 15_000)
-    assert find_place({**torchrun, **srun}) == Place(3, 4, 1, "n1", 123)
+    assert find_rank({**srun, "MASTER_ADDR": "n1"}) == RankInfo(3, 4, 1, "n1", 15_000 + 60_001 % 15_000)
+    assert find_rank({**torchrun, **srun}) == RankInfo(3, 4, 1, "n1", 123)
 
 
 def test_incomplete_variables_are_refused():
     with pytest.raises(ValueError, match=r"RANK, WORLD_SIZE, LOCAL_RANK.*'WORLD_SIZE'"):
-        find_place({"RANK": "0"})
+        find_rank({"RANK": "0"})
     srun = {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "0"}
     with pytest.raises(ValueError, match="Set MASTER_ADDR to the name of the first node"):
-        find_place(srun)
+        find_rank(srun)

@@ -23,8 +23,8 @@ from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, Memb
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.grid import Grid
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
-from ladcast.recipes.build import Period, StoreOptions
-from ladcast.recipes.forecaster import ForecasterRun, read_latents, token_rows
+from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun, latent_rows, open_latents
+from ladcast.recipes.options import Period, StateStore
 from ladcast.times import DAY, parse_time, to_epoch_seconds
 from ladcast.verification.crps import fair_crps
 
@@ -32,18 +32,17 @@ CHANNELS = ("z500", "t850", "q700")
 COMPARED_DAY = 4
 """Lead at which one call of 16 frames, two of 8 and four of 4 are compared."""
 SEAM_DEG, POLAR_DEG = 22.5, 60.0
-FRAMES_A_DAY = 4
 WINDOWS_AT_ONCE = 64
 Latents = Float[Tensor, "batch latent time y x"]
 
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """Says on which data and how often a trained forecaster is measured."""
+    """On which data and how often a trained forecaster is measured."""
 
     test: Period
     """Latents that training does not see."""
-    truth: StoreOptions
+    truth: StateStore
     starts: tuple[str, ...]
     members: int = 8
     days: tuple[int, ...] = (1, 5, 10)
@@ -57,17 +56,24 @@ class MeasureOptions:
 
 @dataclass(frozen=True)
 class Measures:
-    """Measures a forecaster that was trained by `run` on `data`."""
+    """Measures a forecaster that was trained by `recipe` on `data`."""
 
     options: MeasureOptions
-    run: ForecasterRun
+    recipe: ForecasterRecipe
     forecaster: Forecaster
     data: LatentDataset
+
+    @property
+    def run(self) -> ForecasterRun:
+        """Returns the configuration of the training run."""
+        return self.recipe.run
 
     @cached_property
     def test(self) -> LatentDataset:
         """Returns the latents that training did not see."""
-        return read_latents(replace(self.run, train=self.options.test), torch.device("cpu"))[0]
+        unseen = self.options.test.select(open_latents(self.run, self.recipe.autoencoder))
+        run = replace(self.run, data_on_gpu=False)
+        return replace(self.recipe, run=run, latents=unseen).read(torch.device("cpu"))
 
     @cached_property
     def truth(self) -> xr.Dataset:
@@ -81,7 +87,7 @@ class Measures:
         Windows, noise levels and noise are the same for every encoding and seed.
         """
         denoiser, config = self.forecaster.stepper.network, self.forecaster.config
-        rows = token_rows(self.forecaster.grid, config.autoencoder).to(self.forecaster.device)
+        rows = latent_rows(self.forecaster.grid, config.autoencoder).to(self.forecaster.device)
         trained, factor = self.run.frames.future, self.options.refinement
         values = {"train_loss": self._loss(denoiser, rows, self.data, trained)}
         for frames in self.options.frames:
@@ -164,10 +170,10 @@ class Measures:
         self, start: np.datetime64, frames: int, days: list[int]
     ) -> Iterator[tuple[int, Float[Tensor, "member channel lat lon"], dict[str, Tensor]]]:
         """Yields (day, members, truth by channel) for each of the days, in SI units."""
-        config = self.forecaster.stepper.config
-        longer = replace(config, frames=replace(config.frames, future=frames), sampling=self.run.sampling)
-        forecaster = replace(self.forecaster, stepper=replace(self.forecaster.stepper, config=longer))
-        blocks, members = -(-max(days) * FRAMES_A_DAY // frames), self.options.members
+        stepper, members = self.forecaster.stepper, self.options.members
+        longer = replace(stepper.config, frames=replace(stepper.config.frames, future=frames))
+        forecaster = replace(self.forecaster, stepper=replace(stepper, config=longer))
+        blocks = longer.frames.calls(max(days))
         options = EnsembleOptions(members, blocks, seed=0, batch_size=members, redraws=3)
         none = torch.empty(0, *forecaster.grid.shape)  # the latents before the start are there already
         encoded = Analysis(none, torch.empty(forecaster.grid.shape, dtype=torch.bool), start, "latents")

@@ -1,12 +1,12 @@
 """Trains the same forecaster with each position encoding and several seeds, and measures what each is good for.
 
-    python scripts/position_study.py configs/study/positions.yaml [--minutes 9] [--device cuda] [--set key=value]
+    python -m studies.positions.study studies/positions/positions.yaml [--minutes 9] [--device cuda] [--set key=value]
 
-position_study.sh makes the data first and starts several processes.
+runs from the folder of the repository; scripts/position_study.sh makes the data first and starts several processes.
 
 Every finished cell (encoding, seed) is a line of OUTPUT/results.jsonl: the same command goes on where it stopped, also
-in the middle of a training, and then draws the table and the figure anew (position_table.py). Several processes of the
-same command, on one GPU or more, share the cells.
+in the middle of a training, and then draws the table and the figure anew (report.py). Several processes of the same
+command, on one GPU or more, share the cells.
 """
 
 from __future__ import annotations
@@ -26,28 +26,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from position_measures import MeasureOptions, Measures
-from position_table import read_rows, write_report
 
 from ladcast.config import ConfigError, load_config, to_plain
-from ladcast.data.loading.datasets import LatentDataset
-from ladcast.forecasting.checkpoints import load_codec
-from ladcast.forecasting.codec import LatentCodec
-from ladcast.forecasting.forecaster import Forecaster
+from ladcast.device import find_device
 from ladcast.nn.position import POSITION_ENCODINGS
-from ladcast.recipes.forecaster import ForecasterRun, forecast_loss, new_forecaster, read_latents, token_rows
+from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun
+from ladcast.recipes.recipe import prepare
 from ladcast.training.distributed import Ranks
 from ladcast.training.logs import TrainingLog
-from ladcast.training.loop import Surroundings, fit
-from ladcast.training.push_forward import DiffusionObjective
+from ladcast.training.loop import TrainingContext, fit
+from studies.positions.measures import MeasureOptions, Measures
+from studies.positions.report import read_rows, write_report
 
 AREA = "+area"
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
 class PositionStudy:
-    """Describes the study: what is trained, with which encodings and seeds, and how it is measured."""
+    """The configuration of the study: what is trained, with which encodings and seeds, and how it is measured."""
 
     forecaster: Path
     """Configuration of the training run."""
@@ -69,6 +66,8 @@ class PositionStudy:
         """Returns a short name of what is trained and how it is measured, wherever the repository lies."""
         run = to_plain(load_config(self.forecaster, ForecasterRun, self.overrides))
         del run["output"], run["training"]["seed"]
+        # Of settings that are younger than the first results, the study has the one value that those were made with.
+        del run["stepper"], run["objective"], run["frames"]["step_hours"]
         settings = json.dumps(_portable([run, to_plain(self)["measures"]]), sort_keys=True)
         return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
@@ -88,29 +87,6 @@ def _portable(settings: Any) -> Any:
     return settings
 
 
-def build(run: ForecasterRun, codec: LatentCodec, encoding: str) -> Forecaster:
-    """Builds a forecaster with fresh weights and this encoding."""
-    position, weighted = encoding.removesuffix(AREA), encoding.endswith(AREA)
-    torch.manual_seed(run.training.seed)
-    return new_forecaster(replace(run, model=replace(run.model, position=position, area_weighted=weighted)), codec)
-
-
-def train(run: ForecasterRun, forecaster: Forecaster, data: LatentDataset, folder: Path) -> dict[str, float]:
-    """Trains the forecaster in place, going on from `folder`; returns what it cost."""
-    log = TrainingLog(folder / "log.jsonl", run.training.steps)
-    on_gpu = forecaster.device.type == "cuda"
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats(forecaster.device)
-    rows = token_rows(forecaster.grid, forecaster.config.autoencoder).to(forecaster.device)
-    loss = forecast_loss(DiffusionObjective(run.noise, rows, run.push_forward))
-    around = Surroundings(folder / "resume", log, Ranks(device=forecaster.device))
-    weights = fit(forecaster.stepper.network, loss, data, run.training, around)
-    forecaster.stepper.network.load_state_dict(weights)
-    forecaster.stepper.network.eval()
-    cost = {"parameters": float(sum(parameter.numel() for parameter in forecaster.stepper.network.parameters()))}
-    return {**cost, "gib": torch.cuda.max_memory_allocated(forecaster.device) / 2**30} if on_gpu else cost
-
-
 @contextmanager
 def claimed(folder: Path) -> Iterator[bool]:
     """Keeps other processes from a cell, and says whether none of them has it; a killed process lets go."""
@@ -124,18 +100,32 @@ def claimed(folder: Path) -> Iterator[bool]:
         yield free
 
 
+def recipe_of(study: PositionStudy, encoding: str, seed: int, device: torch.device) -> ForecasterRecipe:
+    """Opens the training run of one cell."""
+    run = load_config(study.forecaster, ForecasterRun, [*study.overrides, f"training.seed={seed}"])
+    assert run.model is not None, "the study trains diffusion steppers"
+    size = replace(run.model, position=encoding.removesuffix(AREA), area_weighted=encoding.endswith(AREA))
+    return ForecasterRecipe.open(replace(run, model=size, validation=None), device)
+
+
 def run_cell(study: PositionStudy, encoding: str, seed: int, folder: Path, device: str | None) -> dict[str, Any]:
     """Trains and measures one cell."""
     torch.compiler.reset()  # each encoding brings kernels of its own, and torch keeps few of them
-    run = load_config(study.forecaster, ForecasterRun, [*study.overrides, f"training.seed={seed}"])
-    codec = load_codec(run.autoencoder, device)
-    data, codec.latent_scale = read_latents(run, codec.static.device if run.data_on_gpu else torch.device("cpu"))
-    forecaster = build(run, codec, encoding)
-    started = time.monotonic()
-    cost = train(run, forecaster, data, folder)
+    ranks = Ranks(device=find_device(device))
+    on_gpu = ranks.device.type == "cuda"
+    recipe = recipe_of(study, encoding, seed, ranks.device)
+    log = TrainingLog(folder / "log.jsonl", recipe.run.training.steps)
+    ready, started = prepare(recipe, ranks, log), time.monotonic()
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(ranks.device)
+    context = TrainingContext(folder / "resume", log, ranks)
+    ready.network.load_state_dict(fit(ready.network, ready.loss, ready.data, recipe.run.training, context))
+    ready.network.eval()
+    row: dict[str, Any] = {"parameters": float(sum(parameter.numel() for parameter in ready.network.parameters()))}
+    row |= {"gib": torch.cuda.max_memory_allocated(ranks.device) / 2**30} if on_gpu else {}
     trained = time.monotonic()
-    measures = Measures(study.measures, run, forecaster, data)
-    row = {**cost, **measures.losses(), "train_s": trained - started}
+    measures = Measures(study.measures, recipe, recipe.forecaster(ready.network), ready.data)
+    row |= {**measures.losses(), "train_s": trained - started}
     try:
         row |= measures.forecasts()
     except FloatingPointError as error:  # of a network that has not learned enough

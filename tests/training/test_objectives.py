@@ -1,4 +1,4 @@
-"""Training over several blocks: its clock, its conditioning and its gradient."""
+"""The losses: training over several steps of a forecast, and the reconstruction of states."""
 
 import pytest
 import torch
@@ -6,7 +6,11 @@ from torch import nn
 
 from ladcast.diffusion.denoiser import Condition, Denoiser, denoising_loss, training_noise_like
 from ladcast.diffusion.noise import TrainingNoise
-from ladcast.training.push_forward import DiffusionObjective, PushForward, diffusion_loss
+from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
+from ladcast.forecasting.stepper import FrameCounts
+from ladcast.grid import Grid
+from ladcast.models.transformer import TransformerConfig
+from ladcast.training.objectives import DiffusionObjective, DiffusionTraining, PushForward, relative_l2
 
 ROWS = torch.tensor([0.5, 1.5])
 
@@ -32,8 +36,10 @@ def batch(generator: torch.Generator) -> tuple[torch.Tensor, ...]:
 
 
 def loss_of(model: Denoiser, batch: tuple[torch.Tensor, ...], push: PushForward, seed: int = 0) -> torch.Tensor:
-    objective = DiffusionObjective(TrainingNoise(), ROWS, push)
-    return diffusion_loss(model, *batch, objective=objective, generator=torch.Generator().manual_seed(seed))
+    frames = FrameCounts(batch[0].shape[2], batch[1].shape[2] // push.blocks)
+    stepper = DiffusionStepper(DiffusionConfig(TransformerConfig(3, (-60.0, 60.0), (45.0, 315.0)), frames), model)
+    objective = DiffusionObjective(DiffusionTraining(push_forward=push), ROWS)
+    return objective(stepper, batch, torch.Generator().manual_seed(seed))
 
 
 def test_one_block_is_the_denoising_loss(batch):
@@ -92,3 +98,60 @@ def test_randomness_is_that_of_the_generator(batch):
 def test_wrong_settings_are_refused():
     with pytest.raises(ValueError, match="blocks >= 1 and steps >= 2, got 0 and 4"):
         PushForward(blocks=0)
+
+
+GRID = Grid.regular(8, 4)
+AREAS = torch.tensor(GRID.area_weights, dtype=torch.float32)
+EVERYWHERE = torch.ones(3, *GRID.shape, dtype=torch.bool)
+
+
+@pytest.fixture
+def scaled(generator: torch.Generator) -> torch.Tensor:
+    return torch.randn(2, 3, *GRID.shape, generator=generator)
+
+
+def error(reconstruction: torch.Tensor, scaled: torch.Tensor, valid: torch.Tensor = EVERYWHERE) -> float:
+    return relative_l2(reconstruction, scaled, row_weight=AREAS, valid=valid).item()
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 2.0])
+def test_a_field_that_is_off_by_a_factor_has_the_relative_error_of_the_factor(scaled, factor: float):
+    assert error(factor * scaled, scaled) == pytest.approx(abs(factor - 1), rel=1e-5)
+
+
+def test_a_perfect_reconstruction_has_no_loss_and_a_finite_gradient(scaled):
+    reconstruction = scaled.clone().requires_grad_(True)
+    value = relative_l2(reconstruction, scaled, row_weight=AREAS, valid=EVERYWHERE)
+    value.backward()
+    assert value.item() <= 1.01e-6
+    assert reconstruction.grad is not None
+    assert reconstruction.grad.isfinite().all()
+
+
+def test_the_reconstruction_loss_is_the_mean_over_samples_and_channels_of_ratios_of_norms(scaled, generator):
+    reconstruction = torch.randn(scaled.shape, generator=generator)
+    ratios = [
+        ((AREAS[:, None] * (r - s) ** 2).sum() / (AREAS[:, None] * s**2).sum()).sqrt()
+        for r, s in zip(reconstruction.flatten(0, 1), scaled.flatten(0, 1), strict=True)
+    ]
+    assert error(reconstruction, scaled) == pytest.approx(torch.stack(ratios).mean().item(), rel=1e-5)
+
+
+def test_points_without_truth_do_not_count(scaled, generator):
+    valid = EVERYWHERE.clone()
+    valid[1, 1:3, 2:5] = False
+    reconstruction = scaled + 0.1 * torch.randn(scaled.shape, generator=generator)
+    spoiled = torch.where(valid, reconstruction, 1e3)
+    assert error(spoiled, scaled, valid) == error(reconstruction, scaled, valid)
+    assert error(spoiled, scaled) > 10 * error(reconstruction, scaled)
+
+
+def test_an_error_weighs_as_much_as_its_area(scaled):
+    """The squared loss of one changed row is in proportion to the row's area."""
+    ones = torch.ones_like(scaled)
+    squares = []
+    for row in range(len(AREAS)):
+        changed = ones.clone()
+        changed[..., row, :] += 0.1
+        squares.append(error(changed, ones) ** 2)
+    torch.testing.assert_close(torch.tensor(squares) / squares[0], AREAS / AREAS[0], rtol=1e-4, atol=0)

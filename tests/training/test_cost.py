@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from ladcast.diffusion.denoiser import Denoiser
-from ladcast.diffusion.noise import TrainingNoise
-from ladcast.models.transformer import LatentTransformer, TransformerConfig
-from ladcast.training.footprint import count_flops, measure
-from ladcast.training.push_forward import DiffusionObjective, PushForward, diffusion_loss
+from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
+from ladcast.models.transformer import TransformerConfig
+from ladcast.training.cost import Footprint, count_flops, measure
+from ladcast.training.objectives import DiffusionObjective, DiffusionTraining, PushForward
+from ladcast.training.parallel import Loss
 
 
 def mean_square(model: nn.Module, batch: tuple[torch.Tensor, ...], generator: torch.Generator) -> torch.Tensor:
@@ -60,26 +60,28 @@ def test_nothing_real_is_touched():
     assert type(model.weight) is nn.Parameter
 
 
-def small_denoiser() -> tuple[Denoiser, tuple[torch.Tensor, ...]]:
+def small_stepper() -> tuple[DiffusionStepper, tuple[torch.Tensor, ...]]:
     config = TransformerConfig(
         3, (-60.0, 60.0), (45.0, 315.0), heads=2, head_dim=8, dual_blocks=1, single_blocks=3, rope_axes_dim=(2, 2, 4)
     )
     with torch.device("meta"):
-        model = Denoiser(LatentTransformer(config))
-    return model, (torch.empty(1, 3, 1, 4, 4), torch.empty(1, 3, 4, 4, 4), torch.zeros(1, dtype=torch.int64))
+        stepper = DiffusionStepper.build(DiffusionConfig(config))
+    return stepper, (torch.empty(1, 3, 1, 4, 4), torch.empty(1, 3, 4, 4, 4), torch.zeros(1, dtype=torch.int64))
 
 
-def denoising(model: nn.Module, batch: tuple[torch.Tensor, ...], generator: torch.Generator) -> torch.Tensor:
-    objective = DiffusionObjective(TrainingNoise(), torch.ones(4), PushForward())
-    return diffusion_loss(model, *batch, objective=objective, generator=generator)
+def denoising(stepper: DiffusionStepper, *, blocks: int = 1) -> Loss:
+    objective = DiffusionObjective(DiffusionTraining(push_forward=PushForward(blocks, steps=2)), torch.ones(4))
+    return lambda _, batch, generator: objective(stepper, batch, generator)
 
 
 def test_attention_counts_with_the_square_of_its_tokens():
     """The rest of a transformer grows with the tokens: its second difference over their number is attention alone."""
-    model, (past, future, time_s) = small_denoiser()
+    stepper, (past, future, time_s) = small_stepper()
     frames = (2, 4, 6)
     flops = [
-        count_flops(model, denoising, (past, future[:, :, :1].expand(-1, -1, number, -1, -1), time_s))
+        count_flops(
+            stepper.network, denoising(stepper), (past, future[:, :, :1].expand(-1, -1, number, -1, -1), time_s)
+        )
         for number in frames
     ]
     joint = [16 * (number + 1) for number in frames]
@@ -92,22 +94,40 @@ def test_attention_counts_with_the_square_of_its_tokens():
     assert flops[2] - 2 * flops[1] + flops[0] == 2 * products * blocks * width * squares
 
 
-def test_recomputing_takes_less_memory_and_no_more_arithmetic_of_the_model():
-    model, sample = small_denoiser()
-    plain, recomputed = (measure(model, denoising, sample, bf16=True, recompute=again) for again in (False, True))
-    assert recomputed.sample_bytes < 0.6 * plain.sample_bytes
-    assert recomputed.flops_per_sample == plain.flops_per_sample
-    assert "forward" not in vars(model.network.single_blocks[0])
+@pytest.fixture(scope="module")
+def counted() -> dict[str, Footprint]:
+    """The footprints of a small denoiser: in float32, in bfloat16, and that with recomputed blocks."""
+    stepper, sample = small_stepper()
+    loss = denoising(stepper)
+    ways = {
+        "wide": {"bf16": False},
+        "narrow": {"bf16": True},
+        "recomputed": {"bf16": True, "recompute": True},
+    }
+    found = {name: measure(stepper.network, loss, sample, **way) for name, way in ways.items()}
+    assert "forward" not in vars(stepper.network.network.single_blocks[0])
+    return found
 
 
-def test_bfloat16_halves_most_activations():
-    model, sample = small_denoiser()
-    wide, narrow = (measure(model, denoising, sample, bf16=bf16).sample_bytes for bf16 in (False, True))
-    assert 0.5 < narrow / wide < 0.95
+def test_recomputing_takes_less_memory_and_no_more_arithmetic_of_the_model(counted: dict[str, Footprint]):
+    assert counted["recomputed"].sample_bytes < 0.6 * counted["narrow"].sample_bytes
+    assert counted["recomputed"].flops_per_sample == counted["narrow"].flops_per_sample
 
 
-def test_device_memory_adds_up():
-    model, sample = small_denoiser()
-    footprint = measure(model, denoising, sample, bf16=True)
+def test_bfloat16_halves_most_activations(counted: dict[str, Footprint]):
+    assert 0.5 < counted["narrow"].sample_bytes / counted["wide"].sample_bytes < 0.95
+
+
+def test_device_memory_adds_up(counted: dict[str, Footprint]):
+    footprint = counted["narrow"]
     more = footprint.device_bytes(7, shards=2) - footprint.device_bytes(4, shards=2)
     assert more == pytest.approx(3 * footprint.sample_bytes)
+
+
+def test_forecasts_between_blocks_are_counted():
+    """Two blocks cost two steps of training, and the calls that forecast the first: three of Heun's two steps."""
+    stepper, (past, future, time_s) = small_stepper()
+    one = count_flops(stepper.network, denoising(stepper), (past, future, time_s))
+    longer = (past, future.repeat(1, 1, 2, 1, 1), time_s)
+    two = count_flops(stepper.network, denoising(stepper, blocks=2), longer)
+    assert 2 * one + 3 * one / 4 < two < 2 * one + 3 * one / 2

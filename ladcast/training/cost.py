@@ -1,4 +1,4 @@
-"""Counts what a training step costs, before it is done: arithmetic and memory, operation by operation.
+"""What a training step costs: arithmetic and memory, counted operation by operation before it is done; its speed.
 
 The loss is run forward and backward on tensors without contents (PyTorch's FakeTensorMode), so that a login node can
 tell whether a job fits a GPU that it does not have.
@@ -7,6 +7,7 @@ tell whether a job fits a GPU that it does not have.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from ladcast.data.loading.batches import SampleBatch
+from ladcast.training.distributed import Ranks
 from ladcast.training.parallel import Loss, LossModule, blocks, recompute_blocks
 
 FLOAT_BYTES = 4
@@ -148,3 +150,64 @@ def _watched(kept: dict[int, Tensor]) -> Iterator[None]:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         yield
+
+
+# Dense bfloat16 FLOP/s without sparsity, from the vendors' data sheets; the longest name that fits counts.
+PEAK_FLOPS = {
+    "A100": 312e12,
+    "A40": 149.7e12,
+    "L40S": 362e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "H200": 989e12,
+    "GH200": 989e12,
+    "B200": 2250e12,
+    "V100": 125e12,
+}
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Returns the bfloat16 FLOP/s of a GPU on its data sheet; None for a CPU and a GPU that is not listed."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    known = [model for model in PEAK_FLOPS if model in name]
+    return PEAK_FLOPS[max(known, key=len)] if known else None
+
+
+class Throughput:
+    """Measures speed between two calls, without the time of validation.
+
+    `flops_per_sample` is the counted arithmetic of the model, without what is computed twice to save memory: its share
+    of the peak is the model FLOPs utilisation (MFU, arXiv 2204.02311, appendix B).
+    """
+
+    def __init__(self, batch_size: int, flops_per_sample: float, ranks: Ranks) -> None:
+        self.batch_size = batch_size
+        self.flops = flops_per_sample
+        self.ranks = ranks
+        self.peak = peak_flops(ranks.device)
+        self.last = (0, time.monotonic())
+
+    def pause(self, step: int) -> None:
+        """Forgets the time until now."""
+        self.last = (step, time.monotonic())
+
+    def measure(self, step: int) -> dict[str, float]:
+        """Returns the speed since the last call, and the most memory of a GPU that was in use."""
+        now, last = time.monotonic(), self.last
+        self.last = (step, now)
+        device = self.ranks.device
+        numbers: dict[str, float] = {}
+        if device.type == "cuda":
+            numbers["gpu_memory_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+        if step <= last[0]:  # rolled back
+            return numbers
+        rate = (step - last[0]) / (now - last[1])
+        numbers |= {"steps_per_s": rate, "samples_per_s": rate * self.batch_size}
+        if self.flops:
+            flops = rate * self.batch_size * self.flops / self.ranks.size
+            numbers["tflops_per_rank"] = flops / 1e12
+            if self.peak is not None:
+                numbers["mfu"] = flops / self.peak
+        return numbers

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 
 from ladcast.grid import Grid
 from ladcast.plots.style import save_figure
-from ladcast.training.logs import TrainingLog
-from ladcast.training.trackers import open_trackers
+from ladcast.training.logs import TrainingLog, Validation, open_trackers
 
 GRID = Grid.parse("24x13")
 FIELD = xr.DataArray(
@@ -39,8 +38,7 @@ def test_the_log_hands_its_numbers_on(tmp_path: Path):
     tracker, silent = Recorder(), Recorder()
     for recorder, is_silent in ((tracker, False), (silent, True)):
         log = TrainingLog(tmp_path / "log.jsonl", 3, trackers=[recorder], silent=is_silent)
-        log(2, {"loss": 0.5})
-        log.draw(2, {"z500": {"truth": FIELD}}, "Title")
+        log(2, {"loss": 0.5}, Validation({}, {"z500": {"truth": FIELD}}, "Title"))
         log.close()
     assert tracker.seen == [(2, {"loss": 0.5})]
     assert tracker.pictures == [(2, tmp_path / "maps/step-0000000002.png")]
@@ -72,7 +70,7 @@ def test_an_unknown_tracker_is_refused(tmp_path: Path):
 
 
 def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ladcast.training.trackers.find_spec", lambda name: None)
+    monkeypatch.setattr("ladcast.training.logs.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="not installed: wandb"):
         open_trackers(["wandb"], tmp_path, {})
     assert open_trackers(None, tmp_path, {}) == []

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,15 +19,14 @@ from ladcast.models.transformer import TransformerConfig
 from ladcast.released.registry import find_model
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "configs/study/positions.yaml"
+CONFIG = ROOT / "studies/positions/positions.yaml"
 FRAMES = 20
 
 
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    names = ("position_study", "position_measures", "position_table")
-    return {name.removeprefix("position_"): __import__(name) for name in names}
+    monkeypatch.syspath_prepend(ROOT)
+    return {name: import_module(f"studies.positions.{name}") for name in ("study", "measures", "report")}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def run(scripts: dict[str, ModuleType], data: Path, monkeypatch: pytest.MonkeyPa
     }
     override = [f"{key}={value}" for key, value in measures.items()]
     arguments = [text for setting in (*override, *settings) for text in ("--set", setting)]
-    monkeypatch.setattr(sys, "argv", ["position_study.py", str(CONFIG), "--device", "cpu", *arguments])
+    monkeypatch.setattr(sys, "argv", ["study.py", str(CONFIG), "--device", "cpu", *arguments])
     scripts["study"].main()
     results = data / "study/results.jsonl"
     return [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
@@ -139,10 +139,10 @@ def test_what_failed_or_is_not_whole_is_left_out_and_said(
     rows = [{"study": "x", "encoding": "geo", "seed": seed, "gib": 1.0} for seed in (0, 1)]
     rows[1]["failed"] = "Expected latents of weather"
     (tmp_path / "results.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"study": "x", "enc')
-    read = scripts["table"].read_rows(tmp_path / "results.jsonl", "x")
+    read = scripts["report"].read_rows(tmp_path / "results.jsonl", "x")
     assert read == rows
     assert "not whole" in capsys.readouterr().out
-    assert "Seeds: geo 2 (1 without forecasts)." in scripts["table"].tables(read)
+    assert "Seeds: geo 2 (1 without forecasts)." in scripts["report"].tables(read)
 
 
 def test_a_network_that_fails_has_its_losses(
@@ -166,7 +166,7 @@ def test_results_of_other_settings_do_not_count(scripts: dict[str, ModuleType]):
 
 
 def test_intervals_are_those_of_student(scripts: dict[str, ModuleType]):
-    mean, half = scripts["table"].interval(np.array([1.0, 2.0, 6.0]))
+    mean, half = scripts["report"].interval(np.array([1.0, 2.0, 6.0]))
     assert mean == pytest.approx(3.0)
     assert half == pytest.approx(4.302653 * np.sqrt(7 / 3))
     rows = [
@@ -174,8 +174,8 @@ def test_intervals_are_those_of_student(scripts: dict[str, ModuleType]):
         for name, values in (("geo", (1.0, 2.0)), ("alibi", (1.1, 2.2)))
         for seed, value in enumerate(values)
     ]
-    np.testing.assert_allclose(scripts["table"].difference(rows, "alibi", "gib"), (10.0, 0.0), atol=1e-9)
-    assert scripts["table"].tables(rows).splitlines()[2:4] == ["| `geo` | 1.5 |", "| `alibi` | 1.65 (+10.0 ± 0.0 %) |"]
+    np.testing.assert_allclose(scripts["report"].difference(rows, "alibi", "gib"), (10.0, 0.0), atol=1e-9)
+    assert scripts["report"].tables(rows).splitlines()[2:4] == ["| `geo` | 1.5 |", "| `alibi` | 1.65 (+10.0 ± 0.0 %) |"]
 
 
 def test_refined_latents_have_no_seam_and_keep_what_is_constant(scripts: dict[str, ModuleType]):

@@ -1,0 +1,120 @@
+"""Schemas that the configurations of both models share, and what may be done instead of training.
+
+The command line imports this module, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from ladcast.fields import ChannelSet
+
+
+@dataclass(frozen=True)
+class Period:
+    """A stretch of time, both ends included."""
+
+    start: str
+    end: str
+
+    def select(self, ds: xr.Dataset) -> xr.Dataset:
+        """Returns the time steps within the period; raises ValueError where there are none."""
+        from ladcast.data.store import select_period
+
+        return select_period(ds, self.start, self.end)
+
+
+@dataclass(frozen=True)
+class StateStore:
+    """A store of states, and the channels and the grid that are read from it."""
+
+    path: Path
+    grid: str
+    channels: Path | None = None
+    """YAML file of a channel set; by default the standard one."""
+    static: tuple[str, ...] = ("land_sea_mask", "geopotential_at_surface")
+
+    def channel_set(self) -> ChannelSet:
+        """Returns the channels."""
+        from ladcast.fields import read_channels
+
+        return read_channels(self.channels or "era5")
+
+    def open(self) -> xr.Dataset:
+        """Opens and checks the store."""
+        from ladcast.data.store import open_store
+        from ladcast.grid import Grid
+
+        return open_store(self.path, self.channel_set(), Grid.parse(self.grid))
+
+
+@dataclass(frozen=True)
+class AutoencoderSize:
+    """The size of an autoencoder; its grid and channels come from the data."""
+
+    latent_channels: int
+    widths: tuple[int, ...]
+    blocks: tuple[int, ...]
+    kinds: tuple[str, ...]
+    kernels: tuple[tuple[int, ...], ...]
+    head_dim: int = 32
+
+
+@dataclass(frozen=True)
+class TransformerSize:
+    """The size of a latent transformer; its channels and the places of its tokens come from the autoencoder."""
+
+    heads: int = 12
+    head_dim: int = 128
+    dual_blocks: int = 2
+    single_blocks: int = 4
+    refiner_blocks: int = 1
+    patch_size: int = 1
+    position: str = "geo_seamless"
+    rope_axes_dim: tuple[int, int, int] = (16, 56, 56)
+    area_weighted: bool = False
+
+
+@dataclass(frozen=True)
+class ForecastValidation:
+    """The forecasts that are made and scored during training."""
+
+    store: StateStore
+    starts: tuple[str, ...]
+    members: int = 4
+    days: int = 5
+    variables: tuple[str, ...] = ("z500", "t850")
+    """Channels that are logged and drawn."""
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What to do with a training run instead of training; nothing of the weights is kept.
+
+    Args:
+        dry_run: print shapes, memory and arithmetic, and take one step.
+        overfit_one_batch: train on the first batch alone; its loss must fall.
+        profile: take a few steps and write a trace for Perfetto or chrome://tracing.
+    """
+
+    dry_run: bool = False
+    overfit_one_batch: bool = False
+    profile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dry_run + self.overfit_one_batch + self.profile > 1:
+            raise ValueError("Choose one of --dry-run, --overfit-one-batch and --profile.")
+
+    @property
+    def is_asked(self) -> bool:
+        """Says whether a run is only tried out."""
+        return self.dry_run or self.overfit_one_batch or self.profile
+
+
+TRAIN = DryRun()
+"""Trains: there is nothing to try out."""

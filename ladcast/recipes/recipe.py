@@ -1,0 +1,289 @@
+"""What a training run is, and the run itself: to its end, to a signal, or only tried out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ladcast.config import to_plain
+from ladcast.data.loading.batches import BatchSource, SampleBatch, SampleOrder
+from ladcast.progress import peak_memory
+from ladcast.recipes.options import TRAIN, DryRun
+from ladcast.training.cost import Footprint, count_flops, measure
+from ladcast.training.distributed import Ranks, join_ranks
+from ladcast.training.interruption import EXIT_RESUMABLE, requeue_job
+from ladcast.training.logs import TrainingLog, Validation, open_trackers
+from ladcast.training.loop import TrainingContext, TrainingInterruptedError, fit
+from ladcast.training.options import TrainingOptions
+from ladcast.training.parallel import Loss
+
+PROFILED_STEPS = 5
+MOST_OVERFITTING_STEPS = 500
+GIB = 2**30
+
+
+class Recipe(ABC):
+    """The model, loss, data and options of one training run.
+
+    A recipe has opened and checked all that its run needs, until its last step. It has read no training data and made
+    no weights: a plan makes its network on the device "meta".
+    """
+
+    kind: str
+    """Name of the kind of model."""
+    run: Any
+    """The configuration; it holds at least `training`, `output` and `trackers`."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Returns the configuration as plain data."""
+        return dict(to_plain(self.run))
+
+    @property
+    @abstractmethod
+    def inputs(self) -> dict[str, Any]:
+        """Returns by name, as plain data, what the weights depend on beside the options of training."""
+
+    @property
+    @abstractmethod
+    def samples(self) -> int:
+        """Returns the number of training samples."""
+
+    @property
+    @abstractmethod
+    def sample(self) -> SampleBatch:
+        """Returns the shapes and types of a batch of one, on the device "meta"."""
+
+    @property
+    @abstractmethod
+    def bytes_on_gpu(self) -> int:
+        """Returns the size of the training data where a GPU keeps them, else 0."""
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """Creates the network with fresh weights, on torch's default device."""
+
+    def initial_weights(self) -> Mapping[str, Tensor] | None:
+        """Returns the weights that training starts from, where they are not fresh ones."""
+        return None
+
+    @abstractmethod
+    def loss(self, network: nn.Module, device: torch.device) -> Loss:
+        """Returns the loss of a batch on the device."""
+
+    @abstractmethod
+    def read(self, device: torch.device, progress: Callable[[int, int], None]) -> BatchSource:
+        """Reads the training data, or opens them where they stay on disk."""
+
+    def validate(self, network: nn.Module) -> Validation | None:
+        """Returns how good a network with the averaged weights is; None where the run asks for no validation."""
+        return None
+
+    @abstractmethod
+    def save(self, weights: Mapping[str, Tensor]) -> Path:
+        """Writes the checkpoint folder of the trained model and returns its path."""
+
+
+def carry_out(
+    open_recipe: Callable[[torch.device], Recipe],
+    *,
+    device: str | None = None,
+    dry_run: DryRun = TRAIN,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Path | None:
+    """Trains what a recipe describes and returns the folder of the model; nothing where it is only tried out.
+
+    Raises:
+        SystemExit: the run was interrupted; see `train`.
+    """
+    with join_ranks(device) as ranks:
+        recipe = open_recipe(ranks.device)
+        if dry_run.is_asked:
+            try_out(recipe, ranks, dry_run, interrupted)
+            return None
+        weights = train(recipe, ranks, interrupted)
+        return recipe.save(weights) if ranks.is_first else None
+
+
+def train(recipe: Recipe, ranks: Ranks, interrupted: Callable[[], bool]) -> dict[str, Tensor]:
+    """Trains to the end and returns the averaged weights.
+
+    When `interrupted` says so, the state is saved and the SLURM job, if this is one, goes back into the queue; then the
+    program ends.
+
+    Raises:
+        SystemExit: with 0 where the job is requeued, else with 75.
+    """
+    # Of a run without ranks, on which there is nothing to distribute.
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+    run = recipe.run
+    trackers = open_trackers(run.trackers, run.output, recipe.settings) if ranks.is_first else []
+    log = TrainingLog(run.output / "log.jsonl", run.training.steps, trackers=trackers, silent=not ranks.is_first)
+    try:
+        job = prepare(recipe, ranks, log)
+        context = TrainingContext(
+            run.output / "resume",
+            log,
+            ranks,
+            recipe.validate,
+            interrupted,
+            flops_per_sample=count_flops(job.network, job.loss, recipe.sample),
+            inputs={name: digest(content) for name, content in recipe.inputs.items()},
+        )
+        return fit(job.network, job.loss, job.data, run.training, context)
+    except TrainingInterruptedError as stop:
+        if ranks.is_first:
+            print(stop, flush=True)
+        requeued = ranks.any(ranks.is_first and requeue_job(os.environ))
+        if ranks.is_first and not requeued:
+            print("Run the same command again to go on.", flush=True)
+        raise SystemExit(0 if requeued else EXIT_RESUMABLE) from None
+    finally:
+        log.close()
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """The network, the loss and the data of a run, on its device."""
+
+    network: nn.Module
+    loss: Loss
+    data: BatchSource
+
+
+def prepare(recipe: Recipe, ranks: Ranks, log: TrainingLog) -> Prepared:
+    """Reads the data of a run and creates its network, the same on all ranks."""
+    data = recipe.read(ranks.device, log.reading)
+    torch.manual_seed(recipe.run.training.seed)
+    network = recipe.network()
+    if (weights := recipe.initial_weights()) is not None:
+        network.load_state_dict(weights)
+    network.to(ranks.device)
+    return Prepared(network, recipe.loss(network, ranks.device), data)
+
+
+def digest(plain: Any) -> str:
+    """Returns the SHA-256 of plain data."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def try_out(recipe: Recipe, ranks: Ranks, dry_run: DryRun, interrupted: Callable[[], bool]) -> None:
+    """Does what is asked for in a temporary folder, and prints what it finds.
+
+    Raises:
+        SystemExit: `interrupted` said so.
+    """
+    output, options = recipe.run.output, recipe.run.training
+    folder = output / ".trial"
+    log = TrainingLog(folder / "log.jsonl", options.steps, silent=not ranks.is_first)
+    job = prepare(recipe, ranks, log)
+    trial = _Trial(recipe, job, ranks, folder)
+    try:
+        if dry_run.dry_run:
+            if ranks.is_first:
+                costs = measure(job.network, job.loss, recipe.sample, bf16=options.bf16, recompute=options.recompute)
+                print(describe(recipe.sample, costs, options, ranks.size))
+            trial.take(1, interrupted)
+        elif dry_run.overfit_one_batch:
+            order = SampleOrder(len(job.data), options.batch_size, options.seed)
+            one = replace(job, data=OneBatch(job.data, order.batch(0)))
+            replace(trial, job=one).take(min(options.steps, MOST_OVERFITTING_STEPS), interrupted)
+        else:
+            trial.profile(interrupted)
+    except TrainingInterruptedError as stop:
+        raise SystemExit(f"The trial was interrupted after step {stop.step}; nothing of it is kept.") from None
+    finally:
+        if ranks.is_first:
+            shutil.rmtree(folder, ignore_errors=True)
+    if ranks.is_first:
+        print(peak_memory())
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A few steps of a run, in a folder that all ranks see."""
+
+    recipe: Recipe
+    job: Prepared
+    ranks: Ranks
+    folder: Path
+
+    def take(self, steps: int, interrupted: Callable[[], bool]) -> None:
+        """Trains for some steps."""
+        if self.ranks.is_first:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.ranks.wait()
+        log = TrainingLog(self.folder / "log.jsonl", steps, silent=not self.ranks.is_first)
+        flops = count_flops(self.job.network, self.job.loss, self.recipe.sample)
+        context = TrainingContext(
+            self.folder / "resume", log, self.ranks, interrupted=interrupted, flops_per_sample=flops
+        )
+        options = self.recipe.run.training
+        optimizer = replace(options.optimizer, warmup_steps=min(options.optimizer.warmup_steps, steps // 10))
+        short = replace(options, steps=steps, checkpoint_every=steps, optimizer=optimizer)
+        fit(self.job.network, self.job.loss, self.job.data, short, context)
+
+    def profile(self, interrupted: Callable[[], bool]) -> None:
+        """Profiles some steps after as many that warm up, and prints what took longest."""
+        from torch.profiler import profile, schedule
+
+        with profile(schedule=schedule(wait=0, warmup=PROFILED_STEPS, active=PROFILED_STEPS, repeat=1)) as profiler:
+
+            def count_step() -> bool:
+                profiler.step()
+                return interrupted()
+
+            self.take(2 * PROFILED_STEPS, count_step)
+        if self.ranks.is_first:
+            trace = self.recipe.run.output / "profile.json"
+            profiler.export_chrome_trace(str(trace))
+            longest = "self_device_time_total" if self.ranks.device.type == "cuda" else "self_cpu_time_total"
+            print(profiler.key_averages().table(sort_by=longest, row_limit=15, max_name_column_width=60))
+            print(f"trace {trace}")
+
+
+def describe(sample: SampleBatch, footprint: Footprint, options: TrainingOptions, ranks: int) -> str:
+    """Describes what a training step takes: shapes, parameters, arithmetic and memory."""
+    shards = ranks if options.sharding == "fsdp" else 1
+    parts = options.micro_batches(ranks)
+    micro = options.batch_size // ranks // parts
+    memory = footprint.device_bytes(micro, shards=shards) / GIB
+    return "\n".join(
+        [
+            f"sample      {', '.join(' x '.join(map(str, part.shape[1:])) or 'scalar' for part in sample)}",
+            f"batch       {options.batch_size} = {ranks} ranks x {parts} micro-batches x {micro} samples",
+            f"parameters  {footprint.parameters / 1e6:.1f} M, of which {footprint.trained / 1e6:.1f} M are trained",
+            f"arithmetic  {footprint.flops_per_sample / 1e12:.3g} TFLOP a sample, "
+            f"{footprint.flops_per_sample * options.batch_size / 1e12:.3g} a step",
+            f"memory      {memory:.1f} GiB a rank: {footprint.state_bytes(shards) / GIB:.1f} for weights, average, "
+            f"gradients and optimizer, {footprint.sample_bytes / GIB:.2f} for activations of a sample",
+        ]
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class OneBatch:
+    """Serves the same samples in every batch, in any order."""
+
+    source: BatchSource
+    indices: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def batch(self, indices: npt.NDArray[np.int64]) -> SampleBatch:
+        """Returns samples out of the one batch."""
+        return self.source.batch(self.indices[indices])

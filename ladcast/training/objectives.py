@@ -1,0 +1,151 @@
+"""What training minimises: the objectives of forecasters by kind, and the reconstruction loss of autoencoders."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+
+from ladcast.data.loading.batches import SampleBatch
+from ladcast.diffusion.denoiser import Condition, denoising_loss, training_noise_like
+from ladcast.diffusion.noise import TrainingNoise
+from ladcast.forecasting.stepper import Stepper
+from ladcast.times import HOUR
+from ladcast.types import Scaled
+
+HOUR_S = int(HOUR.astype("timedelta64[s]").astype(int))
+
+
+@dataclass(frozen=True, eq=False)
+class Objective(ABC):
+    """The loss of a stepper on windows of latents. A kind of objective is a class in `OBJECTIVES`."""
+
+    config: Any
+    """A frozen dataclass with at least `kind`, of the class `Config`."""
+    row_weight: Float[Tensor, " y"]
+    """Area of each latent row, with mean 1."""
+
+    Config: ClassVar[type]
+
+    @property
+    def calls(self) -> int:
+        """Returns how many calls of the stepper the future of a training sample spans."""
+        return 1
+
+    @abstractmethod
+    def __call__(self, stepper: Stepper, batch: SampleBatch, generator: torch.Generator) -> Float[Tensor, ""]:
+        """Returns the loss of a batch (past, future, init_time); all randomness is that of the generator."""
+
+
+@dataclass(frozen=True)
+class PushForward:
+    """How many blocks of frames a training sample spans, and how the frames between are forecast.
+
+    With `blocks` 1, training is that of single calls.
+    """
+
+    blocks: int = 1
+    sampler: str = "heun"
+    steps: int = 4
+    sigma_min: float = 0.01
+    sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        if self.blocks < 1 or self.steps < 2:
+            raise ValueError(f"Expected blocks >= 1 and steps >= 2, got {self.blocks} and {self.steps}.")
+
+
+@dataclass(frozen=True)
+class DiffusionTraining:
+    """The noise levels of training, and the forecasts that later blocks start from."""
+
+    noise: TrainingNoise = field(default_factory=TrainingNoise)
+    push_forward: PushForward = field(default_factory=PushForward)
+    kind: Literal["diffusion"] = "diffusion"
+
+
+class DiffusionObjective(Objective):
+    """The denoising loss, averaged over blocks of the future.
+
+    Each block is conditioned on a forecast of the block before it, at the time of that block's last frame. No gradient
+    goes through the forecast (the push-forward trick, arXiv 2202.03376).
+    """
+
+    Config = DiffusionTraining
+
+    @property
+    def calls(self) -> int:
+        """Returns the number of blocks."""
+        return int(self.config.push_forward.blocks)
+
+    def __call__(self, stepper: Stepper, batch: SampleBatch, generator: torch.Generator) -> Float[Tensor, ""]:
+        """Returns the loss of the denoiser of a diffusion stepper."""
+        past, future, init_time = batch
+        losses, frames = [], stepper.config.frames
+        blocks = future.chunk(self.calls, dim=2)
+        for number, block in enumerate(blocks):
+            condition = Condition(past, init_time)
+            sigma = self.config.noise.sample(len(block), generator)
+            unit = training_noise_like(block, generator)
+            losses.append(
+                denoising_loss(stepper.network, block, condition, sigma=sigma, noise=unit, row_weight=self.row_weight)
+            )
+            if number + 1 < len(blocks):
+                forecast = self._forecast(stepper, batch=(past, block, init_time), generator=generator)
+                past = torch.cat([past, forecast], dim=2)[:, :, -frames.past :]
+                init_time = init_time + frames.future * frames.step_hours * HOUR_S
+        return torch.stack(losses).mean()
+
+    @torch.no_grad()
+    def _forecast(self, stepper: Stepper, batch: SampleBatch, generator: torch.Generator) -> Tensor:
+        """Samples a block with the few steps of the push-forward, in the precision of training."""
+        past, block, init_time = batch
+        push, device = self.config.push_forward, block.device.type
+        quick = stepper.with_settings(
+            sampler=push.sampler,
+            steps=push.steps,
+            sigma_min=push.sigma_min,
+            sigma_max=push.sigma_max,
+            rho=7.0,
+            precision="bfloat16" if torch.is_autocast_enabled(device) else "float32",
+        )
+        unit = training_noise_like(block, generator)
+        if not isinstance(unit, FakeTensor):
+            return quick(past, init_time, unit)
+        # Costs are being counted: a sampler would look at its noise levels, which have no values here.
+        with unset_fake_temporarily():
+            calls = quick.calls
+        return [quick.call_network(past, init_time, unit) for _ in range(calls)][-1]
+
+
+OBJECTIVES: dict[str, type[Objective]] = {"diffusion": DiffusionObjective}
+"""The classes of objectives by kind."""
+
+
+def find_objective(kind: str) -> type[Objective]:
+    """Returns the class of a kind of objective; raises ValueError that lists the known ones."""
+    if kind not in OBJECTIVES:
+        raise ValueError(f"Unknown kind of objective '{kind}'. Known kinds: {', '.join(OBJECTIVES)}.")
+    return OBJECTIVES[kind]
+
+
+def relative_l2(
+    reconstruction: Scaled,
+    scaled: Scaled,
+    *,
+    row_weight: Float[Tensor, " lat"],
+    valid: Bool[Tensor, "channel lat lon"],
+) -> Float[Tensor, ""]:
+    """Returns the mean over samples and channels of |x' - x| / |x| in the area-weighted L2 norm.
+
+    `valid` leaves out points without truth (sea surface temperature over land).
+    """
+    weight = row_weight[:, None] * valid
+    error = (weight * (reconstruction - scaled).float() ** 2).sum(dim=(-2, -1))
+    size = (weight * scaled.float() ** 2).sum(dim=(-2, -1))
+    return (error / (size + 1e-6)).clamp_min(1e-12).sqrt().mean()
