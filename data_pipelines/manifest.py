@@ -17,6 +17,7 @@ import numpy as np
 
 from data_pipelines.work import WorkUnit
 from ladcast.files import sha256, whole_file
+from ladcast.resumable import require_same
 from ladcast.times import Times, describe
 
 MANIFEST = "manifest.json"
@@ -82,12 +83,8 @@ def check_unchanged(product: Path, found: Content, asked: Content) -> None:
     compared = ["stage", "inputs", "arguments", "grid"]
     if found.get("status") == "running":
         compared += ["code_version", "planned"]  # units of two versions, or of two lengths, must not mix
-    changes = [text for key in compared for text in _differences(key, found.get(key), asked.get(key))]
-    if changes:
-        raise ValueError(
-            f"{product} was made from something else than is asked for now: {'; '.join(changes)}. "
-            "Delete it to make it anew, or give another output."
-        )
+    remedy = "Delete it to make it anew, or give another output."
+    require_same(found, {key: asked.get(key) for key in compared}, str(product), remedy=remedy)
 
 
 def fingerprint(path: Path) -> str:
@@ -149,18 +146,6 @@ class Journal:
 def _whole_lines(path: Path) -> list[bytes]:
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     return [line for line in lines if line.endswith(b"\n")]
-
-
-def _differences(key: str, before: Any, now: Any) -> list[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        names = sorted(before.keys() | now.keys())
-        return [text for name in names for text in _differences(f"{key}.{name}", before.get(name), now.get(name))]
-    return [] if before == now else [f"{key} was {_brief(before)}, is now {_brief(now)}"]
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _tree_digest(folder: Path) -> str:

@@ -116,8 +116,8 @@ def test_a_unit_whose_file_is_lost_is_made_again(product: Path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (Letters(seen="second"), r'inputs.alphabet was "first", is now "second"'),
-        (Letters(letters="abcde"), r'arguments.letters was "abcd", is now "abcde"'),
+        (Letters(seen="second"), "inputs.alphabet was 'first', now 'second'"),
+        (Letters(letters="abcde"), "arguments.letters was 'abcd', now 'abcde'"),
     ],
 )
 def test_another_input_or_argument_is_refused(product: Path, finished: bool, changed: Letters, message: str):
@@ -134,7 +134,7 @@ def test_units_of_two_versions_do_not_mix(product: Path, monkeypatch: pytest.Mon
     with pytest.raises(UnitsFailedError):
         produce(Letters(refuse="b"), product, HERE)
     monkeypatch.setattr("data_pipelines.product.code_version", lambda: "99")
-    with pytest.raises(ValueError, match=r'code_version was .* is now "99"'):
+    with pytest.raises(ValueError, match=r"code_version was .* now '99'"):
         produce(Letters(), product, HERE)
 
 
@@ -142,7 +142,7 @@ def test_units_of_two_lengths_do_not_mix(product: Path, monkeypatch: pytest.Monk
     with pytest.raises(UnitsFailedError):
         produce(Letters(refuse="b"), product, HERE)
     monkeypatch.setattr(Letters, "units", lambda self: item_units(["ab", "cd"]))
-    with pytest.raises(ValueError, match=r'planned was \["a", "b", "c", "d"\], is now \["ab", "cd"\]'):
+    with pytest.raises(ValueError, match=r"planned was \['a', 'b', 'c', 'd'\], now \['ab', 'cd'\]"):
         produce(Letters(), product, HERE)
 
 

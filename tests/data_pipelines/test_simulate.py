@@ -52,7 +52,7 @@ def test_what_an_earlier_version_finished_is_complete(tmp_path: Path, capsys: py
 
 @pytest.mark.parametrize(
     ("status", "seed", "message"),
-    [("complete", 1, "arguments.seed was 1, is now 2"), ("running", 2, "begun by an earlier version")],
+    [("complete", 1, "arguments.seed was 1, now 2"), ("running", 2, "begun by an earlier version")],
 )
 def test_another_store_of_an_earlier_version_is_refused(tmp_path: Path, status: str, seed: int, message: str) -> None:
     made_before(tmp_path, status, seed=seed)
