@@ -1,34 +1,22 @@
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 import pytest
-import xarray as xr
 
-from ladcast.constants import GRAVITY
 from ladcast.data.sources.assignment import assign_sources
 from ladcast.data.sources.base import (
     ALL_LEVELS,
     SURFACE,
     Coverage,
     Offer,
-    Source,
-    at_times,
-    from_height,
     from_relative_humidity,
     same,
-    translate,
-    variables_of,
 )
-from ladcast.data.sources.cloud import open_zarr
 from ladcast.data.sources.ecmwf import EcmwfOpenData
 from ladcast.data.sources.gfs import Gfs
 from ladcast.data.sources.local import LocalTree
 from ladcast.data.sources.registry import SOURCES, make_source
 from ladcast.data.sources.weatherbench2 import WeatherBench2
-from ladcast.data.store import open_store
 from ladcast.fields import ERA5_CHANNELS, ChannelSet
-from ladcast.times import Times, parse_time
+from ladcast.times import parse_time
 
 RECENT = np.datetime64("now", "D").astype("datetime64[ns]") - np.timedelta64(1, "D")
 GFS_FILE, GFS_TIME = "kit/gfs/gfs.t12z.pgrbf120.2p5deg.grib2", parse_time("2011-01-15T12")
@@ -133,37 +121,3 @@ def test_what_is_planned_from_files_is_what_opens(shared):
         level = {} if planned.channel.level is None else {"level": planned.channel.level}
         values = ds[planned.channel.variable].sel(level).values
         assert np.isnan(values).all() == (planned.supply is None)
-
-
-RULES = (*same(temperature="tmp", **{"2m_temperature": "t2"}), from_height("geopotential", "hgt"))
-COVERAGE = Coverage("2020-01-01", "2020-01-02")
-
-
-@dataclass(frozen=True)
-class OwnArchive(Source):
-    """A source is one class: a table of names, what there is at a time, and how it opens."""
-
-    root: Path
-    name: str = "own"
-
-    def offer(self, time: np.datetime64) -> Offer:
-        fields = dict.fromkeys(("tmp", "hgt"), ALL_LEVELS) | {"t2": SURFACE}
-        return Offer(self.name, fields, RULES, refusal=COVERAGE.refusal(time))
-
-    def open(self, times: Times, channels: ChannelSet) -> xr.Dataset:
-        raw = open_zarr(self.root, "states.zarr")
-        return at_times(translate(raw, RULES, variables_of(channels)), times, self.name)
-
-
-def test_a_new_source_is_one_class(tmp_path, monkeypatch, world):
-    theirs = world.assign(hgt=world["geopotential"] / GRAVITY).drop_vars("geopotential")
-    theirs.rename({"temperature": "tmp", "2m_temperature": "t2"}).to_zarr(tmp_path / "states.zarr", zarr_format=2)
-    monkeypatch.setitem(SOURCES, "own", OwnArchive)
-    source = make_source("own", root=tmp_path, downloads=tmp_path / "downloads")
-    channels = ChannelSet(("geopotential", "temperature"), ("2m_temperature",), (500, 850))
-    times = world["time"].values[1:3]
-    assert assign_sources(times[0], channels, [source.offer(times[0])]).of_source("own") == channels
-    assert source.fetch(times, channels) == []
-    ds = open_store(source.open(times, channels), channels).sel(level=[500, 850])
-    expected = world[[*channels.variables]].sel(time=times, level=[500, 850])
-    xr.testing.assert_allclose(ds.drop_vars("land_sea_mask", errors="ignore"), expected, rtol=1e-6)
