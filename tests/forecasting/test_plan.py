@@ -4,7 +4,6 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from ladcast.forecasting.rates import Rates
 
 from ladcast.data.analysis import Analysis
 from ladcast.forecasting.checkpoints import load_forecaster, read_description
@@ -12,7 +11,7 @@ from ladcast.forecasting.cost import count_flops, fitting_batch, free_memory, ne
 from ladcast.forecasting.ensemble import EnsembleOptions, decode_step, member_batches, staggered
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.options import ForecastRequest
-from ladcast.forecasting.plan import ForecastPlan, describe_seconds, plan, plan_forecast
+from ladcast.forecasting.plan import ForecastPlan, Rates, describe_seconds, measure_rates, plan, plan_forecast
 from ladcast.released.registry import find_model
 
 MODEL = find_model("nature-t31").path
