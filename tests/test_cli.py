@@ -83,6 +83,7 @@ def test_a_broken_analysis_is_refused_and_nothing_is_written(change, named, sour
     assert not list(tmp_path.glob("fc.zarr*"))
 
 
+@pytest.mark.slow
 def test_other_orders_of_the_same_analysis_give_the_same_forecast(source: Path, tmp_path: Path):
     orders = {
         "one": lambda ds: ds,
@@ -119,6 +120,7 @@ def test_an_unknown_model_lists_the_embedded_ones():
     assert "nature-t31" in fail("forecast", "--model", "nature-t32")
 
 
+@pytest.mark.slow
 def test_a_start_state_is_planned_and_put_together(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     start = str(xr.load_dataset(source)["time"].values[0])[:13]
     output = tmp_path / "start.zarr"
@@ -129,6 +131,7 @@ def test_a_start_state_is_planned_and_put_together(source: Path, tmp_path: Path,
     assert "t2m" in fail("analysis", start, "--source", str(without))
 
 
+@pytest.mark.slow
 def test_leads_between_need_the_hours_before(source: Path, tmp_path: Path):
     output = str(tmp_path / "fc.zarr")
     message = fail("forecast", "--source", str(source), "--output", output, "--lead-step", "3", *QUICK)
@@ -154,6 +157,7 @@ def test_a_missing_forecast_is_named(tmp_path: Path):
     assert "unfinished" in message
 
 
+@pytest.mark.slow
 def test_what_the_page_needs_is_known_before_the_forecast_is_made(tmp_path: Path, capsys):
     output = str(tmp_path / "fc.zarr")
     assert "such as Oslo" in fail("forecast", "--output", output, *QUICK, "--place", "Paris")
@@ -246,6 +250,7 @@ def test_a_failure_is_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "No forecast" in shown.err
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing_and_shows_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     output = tmp_path / "fc.zarr"
     run(app, ["forecast", "--output", str(output), "--device", "cpu", *QUICK, "--dry-run"])

@@ -9,6 +9,8 @@ import xarray as xr
 from ladcast.cli import app, run
 from ladcast.fields import ERA5_CHANNELS
 
+pytestmark = pytest.mark.slow
+
 GFS = "kit/gfs/gfs_240x121_wb2names_2times.nc"
 
 

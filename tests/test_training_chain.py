@@ -17,6 +17,8 @@ from ladcast.recipes.options import ForecastValidation, StateStore
 from ladcast.recipes.validation import validate_forecaster
 from ladcast.released.registry import find_model
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).parents[1] / "configs/train"
 FRAMES = 14
 PERIODS = ["train.start=2001-01-01", "train.end=2001-01-31"]

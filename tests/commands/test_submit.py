@@ -91,6 +91,7 @@ def test_the_plan_and_the_script_are_printed_and_the_job_is_submitted(site: Site
     assert Path(copy["latents"]) == site.folder / "latents.zarr"  # from wherever the job reads it
 
 
+@pytest.mark.slow
 def test_the_copy_of_the_configuration_trains(site: Site):
     site.submit("--set", "training.steps=2", "--gpus", "1")
     run(app, ["train", "forecaster", str(site.folder / "run/config.yaml"), "--device", "cpu"])
@@ -99,6 +100,7 @@ def test_the_copy_of_the_configuration_trains(site: Site):
     assert (site.folder / "run/forecaster/weights.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_a_chain_waits_for_the_job_before(site: Site):
     site.submit("--chain", "3")
     assert [line.split()[1:-1] for line in site.asked()] == [
@@ -108,6 +110,7 @@ def test_a_chain_waits_for_the_job_before(site: Site):
     ]
 
 
+@pytest.mark.slow
 def test_an_array_trains_a_model_for_each_seed(site: Site):
     site.submit("--seeds", "3")
     script = (site.folder / "run/job.sbatch").read_text()
@@ -196,6 +199,7 @@ def test_latents_of_another_autoencoder_are_refused(site: Site):
     assert "another autoencoder" in site.refused()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flag", "shown"),
     [

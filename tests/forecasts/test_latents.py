@@ -125,6 +125,7 @@ def test_latents_do_not_go_on_as_fields(
         ForecastWriter(tmp_path / "fc.zarr", forecaster, staggered([analysis]), options).start()
 
 
+@pytest.mark.slow
 def test_forecasts_from_the_hours_before_fill_the_hours_between(
     forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):

@@ -64,6 +64,7 @@ def test_the_store_holds_what_the_forecast_made(
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_forecasts_from_the_hours_before_fill_the_hours_between(
     run, forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):

@@ -18,6 +18,8 @@ from ladcast.grid import Grid
 from ladcast.models.transformer import TransformerConfig
 from ladcast.released.registry import find_model
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "studies/positions/positions.yaml"
 FRAMES = 20

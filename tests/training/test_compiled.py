@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(__file__).with_name("compiled_program.py")
 BLOCKS = 4
 """A refiner, a dual-stream and two single-stream blocks."""

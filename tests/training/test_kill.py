@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("kill_program.py")
-KILLS = 30
+KILLS = 15
 INTERVAL = 5
 
 

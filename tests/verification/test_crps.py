@@ -97,6 +97,7 @@ def test_one_member_has_no_spread(generator: torch.Generator) -> None:
     assert not found.member_difference.any()
 
 
+@pytest.mark.slow
 def test_kernel_equals_the_sorted_form() -> None:
     """Runs the kernel's own code on the CPU; the last block of cells is not full."""
     pytest.importorskip("triton", reason="Triton comes with PyTorch's CUDA wheels")

@@ -35,6 +35,7 @@ def read(path: Path, short_name: str) -> xr.DataArray:
     return renamed.sortby("level") if "level" in renamed.dims else renamed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("packing", "bits"), [("ccsds", 12), ("simple", 16)])
 def test_cfgrib_reads_coordinates_and_values_within_the_packing_error(
     packing, bits: int, forecast: xr.Dataset, tmp_path: Path

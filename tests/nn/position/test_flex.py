@@ -8,6 +8,8 @@ import pytest
 
 from ladcast.nn.position import POSITION_ENCODINGS
 
+pytestmark = pytest.mark.slow
+
 # In a process of its own, as FlexAttention cannot trace functions whose shapes are checked while tests run.
 PROGRAM = """
 import json, sys, warnings
