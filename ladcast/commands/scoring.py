@@ -29,8 +29,8 @@ from ladcast.verification import (
 from ladcast.verification import write_scores as write_file
 from ladcast.verification.archive import claim_folder, keep_sums
 from ladcast.verification.comparison import (
+    COMPARED,
     FLOOR,
-    METRICS,
     compare_with_first,
     competitors,
     score_table,
@@ -216,7 +216,7 @@ def draw(
         )
         place = path if region == regions[0] else path.with_name(f"{path.stem}_{region}{path.suffix}")
         yield save_figure(card, place, dpi=200)
-    for metric in METRICS:
+    for metric in COMPARED:
         drawn = rivals if metric == "fair_crps" else rivals | {name: systems[name] for name in systems if name == FLOOR}
         title = f"{heading(metric)}\n{regions[0]}, {starts}"
         curves = draw_curves(_with_bands(drawn, bootstrap), metric=metric, channels=channels, title=title)
@@ -226,7 +226,7 @@ def draw(
 def _with_bands(systems: Mapping[str, Accumulator], bootstrap: BlockBootstrap) -> dict[str, xr.Dataset]:
     if why_no_intervals(systems, bootstrap):
         return {name: scores.metrics() for name, scores in systems.items()}
-    return {name: intervals(scores, metrics=METRICS, bootstrap=bootstrap) for name, scores in systems.items()}
+    return {name: intervals(scores, metrics=COMPARED, bootstrap=bootstrap) for name, scores in systems.items()}
 
 
 def _write_scores(systems: Mapping[str, Accumulator], output: Path, provenance: Mapping[str, str]) -> Path:

@@ -19,7 +19,7 @@ Several = Parameter(consume_multiple=True)
 WIDER_RULES = (
     "With --config configs/track/nature.yaml, or --set detection.radius_deg=12 detection.separation_deg=6, it works."
 )
-SUFFIXES = (".nc", ".csv", ".geojson")
+TRACK_FILES = (".nc", ".csv", ".geojson")
 DRAWN_GRID = "720x361"
 
 
@@ -65,7 +65,7 @@ def track(
     best = best if best is None or options.storm is None else select_storm(best, options.storm)
     tracks = _find_tracks(forecast, options, best, device)
     output = output or forecast.with_suffix(".tracks.nc")
-    written = [write_tracks(tracks, output.with_suffix(suffix)) for suffix in SUFFIXES]
+    written = [write_tracks(tracks, output.with_suffix(suffix)) for suffix in TRACK_FILES]
     lines = list(describe_tracks(tracks, best))
     if best is not None and tracks.sizes["point"]:
         others = {name: _read_system(path, options, best) for name, path in map(_split, against)}

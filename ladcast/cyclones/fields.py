@@ -16,7 +16,7 @@ from ladcast.constants import GRAVITY
 from ladcast.grid import Grid
 
 PRESSURE, HEIGHT = "mean_sea_level_pressure", "geopotential_at_surface"
-WIND = ("u_component_of_wind", "v_component_of_wind")
+WIND_NAMES = ("u_component_of_wind", "v_component_of_wind")
 WIND_LEVEL, STEERING_LEVELS, CORE_LEVELS = 850, (500, 700, 850), (300, 500)
 STATES_AT_ONCE = 64
 
@@ -96,12 +96,13 @@ class TrackingReader:
         return None if field is None else torch.from_numpy(field).to(self.device)
 
     def _winds(self, part: xr.Dataset) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]:
-        levels = _levels(part, *WIND)
+        levels = _levels(part, *WIND_NAMES)
         if WIND_LEVEL not in levels:
             return None, None
         steering = [level for level in STEERING_LEVELS if level in levels]
         by_level = {
-            level: np.stack([self._read(part[name].sel(level=level)) for name in WIND], axis=1) for level in steering
+            level: np.stack([self._read(part[name].sel(level=level)) for name in WIND_NAMES], axis=1)
+            for level in steering
         }
         mean: npt.NDArray[np.float32] = np.mean(list(by_level.values()), axis=0)
         return by_level[WIND_LEVEL], mean
@@ -147,7 +148,7 @@ def open_readers(source: xr.Dataset, device: str = "cpu") -> list[TrackingReader
 
 def describe_rules(source: xr.Dataset) -> str:
     """Says which rules the fields of a source allow, and which are left out for want of a field."""
-    winds = WIND_LEVEL in _levels(source, *WIND)
+    winds = WIND_LEVEL in _levels(source, *WIND_NAMES)
     rules = {
         "closed contour of mean sea level pressure": True,
         "vorticity at 850 hPa and steering flow (u and v at 850 hPa)": winds,

@@ -145,11 +145,7 @@ def follow_storm(
 
 
 def track_all(
-    forecast: xr.Dataset,
-    *,
-    detection: Detection = DETECTION,
-    stitching: Stitching = STITCHING,
-    device: str = "cpu",
+    forecast: xr.Dataset, *, detection: Detection = DETECTION, stitching: Stitching = STITCHING, device: str = "cpu"
 ) -> xr.Dataset:
     """Tracks all lows in every member; arguments and result as in `follow_storm`, storms numbered in each member.
 

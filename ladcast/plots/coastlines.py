@@ -31,10 +31,5 @@ def read_coastlines(shapefile: Path = SHAPEFILE) -> tuple[BaseGeometry, ...]:
 def add_coastlines(axes: GeoAxes, *, colour: str = "0.35", width_pt: float = 0.5) -> None:
     """Draws coastlines on a map of any projection, above shading and below labels."""
     axes.add_geometries(
-        read_coastlines(),
-        crs.PlateCarree(),
-        facecolor="none",
-        edgecolor=colour,
-        linewidth=width_pt,
-        zorder=1.5,
+        read_coastlines(), crs.PlateCarree(), facecolor="none", edgecolor=colour, linewidth=width_pt, zorder=1.5
     )

@@ -100,21 +100,13 @@ def _draw_spread(figure: Figure, cell: SubplotSpec, members: xr.DataArray, *, ab
     here = (place.longitude_deg, place.latitude_deg)
     axes.plot(*here, "o", color=TRUTH, markersize=4, markeredgecolor="white", transform=crs.PlateCarree(), zorder=5)
     axes.set_title(
-        f"{about.title}: ensemble mean, contours every {about.step:g} {about.units}",
-        fontsize=9,
-        color=INK,
-        pad=5,
+        f"{about.title}: ensemble mean, contours every {about.step:g} {about.units}", fontsize=9, color=INK, pad=5
     )
     add_colour_bar(axes, shading, f"Ensemble spread ({about.units})")
 
 
 def _draw_plumes(
-    figure: Figure,
-    forecast: xr.Dataset,
-    *,
-    truth: xr.Dataset | None,
-    place: Place,
-    shown: np.timedelta64,
+    figure: Figure, forecast: xr.Dataset, *, truth: xr.Dataset | None, place: Place, shown: np.timedelta64
 ) -> None:
     at_row, at_column = place.nearest(forecast)
     here = forecast.isel(latitude=at_row, longitude=at_column)

@@ -49,13 +49,7 @@ def _height_500(geopotential: xr.DataArray) -> xr.DataArray:
 
 MAPS = (
     Quantity("500 hPa height", "dam", ("geopotential",), _height_500, step=8.0),
-    Quantity(
-        "Mean sea level pressure",
-        "hPa",
-        ("mean_sea_level_pressure",),
-        lambda pressure: pressure / 100,
-        step=5.0,
-    ),
+    Quantity("Mean sea level pressure", "hPa", ("mean_sea_level_pressure",), lambda pressure: pressure / 100, step=5.0),
 )
 TEMPERATURE = Quantity("2 m temperature", "°C", ("2m_temperature",), lambda kelvin: kelvin - ZERO_CELSIUS_K)
 WHERE_PRESENT = (

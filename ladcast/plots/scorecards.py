@@ -117,11 +117,7 @@ def heading(metric: str) -> str:
 
 
 def draw_curves(
-    scores: Mapping[str, xr.Dataset],
-    *,
-    metric: str = "fair_crps",
-    channels: Sequence[str] = (),
-    title: str = "",
+    scores: Mapping[str, xr.Dataset], *, metric: str = "fair_crps", channels: Sequence[str] = (), title: str = ""
 ) -> Figure:
     """Draws a metric against lead time, one panel for each channel (`choose_channels`), one line for each system.
 

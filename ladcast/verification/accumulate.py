@@ -105,10 +105,7 @@ class Accumulator:
         return self._label({name: value[0] for name, value in values.items()})
 
     def resampled_metrics(
-        self,
-        counts: Shaped[np.ndarray, "draw init"],
-        region: str | None = None,
-        names: Sequence[str] | None = None,
+        self, counts: Shaped[np.ndarray, "draw init"], region: str | None = None, names: Sequence[str] | None = None
     ) -> dict[str, FloatArray]:
         """Returns metrics (by default all) of shape [draw, row, lead, ...] where each start counts so many times."""
         sums, weight = self.of_region(region)

@@ -176,9 +176,7 @@ def require_truth(true: Float[Tensor, "lead level lat lon"], chunk: ScoringChunk
 
 
 def require_climate(
-    climate: Float[Tensor, "lead level lat lon"],
-    missing: Bool[Tensor, "lead level lat lon"],
-    chunk: ScoringChunk,
+    climate: Float[Tensor, "lead level lat lon"], missing: Bool[Tensor, "lead level lat lon"], chunk: ScoringChunk
 ) -> None:
     """Raises ValueError where the climatology is not finite but the truth is present."""
     wrong = ~(torch.isfinite(climate) | missing)

@@ -14,8 +14,8 @@ from ladcast.verification.table import ALL, choose_channels, count_of, format_ta
 
 FLOOR = "autoencoder floor"
 """What the system is called that encodes and decodes the truth."""
-SHOWN_DAYS = (1, 2, 3, 4, 5, 7, 10, 15)
-METRICS = ("fair_crps", "rmse")
+TABLE_DAYS = (1, 2, 3, 4, 5, 7, 10, 15)
+COMPARED = ("fair_crps", "rmse")
 
 
 def competitors(systems: Mapping[str, Accumulator]) -> dict[str, Accumulator]:
@@ -39,7 +39,7 @@ def compare_with_first(
     first, *others = systems
     if not why_no_intervals(systems, bootstrap):
         return {
-            name: compare(systems[first], systems[name], metrics=METRICS, region=region, bootstrap=bootstrap)
+            name: compare(systems[first], systems[name], metrics=COMPARED, region=region, bootstrap=bootstrap)
             for name in others
         }
     ours = _values(systems[first], region)
@@ -49,8 +49,8 @@ def compare_with_first(
 def _values(scores: Accumulator, region: str | None) -> xr.DataArray:
     """Returns the compared metrics, of a single forecast the absolute error for its CRPS."""
     found = scores.metrics(region)
-    names = [SINGLE.get(name, name) if scores.members == 1 else name for name in METRICS]
-    axis = xr.DataArray(list(METRICS), dims="metric", name="metric")
+    names = [SINGLE.get(name, name) if scores.members == 1 else name for name in COMPARED]
+    axis = xr.DataArray(list(COMPARED), dims="metric", name="metric")
     return xr.concat([found[name].drop_attrs() for name in names], axis)
 
 
@@ -78,7 +78,7 @@ def score_table(systems: Mapping[str, Accumulator], bootstrap: BlockBootstrap, c
     text = format_table(
         metrics,
         headline=[*chosen, *(name for name in channels if name not in (*held, ALL))],
-        leads_days=[day for day in SHOWN_DAYS if day in days[:-1]] + days[-1:],
+        leads_days=[day for day in TABLE_DAYS if day in days[:-1]] + days[-1:],
         differences=differences,
     )
     interval = f"{bootstrap.level:.0%} interval, blocks of {bootstrap.days:g} days"

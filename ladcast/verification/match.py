@@ -15,7 +15,7 @@ from ladcast.grid import Grid, grid_of
 from ladcast.times import describe
 from ladcast.units import same_units
 
-READ_BYTES = 64 * 2**20
+SCORED_BYTES = 64 * 2**20
 """Forecast values that are read at once, at most, unless one lead time is larger."""
 
 
@@ -112,11 +112,11 @@ def _levels(field: xr.DataArray) -> list[int | None]:
 
 
 def lead_chunks(forecast: xr.Dataset, match: Match) -> list[slice]:
-    """Cuts the lead times into chunks that fit `READ_BYTES`, of whole stored chunks where possible."""
+    """Cuts the lead times into chunks that fit `SCORED_BYTES`, of whole stored chunks where possible."""
     fields = [forecast[channel.variable] for channel in match.channels]
     num_leads = len(match.lead_times)
     one_lead = max(field.nbytes for field in fields) / max(len(match.init_times) * num_leads, 1)
-    length = int(max(READ_BYTES // one_lead, 1))
+    length = int(max(SCORED_BYTES // one_lead, 1))
     chunk = max(_chunk(field) for field in fields)
     length -= length % chunk if chunk < length else 0  # else a stored chunk would be decoded twice
     return [slice(first, min(first + length, num_leads)) for first in range(0, num_leads, length)]

@@ -20,7 +20,7 @@ from ladcast.verification.score import ScoreOptions, score, score_climatology
 from ladcast.verification.table import count_of
 
 AXES = {"time": "starts", "prediction_timedelta": "lead times", "level": "levels"}
-SHOWN = 6
+MOST_NAMED = 6
 MEANS_ONLY = "No climatology as a forecast of its own: it has no standard deviations (`<variable>_std`)."
 
 
@@ -34,7 +34,7 @@ class Cut:
     left_out: tuple[str, ...]
 
     def __str__(self) -> str:
-        shown = ", ".join(self.left_out[:SHOWN]) + (" ..." if len(self.left_out) > SHOWN else "")
+        shown = ", ".join(self.left_out[:MOST_NAMED]) + (" ..." if len(self.left_out) > MOST_NAMED else "")
         total = self.kept + len(self.left_out)
         return f"{self.system}: {self.kept} of {total} {self.axis} are scored, without {shown}"
 
@@ -158,7 +158,7 @@ def _on_members(systems: dict[str, xr.Dataset]) -> Cutting:
 
 def _names(values: Shaped[np.ndarray, " label"]) -> str:
     texts = list(_each(values))
-    return ", ".join(texts[:SHOWN]) + (f" ... {texts[-1]}" if len(texts) > SHOWN else "")
+    return ", ".join(texts[:MOST_NAMED]) + (f" ... {texts[-1]}" if len(texts) > MOST_NAMED else "")
 
 
 def _each(values: Shaped[np.ndarray, " label"]) -> Iterator[str]:

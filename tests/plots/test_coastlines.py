@@ -23,8 +23,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cape", "longitude", "latitude"),
-    [("Agulhas", 20.0, -34.8), ("Horn", -67.3, -56.0), ("Finisterre", -9.3, 42.9)],
+    ("cape", "longitude", "latitude"), [("Agulhas", 20.0, -34.8), ("Horn", -67.3, -56.0), ("Finisterre", -9.3, 42.9)]
 )
 def test_capes_lie_on_the_coast_and_the_pacific_does_not(cape: str, longitude: float, latitude: float) -> None:
     coast = union_all(read_coastlines())

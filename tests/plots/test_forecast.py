@@ -88,19 +88,9 @@ def test_the_figure_says_what_when_where_and_in_which_units(drawn: Figure) -> No
     ]
     bars = [axes.get_xlabel() for axes in drawn.axes if "spread" in axes.get_xlabel()]
     assert bars == ["Ensemble spread (dam)", "Ensemble spread (hPa)"]
-    assert list(plumes(drawn)) == [
-        "2 m temperature (°C)",
-        "10 m wind speed (m/s)",
-        "Precipitation in 6 h (mm)",
-    ]
+    assert list(plumes(drawn)) == ["2 m temperature (°C)", "10 m wind speed (m/s)", "Precipitation in 6 h (mm)"]
     heading = "\n".join(texts(drawn))
-    for part in (
-        "Tuesday 16 January 2001, 06:00 UTC",
-        "a test model",
-        "start Sunday 14",
-        "day 2",
-        "4 members",
-    ):
+    for part in ("Tuesday 16 January 2001, 06:00 UTC", "a test model", "start Sunday 14", "day 2", "4 members"):
         assert part in heading
     assert "Paris 48.9°N 2.4°E: nearest grid point 50.6°N 0.0°E" in heading
     assert UNREAL not in heading

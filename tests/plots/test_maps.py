@@ -8,14 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ladcast.grid import Grid
-from ladcast.plots.maps import (
-    add_colour_bar,
-    add_global_axes,
-    draw_map,
-    refine_field,
-    round_levels,
-    sequential_colours,
-)
+from ladcast.plots.maps import add_colour_bar, add_global_axes, draw_map, refine_field, round_levels, sequential_colours
 
 GRIDS = ("64x33", "64x32", "72x37", "72x37-south", "45x23")
 

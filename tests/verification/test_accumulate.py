@@ -73,7 +73,7 @@ def test_order_of_merging_does_not_matter(forecast: xr.Dataset, truth: xr.Datase
 def test_what_is_read_at_once_does_not_change_a_bit(
     forecast: xr.Dataset, truth: xr.Dataset, whole: Accumulator, monkeypatch: pytest.MonkeyPatch, read_bytes: int
 ) -> None:
-    monkeypatch.setattr(match_module, "READ_BYTES", read_bytes)
+    monkeypatch.setattr(match_module, "SCORED_BYTES", read_bytes)
     assert_same_bits(score(forecast.chunk(prediction_timedelta=2), truth, options=OPTIONS), whole)
 
 

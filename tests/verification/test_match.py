@@ -69,7 +69,7 @@ def test_blocks_cover_all_lead_times_once(
     forecast: xr.Dataset, truth: xr.Dataset, monkeypatch: pytest.MonkeyPatch, leads_that_fit: float
 ) -> None:
     one_lead = forecast["temperature"].isel(time=0, prediction_timedelta=0).nbytes
-    monkeypatch.setattr(match, "READ_BYTES", leads_that_fit * one_lead)
+    monkeypatch.setattr(match, "SCORED_BYTES", leads_that_fit * one_lead)
     blocks = lead_chunks(forecast, match_truth(forecast, truth))
     assert [lead for block in blocks for lead in range(4)[block]] == [0, 1, 2, 3]
     assert all(block.stop - block.start <= max(leads_that_fit, 1) for block in blocks)
@@ -77,6 +77,6 @@ def test_blocks_cover_all_lead_times_once(
 
 def test_blocks_hold_whole_chunks(forecast: xr.Dataset, truth: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     one_lead = forecast["temperature"].isel(time=0, prediction_timedelta=0).nbytes
-    monkeypatch.setattr(match, "READ_BYTES", 3 * one_lead)
+    monkeypatch.setattr(match, "SCORED_BYTES", 3 * one_lead)
     chunked = forecast.chunk(prediction_timedelta=2)
     assert lead_chunks(chunked, match_truth(chunked, truth)) == [slice(0, 2), slice(2, 4)]

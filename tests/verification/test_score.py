@@ -9,15 +9,7 @@ import xarray as xr
 
 from ladcast.fields import SST
 from ladcast.grid import Grid, grid_of
-from ladcast.verification import (
-    Climatology,
-    ScoreOptions,
-    match,
-    persistence,
-    score,
-    score_climatology,
-    score_each,
-)
+from ladcast.verification import Climatology, ScoreOptions, match, persistence, score, score_climatology, score_each
 
 
 def aligned_truth(forecast: xr.Dataset, truth: xr.Dataset, variable: str) -> np.ndarray:
@@ -82,7 +74,7 @@ def test_stored_chunks_and_pieces_do_not_matter(
 ) -> None:
     expected = score(forecast, truth).metrics()
     forecast.chunk(prediction_timedelta=2, number=2).to_zarr(tmp_path / "forecast.zarr")
-    monkeypatch.setattr(match, "READ_BYTES", 1)
+    monkeypatch.setattr(match, "SCORED_BYTES", 1)
     stored = xr.open_zarr(tmp_path / "forecast.zarr", chunks=None)
     xr.testing.assert_allclose(score(stored, truth).metrics(), expected, rtol=1e-12)
 

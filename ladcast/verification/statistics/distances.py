@@ -35,31 +35,22 @@ def rank_histogram(case: Case) -> Float[Tensor, "region level rank"]:
     return case.area.histogram(below + torch.from_numpy(drawn.astype(np.int64)), len(case.members) + 1)
 
 
-def gaussian_member_error(mean: CellField, std: CellField, truth: CellField) -> CellField:
-    """Returns E|X - y| of X ~ N(mean, std^2); a zero std gives |mean - y|."""
+def gaussian_statistics(mean: CellField, std: CellField, truth: CellField) -> dict[str, CellField]:
+    """Returns the statistics of infinitely many members of a normal distribution X ~ N(mean, std^2).
+
+    E|X - y| is |mean - y| for a zero std, and E|X - X'| = 2 std / sqrt(pi). The CRPS, member_error minus half of
+    member_difference, is that of Gneiting (2005), doi:10.1175/MWR2904.1.
+    """
     distance = truth - mean
     scaled = distance / std.clamp_min(torch.finfo(std.dtype).tiny)
     density = math.sqrt(2 / math.pi) * torch.exp(-scaled.square() / 2)
-    return distance * torch.erf(scaled / math.sqrt(2)) + std * density
-
-
-def gaussian_member_difference(std: CellField) -> CellField:
-    """Returns E|X - X'| = 2 std / sqrt(pi) of two independent draws of a normal distribution."""
-    return std * (2 / math.sqrt(math.pi))
-
-
-def gaussian_statistics(mean: CellField, std: CellField, truth: CellField) -> dict[str, CellField]:
-    """Returns the statistics of infinitely many members of a normal distribution.
-
-    The CRPS, member_error minus half of member_difference, is that of Gneiting (2005), doi:10.1175/MWR2904.1.
-    """
     return {
         "error": mean - truth,
         "absolute_error": (mean - truth).abs(),
         "squared_error": (mean - truth).square(),
         "variance": std.square(),
-        "member_error": gaussian_member_error(mean, std, truth),
-        "member_difference": gaussian_member_difference(std),
+        "member_error": distance * torch.erf(scaled / math.sqrt(2)) + std * density,
+        "member_difference": std * (2 / math.sqrt(math.pi)),
     }
 
 
@@ -94,10 +85,6 @@ def _debiased_spread_skill(means: Means, members: int | float) -> FloatArray:
 
 def _acc(means: Means, _: int | float) -> FloatArray:
     return means["anomaly_product"] / np.sqrt(means["anomaly_power"] * means["true_anomaly_power"])
-
-
-def _rank_frequency(means: Means, members: int | float) -> FloatArray:
-    return means["rank_histogram"] * (members + 1)
 
 
 RANK = (Axis("rank", "rank of the truth among the members"),)
@@ -172,7 +159,7 @@ DISTANCES: tuple[Statistic | Metric, ...] = (
         "rank_frequency",
         "frequency of the truth's rank among the members, over that of a flat histogram",
         ("rank_histogram",),
-        _rank_frequency,
+        lambda means, members: means["rank_histogram"] * (members + 1),
         "1",
         RANK,
     ),

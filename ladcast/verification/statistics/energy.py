@@ -50,10 +50,12 @@ def _at_level(
     return measure(case.deviation[:, level, counted].double() * share) * totals[level]
 
 
-PAIR = ("energy_error", "energy_difference")
+ENERGY_PAIR = ("energy_error", "energy_difference")
 
 ENERGY: tuple[Statistic | Metric, ...] = (
     Statistic("energy_error", energy_error, group="energy"),
     Statistic("energy_difference", energy_difference, min_members=2, group="energy"),
-    Metric("energy_score", "fair energy score of the field of a level", PAIR, fair_score(*PAIR), better="low"),
+    Metric(
+        "energy_score", "fair energy score of the field of a level", ENERGY_PAIR, fair_score(*ENERGY_PAIR), better="low"
+    ),
 )

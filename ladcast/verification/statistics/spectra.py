@@ -114,7 +114,7 @@ def _complete(case: Case) -> Tensor:
     return case.area.present.flatten(1).all(1)[:, None]
 
 
-SOURCES: dict[str, tuple[str, Callable[[Case], Tensor]]] = {
+SPECTRA_OF: dict[str, tuple[str, Callable[[Case], Tensor]]] = {
     "members": ("the members", lambda case: case.members),
     "mean": ("the ensemble mean", lambda case: (case.truth + case.moments.error)[None]),
     "truth": ("the truth", lambda case: case.truth[None]),
@@ -123,7 +123,7 @@ SOURCES: dict[str, tuple[str, Callable[[Case], Tensor]]] = {
 
 def _family(kind: str, power: Callable[[Case, Tensor], AreaSums], axis: Axis) -> Iterator[Statistic | Metric]:
     """Yields the spectra of the members (averaged), of the ensemble mean and of the truth."""
-    for source, (long_name, fields) in SOURCES.items():
+    for source, (long_name, fields) in SPECTRA_OF.items():
         name = f"{kind}_power_{source}"
 
         def reduce(case: Case, fields: Callable[[Case], Tensor] = fields) -> AreaSums:

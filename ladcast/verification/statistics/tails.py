@@ -24,7 +24,7 @@ def tail_difference(case: Case) -> Float[Tensor, "region level quantile"]:
     return torch.stack([case.area.sum(tail.member_difference) for tail in case.tails], dim=-1)
 
 
-PAIR = ("tail_error", "tail_difference")
+TAIL_PAIR = ("tail_error", "tail_difference")
 
 TAILS: tuple[Statistic | Metric, ...] = (
     Statistic("tail_error", tail_error, climate="quantiles", axes=(QUANTILE,), group="tails"),
@@ -32,8 +32,8 @@ TAILS: tuple[Statistic | Metric, ...] = (
     Metric(
         "tail_crps",
         "fair CRPS beyond a climatological quantile, of max(x, t) or min(x, t)",
-        PAIR,
-        fair_score(*PAIR),
+        TAIL_PAIR,
+        fair_score(*TAIL_PAIR),
         axes=(QUANTILE,),
         better="low",
     ),
