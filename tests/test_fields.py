@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 import yaml
 
+from ladcast.cf import with_metadata
 from ladcast.data.audit import validate_store
 from ladcast.data.normalization import Normalizer, ocean_mask
 from ladcast.data.packing import unpack
@@ -22,7 +23,6 @@ from ladcast.fields import (
     Variable,
     read_channels,
 )
-from ladcast.forecasts.formats.metadata import with_metadata
 from ladcast.grid import Grid
 
 SMALL = ChannelSet(("temperature", "geopotential"), ("2m_temperature",), (500, 850))

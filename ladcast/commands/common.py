@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ladcast.forecasts.selection import Selection
+from ladcast.forecasts.options import Selection
 
 Results = dict[str, Any]
 """What a command hands to machines that ask for JSON; people read what it prints."""

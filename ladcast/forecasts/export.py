@@ -13,9 +13,8 @@ from ladcast.forecasts.formats.grib import GribWriter
 from ladcast.forecasts.formats.netcdf import NetcdfWriter
 from ladcast.forecasts.formats.zarr import ZarrWriter
 from ladcast.forecasts.open import open_forecast
-from ladcast.forecasts.options import ExportFormat
+from ladcast.forecasts.options import ExportFormat, Selection
 from ladcast.forecasts.part import open_part
-from ladcast.forecasts.selection import Selection
 from ladcast.progress import show_progress
 from ladcast.resumable import sole_writer
 

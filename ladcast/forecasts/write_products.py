@@ -13,9 +13,9 @@ import xarray as xr
 
 from ladcast.fields import VARIABLES
 from ladcast.files import whole_file, whole_folder
+from ladcast.forecasts.options import Selection
 from ladcast.forecasts.part import open_part
 from ladcast.forecasts.products import Event, Method, at_points, mean_and_spread, probabilities, quantiles
-from ladcast.forecasts.selection import Selection
 from ladcast.grid import Place
 from ladcast.progress import show_progress
 from ladcast.times import HOUR

@@ -10,9 +10,8 @@ import xarray as xr
 from ladcast.cli import app, run
 from ladcast.forecasts.export import export
 from ladcast.forecasts.open import open_forecast
-from ladcast.forecasts.options import ExportFormat
+from ladcast.forecasts.options import ExportFormat, Selection
 from ladcast.forecasts.products import mean_and_spread
-from ladcast.forecasts.selection import Selection
 from ladcast.forecasts.write_products import make, write_mean, write_points, write_probabilities, write_quantiles
 
 COMMANDS = {

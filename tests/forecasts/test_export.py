@@ -7,8 +7,7 @@ import xarray as xr
 
 from ladcast.fields import VARIABLES
 from ladcast.forecasts.export import export
-from ladcast.forecasts.options import ExportFormat
-from ladcast.forecasts.selection import Selection
+from ladcast.forecasts.options import ExportFormat, Selection
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.forecasts.formats.selection import select
+from ladcast.forecasts.part import crop
 from ladcast.forecasts.products import Event, at_points, mean_and_spread, probabilities, quantiles
 from ladcast.grid import Grid, Place
 
@@ -154,7 +154,7 @@ def test_bilinear_is_exact_for_a_field_linear_in_both(forecast: xr.Dataset):
 @pytest.mark.parametrize("region", [(-50.0, -30.0, 80.0, 70.0), (-50.0, -30.0, 30.0, 90.0)])
 def test_a_region_has_the_values_of_the_whole(method, region, forecast: xr.Dataset):
     place, polar = Place("x", 12.3, 1.5), Place("polar", 88.0, -3.0)
-    part = select(forecast, region=region)
+    part = crop(forecast, region)
     xr.testing.assert_allclose(at_points(part, [place], method), at_points(forecast, [place], method), rtol=1e-5)
     with pytest.raises(ValueError, match=r"x at 0 N, 120 E lies outside of the region, .* and -45 to"):
         at_points(part, [Place("x", 0.0, 120.0)], method)

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 import xarray as xr
 
+from ladcast.cf import Names, with_metadata
 from ladcast.forecasts.formats.base import CHUNKED_WHOLE, FrameWriter
-from ladcast.forecasts.formats.metadata import Names, with_metadata
 
 COMPRESSION_LEVEL: Final = 1
 

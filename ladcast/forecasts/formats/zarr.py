@@ -10,8 +10,8 @@ import dask.array
 import numpy as np
 import xarray as xr
 
+from ladcast.cf import Names, with_metadata
 from ladcast.forecasts.formats.base import CHUNKED_WHOLE, FrameWriter
-from ladcast.forecasts.formats.metadata import Names, with_metadata
 
 ZarrFormat = Literal[2, 3]
 

@@ -9,7 +9,7 @@ cfgrib = pytest.importorskip("cfgrib", reason="the extra [grib] is not installed
 
 from ladcast.fields import PRECIPITATION, SST, VARIABLES  # noqa: E402
 from ladcast.forecasts.formats.grib import GribWriter  # noqa: E402  # only where ecCodes is installed
-from ladcast.forecasts.formats.selection import crop  # noqa: E402
+from ladcast.forecasts.part import crop  # noqa: E402
 
 PLANE = ("latitude", "longitude")
 

@@ -1,7 +1,7 @@
 import numpy as np
 import xarray as xr
 
-from ladcast.forecasts.formats.metadata import with_metadata
+from ladcast.cf import with_metadata
 
 
 def test_values_and_dimensions_stay(forecast: xr.Dataset):

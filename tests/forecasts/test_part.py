@@ -2,36 +2,37 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.forecasts.formats.selection import crop, select
+from ladcast.forecasts.options import Selection
+from ladcast.forecasts.part import crop, select
 
 
 def test_no_selection_keeps_all(forecast: xr.Dataset):
-    xr.testing.assert_identical(select(forecast), forecast)
+    xr.testing.assert_identical(select(forecast, Selection()), forecast)
 
 
 def test_each_part_is_what_was_asked_for_in_that_order(forecast: xr.Dataset):
-    part = select(forecast, variables=["t2m", "z"], levels=[850], leads=[18, 6], members=[2, 0])
+    part = select(forecast, Selection(("t2m", "z"), (850,), (18, 6), (2, 0)))
     assert list(part.data_vars) == ["2m_temperature", "geopotential"]
     expected = forecast["geopotential"].sel(level=[850], number=[2, 0]).isel(prediction_timedelta=[2, 0])
     xr.testing.assert_identical(part["geopotential"], expected)
 
 
 def test_levels_do_not_matter_to_surface_variables(forecast: xr.Dataset):
-    assert "level" not in select(forecast, variables=["t2m"], levels=[850]).dims
+    assert "level" not in select(forecast, Selection(("t2m",), (850,))).dims
 
 
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ({"variables": ["t"]}, r"no variable temperature|no variable t; it has .*geopotential \(z\)"),
-        ({"levels": [700]}, "no level 700; it has 500, 850"),
-        ({"leads": [9]}, "no prediction_timedelta 9 h; it has 6 h, 12 h, 18 h"),
-        ({"members": [3]}, "no number 3; it has 0, 1, 2"),
+        (Selection(("t",)), r"no variable temperature|no variable t; it has .*geopotential \(z\)"),
+        (Selection(levels=(700,)), "no level 700; it has 500, 850"),
+        (Selection(leads=(9,)), "no prediction_timedelta 9 h; it has 6 h, 12 h, 18 h"),
+        (Selection(members=(3,)), "no number 3; it has 0, 1, 2"),
     ],
 )
 def test_what_is_not_there_is_named_beside_what_is(wanted, message: str, forecast: xr.Dataset):
     with pytest.raises(ValueError, match=message):
-        select(forecast, **wanted)
+        select(forecast, wanted)
 
 
 def test_a_region_across_the_meridian_of_0_runs_eastward(forecast: xr.Dataset):
