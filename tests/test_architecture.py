@@ -3,10 +3,13 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from ladcast.cli import COMMANDS, GROUPS
 
 FLOORS = (
     "constants device fields files grid progress run times types units",
@@ -31,7 +34,7 @@ MODULES = [
 ]
 
 HEAVY = {"cartopy", "dask", "diffusers", "jax", "matplotlib", "pandas", "scipy", "torch", "xarray", "zarr"}
-LIGHT_MODULES = ("ladcast", "ladcast.config", "ladcast.cli", "data_pipelines.cli")
+LIGHT_MODULES = ("ladcast", "ladcast.config", "data_pipelines.cli")
 
 
 def imported_names(source: str, module: Path) -> Iterator[str]:
@@ -43,6 +46,28 @@ def imported_names(source: str, module: Path) -> Iterator[str]:
             above = module.parts[: -node.level] if node.level else ()
             base = ".".join([*above, *(node.module or "").split(".")]).strip(".")
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def read_modules(root: Path) -> dict[str, tuple[Path, str]]:
+    """Returns by dotted name the relative path and the source of every module of both packages."""
+    paths = [
+        path.relative_to(root) for package in ("ladcast", "data_pipelines") for path in root.glob(f"{package}/**/*.py")
+    ]
+    names = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in sorted(paths)}
+    return {name: (path.relative_to(root), path.read_text()) for name, path in names.items()}
+
+
+def circle(modules: Mapping[str, tuple[Path, str]]) -> list[str]:
+    """Returns modules that import each other in a circle, also where an import stands in a function; empty for none."""
+    needs: dict[str, set[str]] = {}
+    for name, (path, source) in modules.items():
+        imported = (full if full in modules else full.rpartition(".")[0] for full in imported_names(source, path))
+        needs[name] = {other for other in imported if other in modules and other != name}
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def violations(source: str, module: Path) -> Iterator[str]:
@@ -67,6 +92,27 @@ def violations(source: str, module: Path) -> Iterator[str]:
 def test_imports_point_down(module: Path) -> None:
     assert module.with_suffix("").parts[1] in FLOOR, f"{module} stands in no room: give it a floor in FLOORS."
     assert not list(violations((ROOT / module).read_text(), module))
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    found = circle(read_modules(ROOT))
+    assert not found, " imports ".join(reversed(found))
+
+
+def test_a_circle_is_found_through_packages_and_functions(tmp_path: Path) -> None:
+    sources = {
+        "ladcast/__init__.py": "",
+        "ladcast/a.py": "from ladcast.room import b",
+        "ladcast/room/__init__.py": "",
+        "ladcast/room/b.py": "def later():\n    from ..c import thing",
+        "ladcast/c.py": "import ladcast.a",
+    }
+    for name, source in sources.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(source)
+    assert set(circle(read_modules(tmp_path))) == {"ladcast.a", "ladcast.room.b", "ladcast.c"}
+    (tmp_path / "ladcast/c.py").write_text("import numpy")
+    assert not circle(read_modules(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +152,22 @@ def test_an_import_from_below_or_beside_is_allowed(source: str) -> None:
 @pytest.mark.parametrize("module", LIGHT_MODULES)
 def test_import_stays_light(module: str) -> None:
     """Importing the command line must not wait for torch: `--help` answers at once."""
-    program = f"import sys, {module}; print(*sys.modules)"
+    assert not HEAVY & loaded(f"import sys, {module}; print(*sys.modules)")
+
+
+def test_help_of_every_command_stays_light() -> None:
+    """Help imports the files of commands, and they import what takes long in their functions."""
+    asked = [[name] for name in COMMANDS] + [[group, name] for group, (_, some) in GROUPS.items() for name in some]
+    program = (
+        "import sys, io\nfrom contextlib import redirect_stdout\nfrom ladcast.cli import app\n"
+        f"with redirect_stdout(io.StringIO()):\n    for words in {asked}:\n        app([*words, '--help'])\n"
+        "print(*sys.modules)"
+    )
+    assert not HEAVY & loaded(program)
+
+
+def loaded(program: str) -> set[str]:
+    """Returns the modules that a program prints in a process of its own."""
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
-    assert not HEAVY & set(answer.stdout.split())
+    return set(answer.stdout.split())
