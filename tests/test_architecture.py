@@ -50,11 +50,10 @@ def imported_names(source: str, module: Path) -> Iterator[str]:
 
 def read_modules(root: Path) -> dict[str, tuple[Path, str]]:
     """Returns by dotted name the relative path and the source of every module of both packages."""
-    paths = [
-        path.relative_to(root) for package in ("ladcast", "data_pipelines") for path in root.glob(f"{package}/**/*.py")
-    ]
-    names = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in sorted(paths)}
-    return {name: (path.relative_to(root), path.read_text()) for name, path in names.items()}
+    found = sorted([*root.glob("ladcast/**/*.py"), *root.glob("data_pipelines/**/*.py")])
+    paths = [path.relative_to(root) for path in found]
+    names = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+    return {name: (path, (root / path).read_text()) for name, path in names.items()}
 
 
 def circle(modules: Mapping[str, tuple[Path, str]]) -> list[str]:
