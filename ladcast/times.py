@@ -74,7 +74,7 @@ def day_of_year(times: Times) -> npt.NDArray[np.int64]:
     return days + 1
 
 
-def windows(times: Times, length: int, step: np.timedelta64 = STEP) -> Int[np.ndarray, "window {length}"]:
+def windows(times: Times, length: int, step: np.timedelta64) -> Int[np.ndarray, "window {length}"]:
     """Returns the indices of every run of `length` times that are exactly `step` apart.
 
     `times` increase and may be denser than `step`: then runs start at each of them, unless a gap lies within.

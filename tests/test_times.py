@@ -87,14 +87,14 @@ def test_windows_are_those_that_no_gap_breaks(length: int, hours: int):
         kept = np.flatnonzero(random.random(480 // hours) < share)
         kept[-2:] = kept[-2] + np.arange(2)  # some two times show the spacing
         axis = np.datetime64("2020-01-01", "ns") + np.unique(kept) * spacing
-        assert windows(axis, length).tolist() == brute_force_windows(axis, length, spacing)
+        assert windows(axis, length, STEP).tolist() == brute_force_windows(axis, length, spacing)
 
 
 @pytest.mark.parametrize("hours", [4, 5, 9, 12])
 def test_times_that_are_never_six_hours_apart_have_no_windows(hours: int):
     axis = np.datetime64("2020-01-01", "ns") + np.arange(40) * np.timedelta64(hours, "h")
-    assert windows(axis, 1).tolist() == [[number] for number in range(40)]
-    assert windows(axis, 3).shape == (0, 3)
+    assert windows(axis, 1, STEP).tolist() == [[number] for number in range(40)]
+    assert windows(axis, 3, STEP).shape == (0, 3)
 
 
 def test_many_times_are_described_in_short():

@@ -101,7 +101,8 @@ class Measures:
         self, denoiser: Denoiser, rows: Tensor, data: LatentDataset, frames: int, *, refinement: float = 1.0
     ) -> float:
         times = data.seconds.cpu().numpy().astype("datetime64[s]").astype("datetime64[ns]")
-        windows = LatentDataset(data.latents, times, past=self.run.frames.past, future=frames)
+        counts = self.run.frames
+        windows = LatentDataset(data.latents, times, past=counts.past, future=frames, step=counts.step)
         chosen = np.unique(np.linspace(0, len(windows) - 1, self.options.windows).astype(np.int64))
         device, generator, total = self.forecaster.device, torch.Generator().manual_seed(0), 0.0
         for part in np.array_split(chosen, -(-len(chosen) // WINDOWS_AT_ONCE)):

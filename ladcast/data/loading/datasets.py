@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ladcast.data.loading.reader import StateReader
 from ladcast.data.prefetch import prefetch
-from ladcast.times import HOUR, STEP, Times, to_epoch_seconds, windows
+from ladcast.times import HOUR, Times, to_epoch_seconds, windows
 from ladcast.types import Latent, LatentSequence, PastSequence, Scaled
 
 READ_AT_ONCE = 40
@@ -89,9 +89,7 @@ class LatentDataset:
         ValueError: there is no window of `past + future` latents.
     """
 
-    def __init__(
-        self, latents: Latent, times: Times, *, past: int = 1, future: int = 4, step: np.timedelta64 = STEP
-    ) -> None:
+    def __init__(self, latents: Latent, times: Times, *, past: int, future: int, step: np.timedelta64) -> None:
         self.latents = latents
         self.seconds = to_epoch_seconds(times).to(latents.device)
         self.past = past

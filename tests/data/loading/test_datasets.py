@@ -81,7 +81,7 @@ def test_windows_never_straddle_a_gap(past: int, future: int):
     random = np.random.default_rng(past + future)
     kept = np.sort(random.choice(200, size=170, replace=False))
     latents, times = latents_that_tell_their_time(kept)
-    data = LatentDataset(latents, times, past=past, future=future)
+    data = LatentDataset(latents, times, past=past, future=future, step=STEP)
     before, after, init_time = data.batch(np.arange(len(data)))
     assert before.shape == (len(data), 2, past, 3, 4)
     assert after.shape == (len(data), 2, future, 3, 4)
@@ -96,7 +96,7 @@ def test_windows_never_straddle_a_gap(past: int, future: int):
 def test_windows_of_hourly_latents_start_at_every_hour():
     latents, _ = latents_that_tell_their_time(np.arange(40))
     times = np.datetime64("2020-02-27", "ns") + np.arange(40) * np.timedelta64(1, "h")
-    data = LatentDataset(latents, times, past=1, future=4)
+    data = LatentDataset(latents, times, past=1, future=4, step=STEP)
     past, future, init_time = data.batch(np.arange(len(data)))
     assert past[:, 0, 0, 0, 0].tolist() == list(range(16))
     assert future[3, 0, :, 0, 0].tolist() == [9, 15, 21, 27]
@@ -115,7 +115,7 @@ def test_windows_take_any_step():
 
 def test_channels_stay_apart_from_times():
     latents, times = latents_that_tell_their_time(np.arange(9))
-    past, future, _ = LatentDataset(latents, times, past=2, future=3).batch(np.array([4]))
+    past, future, _ = LatentDataset(latents, times, past=2, future=3, step=STEP).batch(np.array([4]))
     assert past[0, :, :, 0, 0].tolist() == [[4, 5], [4.5, 5.5]]
     assert future[0, :, :, 0, 0].tolist() == [[6, 7, 8], [6.5, 7.5, 8.5]]
 
@@ -126,4 +126,4 @@ def test_a_stretch_without_a_window_is_refused(kept: np.ndarray):
     with pytest.raises(
         ValueError, match=rf"runs of 5 times that are 6 h .* none among {len(kept)}\..*`ladcast-data encode`"
     ):
-        LatentDataset(latents, times, past=1, future=4)
+        LatentDataset(latents, times, past=1, future=4, step=STEP)

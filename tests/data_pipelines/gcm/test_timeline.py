@@ -3,7 +3,7 @@ import pytest
 
 from data_pipelines.gcm.timeline import Timeline
 from data_pipelines.manifest import describe_times
-from ladcast.times import windows
+from ladcast.times import STEP, windows
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_blocks_tile_the_time_axis_with_the_times_they_claim(timeline: Timeline)
 
 def test_no_window_straddles_two_segments(timeline: Timeline) -> None:
     length = 5
-    first = windows(timeline.times, length)[:, 0]
+    first = windows(timeline.times, length, STEP)[:, 0]
     assert len(first) == 3 * (timeline.segment_frames - length + 1)
     same_segment = first // timeline.segment_frames == (first + length - 1) // timeline.segment_frames
     assert same_segment.all()
