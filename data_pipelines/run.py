@@ -13,13 +13,17 @@ WITHOUT_EXECUTION = {"simulate", "excerpt", "validate", "status", "plan"}
 
 @dataclass(frozen=True)
 class StageCall:
-    """Holds a stage and its arguments, by the names that the command line knows."""
+    """Holds a stage and its arguments, by the names that the command line knows.
+
+    A call is made in the words of the command line, so that a file and a shell have the same checks and the same
+    messages, and so that what is printed can be run by itself.
+    """
 
     stage: str
     arguments: dict[str, Any]
 
     def tokens(self, execution: Execution) -> list[str]:
-        """Returns the step as words of a command line."""
+        """Returns the call as words of a command line."""
         words = [self.stage]
         for name, value in self.arguments.items():
             words += _option(name, value)
@@ -48,15 +52,15 @@ def run(
     """
     from data_pipelines.cli import app
 
-    steps = read_steps(config, dict(_name_and_place(text) for text in path))
-    for number, step in enumerate(steps, start=1):
-        words = step.tokens(execution)
-        print(f"[{number}/{len(steps)}] ladcast-data {' '.join(words)}", flush=True)
+    calls = read_calls(config, dict(_name_and_place(text) for text in path))
+    for number, call in enumerate(calls, start=1):
+        words = call.tokens(execution)
+        print(f"[{number}/{len(calls)}] ladcast-data {' '.join(words)}", flush=True)
         app(words, exit_on_error=False)
 
 
-def read_steps(config: Path, places: dict[str, str]) -> list[StageCall]:
-    """Reads the steps; `{name}` in an argument is one of `paths`, which count from the folder of the file.
+def read_calls(config: Path, places: dict[str, str]) -> list[StageCall]:
+    """Reads the calls; `{name}` in an argument is one of `paths`, which count from the folder of the file.
 
     Raises:
         ValueError: the file has other keys, an unknown stage or an unknown path.
@@ -73,15 +77,15 @@ def read_steps(config: Path, places: dict[str, str]) -> list[StageCall]:
         raise ValueError(f"{config} has no path '{unknown[0]}'. It has {', '.join(content['paths'])}.")
     folder = config.resolve().parent
     paths = {name: str(folder / place) for name, place in content["paths"].items()} | places
-    steps = []
+    calls = []
     for number, entry in enumerate(content["stages"], start=1):
         arguments = dict(entry)
         stage = arguments.pop("stage", None)
         if stage not in STAGES:
             raise ValueError(f"{config}, step {number}: unknown stage '{stage}'. Known: {', '.join(STAGES)}.")
         filled = {name: _fill(value, paths, f"{config}, step {number}") for name, value in arguments.items()}
-        steps.append(StageCall(stage, filled))
-    return steps
+        calls.append(StageCall(stage, filled))
+    return calls
 
 
 def _fill(value: Any, paths: dict[str, str], where: str) -> Any:

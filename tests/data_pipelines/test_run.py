@@ -9,7 +9,7 @@ import yaml
 from data_pipelines.cli import app
 from data_pipelines.manifest import read_manifest
 from data_pipelines.options import Execution
-from data_pipelines.run import read_steps, run
+from data_pipelines.run import read_calls, run
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.data.normalization import Normalizer
 from ladcast.fields import ERA5_CHANNELS
@@ -51,7 +51,7 @@ def test_a_nature_run_becomes_latents_with_one_command(chain: Path, shared: Path
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_chains_have_stages_and_arguments_that_exist(config: Path):
-    for step in read_steps(config, {}):
+    for step in read_calls(config, {}):
         command, _, _ = app.parse_args(step.tokens(HERE), exit_on_error=False, print_error=False)
         assert command.__name__ == step.stage.replace("-", "_")
 
@@ -63,7 +63,7 @@ def write(path: Path, content: dict) -> Path:
 
 def test_execution_goes_to_the_stages_that_work_in_units(tmp_path: Path):
     stages = [{"stage": "regrid", "workers": 3}, {"stage": "statistics"}, {"stage": "status", "folder": "{data}"}]
-    steps = read_steps(write(tmp_path / "a.yaml", {"paths": {"data": "d"}, "stages": stages}), {})
+    steps = read_calls(write(tmp_path / "a.yaml", {"paths": {"data": "d"}, "stages": stages}), {})
     execution = Execution(2, "slurm", "site")
     assert steps[0].tokens(execution) == ["regrid", "--workers", "3", "--cluster", "slurm", "--profile", "site"]
     assert steps[1].tokens(execution) == ["statistics", "--workers", "2", "--cluster", "slurm", "--profile", "site"]
@@ -80,7 +80,7 @@ def test_execution_goes_to_the_stages_that_work_in_units(tmp_path: Path):
 )
 def test_wrong_files_are_refused(content: dict, message: str, tmp_path: Path):
     with pytest.raises(ValueError, match=message):
-        read_steps(write(tmp_path / "a.yaml", content), {})
+        read_calls(write(tmp_path / "a.yaml", content), {})
 
 
 @pytest.mark.parametrize(

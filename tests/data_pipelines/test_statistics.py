@@ -76,6 +76,7 @@ def test_neither_chunks_nor_units_nor_workers_change_a_bit(
     assert statistics(copy, tmp_path / "b.json", selection=selection, execution=HERE).read_bytes() == expected
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_a_bit(store: Path, channel_file: Path, tmp_path: Path):
     files = [
         statistics(
