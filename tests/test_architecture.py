@@ -12,7 +12,7 @@ import pytest
 from ladcast.cli import COMMANDS, GROUPS
 
 FLOORS = (
-    "constants device fields files grid progress run times types units",
+    "constants device fields files grid meters progress run times types units",
     "cf checkpoint",
     "resumable",
     "nn diffusion data config verification",

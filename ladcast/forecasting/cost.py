@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,25 +10,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from ladcast.forecasting.codec import decoded_at_once
 from ladcast.forecasting.forecaster import ForecasterConfig, find_stepper
 from ladcast.forecasting.stepper import Stepper
 from ladcast.grid import Grid
+from ladcast.meters import PeakMemory, flop_counter
 from ladcast.models.autoencoder import Autoencoder
 
 FLOAT32_BYTES = 4
 COPIES_OF_A_BLOCK = 3
 """How often a decoded block is in memory at once: as the decoder made it, per member, and joined."""
-ATTENTION_ON_CPU = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
-        lambda query, key, value, *_, out_shape=None, **__: sdpa_flop_count(query, key, value)
-    )
-}
-"""The fused attention that torch's own counter leaves out."""
 SHARE_OF_FREE_MEMORY = 0.8
 """What a batch may fill: kernels need work space, and allocators leave gaps."""
 
@@ -185,39 +176,9 @@ def decode_call(autoencoder: Autoencoder, grid: Grid, rows: int) -> Callable[[],
 
 def call_cost(call: Callable[[], Any], device: str) -> CallCost:
     """Counts operations and peak memory of a call, as a forecast makes it: bfloat16 on a GPU, without gradients."""
-    with torch.no_grad(), forecast_precision(device), PeakMemory() as memory, count_flops() as operations:
+    with torch.no_grad(), forecast_precision(device), PeakMemory() as memory, flop_counter() as operations:
         call()
     return CallCost(int(operations.get_total_flops()), memory.peak_bytes)
-
-
-def count_flops() -> FlopCounterMode:
-    """Returns torch's counter, completed for attention on a CPU."""
-    return FlopCounterMode(display=False, custom_mapping=dict(ATTENTION_ON_CPU))
-
-
-class PeakMemory(TorchDispatchMode):
-    """Follows the bytes of the tensors made within, real or fake, that are alive at the same time."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.peak_bytes = 0
-        self._alive: dict[int, int] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs an operation and follows the storages it made; those it was given, such as weights, count nothing."""
-        self._follow((args, kwargs), made=False)
-        output = func(*args, **(kwargs or {}))
-        self._follow(output, made=True)
-        return output
-
-    def _follow(self, tree: Any, *, made: bool) -> None:
-        for storage in (leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)):
-            key = storage._cdata
-            if key in self._alive:
-                continue
-            self._alive[key] = storage.nbytes() if made else 0
-            self.peak_bytes = max(self.peak_bytes, sum(self._alive.values()))
-            weakref.finalize(storage, self._alive.pop, key)
 
 
 def forecast_precision(device: str) -> torch.autocast:

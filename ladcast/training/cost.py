@@ -6,29 +6,24 @@ tell whether a job fits a GPU that it does not have.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from ladcast.data.loading.batches import SampleBatch
+from ladcast.meters import flop_counter, kept_for_backward
 from ladcast.training.distributed import Ranks
 from ladcast.training.parallel import Loss, LossModule, blocks, recompute_blocks
 
 FLOAT_BYTES = 4
-Shape = Sequence[int]
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Holds the counts of a model and its loss, with shapes as one sample has them."""
+    """The counts of a model and its loss, with shapes as one sample has them."""
 
     parameters: int
     trained: int
@@ -86,8 +81,7 @@ def _run(model: nn.Module, loss: Loss, sample: SampleBatch, size: int, *, bf16: 
     own = next(model.parameters()).device
     device = torch.device("cpu") if own.type == "meta" else own
     generator = torch.Generator(device=device)
-    flops = FlopCounterMode(display=False, custom_mapping=_formulas())
-    with FakeTensorMode(allow_non_fake_inputs=True), flops as counter:
+    with FakeTensorMode(allow_non_fake_inputs=True), flop_counter() as counter:
         tensors = {
             f"model.{name}": torch.empty_like(tensor, device=device).requires_grad_(tensor.requires_grad)
             for name, tensor in (*model.named_parameters(), *model.named_buffers())
@@ -109,47 +103,10 @@ class _BothPasses(LossModule):
         self.kept = kept
 
     def forward(self, batch: SampleBatch, generator: torch.Generator) -> Tensor:
-        with _watched(self.kept):
+        with kept_for_backward(self.kept):
             value = super().forward(batch, generator)
         value.backward()
         return value
-
-
-def _formulas() -> dict[Any, Callable[..., int]]:
-    """Returns how to count what PyTorch's counter does not know or counts wrongly.
-
-    It has no formula for the attention of CPUs, and takes the backward pass of a convolution in groups for one without.
-    """
-    aten = torch.ops.aten
-
-    def attention(query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
-        return int(sdpa_flop_count(query, key, value))
-
-    def attention_backward(gradient: Shape, query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
-        return int(sdpa_backward_flop_count(gradient, query, key, value))
-
-    def convolution_backward(gradient: Shape, x: Shape, weight: Shape, *rest: Any, **_: object) -> int:
-        transposed, wanted = rest[4], rest[7]
-        batch, _channels, *cells = x if transposed else gradient
-        return 2 * batch * math.prod(cells) * math.prod(weight) * int(sum(wanted[:2]))
-
-    return {
-        aten._scaled_dot_product_flash_attention_for_cpu: attention,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,
-        aten.convolution_backward: convolution_backward,
-    }
-
-
-@contextmanager
-def _watched(kept: dict[int, Tensor]) -> Iterator[None]:
-    """Collects every tensor that autograd keeps, one for each piece of memory."""
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        yield
 
 
 # Dense bfloat16 FLOP/s without sparsity, from the vendors' data sheets; the longest name that fits counts.

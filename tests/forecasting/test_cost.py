@@ -9,9 +9,7 @@ import torch
 from ladcast.data.analysis import Analysis
 from ladcast.diffusion.samplers import SAMPLERS
 from ladcast.forecasting.cost import (
-    PeakMemory,
     call_cost,
-    count_flops,
     decode_call,
     encode_call,
     largest_batch,
@@ -69,29 +67,6 @@ def test_calls_of_the_network_are_those_of_a_forecast(sampler: str, forecaster: 
 
 def test_heun_calls_twice_a_step_but_for_the_last(forecaster: Forecaster):
     assert forecaster.with_settings(sampler="heun", steps=20).stepper.calls == 39
-
-
-def test_peak_memory_forgets_what_is_gone():
-    with PeakMemory() as memory:
-        for _ in range(5):
-            torch.zeros(1000)
-        kept = [torch.zeros(1000) for _ in range(3)]
-    assert memory.peak_bytes == len(kept) * 4000
-
-
-def test_weights_and_their_views_are_not_activations():
-    layer = torch.nn.Linear(100, 100)
-    with PeakMemory() as memory, torch.no_grad():
-        layer(torch.zeros(1, 100))
-        layer.weight.split(10)
-    assert memory.peak_bytes == 2 * 400
-
-
-def test_attention_is_counted():
-    query = torch.randn(1, 2, 10, 8)
-    with count_flops() as operations, torch.no_grad():
-        torch.nn.functional.scaled_dot_product_attention(query, query, query)
-    assert operations.get_total_flops() == 2 * 2 * 2 * 10 * 10 * 8  # two products, multiply and add, heads
 
 
 def test_the_largest_batch_fits_and_one_more_does_not(forecaster: Forecaster):

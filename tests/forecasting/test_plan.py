@@ -7,11 +7,12 @@ import pytest
 
 from ladcast.data.analysis import Analysis
 from ladcast.forecasting.checkpoints import load_forecaster, read_description
-from ladcast.forecasting.cost import count_flops, fitting_batch, free_memory, network_costs
+from ladcast.forecasting.cost import fitting_batch, free_memory, network_costs
 from ladcast.forecasting.ensemble import EnsembleOptions, decode_step, member_batches, staggered
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.plan import ForecastPlan, Rates, describe_seconds, measure_rates, plan, plan_forecast
+from ladcast.meters import flop_counter
 from ladcast.released.registry import find_model
 
 MODEL = find_model("nature-t31").path
@@ -50,7 +51,7 @@ def test_a_forecast_takes_the_calls_and_operations_of_its_plan(
     parts["decoder"] = forecaster.codec.autoencoder.decoder
     hooks = [part.register_forward_hook(count(name, name == "decoder")) for name, part in parts.items()]
     earlier = replace(analysis, time=analysis.time - np.timedelta64(3, "h"))
-    with count_flops() as operations:
+    with flop_counter() as operations:
         batches = member_batches(forecaster, staggered([analysis, earlier][:starts]), options)
         frames = [decode_step(batch, step) for batch in batches for step in batch.forecast()]
     for hook in hooks:
@@ -76,7 +77,7 @@ def test_latents_that_are_kept_are_not_decoded(forecaster: Forecaster, analysis:
     plan = plan_forecast(
         costs, forecaster.channels, options, calls_per_step=forecaster.stepper.calls, keeps_latents=True
     )
-    with count_flops() as operations:
+    with flop_counter() as operations:
         list(member_batches(forecaster, staggered([analysis]), options)[0].forecast())
     assert plan.decoded_frames == 0
     assert operations.get_total_flops() == plan.flops
