@@ -66,9 +66,9 @@ class FrameDecoder:
 
     def read_variable(self, name: str, *points: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Returns a variable at these positions along each of its dimensions."""
-        starts, leads, members, *levels, rows, columns = points
+        inits, leads, members, *levels, rows, columns = points
         channels = np.flatnonzero([channel.variable == name for channel in self.channels])
-        frames = list(all_frames(starts.tolist(), leads.tolist(), members.tolist()))
+        frames = list(all_frames(inits.tolist(), leads.tolist(), members.tolist()))
         values = self.read(frames, channels[levels[0]] if levels else channels, rows, columns)
         return values.reshape([part.size for part in points])
 
@@ -93,10 +93,10 @@ class FrameDecoder:
         """Adds the members that follow: the room in a batch of the decoder costs the same filled or not."""
         if not missing:
             return missing
-        start, lead, last = missing[-1]
+        init, lead, last = missing[-1]
         room = -len(missing) % self._get_codec().decoded_at_once
         following = range(last + 1, min(last + 1 + room, len(self.store.layout.members)))
-        frames = [Frame(start, lead, member) for member in following]
+        frames = [Frame(init, lead, member) for member in following]
         return missing + [frame for frame in frames if frame not in self._cache]
 
     def _decode(self, frames: list[Frame]) -> list[Planes]:
@@ -104,7 +104,7 @@ class FrameDecoder:
             return []
         states = self._get_codec().decode(self.store.read(frames))
         masked = (
-            self._get_codec().normalizer.mask_land(state, self.store.ocean(frame.start))
+            self._get_codec().normalizer.mask_land(state, self.store.ocean(frame.init))
             for frame, state in zip(frames, states, strict=True)
         )
         return [state[self.rows].numpy() for state in masked]

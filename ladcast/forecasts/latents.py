@@ -31,9 +31,9 @@ MEMBERS_PER_CHUNK = 8
 
 
 class Frame(NamedTuple):
-    """Counts the start, the lead time and the member of one frame in a store."""
+    """The indices of one frame in a store: of its initial time, its lead time and its member."""
 
-    start: int
+    init: int
     lead: int
     member: int
 
@@ -83,11 +83,11 @@ class LatentWriter(StoreWriter):
         template.to_zarr(store, compute=False, consolidated=False, encoding=encoding, mode="w-")
 
     def _write(self, batch: MemberBatch, step: ForecastStep) -> None:
-        start, leads, members = self._place(batch, step)
+        init, leads, members = self._place(batch, step)
         values = step.latents[: len(batch.members)].float().cpu().numpy()
         array = cast("zarr.Array[Any]", self._open()["latent"])
         for index, lead in enumerate(leads):  # a chunk has one lead time
-            array[start, lead, members] = values[:, :, index]
+            array[init, lead, members] = values[:, :, index]
 
 
 OCEAN_ATTRIBUTES = {
@@ -133,9 +133,9 @@ class LatentStore:
             members=ds["number"].values,
         )
 
-    def ocean(self, start: int) -> OceanMask:
-        """Returns where the ocean is in the forecast from this start."""
-        return torch.from_numpy(self._ocean[start])
+    def ocean(self, init: int) -> OceanMask:
+        """Returns where the ocean is in the forecast from the initial time of this index."""
+        return torch.from_numpy(self._ocean[init])
 
     def read(self, frames: Sequence[Frame]) -> Float[Tensor, "frame latent y x"]:
         """Reads the latents of these frames, those of one lead time that follow each other at once.
@@ -143,14 +143,14 @@ class LatentStore:
         Raises:
             ValueError: a chunk is missing or damaged; the message names the frame.
         """
-        of_one_lead = groupby(frames, key=lambda frame: (frame.start, frame.lead))
+        of_one_lead = groupby(frames, key=lambda frame: (frame.init, frame.lead))
         return torch.from_numpy(np.concatenate([self._read(list(some)) for _, some in of_one_lead]))
 
     def _read(self, frames: list[Frame]) -> Float[np.ndarray, "frame latent y x"]:
         members = np.array([frame.member for frame in frames])
         try:
             array = cast("zarr.Array[Any]", zarr.open_group(self.path, mode="r")["latent"])
-            latents = np.asarray(array.oindex[frames[0].start, frames[0].lead, members], dtype=np.float32)
+            latents = np.asarray(array.oindex[frames[0].init, frames[0].lead, members], dtype=np.float32)
         except (OSError, RuntimeError, ValueError) as error:
             raise ValueError(f"{self.path}: {self._name(frames[0])} is damaged: {error}. {COPY_AGAIN}") from error
         for frame, latent in zip(frames, latents, strict=True):
@@ -162,7 +162,7 @@ class LatentStore:
         lead = self.layout.lead_times[frame.lead] / HOUR
         return (
             f"member {self.layout.members[frame.member]} of the forecast from "
-            f"{describe(self.layout.init_times[frame.start])}, lead {lead:g} h,"
+            f"{describe(self.layout.init_times[frame.init])}, lead {lead:g} h,"
         )
 
 
@@ -180,6 +180,6 @@ GLOBAL_ATTRIBUTES = ("Conventions", "title", "source", "history", "unreal")
 COPY_AGAIN = "The store is incomplete: copy it again, or make the forecast again."
 
 
-def all_frames(starts: Sequence[int], leads: Sequence[int], members: Sequence[int]) -> Iterator[Frame]:
+def all_frames(inits: Sequence[int], leads: Sequence[int], members: Sequence[int]) -> Iterator[Frame]:
     """Yields the frames of every combination, members running fastest."""
-    return (Frame(start, lead, member) for start in starts for lead in leads for member in members)
+    return (Frame(init, lead, member) for init in inits for lead in leads for member in members)

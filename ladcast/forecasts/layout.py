@@ -28,7 +28,7 @@ class ForecastLayout:
 
     channels: ChannelSet
     grid: Grid
-    init_times: Shaped[np.ndarray, " start"]
+    init_times: Shaped[np.ndarray, " init"]
     lead_times: Shaped[np.ndarray, " lead"]
     members: npt.NDArray[np.int64]
 

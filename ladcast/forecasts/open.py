@@ -52,14 +52,14 @@ def open_system(paths: Sequence[Path]) -> xr.Dataset:
 
     Raises:
         FileNotFoundError: a store is not there.
-        ValueError: a dimension is missing, units differ from ours, or a start is in two stores.
+        ValueError: a dimension is missing, units differ from ours, or an initial time is in two stores.
     """
     stores = [in_our_layout(open_forecast(path), str(path)) for path in paths]
     if len(stores) == 1:
         return stores[0]
-    starts = np.concatenate([ds["time"].values for ds in stores])
-    if len(np.unique(starts)) < len(starts):
-        raise ValueError(f"{paths[0]} and others hold the same start twice. Give each start once.")
+    init_times = np.concatenate([ds["time"].values for ds in stores])
+    if len(np.unique(init_times)) < len(init_times):
+        raise ValueError(f"{paths[0]} and others hold the same initial time twice. Give each of them once.")
     together: xr.Dataset = xr.concat(
         [ds.chunk() for ds in stores],
         dim="time",

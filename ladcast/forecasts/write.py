@@ -102,11 +102,11 @@ class StoreWriter(ABC):
         The lead times of forecasts from the hours before an initial time fall between each other.
         """
         staggered = len(self.conditions) // len(self.layout.init_times)
-        start, earlier = divmod(batch.condition, staggered)
+        init, earlier = divmod(batch.condition, staggered)
         frames = step.latents.shape[2]
         first = (step.number * frames + 1) * staggered - 1 - earlier
         leads = range(first, first + frames * staggered, staggered)
-        return start, leads, slice(batch.members.start, batch.members.stop)
+        return init, leads, slice(batch.members.start, batch.members.stop)
 
 
 class ForecastWriter(StoreWriter):
@@ -126,11 +126,11 @@ class ForecastWriter(StoreWriter):
         )
 
     def _write(self, batch: MemberBatch, step: ForecastStep) -> None:
-        start, leads, members = self._place(batch, step)
+        init, leads, members = self._place(batch, step)
         frames, store = decode_step(batch, step), self._open()
 
         def write(name: str, index: int, lead: int) -> None:  # a chunk has one lead time
-            cast("zarr.Array[Any]", store[name])[start, lead, members] = frames[name].values[0, index]
+            cast("zarr.Array[Any]", store[name])[init, lead, members] = frames[name].values[0, index]
 
         with ThreadPoolExecutor(WRITERS) as pool:
             pieces = [pool.submit(write, str(name), *place) for name in frames for place in enumerate(leads)]

@@ -55,17 +55,17 @@ def write_points(source: Path, output: Path, selection: Selection, *, places: Se
 
 
 def make(function: Product, source: Path, selection: Selection) -> xr.Dataset:
-    """Applies a product to one start and lead time after another, so that only its results are held in memory."""
+    """Applies a product to one initial and lead time after another, so that only its results are held in memory."""
     part = open_part(source, selection)
     if not part.sizes["number"]:
         raise ValueError(f"The selection has no members of {source}.")
-    starts = []
+    forecasts = []
     frames = show_progress(_frames(part), part.sizes["time"] * part.sizes["prediction_timedelta"], "lead times")
     made = [function(frame) for frame in frames]
     leads = part.sizes["prediction_timedelta"]
     for first in range(0, len(made), leads):
-        starts.append(xr.concat(made[first : first + leads], "prediction_timedelta", data_vars="all"))
-    return xr.concat(starts, "time", data_vars="all", combine_attrs="override")
+        forecasts.append(xr.concat(made[first : first + leads], "prediction_timedelta", data_vars="all"))
+    return xr.concat(forecasts, "time", data_vars="all", combine_attrs="override")
 
 
 def write_dataset(dataset: xr.Dataset, output: Path) -> Path:
@@ -99,8 +99,8 @@ def write_whole(output: Path, write: Callable[[Path], object]) -> Path:
 
 
 def _frames(part: xr.Dataset) -> Iterator[xr.Dataset]:
-    for start, lead in product(range(part.sizes["time"]), range(part.sizes["prediction_timedelta"])):
-        yield part.isel(time=[start], prediction_timedelta=[lead]).load()
+    for init, lead in product(range(part.sizes["time"]), range(part.sizes["prediction_timedelta"])):
+        yield part.isel(time=[init], prediction_timedelta=[lead]).load()
 
 
 def _write_csv(series: xr.Dataset, path: Path) -> None:
@@ -109,23 +109,23 @@ def _write_csv(series: xr.Dataset, path: Path) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*LABELS, *columns])
-        for point, start, lead, member in rows:
-            values = [f"{column[point, start, lead, member]:.7g}" for column in columns.values()]
-            writer.writerow([*_labels(series, point, start, lead, member), *values])
+        for point, init, lead, member in rows:
+            values = [f"{column[point, init, lead, member]:.7g}" for column in columns.values()]
+            writer.writerow([*_labels(series, point, init, lead, member), *values])
 
 
 LABELS = ("place", "latitude", "longitude", "initial_time", "lead_hours", "valid_time", "member")
 
 
-def _labels(series: xr.Dataset, point: int, start: int, lead: int, member: int) -> list[str]:
-    init, ahead = series["time"].values[start], series["prediction_timedelta"].values[lead]
+def _labels(series: xr.Dataset, point: int, init: int, lead: int, member: int) -> list[str]:
+    initial, ahead = series["time"].values[init], series["prediction_timedelta"].values[lead]
     where = [f"{series[name].values[point]:g}" for name in ("latitude", "longitude")]
-    when = [np.datetime_as_string(init, "m"), f"{ahead / HOUR:g}", np.datetime_as_string(init + ahead, "m")]
+    when = [np.datetime_as_string(initial, "m"), f"{ahead / HOUR:g}", np.datetime_as_string(initial + ahead, "m")]
     return [str(series["place"].values[point]), *where, *when, str(series["number"].values[member])]
 
 
 def _columns(series: xr.Dataset) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields the heading of each channel with its units, and its values by point, start, lead and member."""
+    """Yields the heading of each channel with its units, and its values by point, initial and lead time, and member."""
     dims = ("point", "time", "prediction_timedelta", "number")
     for name, field in series.data_vars.items():
         about = VARIABLES[str(name)]

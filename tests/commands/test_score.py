@@ -239,7 +239,7 @@ def test_another_layout_is_refused(
 
 
 def test_the_same_start_twice_is_refused(stores: list[Path]) -> None:
-    with pytest.raises(ValueError, match="the same start twice"):
+    with pytest.raises(ValueError, match="the same initial time twice"):
         open_system([stores[0], stores[0]])
 
 

@@ -8,6 +8,7 @@ import xarray as xr
 from ladcast.fields import VARIABLES
 from ladcast.forecasts.export import export
 from ladcast.forecasts.options import ExportFormat, Selection
+from ladcast.resumable import sole_writer
 
 
 @pytest.fixture
@@ -46,6 +47,13 @@ def test_an_unknown_suffix_is_refused_and_an_old_output_kept(store: Path):
     with pytest.raises(ValueError, match=r"ends in \.nc, \.grib2 or \.zarr"):
         export(store, old, Selection(), ExportFormat(overwrite=True))
     assert old.read_text() == "old"
+
+
+def test_a_second_export_of_that_name_waits_for_the_first(store: Path):
+    output = store.with_name("fc.nc")
+    with sole_writer(output), pytest.raises(FileExistsError, match="is being written by host"):
+        export(store, output, Selection(), ExportFormat())
+    assert not output.exists()
 
 
 @pytest.mark.parametrize("region", ["0,45", "a,b,c,d", "0,0,10,10,10"])

@@ -74,8 +74,8 @@ class FrameWriter(ABC):
 
     def append(self) -> int:
         """Writes the next frame and returns how many there are now."""
-        start, lead = divmod(self.done, self.forecast.sizes["prediction_timedelta"])
-        self._write(start, lead, self.forecast.isel(time=start, prediction_timedelta=lead))
+        init, lead = divmod(self.done, self.forecast.sizes["prediction_timedelta"])
+        self._write(init, lead, self.forecast.isel(time=init, prediction_timedelta=lead))
         self.done += 1
         self._save()
         return self.done
@@ -98,8 +98,8 @@ class FrameWriter(ABC):
         """Creates `self.content`, empty but for what describes it."""
 
     @abstractmethod
-    def _write(self, start: int, lead: int, frame: xr.Dataset) -> None:
-        """Writes one frame."""
+    def _write(self, init: int, lead: int, frame: xr.Dataset) -> None:
+        """Writes the frame of these indices of the initial and the lead time."""
 
     def _reopen(self, state: Mapping[str, Any]) -> None:
         """Prepares `self.content` of a killed export for the frame after the last that is whole."""

@@ -78,7 +78,7 @@ class GribWriter(FrameWriter):
     def _close(self) -> None:
         self.file.close()
 
-    def _write(self, start: int, lead: int, frame: xr.Dataset) -> None:
+    def _write(self, init: int, lead: int, frame: xr.Dataset) -> None:
         for name, field in frame.data_vars.items():
             template = self._template(str(name), frame)
             for keys, values in _messages(field):

@@ -54,9 +54,9 @@ class NetcdfWriter(FrameWriter):
         variable.set_auto_maskandscale(False)
         variable.setncatts({**field.attrs, "coordinates": "valid_time"})
 
-    def _write(self, start: int, lead: int, frame: xr.Dataset) -> None:
+    def _write(self, init: int, lead: int, frame: xr.Dataset) -> None:
         for source, target in zip(frame.data_vars, self.described.data_vars, strict=True):
-            self.file[str(target)][start, lead] = frame[source].values
+            self.file[str(target)][init, lead] = frame[source].values
 
     def _close(self) -> None:
         self.file.close()

@@ -48,9 +48,9 @@ class ZarrWriter(FrameWriter):
         )
         self._open()
 
-    def _write(self, start: int, lead: int, frame: xr.Dataset) -> None:
+    def _write(self, init: int, lead: int, frame: xr.Dataset) -> None:
         for source, target in zip(frame.data_vars, self.described.data_vars, strict=True):
-            cast("Any", self.group[str(target)])[start, lead] = frame[source].values
+            cast("Any", self.group[str(target)])[init, lead] = frame[source].values
 
     def _reopen(self, state: Mapping[str, Any]) -> None:
         self._open()
