@@ -23,7 +23,7 @@ COMMANDS = {
     "forecast": "forecast:forecast",
     "analysis": "analysis:analysis",
     "score": "score:score",
-    "evaluate": "_evaluate:evaluate",
+    "evaluate": "evaluate:evaluate",
     "merge": "score:merge",
     "track": "track:track",
     "plot": "plot:plot",
@@ -46,7 +46,7 @@ GROUPS = {
         "Train a model that a YAML configuration describes.",
         {"autoencoder": "train:autoencoder", "forecaster": "train:forecaster"},
     ),
-    "submit": ("Hand a job to the SLURM queue of a cluster.", {"train": "_submit:submit_train"}),
+    "submit": ("Hand a job to the SLURM queue of a cluster.", {"train": "submit:submit_train"}),
     "weights": (
         "Install released weights, check them and list what there is.",
         {"fetch": "weights:fetch", "import": "weights:import_", "verify": "weights:verify", "show": "weights:show"},

@@ -1,9 +1,14 @@
+"""How commands run and end, and how words become values: without rounding, wherever a number stands."""
+
 import json
 import signal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import pytest
+from cyclopts import App, CycloptsError, Parameter
 
-from ladcast.run import ExitCode, TerminatedError, exit_code, termination_as_error, to_json
+from ladcast.run import ExitCode, TerminatedError, exit_code, strictly, termination_as_error, to_json
 
 
 @pytest.mark.parametrize(
@@ -35,3 +40,37 @@ def test_sigterm_ends_the_work_and_the_former_handler_returns():
 def test_json_holds_paths_and_no_nan(tmp_path):
     text = to_json({"path": tmp_path, "scores": (1.5, float("nan")), 6: None})
     assert json.loads(text) == {"path": str(tmp_path), "scores": [1.5, None], "6": None}
+
+
+@dataclass(frozen=True)
+class Request:
+    days: int = 1
+    levels: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = ()
+    steps: int | None = None
+    every: Literal[1, 2, 6] = 6
+    scale: float = 1.0
+    flag: bool = False
+
+
+@pytest.fixture
+def app() -> App:
+    app = App(result_action="return_value", default_parameter=Parameter(converter=strictly))
+
+    @app.default
+    def give(request: Annotated[Request, Parameter(name="*")] = Request(), *, count: int = 0) -> tuple[Request, int]:
+        return request, count
+
+    return app
+
+
+@pytest.mark.parametrize(
+    "words", ["--days 1.5", "--levels 500 850.5", "--steps 2.5", "--every 1.6", "--count 2.6", "--days 1e1"]
+)
+def test_fractions_are_refused_where_whole_numbers_stand(app: App, words: str):
+    with pytest.raises(CycloptsError):
+        app(words.split(), exit_on_error=False, print_error=False)
+
+
+def test_all_else_is_as_cyclopts_has_it(app: App):
+    words = "--days 3 --levels 500 850 --steps 5 --every 2 --scale 1.5 --flag --count 2.0"
+    assert app(words.split(), exit_on_error=False) == (Request(3, (500, 850), 5, 2, 1.5, True), 2)

@@ -1,49 +1,59 @@
-"""`ladcast submit train`: checks a training run, writes its script, and hands it to SLURM."""
+"""`ladcast submit`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-import yaml
-
-from ladcast.config import load_config
-from ladcast.files import whole_file
-from ladcast.recipes.cost import check_plan, open_recipe
-from ladcast.training.slurm import SlurmProfile, Submission, find_profile, render_script, submit_script
+from ladcast.commands.common import FLAT, Overrides, Results
+from ladcast.training.slurm import SlurmProfile, Submission
 
 
-def submit_training(config: Path, overrides: Sequence[str], submission: Submission) -> str:
-    """Submits the run that `config` describes; returns the plan, the script, and the numbers of the jobs.
+def submit_train(config: Path, *, overrides: Overrides = (), submission: Annotated[Submission, FLAT]) -> Results:
+    """Check a training run, print its plan and its script, and submit it to SLURM.
 
     The jobs read a copy of the configuration in the run's output: what is edited while they wait does not count.
 
-    Raises:
-        ConfigError, FileNotFoundError, ValueError: the run would fail; nothing is submitted.
-        OSError: SLURM refuses the job.
+    Args:
+        config: YAML file, such as configs/train/era5_375m_forecaster.yaml.
+        overrides: settings that win over the file, such as training.steps=100.
+        submission: how to submit it.
     """
+    import yaml
+
+    from ladcast.config import load_config
+    from ladcast.files import whole_file
+    from ladcast.recipes.cost import check_plan, open_recipe
+    from ladcast.training.slurm import find_profile, submit_script
+
     config = config.resolve()  # and with it the paths in it
     profile = load_config(find_profile(submission.profile, config), SlurmProfile, submission.changes())
     recipe = open_recipe(config, overrides)
-    plan = check_plan(recipe, profile.ranks, profile.gpu_memory_gib if profile.gpus_per_node else None)
     output: Path = recipe.run.output.resolve()
-    text = script_text(recipe.kind, output, profile, submission)
-    parts = [plan, text]
+    said = [
+        check_plan(recipe, profile.ranks, profile.gpu_memory_gib if profile.gpus_per_node else None),
+        _script(recipe.kind, output, profile, submission),
+    ]
     if not submission.only_print:
-        output.mkdir(parents=True, exist_ok=True)
         script = output / "job.sbatch"
-        _write(output / "config.yaml", yaml.safe_dump(recipe.settings, sort_keys=False))
-        _write(script, text)
+        files = {output / "config.yaml": yaml.safe_dump(recipe.settings, sort_keys=False), script: said[-1]}
+        for path, text in files.items():
+            with whole_file(path) as partial:  # a job that starts meanwhile reads the old file or the new one
+                partial.write_text(text)
         jobs: list[str] = []
         for _ in range(submission.chain):
             jobs.append(submit_script(script, after=jobs[-1] if jobs else None))
-        parts.append(f"submitted {script} as job {', '.join(jobs)}; log {output}/slurm-*.out")
-    return "\n".join(parts)
+        said.append(f"submitted {script} as job {', '.join(jobs)}; log {output}/slurm-*.out")
+    report = "\n".join(said)
+    print(report)
+    return {"submission": report}
 
 
-def script_text(kind: str, output: Path, profile: SlurmProfile, submission: Submission) -> str:
+def _script(kind: str, output: Path, profile: SlurmProfile, submission: Submission) -> str:
     """Returns the script of a run whose configuration lies in `output`."""
+    from ladcast.training.slurm import render_script
+
     command = [sys.executable, "-m", "ladcast.cli", "train", kind, str(output / "config.yaml")]
     if not profile.gpus_per_node:
         command += ["--device", "cpu"]
@@ -52,9 +62,3 @@ def script_text(kind: str, output: Path, profile: SlurmProfile, submission: Subm
         command += ["--set", f"training.seed={seed}", "--set", f'output="{output}/seed-{seed}"']
     log = output / ("slurm-%j.out" if submission.seeds is None else "slurm-%A_%a.out")
     return render_script(profile, command, name=output.name, log=log, seeds=submission.seeds)
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a file in one go: a job that starts meanwhile reads the old one or the new one."""
-    with whole_file(path) as partial:
-        partial.write_text(text)

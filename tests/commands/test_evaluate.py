@@ -10,8 +10,8 @@ import xarray as xr
 from cyclopts import CycloptsError
 
 from ladcast.cli import app, run
-from ladcast.commands import evaluate as evaluate_module
-from ladcast.commands.evaluate import evaluate, reconstruction
+from ladcast.commands import evaluation
+from ladcast.commands.evaluation import make_and_score, reconstruction
 from ladcast.commands.options import EvaluationRequest, Scoring
 from ladcast.data.store import open_store
 from ladcast.forecasting.checkpoints import load_forecaster
@@ -39,7 +39,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_start_is_scored_beside_its_baselines(store: Path) -> None:
-    systems = evaluate(store, MODEL, REQUEST, Scoring())
+    systems = make_and_score(store, MODEL, REQUEST, Scoring())
     assert list(systems) == ["nature-t31", "persistence", "climatology", FLOOR]
     for scores in systems.values():
         assert len(scores.init_times) == 2
@@ -61,7 +61,7 @@ def test_a_stopped_run_goes_on_and_parts_merge(
     def again(*_: object) -> None:
         raise AssertionError("a start that was scored is scored again")
 
-    monkeypatch.setattr(evaluate_module, "forecast_ensemble", again)
+    monkeypatch.setattr(evaluation, "forecast_ensemble", again)
     run(app, [*tokens, "--output", str(tmp_path / "scores.nc")])
     with pytest.raises((ValueError, OSError, CycloptsError), match=r"seed was '0', now '1'\. Choose another folder"):
         app([*tokens, "--seed", "1"], exit_on_error=False, print_error=False)
@@ -101,12 +101,12 @@ def test_an_ensemble_of_another_model_joins_the_folder(store: Path, tmp_path: Pa
 def test_a_resumed_run_keeps_its_systems_in_order_and_reads_no_others(store: Path, tmp_path: Path) -> None:
     """The folder holds another model's sums of the first start, and the second start is still to be made."""
     scoring = Scoring(sums=tmp_path / "sums")
-    whole = evaluate(store, MODEL, REQUEST, scoring)
+    whole = make_and_score(store, MODEL, REQUEST, scoring)
     own = tmp_path / "sums" / "nature-t31"
     shutil.copytree(own, tmp_path / "sums" / "another")
     for name in whole:
         (tmp_path / "sums" / name / "2000-01-02T00.nc").unlink()
-    again = evaluate(store, MODEL, REQUEST, scoring)
+    again = make_and_score(store, MODEL, REQUEST, scoring)
     assert list(again) == list(whole) == ["nature-t31", "persistence", "climatology", FLOOR]
     for name, scores in whole.items():
         np.testing.assert_array_equal(again[name].sums["squared_error"], scores.sums["squared_error"])
@@ -116,9 +116,9 @@ def test_a_resumed_run_keeps_its_systems_in_order_and_reads_no_others(store: Pat
 
 
 def test_valid_times_are_checked_before_the_first_forecast(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(evaluate_module, "forecast_ensemble")
+    monkeypatch.delattr(evaluation, "forecast_ensemble")
     with pytest.raises(ValueError, match=r"lacks the valid times 2000-01-03T06, .*Change --end or --days"):
-        evaluate(store, MODEL, replace(REQUEST, end="2000-01-03"), Scoring())
+        make_and_score(store, MODEL, replace(REQUEST, end="2000-01-03"), Scoring())
 
 
 def test_the_floor_keeps_land_out_of_the_sea(store: Path) -> None:

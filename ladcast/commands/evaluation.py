@@ -1,0 +1,187 @@
+"""Forecasts from many initial times, scored block by block while they are made; no fields are stored."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Shaped
+
+from ladcast.commands.options import EvaluationRequest, Scoring
+from ladcast.commands.scoring import open_climatology, scoring_options
+from ladcast.data.analysis import read_analysis
+from ladcast.data.packing import pack, unpack
+from ladcast.data.store import open_store
+from ladcast.forecasting.checkpoints import load_forecaster
+from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
+from ladcast.forecasting.forecaster import Forecaster
+from ladcast.progress import show_progress
+from ladcast.released.registry import ModelFolder
+from ladcast.times import HOUR, Times, describe, parse_time
+from ladcast.verification import (
+    Accumulator,
+    Climatology,
+    ScoreOptions,
+    merge_accumulators,
+    persistence,
+    read_sums,
+    score,
+    score_climatology,
+)
+from ladcast.verification.archive import claim_folder, keep_sums
+from ladcast.verification.comparison import FLOOR
+from ladcast.verification.systems import MEANS_ONLY
+
+Starts = Shaped[np.ndarray, " start"]
+"""Initial times as datetime64[ns]."""
+
+
+def make_and_score(
+    store: Path, model: ModelFolder, request: EvaluationRequest, scoring: Scoring
+) -> dict[str, Accumulator]:
+    """Makes and scores the forecasts of this process's share of the starts, beside baselines from the same store.
+
+    With `scoring.sums` the sums of each start are kept, and a run that was stopped goes on after the last one.
+
+    Raises:
+        ValueError: the store lacks initial or valid times, which the message lists.
+    """
+    settings = {} if request.steps is None else {"steps": request.steps}
+    forecaster = load_forecaster(model.path, scoring.device).with_settings(**settings)
+    truth = open_store(store, forecaster.channels, forecaster.grid, regular=False)
+    path = request.climatology or model.climatology
+    climatology = None if path is None else open_climatology(path, forecaster.grid)
+    if climatology is not None and not climatology.stds:
+        print(MEANS_ONLY, file=sys.stderr)
+    task = _Evaluation(model.path.name, forecaster, truth, climatology, request, scoring_options(scoring))
+    starts = share_of_starts(request, truth["time"].values, scoring, task.lead_times)
+    if scoring.sums is not None:
+        claim_folder(scoring.sums, task.systems, task.identity(scoring) | provenance(store, model, request))
+    done = [task.kept(start, scoring.sums) for start in show_progress(starts, len(starts), "evaluate")]
+    return {name: merge_accumulators(scores[name] for scores in done) for name in done[0]}
+
+
+def provenance(store: Path, model: ModelFolder, request: EvaluationRequest) -> dict[str, str]:
+    """Says which stores the model is scored against; a climatology of its own is named by the model's folder."""
+    own = f"{model.path.name}/{model.climatology.name}" if model.climatology else "none"
+    climatology = str(request.climatology or own)
+    return {"truth": str(store), "climatology": climatology}
+
+
+def share_of_starts(
+    request: EvaluationRequest, held: Times, scoring: Scoring, leads: Shaped[np.ndarray, " lead"]
+) -> Starts:
+    """Returns the initial times of this process; raises ValueError where the store lacks one, or a valid time."""
+    first, last = parse_time(request.start), parse_time(request.end)
+    starts = np.arange(first, last + HOUR, request.every * HOUR).astype("datetime64[ns]")
+    missing = np.setdiff1d(starts, held)
+    if missing.size or not starts.size:
+        what = f"lacks the initial times {describe(missing)}" if starts.size else "is asked for no initial time"
+        raise ValueError(f"The store {what}; {_span(held)}. Change --start, --end or --every.")
+    part, count = scoring.share
+    share: Starts = np.array_split(starts, count)[part]
+    if not share.size:
+        raise ValueError(f"Part {scoring.part} has no starts: there are {starts.size}.")
+    missing = np.setdiff1d(starts[:, None] + leads, held)
+    if missing.size:
+        raise ValueError(f"The store lacks the valid times {describe(missing)}; {_span(held)}. Change --end or --days.")
+    return share
+
+
+def _span(held: Times) -> str:
+    return f"it runs from {describe(held[0])} to {describe(held[-1])}"
+
+
+class _Evaluation:
+    """Scores one start after the other."""
+
+    def __init__(
+        self,
+        name: str,
+        forecaster: Forecaster,
+        truth: xr.Dataset,
+        climatology: Climatology | None,
+        request: EvaluationRequest,
+        options: ScoreOptions,
+    ) -> None:
+        self.name, self.forecaster, self.truth, self.climatology = name, forecaster, truth, climatology
+        self.request, self.options = request, options
+        frames, members = forecaster.frames, request.members
+        self.ensemble = EnsembleOptions(members, frames.calls(request.days), request.seed, batch_size=members)
+
+    @property
+    def systems(self) -> list[str]:
+        """Returns the names of what is scored, in the order of the comparison."""
+        climatology = self.climatology is not None and bool(self.climatology.stds)
+        wanted = {self.name: True, "persistence": True, "climatology": climatology, FLOOR: self.request.floor}
+        return [name for name, is_scored in wanted.items() if is_scored]
+
+    @property
+    def lead_times(self) -> Shaped[np.ndarray, " lead"]:
+        """Returns the lead times of a forecast."""
+        return self.forecaster.frames.lead_times(self.ensemble.blocks)
+
+    def identity(self, scoring: Scoring) -> dict[str, str]:
+        """Says what the sums of a start depend on, but for the start."""
+        request = asdict(self.request)
+        chosen = {key: request[key] for key in ("members", "days", "seed", "steps", "floor")} | {
+            "model": self.forecaster.name
+        }
+        chosen |= {"statistics": scoring.statistics, "regions": scoring.regions, "grid": self.forecaster.grid}
+        return {key: str(value) for key, value in chosen.items()}
+
+    def kept(self, start: np.datetime64, folder: Path | None) -> dict[str, Accumulator]:
+        """Returns the scores of a start, from the folder where it was scored before."""
+        if folder is None:
+            return self.score(start)
+        label = describe(start)
+        if (folder / self.name / f"{label}.nc").is_file():
+            return {name: read_sums(folder / name / f"{label}.nc") for name in self.systems}
+        scores = self.score(start)
+        keep_sums(scores, folder, label)
+        return scores
+
+    def score(self, start: np.datetime64) -> dict[str, Accumulator]:
+        """Scores each block of frames when it is made, and the baselines at the same lead times."""
+        parts: dict[str, list[Accumulator]] = {}
+        analysis = read_analysis(self.truth, start, self.forecaster.channels, self.forecaster.grid)
+        for _, frames in forecast_ensemble(self.forecaster, analysis, self.ensemble):
+            for name, scores in self._score_block(frames):
+                parts.setdefault(name, []).append(scores)
+        return {name: merge_accumulators(some) for name, some in parts.items()}
+
+    def _score_block(self, frames: xr.Dataset) -> Iterator[tuple[str, Accumulator]]:
+        truth, climatology = self.truth, self.climatology
+        plain = ScoreOptions(None, self.options.regions, self.options.device)
+        yield self.name, score(frames, truth, climatology=climatology, options=self.options)
+        kept = persistence(truth.sel(time=frames["time"].values), frames)
+        yield "persistence", score(kept, truth, climatology=climatology, options=plain)
+        if climatology is not None and "climatology" in self.systems:
+            yield "climatology", score_climatology(climatology, frames, truth, options=plain)
+        if FLOOR in self.systems:
+            made = reconstruction(self.forecaster, truth, frames)
+            yield FLOOR, score(made, truth, climatology=climatology, options=plain)
+
+
+def reconstruction(forecaster: Forecaster, truth: xr.Dataset, frames: xr.Dataset) -> xr.Dataset:
+    """Returns what the autoencoder makes of the truth at the valid times of `frames`, as a single forecast of it.
+
+    No forecast of this model can be closer to the truth than this, but by chance.
+    """
+    start, leads = frames["time"].values[0], frames["prediction_timedelta"].values
+    states = pack(truth.sel(time=start + leads), forecaster.channels)
+    masked = list(forecaster.channels.masked_on_land)
+    made = []
+    for state in states:
+        ocean = ~state[masked].isnan().any(dim=0) if masked else None
+        made.append(forecaster.codec.decode(forecaster.codec.encode(state[None]), ocean))
+    named = [
+        unpack(state, forecaster.channels, forecaster.grid, np.array([start + lead]))
+        for state, lead in zip(made, leads, strict=True)
+    ]
+    together = xr.concat(named, dim="time").assign_coords(time=leads).rename(time="prediction_timedelta")
+    return together.expand_dims(time=[start])
