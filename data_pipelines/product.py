@@ -125,18 +125,19 @@ def _make_units(recipe: Recipe, folder: Path, execution: Execution) -> None:
     waiting = [unit for unit in units if not _is_made(folder, journal.checksums.get(unit.number))]
     failed: dict[str, Exception] = {}
     label = f"{read_manifest(folder)['stage']} {folder.stem}"
-    outcomes = make_all(partial(_make, recipe, folder), waiting, execution)
-    for unit, outcome in show_progress(outcomes, len(waiting), label, unit="units"):
-        if isinstance(outcome, Exception):
-            if _is_full(outcome):
-                raise outcome
-            failed[unit.label] = outcome
-            unanswered = sum(isinstance(error, ConnectionError) for error in failed.values())
-            # What follows a unit that failed has nothing to begin from.
-            if unanswered == MOST_UNANSWERED or any(other.follows for other in waiting):
-                break
-        else:
+    make = partial(_make, recipe, folder)
+    # Nothing else holds these iterators, so that leaving the loop ends the work of all workers at once.
+    for unit, outcome in show_progress(make_all(make, waiting, execution), len(waiting), label, unit="units"):
+        if not isinstance(outcome, Exception):
             journal.append(unit, outcome)
+            continue
+        failed[unit.label] = outcome
+        unanswered = sum(isinstance(error, ConnectionError) for error in failed.values())
+        # What follows a unit that failed has nothing to begin from.
+        if _is_full(outcome) or unanswered == MOST_UNANSWERED or any(other.follows for other in waiting):
+            break
+    for error in filter(_is_full, failed.values()):
+        raise error
     if failed:
         first = next(iter(failed.values()))
         raise UnitsFailedError(_describe_failures(failed, folder, len(units))) from first
