@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-Region = tuple[float, float, float, float]
-"""West, south, east and north in degrees; a region whose west lies east of its east crosses the meridian of 0."""
+Bounds = tuple[float, float, float, float]
+"""Of a region: west, south, east and north in degrees; a region whose west lies east of its east crosses the meridian of 0."""
 REGION_FORM = "Expected a region as west,south,east,north in degrees such as -10,35,30,70"
 
 
@@ -31,7 +31,7 @@ class Selection:
     region: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
 
     @property
-    def bounds(self) -> Region | None:
+    def bounds(self) -> Bounds | None:
         """Returns the region as numbers; raises ValueError that shows the expected form."""
         if self.region is None:
             return None

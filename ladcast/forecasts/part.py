@@ -14,7 +14,7 @@ from ladcast.forecasts.engine import CACHE_BYTES
 from ladcast.forecasts.formats.base import FORECAST_AXES
 from ladcast.forecasts.manifest import is_latent_store
 from ladcast.forecasts.open import open_forecast
-from ladcast.forecasts.options import Region, Selection
+from ladcast.forecasts.options import Bounds, Selection
 from ladcast.grid import TOLERANCE_DEG
 from ladcast.times import HOUR, describe, parse_time
 
@@ -68,7 +68,7 @@ def select(forecast: xr.Dataset, selection: Selection) -> xr.Dataset:
     return forecast if region is None else crop(forecast, region)
 
 
-def crop(forecast: xr.Dataset, region: Region) -> xr.Dataset:
+def crop(forecast: xr.Dataset, region: Bounds) -> xr.Dataset:
     """Returns the points within a region, edges included; longitudes run eastward from its western edge.
 
     Raises:
