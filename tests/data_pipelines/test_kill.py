@@ -36,7 +36,7 @@ with open(total, "w") as file:
     file.write(str(seen))
 """
 """Runs a stage, and kills itself with SIGKILL before it opens, renames or removes its n-th file in a folder."""
-MOMENTS = 5
+MOMENTS = 4
 
 
 @pytest.fixture(scope="module")
