@@ -17,19 +17,17 @@ from torch import nn
 
 from ladcast.config import load_config
 from ladcast.data.loading.batches import SampleBatch, SampleOrder
-from ladcast.diffusion.denoiser import Denoiser
-from ladcast.diffusion.noise import TrainingNoise
 from ladcast.fields import ERA5_CHANNELS
+from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
-from ladcast.models.transformer import LatentTransformer, TransformerConfig
 from ladcast.recipes.autoencoder import autoencoder_config, reconstruction_loss
-from ladcast.recipes.forecaster import forecast_loss, latent_rows
+from ladcast.recipes.forecaster import latent_rows, transformer_config
 from ladcast.recipes.options import AutoencoderSize, TransformerSize
 from ladcast.training.cost import count_flops, peak_flops
 from ladcast.training.distributed import Ranks, join_ranks
 from ladcast.training.loop import TrainingState, descend
-from ladcast.training.objectives import DiffusionObjective, PushForward
+from ladcast.training.objectives import DiffusionObjective, DiffusionTraining
 from ladcast.training.options import TrainingOptions
 from ladcast.training.parallel import Loss, parallelize
 
@@ -42,7 +40,7 @@ PUBLIC = {("forecaster-375m", 16): (0.246, 28.9), ("autoencoder", 4): (0.330, 15
 
 @dataclass(frozen=True)
 class Case:
-    """Is a training step to be timed: samples on each GPU, and what memory is bought with time."""
+    """A training step to be timed: samples on each GPU, and what memory is bought with time."""
 
     name: str
     batch: int
@@ -79,17 +77,13 @@ def new_forecaster(name: str, tiny: bool, device: torch.device) -> tuple[nn.Modu
     if tiny:
         size = replace(size, heads=1, head_dim=8, dual_blocks=1, single_blocks=1, rope_axes_dim=(2, 2, 4))
     grid = Grid.parse("48x25-south" if tiny else "240x121-south")
-    tokens = grid.coarsen(8)
-    edges = {
-        "latitude_deg": (tokens.latitude[0], tokens.latitude[-1]),
-        "longitude_deg": (tokens.longitude[0], tokens.longitude[-1]),
-    }
-    with device:
-        model = Denoiser(LatentTransformer(TransformerConfig(84, **edges, **vars(size))))
     autoencoder = AutoencoderConfig(84, 5, 84, (84,) * 4, (1,) * 4, ("residual",) * 4, ((),) * 4)
-    objective = DiffusionObjective(TrainingNoise(), latent_rows(grid, autoencoder).to(device), PushForward())
-    past, future = (torch.randn(1, 84, frames, *tokens.shape) for frames in FRAMES)
-    return model, forecast_loss(objective), (past, future, torch.tensor([1_540_000_000]))
+    with device:
+        stepper = DiffusionStepper.build(DiffusionConfig(transformer_config(size, autoencoder, grid)))
+    objective = DiffusionObjective(DiffusionTraining(), latent_rows(grid, autoencoder).to(device))
+    past, future = (torch.randn(1, 84, frames, *grid.coarsen(8).shape) for frames in FRAMES)
+    sample = (past, future, torch.tensor([1_540_000_000]))
+    return stepper.network, lambda _, batch, generator: objective(stepper, batch, generator), sample
 
 
 def step_times(case: Case, ranks: Ranks, *, tiny: bool, steps: int) -> Iterator[tuple[float, float]]:

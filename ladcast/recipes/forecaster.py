@@ -203,9 +203,9 @@ class ForecasterRecipe(Recipe):
     def sample(self) -> SampleBatch:
         """Returns the shapes of the past, the future and the initial time of a window."""
         channels, *sides = self.latents["latent"].shape[1:]
-        with torch.device("meta"):
-            past, future = (torch.empty(1, channels, count, *sides) for count in (self.run.frames.past, self.future))
-            return past, future, torch.empty(1, dtype=torch.int64)
+        shapes = [(1, channels, count, *sides) for count in (self.run.frames.past, self.future)]
+        past, future = (torch.empty(shape, device="meta") for shape in shapes)
+        return past, future, torch.empty(1, dtype=torch.int64, device="meta")
 
     @property
     def bytes_on_gpu(self) -> int:

@@ -59,7 +59,7 @@ def check_validation(validation: ForecastValidation, channels: ChannelSet, step:
     `step` is the time between two frames; whole days are scored, so it must divide a day.
     """
     if DAY % step:
-        raise ConfigError(f"frames.step_hours: a validation scores whole days, which {step} does not divide.")
+        raise ConfigError(f"frames.step_hours: a validation scores whole days, which a step of {step} does not divide.")
     if unknown := sorted(set(validation.variables) - set(channels.names)):
         raise ConfigError(f"validation.variables: {', '.join(unknown)} are no channels of the autoencoder.")
     truth = validation.store.open()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 PROGRAM = Path(__file__).with_name("ranks_program.py")
 
@@ -48,9 +49,14 @@ def start_ranks() -> Callable[..., list[subprocess.Popen]]:
 
 @pytest.fixture
 def run_ranks(start_ranks) -> Callable[..., None]:
-    """Runs the program on some ranks to its end."""
+    """Runs the program on some ranks to its end; on one rank in this process, which has loaded PyTorch already."""
 
     def run(size: int, *arguments: object) -> None:
+        if size == 1:
+            pairs = (str(argument).split("=", 1) for argument in arguments[1:])
+            settings = {key: yaml.safe_load(value) for key, value in pairs}
+            runpy.run_path(str(PROGRAM))["main"](Path(str(arguments[0])), settings, lambda: False)
+            return
         for process in start_ranks(size, *arguments):
             _, errors = process.communicate(timeout=240)
             assert process.returncode == 0, errors

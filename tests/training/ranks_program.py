@@ -8,7 +8,6 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from ladcast.training.interruption import Interruption
@@ -64,10 +63,17 @@ def new_model() -> Denoiser:
 
 
 @dataclass(frozen=True)
+class WavesRun:
+    training: TrainingOptions
+    output: Path
+    trackers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class WavesRecipe(Recipe):
     """Trains the small transformer on waves."""
 
-    run: Any
+    run: WavesRun
     kind: str = "waves"
     inputs: ClassVar[dict[str, Any]] = {}
     samples = len(Waves())
@@ -96,8 +102,7 @@ class WavesRecipe(Recipe):
 def main(folder: Path, settings: dict[str, object], interrupted: Interruption) -> None:
     options = parse_config({"batch_size": 8, "ema_decay": 0.8, **settings}, TrainingOptions, where="test")
     with join_ranks("cpu") as ranks:
-        run = SimpleNamespace(training=options, output=folder, trackers=())
-        recipe = WavesRecipe(run)
+        recipe = WavesRecipe(WavesRun(options, folder))
         weights = train(recipe, ranks, interrupted)
         if ranks.is_first:
             recipe.save(weights)

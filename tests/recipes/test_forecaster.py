@@ -1,0 +1,125 @@
+"""What a configuration of a forecaster means: kinds, time steps, and what earlier runs are resumed by."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from ladcast.checkpoint import checkpoint_hash
+from ladcast.config import ConfigError, parse_config
+from ladcast.fields import ERA5_CHANNELS
+from ladcast.forecasting.stepper import FrameCounts
+from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun
+from ladcast.recipes.options import ForecastValidation, StateStore
+from ladcast.recipes.recipe import digest
+from ladcast.recipes.validation import check_validation
+from ladcast.released.registry import find_model
+from ladcast.times import HOUR
+from ladcast.training.cost import count_flops
+
+AUTOENCODER = find_model("nature-t31").path
+CPU = torch.device("cpu")
+SIZE = {"heads": 1, "head_dim": 8, "dual_blocks": 1, "single_blocks": 1, "patch_size": 2, "rope_axes_dim": [2, 2, 4]}
+STEPS = 20
+
+
+@pytest.fixture(scope="module")
+def latents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """6-hourly latents of noise."""
+    times = np.datetime64("2001-01-01", "ns") + np.arange(STEPS) * 6 * HOUR
+    latent = np.random.default_rng(0).standard_normal((STEPS, 32, 8, 16)).astype(np.float32)
+    statistics = {"latent_mean": ("channel", np.zeros(32)), "latent_std": ("channel", np.ones(32))}
+    ds = xr.Dataset({"latent": (("time", "channel", "y", "x"), latent), **statistics}, {"time": times})
+    path = tmp_path_factory.mktemp("data") / "latents.zarr"
+    ds.assign_attrs(autoencoder=checkpoint_hash(AUTOENCODER)).to_zarr(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def recipe(latents: Path) -> ForecasterRecipe:
+    return ForecasterRecipe.open(run(latents), CPU)
+
+
+def run(latents: Path, **changes: Any) -> ForecasterRun:
+    content = {
+        "latents": latents,
+        "autoencoder": AUTOENCODER,
+        "train": {"start": "2001-01-01", "end": "2001-12-31"},
+        "model": SIZE,
+        "training": {"steps": 2, "batch_size": 2},
+        "output": "run",
+    }
+    return parse_config({**content, **changes}, ForecasterRun, where="run.yaml")
+
+
+def changed(recipe: ForecasterRecipe, **changes: Any) -> ForecasterRecipe:
+    return replace(recipe, run=run(recipe.run.latents, **changes))
+
+
+def test_steps_of_12_hours_are_taken_from_latents_of_6(recipe: ForecasterRecipe):
+    longer = changed(recipe, frames={"future": 2, "step_hours": 12})
+    assert longer.samples == STEPS - 4
+    past, future, _ = longer.read(CPU).batch(np.array([3]))
+    raw = torch.from_numpy(recipe.latents["latent"].values)
+    assert torch.equal(past[0, :, 0], recipe.codec.latent_scale.apply(raw[3]))
+    assert torch.equal(future[0, :, 1], recipe.codec.latent_scale.apply(raw[7]))
+    assert longer.stepper_config.frames == FrameCounts(1, 2, 12)
+
+
+def test_sections_of_the_kind_and_those_beside_them_say_the_same(recipe: ForecasterRecipe):
+    within = changed(
+        recipe,
+        model=None,
+        stepper={"kind": "diffusion", "model": SIZE, "sampling": {"steps": 7}},
+        objective={"noise": {"mean": -1.0}},
+    )
+    beside = changed(recipe, sampling={"steps": 7}, noise={"mean": -1.0})
+    assert within.stepper_config == beside.stepper_config
+    assert within.objective_config == beside.objective_config
+    assert within.inputs == beside.inputs
+
+
+def test_a_run_of_an_earlier_version_goes_on(recipe: ForecasterRecipe):
+    """What its snapshots hold of the loss: frames without a time step, noise and push-forward."""
+    noise = {"mean": -1.2, "std": 1.2}
+    push = {"blocks": 1, "sampler": "heun", "steps": 4, "sigma_min": 0.01, "sigma_max": 80.0}
+    assert digest(recipe.inputs["loss"]) == digest([{"past": 1, "future": 4}, noise, push])
+    assert digest(changed(recipe, frames={"step_hours": 12}).inputs["loss"]) != digest(recipe.inputs["loss"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"stepper": {"kind": "one_cal"}, "model": None},
+            r"Unknown kind of stepper 'one_cal'\. Known",
+        ),
+        ({"stepper": {"kind": "other"}}, "model: expected a stepper of the kind 'diffusion', got 'other'"),
+        ({"objective": {"kind": "crps"}}, "Unknown kind of objective 'crps'"),
+        ({"stepper": {"sampler": "heun"}}, r"unknown config key 'sampler'\. Did you mean 'sampling'"),
+        ({"model": None}, "'model': Field required"),
+    ],
+)
+def test_what_a_kind_does_not_know_is_refused(recipe: ForecasterRecipe, changes: dict[str, Any], message: str):
+    other = changed(recipe, **changes)
+    with pytest.raises(ValueError, match=message):
+        assert (other.stepper_config, other.objective_config) is None
+
+
+def test_two_calls_of_the_network_are_planned(recipe: ForecasterRecipe):
+    """The forecast between them is counted without values, as all else."""
+    double = changed(recipe, push_forward={"blocks": 2, "steps": 2}, frames={"future": 2})
+    assert double.sample[1].shape[2] == 4
+    with torch.device("meta"):
+        network = double.network()
+    assert count_flops(network, double.loss(network, CPU), double.sample) > 0
+
+
+def test_whole_days_are_validated():
+    validation = ForecastValidation(StateStore(Path("nowhere"), "64x33-south"), (), variables=())
+    with pytest.raises(ConfigError, match="5 hours does not divide"):
+        check_validation(validation, ERA5_CHANNELS, 5 * HOUR)
