@@ -9,10 +9,11 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from enum import IntEnum
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from cyclopts import App, CycloptsError, Token, convert
@@ -60,9 +61,9 @@ def run(application: App, tokens: Sequence[str] | None = None) -> None:
     """
     let_threads_sleep()
     warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part in the Zarr format 3")
-    words = list(sys.argv[1:] if tokens is None else tokens)
-    as_json = JSON_FLAG in words
-    command = [word for word in words if word != JSON_FLAG]
+    given = list(sys.argv[1:] if tokens is None else tokens)
+    as_json = JSON_FLAG in given
+    command = [token for token in given if token != JSON_FLAG]
     try:
         with termination_as_error():
             if not as_json:
@@ -107,20 +108,30 @@ def exit_code(error: BaseException) -> ExitCode:
 
 
 @contextmanager
-def termination_as_error() -> Iterator[None]:
-    """Lets SIGTERM end the work within as Ctrl-C does: what is written so far stays whole."""
+def answer_signals(
+    numbers: Sequence[signal.Signals], answer: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Lets a function answer these signals within the block, where it is of the main thread; then all is as before."""
     if threading.current_thread() is not threading.main_thread():  # only it may handle signals
         yield
         return
-
-    def stop(number: int, frame: Any) -> None:
-        raise TerminatedError
-
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, answer) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def termination_as_error() -> Iterator[None]:
+    """Lets SIGTERM end the work within as Ctrl-C does: what is written so far stays whole."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TerminatedError
+
+    with answer_signals([signal.SIGTERM], stop):
+        yield
 
 
 def to_json(results: Any) -> str:
@@ -138,16 +149,16 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def strictly(hint: Any, words: Sequence[Token]) -> Any:
-    """Converts words as cyclopts does, but refuses to round: `--days 1.5` is no 2.
+def strictly(hint: Any, tokens: Sequence[Token]) -> Any:
+    """Converts tokens as cyclopts does, but refuses to round: `--days 1.5` is no 2.
 
     Raises:
         ValueError: a fraction stands where a whole number is expected.
     """
-    return convert(hint, words, converter=_convert_one)
+    return convert(hint, tokens, converter=_convert_one)
 
 
-def _convert_one(hint: Any, word: str) -> Any:
-    if hint is int and "." in word and not float(word).is_integer():
-        raise ValueError(f"Expected a whole number, got {word}.")
-    return convert(hint, (word,))
+def _convert_one(hint: Any, token: str) -> Any:
+    if hint is int and "." in token and not float(token).is_integer():
+        raise ValueError(f"Expected a whole number, got {token}.")
+    return convert(hint, (token,))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 Bounds = tuple[float, float, float, float]
-"""West, south, east and north in degrees; where the west lies east of the east, the region crosses the meridian of 0."""
+"""West, south, east and north in degrees; a region whose west lies east of its east crosses the meridian of 0."""
 REGION_FORM = "Expected a region as west,south,east,north in degrees such as -10,35,30,70"
 
 

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from types import FrameType, TracebackType
 
+from ladcast.run import answer_signals
+
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
 EXIT_RESUMABLE = 75
 """Exit status of a run that was interrupted and is not in the queue again (EX_TEMPFAIL of sysexits.h)."""
@@ -28,14 +30,14 @@ class Interruption:
         return self.signal is not None
 
     def __enter__(self) -> Interruption:
-        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._listening = answer_signals(SIGNALS, self._note)
+        self._listening.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._listening.__exit__(kind, error, traceback)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
