@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from ladcast.commands.common import Overrides, Results
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from ladcast.cyclones.report import TrackReport
     from ladcast.cyclones.tracker import TrackOptions
 
-Several = Parameter(consume_multiple=True)
 WIDER_RULES = (
     "With --config configs/track/nature.yaml, or --set detection.radius_deg=12 detection.separation_deg=6, it works."
 )
@@ -29,12 +30,12 @@ def track(
     storm: str | None = None,
     every: Annotated[bool, Parameter(name="--all")] = False,
     best_track: Path | None = None,
-    against: Annotated[tuple[str, ...], Several] = (),
+    against: tuple[str, ...] = (),
     config: Path | None = None,
-    overrides: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = (),
+    overrides: Overrides = (),
     output: Path | None = None,
     device: str = "cpu",
-) -> dict[str, str]:
+) -> Results:
     """Track cyclones in every member; one storm is also verified against its best track and drawn.
 
     Args:

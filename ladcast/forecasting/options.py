@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from ladcast.forecasting.stepper import FrameCounts
@@ -45,7 +43,7 @@ class ForecastRequest:
         overwrite: replace an existing output, when the new one is complete.
     """
 
-    times: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ()
+    times: tuple[str, ...] = ()
     source: Path | None = None
     output: Path = Path("forecast.zarr")
     members: int = 8

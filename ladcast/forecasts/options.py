@@ -24,10 +24,10 @@ class Selection:
         region: west,south,east,north in degrees, such as -10,35,30,70.
     """
 
-    variables: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ()
-    levels: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = ()
-    leads: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = ()
-    members: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = ()
+    variables: tuple[str, ...] = ()
+    levels: tuple[int, ...] = ()
+    leads: tuple[int, ...] = ()
+    members: tuple[int, ...] = ()
     region: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
 
     @property
