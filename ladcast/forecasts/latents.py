@@ -66,6 +66,7 @@ class LatentWriter(StoreWriter):
         )
         channels, rows, columns = forecaster.frame_shape
         self.frame_shape = (channels, rows, columns)
+        # All analyses of an initial time have its ocean (see `staggered`).
         oceans = {initial.init_time: initial.analysis.ocean.numpy() for initial in conditions}
         self.ocean = np.stack(list(oceans.values()))
 

@@ -93,7 +93,7 @@ def forecast_identity(
     sampling = {"sampling": settings} if (settings := forecaster.stepper.settings()) else {}
     states = hashlib.sha256()
     starts: dict[str, list[str]] = {}
-    for analysis, init_time in conditions:
+    for analysis, init_time in conditions:  # their values: a source of the same name may have changed
         states.update(analysis.state.numpy().tobytes())
         starts.setdefault(describe(init_time), []).append(describe(analysis.time))
     return {

@@ -57,6 +57,7 @@ def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
             writer = LatentWriter(request.output, forecaster, conditions, options, folder=model.path, **about)
         else:
             writer = ForecastWriter(request.output, forecaster, conditions, options, **about)
+        # The other processes of the job write to the same store, but wait for what the first one does.
         with sole_writer(request.output) if job.is_first else nullcontext():
             fill(writer, job)
     return request.output if job.is_first else None

@@ -69,6 +69,7 @@ class StoreWriter(ABC):
     def append(self, batch: MemberBatch, step: ForecastStep) -> None:
         """Writes one step of one member batch, and then how far the batch has come."""
         self._write(batch, step)
+        # Progress follows the values: a kill between the two has the same values written again.
         done = step.number + 1
         past = {"past": step.past} if done < self.options.blocks else {}
         self.unfinished.save(self._name(batch), {"block": done}, past)
@@ -94,6 +95,7 @@ class StoreWriter(ABC):
         return zarr.open_group(self.unfinished.content, mode="r+")
 
     def _name(self, batch: MemberBatch) -> str:
+        # Names on disk: unfinished forecasts of earlier versions go on with them.
         return f"{batch.condition * self.options.batches + batch.number:06d}"
 
     def _place(self, batch: MemberBatch, step: ForecastStep) -> tuple[int, range, slice]:

@@ -87,7 +87,7 @@ class FrameWriter(ABC):
 
     def _begin(self, content: Path) -> None:
         self._create()
-        self._save()
+        self._save()  # before the work counts as begun, so that what was begun can always be reopened
 
     def _save(self) -> None:
         if self.goes_on:
