@@ -142,6 +142,7 @@ def test_a_truncated_store_stops_and_goes_on_when_repaired(kept, tmp_path: Path)
     assert np.isfinite(xr.open_zarr(tmp_path / "part.zarr")["2m_temperature"].values).all()
 
 
+@pytest.mark.slow
 def test_an_existing_output_is_kept_unless_told(kept, tmp_path: Path):
     decode(kept.latents, tmp_path / "part.zarr", Selection(("t2m",)))
     with pytest.raises(FileExistsError, match="overwrite"):

@@ -123,6 +123,7 @@ def test_other_weights_are_refused(store: Path, tmp_path: Path):
         open_forecast(store, model=other)
 
 
+@pytest.mark.slow
 def test_scores_plots_and_descriptions_take_latents(kept, tmp_path: Path):
     paths = (kept.fields, kept.latents)
     request = ScoreRequest(MODEL / "truth.nc")
@@ -130,7 +131,7 @@ def test_scores_plots_and_descriptions_take_latents(kept, tmp_path: Path):
     (scores_of_fields, *_), (scores_of_latents, *_) = fields.values(), latents.values()
     xr.testing.assert_identical(scores_of_latents.metrics(), scores_of_fields.metrics())
     page = tmp_path / "page.png"
-    plot(kept.latents, output=page, lead_days=1)
+    plot(kept.latents, output=page, lead_days=1.0)
     assert page.stat().st_size > 50_000
     described = [
         [sorted(line.split(", ")) for line in show(str(path))["description"].splitlines()[-2:]] for path in paths

@@ -49,6 +49,7 @@ def test_every_start_is_scored_beside_its_baselines(store: Path) -> None:
     assert (metrics[FLOOR]["rmse"].sel(channel="z500") < metrics["nature-t31"]["rmse"].sel(channel="z500")).all()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_and_parts_merge(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,6 +72,7 @@ def test_a_stopped_run_goes_on_and_parts_merge(
     assert "No confidence interval" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_another_model_joins_the_folder(store: Path, tmp_path: Path) -> None:
     """Evaluate, score the other ensemble into the same folder, merge: the systems stand side by side."""
     sums = ["--sums", str(tmp_path / "sums")]
@@ -98,6 +100,7 @@ def test_an_ensemble_of_another_model_joins_the_folder(store: Path, tmp_path: Pa
     assert (rmse.sel(system="nature-ensemble") < rmse.sel(system="nature-t31")).all()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_systems_in_order_and_reads_no_others(store: Path, tmp_path: Path) -> None:
     """The folder holds another model's sums of the first start, and the second start is still to be made."""
     scoring = Scoring(sums=tmp_path / "sums")

@@ -120,6 +120,7 @@ def test_workers_find_the_same_bits(stores: list[Path], request_: ScoreRequest) 
             np.testing.assert_array_equal(together[name].sums[statistic], total)
 
 
+@pytest.mark.slow
 def test_parts_merge_to_the_whole_and_draw_a_scorecard(
     stores: list[Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
