@@ -26,7 +26,7 @@ from ladcast.recipes.forecaster import latent_rows, transformer_config
 from ladcast.recipes.options import AutoencoderSize, TransformerSize
 from ladcast.training.cost import count_flops, peak_flops
 from ladcast.training.distributed import Ranks, join_ranks
-from ladcast.training.loop import TrainingState, descend
+from ladcast.training.loop import TrainingState, compute_gradient
 from ladcast.training.objectives import DiffusionObjective, DiffusionTraining
 from ladcast.training.options import TrainingOptions
 from ladcast.training.parallel import Loss, parallelize
@@ -102,7 +102,7 @@ def step_times(case: Case, ranks: Ranks, *, tiny: bool, steps: int) -> Iterator[
     state = TrainingState(model, options, SampleOrder(options.batch_size, options.batch_size))
     for step in range(steps + 3):
         started = time.perf_counter()
-        descend(work, batch, state, ranks, stop=False)
+        compute_gradient(work, batch, state, ranks, stop=False)
         state.optimizer.step()
         state.average.update(model.state_dict())
         state.optimizer.zero_grad(set_to_none=True)

@@ -171,7 +171,7 @@ def prepare(recipe: Recipe, ranks: Ranks, log: TrainingLog) -> Prepared:
     network = recipe.network()
     if (weights := recipe.initial_weights()) is not None:
         network.load_state_dict(weights)
-    network.to(ranks.device)
+    network.to(ranks.device)  # made on the CPU, so that the same seed gives the same weights on any device
     return Prepared(network, recipe.loss(network, ranks.device), data)
 
 

@@ -16,7 +16,7 @@ EXIT_RESUMABLE = 75
 
 
 class Interruption:
-    """Remembers that USR1 or TERM has come: SLURM sends them before a time limit, a preemption and `scancel`.
+    """The signal USR1 or TERM, once it has come: SLURM sends it before a time limit, a preemption and `scancel`.
 
     Its `with` block begins before anything slow is imported or read: USR1 ends a program that does not expect it, and
     SLURM does not restart that.

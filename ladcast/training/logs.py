@@ -65,7 +65,7 @@ class TrainingLog:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         minutes = (time.monotonic() - self.started) / 60
-        with self.path.open("a") as file:
+        with self.path.open("a") as file:  # opened anew each time: a killed run leaves whole lines
             file.write(json.dumps({"step": step, "minutes": round(minutes, 3), **values}) + "\n")
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         print(f"step {step}/{self.total_steps}  {minutes:.1f} min  {numbers}", flush=True)
@@ -85,7 +85,7 @@ class TrainingLog:
             tracker.show(step, picture)
 
     def reading(self, done: int, total: int) -> None:
-        """Tells now and then how much of the data is in memory."""
+        """Prints now and then how much of the data is in memory."""
         if not self.silent and (done == total or done % max(total // 5, 1) == 0):
             print(f"read {done}/{total} blocks, {time.monotonic() - self.started:.0f} s", flush=True)
 

@@ -34,7 +34,7 @@ Log = Callable[..., None]
 
 
 class TrainingInterruptedError(Exception):
-    """Says that a run was asked to stop and has saved its state."""
+    """The end of a run that was asked to stop; its state is saved."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"Interrupted after step {step}; the state is saved.")
@@ -85,7 +85,7 @@ def fit(
         with closing(batches(data, state, ranks)) as stream:
             while state.step < options.steps:
                 stop = context.interrupted()
-                value, norm, stop = descend(work, next(stream), state, ranks, stop=stop)
+                value, norm, stop = compute_gradient(work, next(stream), state, ranks, stop=stop)
                 problem = state.watch.find(value, norm)
                 if problem is None:
                     state.optimizer.step()
@@ -115,7 +115,7 @@ def fit(
 
 
 class TrainingState:
-    """Is everything that the next step depends on."""
+    """The state of a training run: everything that its next step depends on."""
 
     def __init__(
         self,
@@ -201,7 +201,7 @@ def batches(data: BatchSource, state: TrainingState, ranks: Ranks) -> Generator[
     return load_batches(data, state.order, steps=endless, device=ranks.device, threads=state.options.loader_threads)
 
 
-def descend(
+def compute_gradient(
     work: nn.Module, batch: SampleBatch, state: TrainingState, ranks: Ranks, *, stop: bool
 ) -> tuple[float, float, bool]:
     """Computes the gradient of a step, micro-batch by micro-batch, and clips it.

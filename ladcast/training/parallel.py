@@ -25,7 +25,7 @@ Loss = Callable[[nn.Module, SampleBatch, torch.Generator], Tensor]
 
 
 class LossModule(nn.Module):
-    """Is the loss as a module: what DDP wraps, so that a loss may use a model in any way."""
+    """The loss as a module, which DDP wraps: so a loss may use its model in any way."""
 
     def __init__(self, model: nn.Module, loss: Loss) -> None:
         super().__init__()

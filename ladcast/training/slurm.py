@@ -13,7 +13,7 @@ PREFIX = "train_"
 
 @dataclass(frozen=True)
 class SlurmProfile:
-    """Describes a partition of a cluster, and what a job of this project asks of it."""
+    """A partition of a cluster, and the resources that a job of this project asks of it."""
 
     partition: str | None = None
     nodes: int = 1
@@ -55,7 +55,7 @@ class SlurmProfile:
 
 @dataclass(frozen=True)
 class Submission:
-    """Says how to submit a training run.
+    """The way to submit a training run.
 
     Attributes:
         profile: name of a site's profile, configs/slurm/train_NAME.yaml, or a file.
