@@ -116,7 +116,14 @@ def _codec(folder: Path, tensors: Mapping[str, Tensor]) -> LatentCodec:
 
 
 def _codec_tensors(codec: LatentCodec) -> dict[str, Tensor]:
-    return {**_prefixed("autoencoder", codec.autoencoder), "static": codec.static}
+    return {**_shortest(_prefixed("autoencoder", codec.autoencoder)), "static": codec.static}
+
+
+def _shortest(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns tensors in half precision where that holds every number of them exactly."""
+    halves = {name: tensor.half() for name, tensor in tensors.items()}
+    exact = all(torch.equal(halves[name].to(tensor.dtype), tensor) for name, tensor in tensors.items())
+    return halves if exact else tensors
 
 
 def _codec_documents(codec: LatentCodec, manifest: Mapping[str, Any]) -> dict[str, Any]:

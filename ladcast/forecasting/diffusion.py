@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -45,6 +46,24 @@ class DiffusionConfig:
     sigma_data: float = 0.5
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     kind: Literal["diffusion"] = "diffusion"
+    change_std: tuple[tuple[float, ...], ...] | None = None
+    """Standard deviation, by frame and latent channel, of the change since the last known frame: the denoiser then makes
+    such changes, scaled to `sigma_data`. None: it makes the frames themselves."""
+
+    def __post_init__(self) -> None:
+        shape = (self.frames.future, self.transformer.latent_channels)
+        if self.change_std is not None and np.shape(self.change_std) != shape:
+            raise ValueError(
+                f"Expected change_std for {shape[0]} frames of {shape[1]} latent channels, got the shape "
+                f"{np.shape(self.change_std)}."
+            )
+
+    def frames_of(self, denoised: LatentSequence, past: PastSequence) -> LatentSequence:
+        """Returns the frames that denoised ones stand for, given the frames before them."""
+        if self.change_std is None:
+            return denoised
+        std = torch.tensor(self.change_std, dtype=denoised.dtype, device=denoised.device)
+        return past[:, :, -1:] + denoised * std.T[:, :, None, None] / self.sigma_data
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +91,8 @@ class DiffusionStepper(Stepper):
 
         mixed = device == "cuda" and sampling.precision == "bfloat16"
         with torch.autocast(device, torch.bfloat16, enabled=mixed):
-            return find_sampler(sampling.sampler)(denoise, noise, sampling.sigmas().to(noise.device))
+            denoised = find_sampler(sampling.sampler)(denoise, noise, sampling.sigmas().to(noise.device))
+        return self.config.frames_of(denoised, past)
 
     @property
     def calls(self) -> int:
@@ -121,5 +141,6 @@ class DiffusionStepper(Stepper):
     @classmethod
     def shortened(cls, config: DiffusionConfig) -> DiffusionConfig:
         """Returns the configuration with one block of each kind in its transformer."""
-        transformer = replace(config.transformer, dual_blocks=1, single_blocks=1, refiner_blocks=1)
-        return replace(config, transformer=transformer)
+        blocks = ("dual_blocks", "single_blocks", "refiner_blocks")
+        depth = {name: min(getattr(config.transformer, name), 1) for name in blocks}
+        return replace(config, transformer=replace(config.transformer, **depth))

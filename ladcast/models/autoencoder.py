@@ -46,6 +46,9 @@ class AutoencoderConfig:
     pole_kernel: PoleKernel = "geometric"
     reconstruct_static: bool = False
     """Whether the decoder also computes the constant fields, as released weights do; `decode` drops them."""
+    mean_state: tuple[int, int] | None = None
+    """Rows and columns of a constant mean state; the networks then see and make departures from it, each channel in
+    units of its own departures. None: they see scaled fields as they are."""
 
     def __post_init__(self) -> None:
         stages = {name: len(getattr(self, name)) for name in ("widths", "blocks", "kinds", "kernels")}
@@ -92,11 +95,16 @@ class Autoencoder(Pretrained):
     config: AutoencoderConfig
     config_class = AutoencoderConfig
     public_layout = AUTOENCODER
+    mean_state: Tensor
+    departure_std: Tensor
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__(config)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
+        if config.mean_state is not None:
+            self.register_buffer("mean_state", torch.zeros(config.channels, *config.mean_state))
+            self.register_buffer("departure_std", torch.ones(config.channels, 1, 1))
 
     def encode(
         self, scaled: Field, static: Float[Tensor, "*static_batch static lat lon"]
@@ -108,13 +116,17 @@ class Autoencoder(Pretrained):
         """
         self._check(scaled, static)
         static = static.to(scaled.dtype).expand(len(scaled), -1, -1, -1)
+        if self.config.mean_state is not None:
+            scaled = (scaled - self.mean_state) / self.departure_std
         latent: Tensor = self.encoder(torch.cat([scaled, static], dim=1))
         return latent
 
     def decode(self, latent: Float[Tensor, "batch latent y x"]) -> Field:
         """Reconstructs scaled fields from latent fields."""
-        decoded: Tensor = self.decoder(latent)
-        return decoded[:, : self.config.channels]
+        decoded: Tensor = self.decoder(latent)[:, : self.config.channels]
+        if self.config.mean_state is not None:
+            return decoded * self.departure_std + self.mean_state
+        return decoded
 
     def forward(self, scaled: Field, static: Float[Tensor, "*static_batch static lat lon"]) -> Field:
         """Encodes and decodes."""

@@ -211,7 +211,15 @@ TRANSFORMER = PublicLayout(
     required=frozenset({"rope_spatial_grid_start_pos", "rope_spatial_grid_end_pos"}),
     read=_read_transformer,
     write=_write_transformer,
-    behaviour={"position": "geo", "rotate_past_in_dual": False, "time_of_day": False, "area_weighted": False},
+    behaviour={
+        "position": "geo",
+        "rotate_past_in_dual": False,
+        "time_of_day": False,
+        "area_weighted": False,
+        "frames_per_token": 1,
+        "past_beside": False,
+        "places": None,
+    },
     names=(
         (r"^future_in", "x_embedder.proj"),
         (r"^past_in", "context_embedder.proj"),
@@ -258,7 +266,12 @@ AUTOENCODER = PublicLayout(
     required=frozenset({"in_channels", "encoder_block_types"}),
     read=_read_autoencoder,
     write=_write_autoencoder,
-    behaviour={"pole_kernel": "mirrored_outermost", "pole_rows": (False, False), "reconstruct_static": True},
+    behaviour={
+        "pole_kernel": "mirrored_outermost",
+        "pole_rows": (False, False),
+        "reconstruct_static": True,
+        "mean_state": None,
+    },
     names=(
         (r"^(encoder|decoder)\.stem", r"\1.conv_in"),
         (r"^(encoder|decoder)\.head", r"\1.conv_out"),

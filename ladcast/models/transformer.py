@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +19,10 @@ from ladcast.nn.embedding import (
     SEASON_FEATURES,
     ConditionEmbedding,
     day_embedding,
+    join_frames,
     patchify,
     season_embedding,
+    split_frames,
     unpatchify,
 )
 from ladcast.nn.position import (
@@ -71,6 +74,13 @@ class TransformerConfig:
     """Largest difference in frames that learned position tables tell apart."""
     area_weighted: bool = False
     """Whether attention weighs tokens by their area on the globe."""
+    frames_per_token: int = 1
+    """Consecutive frames that one token holds."""
+    past_beside: bool = False
+    """Whether each token to predict also holds the last known frame at its place; conditioning frames then have no
+    tokens of their own, and there are neither refiner nor dual-stream blocks."""
+    places: tuple[int, int] | None = None
+    """Rows and columns of tokens, where the network is to learn what is particular to each place on the globe."""
 
     def __post_init__(self) -> None:
         if self.position not in POSITION_ENCODINGS:
@@ -80,6 +90,10 @@ class TransformerConfig:
                 f"rope_axes_dim {self.rope_axes_dim} must be even and sum to head_dim {self.head_dim}; "
                 "1/8, 7/16 and 7/16 of it is the usual split over time, latitude and longitude."
             )
+        if self.past_beside and (self.refiner_blocks or self.dual_blocks):
+            raise ValueError("past_beside leaves no conditioning tokens: set refiner_blocks and dual_blocks to 0.")
+        if not self.past_beside and (self.frames_per_token > 1 or self.places is not None):
+            raise ValueError("frames_per_token above 1 and places need past_beside.")
 
     @property
     def dim(self) -> int:
@@ -114,11 +128,13 @@ class LatentTransformer(Pretrained):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)
         dim, sizes = config.dim, (config.dim, config.heads, config.mlp_ratio)
-        patch_features = config.latent_channels * config.patch_size**2
+        frame_features = config.latent_channels * config.patch_size**2
+        patch_features = frame_features * config.frames_per_token
         self.position = build_position_encoding(config.position, config.encoding_options)
-        self.future_in = nn.Linear(patch_features, dim)
-        self.past_in = nn.Linear(patch_features, dim)
-        self.refiner = Refiner(config)
+        self.future_in = nn.Linear(patch_features + frame_features * config.past_beside, dim)
+        self.past_in = nn.Linear(frame_features, dim)
+        self.refiner = None if config.past_beside else Refiner(config)
+        self.place = None if config.places is None else nn.Parameter(torch.zeros(math.prod(config.places), dim))
         self.condition = ConditionEmbedding(dim)
         self.season = MLP(SEASON_FEATURES + DAY_FEATURES * config.time_of_day, 2 * dim, 2 * dim)
         self.dual_blocks = nn.ModuleList(DualStreamBlock(*sizes) for _ in range(config.dual_blocks))
@@ -146,6 +162,8 @@ class LatentTransformer(Pretrained):
         """
         seconds = init_time if isinstance(init_time, Tensor) else to_epoch_seconds(init_time)
         patch = self.config.patch_size
+        if self.config.past_beside:
+            return self._beside(noisy, c_noise, conditioning, seconds)
         future = self.future_in(patchify(noisy, patch))
         past = self.past_in(patchify(conditioning, patch))
         num_future, num_past = future.shape[1], past.shape[1]
@@ -153,6 +171,7 @@ class LatentTransformer(Pretrained):
         joint = self.position(grid, embedded)
         dual = joint if self.config.rotate_past_in_dual else self.position(grid, embedded, unplaced=num_past)
 
+        assert self.refiner is not None
         past = self.refiner(past, c_noise, self.position(grid.last_frames(conditioning.shape[2]), past))
         condition = self._add_season(self.condition(c_noise, past), seconds)
         for block in self.dual_blocks:
@@ -160,9 +179,31 @@ class LatentTransformer(Pretrained):
         tokens = torch.cat([future, past], dim=1)
         for block in self.single_blocks:
             tokens = block(tokens, condition=condition, positions=joint)
+        return self._read_out(tokens[:, :num_future], condition, noisy)
+
+    def _beside(
+        self, noisy: LatentSequence, c_noise: Tensor, conditioning: Tensor, seconds: Int[Tensor, " batch"]
+    ) -> LatentSequence:
+        """Computes the output of a network whose tokens hold the known frame beside the noisy ones."""
+        patch, joined = self.config.patch_size, join_frames(noisy, self.config.frames_per_token)
+        known = conditioning[:, :, -1:].expand(-1, -1, joined.shape[2], -1, -1)
+        tokens = self.future_in(patchify(torch.cat([joined, known], dim=1), patch))
+        if self.place is not None:
+            tokens = tokens + self.place.repeat(joined.shape[2], 1).to(tokens.dtype)
+        summary = self.past_in(patchify(conditioning, patch))
+        condition = self._add_season(self.condition(c_noise, summary), seconds)
+        positions = self.position(self.token_grid(joined, num_past=0), tokens)
+        for block in self.single_blocks:
+            tokens = block(tokens, condition=condition, positions=positions)
+        return self._read_out(tokens, condition, noisy)
+
+    def _read_out(self, tokens: Tensor, condition: Tensor, noisy: LatentSequence) -> LatentSequence:
+        """Turns the last tokens into frames in the shape of `noisy`."""
         scale, shift = self.modulation(condition)
-        output = self.out(modulated_norm(tokens[:, :num_future], scale=scale, shift=shift))
-        return unpatchify(output, patch, frame=(noisy.shape[2], noisy.shape[3], noisy.shape[4]))
+        output = self.out(modulated_norm(tokens, scale=scale, shift=shift))
+        joined = self.config.frames_per_token
+        frame = (noisy.shape[2] // joined, noisy.shape[3], noisy.shape[4])
+        return split_frames(unpatchify(output, self.config.patch_size, frame=frame), joined)
 
     def token_grid(self, noisy: LatentSequence, *, num_past: int) -> TokenGrid:
         """Places the predicted tokens, then the conditioning tokens."""

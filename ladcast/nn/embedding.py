@@ -64,6 +64,16 @@ def day_embedding(day_progress: Float[Tensor, " batch"]) -> Float[Tensor, "batch
     return torch.stack([phase.sin(), phase.cos()], dim=-1).float()
 
 
+def join_frames(latent: Float[Tensor, "batch latent time y x"], count: int) -> Float[Tensor, "batch joined step y x"]:
+    """Puts `count` consecutive frames beside each other as features, in the order (latent, frame)."""
+    return torch.unflatten(latent, 2, (-1, count)).transpose(2, 3).flatten(1, 2)
+
+
+def split_frames(joined: Float[Tensor, "batch joined step y x"], count: int) -> Float[Tensor, "batch latent time y x"]:
+    """Inverts `join_frames`."""
+    return torch.unflatten(joined, 1, (-1, count)).transpose(2, 3).flatten(2, 3)
+
+
 def patchify(latent: Float[Tensor, "batch latent time y x"], patch: int) -> Float[Tensor, "batch token features"]:
     """Cuts frames into square patches, one token each, with features in the order (latent, y, x).
 
