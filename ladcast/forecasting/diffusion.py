@@ -47,8 +47,8 @@ class DiffusionConfig:
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     kind: Literal["diffusion"] = "diffusion"
     change_std: tuple[tuple[float, ...], ...] | None = None
-    """Standard deviation, by frame and latent channel, of the change since the last known frame: the denoiser then makes
-    such changes, scaled to `sigma_data`. None: it makes the frames themselves."""
+    """Standard deviation, by frame and latent channel, of the change since the last known frame: the denoiser then
+    makes such changes, scaled to `sigma_data`. None: it makes the frames themselves."""
 
     def __post_init__(self) -> None:
         shape = (self.frames.future, self.transformer.latent_channels)
