@@ -45,7 +45,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    shape = (40, 32, 8, 16)
+    shape = (40, 32, 16, 32)
     times = np.datetime64("2001-01-01", "ns") + np.arange(shape[0]) * np.timedelta64(6, "h")
     latent = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     ds = xr.Dataset(

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,30 @@ def test_the_autoencoder_keeps_the_precision_that_latents_were_made_in(forecaste
     loaded = load_codec(tmp_path / "model", "cpu").autoencoder.state_dict()
     for name, tensor in forecaster.codec.autoencoder.state_dict().items():
         assert torch.equal(loaded[name], tensor)
+
+
+def test_an_autoencoder_that_half_precision_holds_is_written_so(forecaster: Forecaster, tmp_path: Path):
+    """Weights that were rounded before latents were made take half the place and read back the same."""
+    from safetensors.torch import load_file
+
+    forecaster.codec.autoencoder.half().float()
+    save_codec(forecaster.codec, tmp_path / "codec", {})
+    stored = load_file(tmp_path / "codec" / "weights.safetensors")
+    assert {tensor.dtype for name, tensor in stored.items() if name.startswith("autoencoder/")} == {torch.float16}
+    loaded = load_codec(tmp_path / "codec", "cpu").autoencoder.state_dict()
+    for name, tensor in forecaster.codec.autoencoder.state_dict().items():
+        assert torch.equal(loaded[name], tensor)
+
+
+def test_changes_are_added_to_the_last_known_frame(forecaster: Forecaster):
+    """A denoised frame of sigma_data is a change of one standard deviation since the last known frame."""
+    config = replace(forecaster.config.stepper, change_std=tuple((0.1 * k,) * 4 for k in range(1, 5)))
+    past, denoised = torch.randn(2, 4, 1, 3, 5), torch.full((2, 4, 4, 3, 5), config.sigma_data)
+    frames = config.frames_of(denoised, past)
+    for k in range(4):
+        torch.testing.assert_close(frames[:, :, k], past[:, :, 0] + 0.1 * (k + 1))
+    with pytest.raises(ValueError, match="change_std for 4 frames of 4"):
+        replace(config, change_std=((0.1,) * 4,))
 
 
 def test_weights_lose_only_the_precision_of_bfloat16(forecaster: Forecaster, tmp_path: Path):

@@ -75,6 +75,20 @@ def test_static_reconstruction_is_computed_but_not_returned() -> None:
     assert model.decode(torch.randn(1, 4, 4, 8)).shape == (1, 5, 16, 32)
 
 
+def test_networks_see_departures_from_the_mean_state(generator: torch.Generator) -> None:
+    """With a mean state and units, latents are those of the departures, and zero output is the mean state."""
+    plain = Autoencoder(SMALL)
+    model = Autoencoder(dataclasses.replace(SMALL, mean_state=(16, 32)))
+    model.load_state_dict(plain.state_dict(), strict=False)
+    model.mean_state.copy_(torch.randn(5, 16, 32, generator=generator))
+    model.departure_std.fill_(0.25)
+    departure, static = torch.randn(2, 5, 16, 32, generator=generator), torch.randn(2, 16, 32, generator=generator)
+    latent = model.encode(model.mean_state + 0.25 * departure, static)
+    torch.testing.assert_close(latent, plain.encode(departure, static), rtol=1e-4, atol=1e-5)
+    expected = model.mean_state + 0.25 * plain.decode(latent)
+    torch.testing.assert_close(model.decode(latent), expected)
+
+
 def test_averaging_inverts_repeating(generator: torch.Generator) -> None:
     field = torch.randn(2, 3, 4, 4, generator=generator)
     torch.testing.assert_close(average_channels(repeat_channels(field, 12), 3), field)

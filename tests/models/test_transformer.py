@@ -20,6 +20,9 @@ SMALL = TransformerConfig(
     single_blocks=1,
     rope_axes_dim=(4, 6, 6),
 )
+BESIDE = dataclasses.replace(
+    SMALL, dual_blocks=0, refiner_blocks=0, frames_per_token=4, past_beside=True, places=(4, 6)
+)
 LEARNED = {
     "carope": {"weight", "bias"},
     "relative_1": {"change"},
@@ -161,6 +164,32 @@ def test_every_weight_learns_also_in_bf16(position: str, autocast: bool) -> None
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in model.parameters())
 
 
+def test_a_token_holds_the_known_frame_of_its_place_beside_the_frames_of_a_day() -> None:
+    """Without attention, what is known at one place reaches that place alone; the summary of all is left as it is."""
+    model = awake(dataclasses.replace(BESIDE, single_blocks=0))
+    noisy, c_noise, known, seconds = inputs()
+    nn.init.zeros_(model.condition.summary.outer.weight)
+    before = model(noisy, c_noise, known, seconds)
+    known[:, :, 0, 1, 2] += 1
+    changed = (model(noisy, c_noise, known, seconds) != before).any(dim=1)
+    assert changed[:, :, 1, 2].all()
+    assert changed.sum() == changed[:, :, 1, 2].sum()
+
+
+def test_places_tell_places_apart() -> None:
+    """A network that sees the same everywhere answers differently where it has learned a place, and only there."""
+    model = awake(dataclasses.replace(BESIDE, single_blocks=0))
+    noisy, c_noise, known, seconds = inputs()
+    noisy, known = torch.ones_like(noisy), torch.ones_like(known)
+    assert model.place is not None
+    nn.init.zeros_(model.place)
+    with torch.no_grad():
+        model.place[7] = torch.randn(model.config.dim)
+    output = model(noisy, c_noise, known, seconds)
+    different = ~torch.isclose(output, output[..., :1, :1]).all(dim=(0, 1, 2))
+    assert different.nonzero().tolist() == [[1, 1]]
+
+
 def test_datetime64_and_seconds_are_the_same_time() -> None:
     model = awake(SMALL)
     noisy, c_noise, conditioning, seconds = inputs()
@@ -173,6 +202,9 @@ def test_datetime64_and_seconds_are_the_same_time() -> None:
     [
         ({"position": "rope"}, "geo_seamless"),
         ({"rope_axes_dim": (4, 6, 8)}, r"\(4, 6, 8\) must be even and sum to head_dim 16"),
+        ({"past_beside": True}, "refiner_blocks and dual_blocks to 0"),
+        ({"frames_per_token": 2}, "need past_beside"),
+        ({"places": (4, 6)}, "need past_beside"),
     ],
 )
 def test_impossible_configurations_teach(change: dict[str, Any], message: str) -> None:

@@ -7,7 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ladcast.nn.embedding import day_embedding, patchify, season_embedding, sinusoidal_embedding, unpatchify
+from ladcast.nn.embedding import (
+    day_embedding,
+    join_frames,
+    patchify,
+    season_embedding,
+    sinusoidal_embedding,
+    split_frames,
+    unpatchify,
+)
 from ladcast.times import year_progress
 
 
@@ -52,3 +60,12 @@ def test_patches_hold_neighbours_in_the_order_of_a_convolution() -> None:
 def test_patches_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="5 x 6 does not divide into patches of 2"):
         patchify(torch.zeros(1, 1, 1, 5, 6), 2)
+
+
+def test_frames_join_as_features_and_split_again() -> None:
+    """Joined by two, feature (latent, frame) of a step is that latent of that frame."""
+    latent = torch.arange(2 * 3 * 4 * 2 * 2.0).reshape(2, 3, 4, 2, 2)
+    joined = join_frames(latent, 2)
+    assert joined.shape == (2, 6, 2, 2, 2)
+    torch.testing.assert_close(joined[:, 2 * 1 + 1, 1], latent[:, 1, 3])
+    torch.testing.assert_close(split_frames(joined, 2), latent)
