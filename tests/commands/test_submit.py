@@ -62,7 +62,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
         "latents": "latents.zarr",
         "autoencoder": str(AUTOENCODER),
         "train": {"start": "2001-01-01", "end": "2001-12-31"},
-        "model": {"heads": 1, "head_dim": 8, "dual_blocks": 1, "single_blocks": 1, "rope_axes_dim": [2, 2, 4]},
+        "model": {"heads": 1, "head_dim": 8, "dual_blocks": 1, "single_blocks": 1, "patch_size": 4, "rope_axes_dim": [2, 2, 4]},
         "training": {"steps": 20, "batch_size": 8, "log_every": 5, "checkpoint_every": 10, "ema_decay": 0.9},
         "trackers": [],
         "output": "run",
