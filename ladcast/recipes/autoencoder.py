@@ -26,7 +26,7 @@ from ladcast.forecasting.codec import LatentCodec
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.recipes.options import TRAIN, AutoencoderSize, DryRun, Period, StateStore
-from ladcast.recipes.recipe import Recipe, carry_out
+from ladcast.recipes.recipe import Recipe, as_input, carry_out
 from ladcast.recipes.validation import maps_of
 from ladcast.training.logs import Validation
 from ladcast.training.objectives import relative_l2
@@ -132,7 +132,7 @@ class AutoencoderRecipe(Recipe):
         """Returns what the weights depend on beside the options of training."""
         run = self.run
         return {
-            "model": asdict(self.config),
+            "model": as_input(self.config),
             "states": [run.data.grid, list(run.data.static), to_plain(run.train), run.stride],
             "channels": self.channels.to_dict(),
             "statistics": self.normalizer.to_dict(),

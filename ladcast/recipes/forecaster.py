@@ -28,7 +28,7 @@ from ladcast.grid import Grid
 from ladcast.models.autoencoder import AutoencoderConfig
 from ladcast.models.transformer import TransformerConfig
 from ladcast.recipes.options import TRAIN, DryRun, ForecastValidation, Period, TransformerSize
-from ladcast.recipes.recipe import Recipe, carry_out
+from ladcast.recipes.recipe import Recipe, as_input, carry_out
 from ladcast.recipes.validation import check_validation, validate_forecaster
 from ladcast.times import Times, windows
 from ladcast.training.logs import Validation
@@ -176,13 +176,12 @@ class ForecasterRecipe(Recipe):
         Of a diffusion with steps of 6 h it is what runs wrote before there were other kinds and steps: theirs go on.
         """
         run, stepper, objective = self.run, asdict(self.stepper_config), asdict(self.objective_config)
-        frames = {name: value for name, value in asdict(run.frames).items() if (name, value) != ("step_hours", 6)}
         is_diffusion = stepper["kind"] == objective["kind"] == "diffusion"
         return {
-            "model": stepper["transformer"] if is_diffusion else stepper,
+            "model": as_input(self.stepper_config.transformer) if is_diffusion else stepper,
             "latents": [self.autoencoder, self.codec.latent_scale.to_dict(), to_plain(run.train)],
             "loss": [
-                frames,
+                as_input(run.frames),
                 *([objective[name] for name in ("noise", "push_forward")] if is_diffusion else [objective]),
             ],
             "initial": run.initial and checkpoint_hash(run.initial),

@@ -9,7 +9,7 @@ import shutil
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,14 @@ from ladcast.training.parallel import Loss
 PROFILED_STEPS = 5
 MOST_OVERFITTING_STEPS = 500
 GIB = 2**30
+LATER: dict[str, Any] = {
+    "step_hours": 6,
+    "mean_state": None,
+    "frames_per_token": 1,
+    "past_beside": False,
+    "places": None,
+}
+"""Fields of configurations that are younger than snapshots from which runs still go on, and what they were before."""
 
 
 class Recipe(ABC):
@@ -173,6 +181,11 @@ def prepare(recipe: Recipe, ranks: Ranks, log: TrainingLog) -> Prepared:
         network.load_state_dict(weights)
     network.to(ranks.device)  # made on the CPU, so that the same seed gives the same weights on any device
     return Prepared(network, recipe.loss(network, ranks.device), data)
+
+
+def as_input(config: Any) -> dict[str, Any]:
+    """Returns a configuration as plain data, without fields of `LATER` that say what was so before they came."""
+    return {name: value for name, value in asdict(config).items() if name not in LATER or LATER[name] != value}
 
 
 def digest(plain: Any) -> str:

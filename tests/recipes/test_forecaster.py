@@ -31,7 +31,7 @@ STEPS = 20
 def latents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """6-hourly latents of noise."""
     times = np.datetime64("2001-01-01", "ns") + np.arange(STEPS) * 6 * HOUR
-    latent = np.random.default_rng(0).standard_normal((STEPS, 32, 8, 16)).astype(np.float32)
+    latent = np.random.default_rng(0).standard_normal((STEPS, 32, 16, 32)).astype(np.float32)
     statistics = {"latent_mean": ("channel", np.zeros(32)), "latent_std": ("channel", np.ones(32))}
     ds = xr.Dataset({"latent": (("time", "channel", "y", "x"), latent), **statistics}, {"time": times})
     path = tmp_path_factory.mktemp("data") / "latents.zarr"
@@ -88,6 +88,7 @@ def test_a_run_of_an_earlier_version_goes_on(recipe: ForecasterRecipe):
     noise = {"mean": -1.2, "std": 1.2}
     push = {"blocks": 1, "sampler": "heun", "steps": 4, "sigma_min": 0.01, "sigma_max": 80.0}
     assert digest(recipe.inputs["loss"]) == digest([{"past": 1, "future": 4}, noise, push])
+    assert not {"frames_per_token", "past_beside", "places"} & set(recipe.inputs["model"])
     assert digest(changed(recipe, frames={"step_hours": 12}).inputs["loss"]) != digest(recipe.inputs["loss"])
 
 
