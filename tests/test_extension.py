@@ -19,6 +19,7 @@ from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.released.registry import find_model
 from ladcast.training import objectives
 from ladcast.verification import statistics
+from worlds import states_between_starts
 
 PAGE = (Path(__file__).parents[1] / "docs/extend.md").read_text()
 BLOCKS = re.findall(r"```(python|yaml)\n(.*?)```", PAGE, flags=re.DOTALL)
@@ -64,17 +65,7 @@ def extension(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """6-hourly states on the way from one start state of the embedded model to the other, and their latents."""
-    starts = find_model("nature-t31").starts
-    assert starts is not None
-    first, last = (xr.load_dataset(starts).isel(time=index, drop=True) for index in (0, 1))
-    share = xr.DataArray(np.linspace(0, 0.3, STATES), dims="time")
-    static = "geopotential_at_surface"
-    between = first.drop_vars(static) * (1 - share) + last.drop_vars(static) * share
-    land = first["sea_surface_temperature"].isnull().astype(np.float32).drop_attrs()
-    times = np.datetime64("2001-01-01", "ns") + np.arange(STATES) * np.timedelta64(6, "h")
-    states = between.assign_coords(time=times).assign(geopotential_at_surface=first[static], land_sea_mask=land)
-    path = tmp_path_factory.mktemp("data") / "states.zarr"
-    states.astype(np.float32).to_zarr(path, consolidated=False)
+    path = states_between_starts(tmp_path_factory.mktemp("data") / "states.zarr", STATES)
     run(data_app, ["encode", str(path), str(find_model("nature-t31").path), str(path.parent / "latents.zarr")])
     return path
 

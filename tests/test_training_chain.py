@@ -16,6 +16,7 @@ from ladcast.forecasting.stepper import FrameCounts
 from ladcast.recipes.options import ForecastValidation, StateStore
 from ladcast.recipes.validation import validate_forecaster
 from ladcast.released.registry import find_model
+from worlds import states_between_starts
 
 pytestmark = pytest.mark.slow
 
@@ -27,20 +28,7 @@ PERIODS = ["train.start=2001-01-01", "train.end=2001-01-31"]
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of 6-hourly states on the way from one start state of the embedded model to the other."""
-    starts = find_model("nature-t31").starts
-    assert starts is not None
-    first, last = (xr.load_dataset(starts).isel(time=index, drop=True) for index in (0, 1))
-    share = xr.DataArray(np.linspace(0, 0.3, FRAMES), dims="time")
-    static = "geopotential_at_surface"
-    between = first.drop_vars(static) * (1 - share) + last.drop_vars(static) * share
-    land = first["sea_surface_temperature"].isnull().astype(np.float32).drop_attrs()
-    times = np.datetime64("2001-01-01", "ns") + np.arange(FRAMES) * np.timedelta64(6, "h")
-    ds = between.assign_coords(time=times).assign(
-        geopotential_at_surface=first["geopotential_at_surface"], land_sea_mask=land
-    )
-    path = tmp_path_factory.mktemp("data") / "nature.zarr"
-    ds.astype(np.float32).to_zarr(path, consolidated=False)
-    return path
+    return states_between_starts(tmp_path_factory.mktemp("data") / "nature.zarr", FRAMES)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import xarray as xr
 
 from ladcast.data.analysis import Analysis
 from ladcast.data.normalization import Normalizer
@@ -19,6 +20,7 @@ from ladcast.forecasts.write import ForecastWriter
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
+from ladcast.released.registry import find_model
 
 CHANNELS = ChannelSet(
     ("temperature",),
@@ -98,3 +100,18 @@ def keep(forecaster: Forecaster, model: Path, analysis: Analysis, options: Ensem
             latents.append(batch, step)
             fields.append(batch, step)
     return Kept(latents.finish(), fields.finish(), model, forecaster)
+
+
+def states_between_starts(path: Path, count: int) -> Path:
+    """Writes a store of 6-hourly states on the way from one start state of the embedded model to the other."""
+    starts = find_model("nature-t31").starts
+    assert starts is not None
+    first, last = (xr.load_dataset(starts).isel(time=index, drop=True) for index in (0, 1))
+    share = xr.DataArray(np.linspace(0, 0.3, count), dims="time")
+    static = "geopotential_at_surface"
+    between = first.drop_vars(static) * (1 - share) + last.drop_vars(static) * share
+    land = first["sea_surface_temperature"].isnull().astype(np.float32).drop_attrs()
+    times = np.datetime64("2001-01-01", "ns") + np.arange(count) * np.timedelta64(6, "h")
+    states = between.assign_coords(time=times).assign(geopotential_at_surface=first[static], land_sea_mask=land)
+    states.astype(np.float32).to_zarr(path, consolidated=False)
+    return path
