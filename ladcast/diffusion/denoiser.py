@@ -51,17 +51,17 @@ def denoising_loss(
     *,
     sigma: Float[Tensor, " batch"],
     noise: LatentSequence,
-    row_weight: Float[Tensor, " y"],
+    weight: Tensor,
 ) -> Float[Tensor, ""]:
     """Returns E[lambda(sigma) w |D(clean + sigma noise; sigma) - clean|^2] with lambda = 1 / c_out^2.
 
-    `row_weight` is the area of each token row, with mean 1.
+    The weights w, with mean 1, broadcast against `latent time y x`: `y 1` for the areas of rows.
     """
     denoised = denoiser(clean + _per_sample(sigma) * noise, sigma, condition)
     data = denoiser.sigma_data
-    weight = (sigma**2 + data**2) / (sigma * data) ** 2
+    level_weight = (sigma**2 + data**2) / (sigma * data) ** 2
     squared_error = (denoised - clean).float() ** 2
-    weighted: LatentSequence = _per_sample(weight) * row_weight[:, None] * squared_error
+    weighted: LatentSequence = _per_sample(level_weight) * weight * squared_error
     return weighted.mean()
 
 

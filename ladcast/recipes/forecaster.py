@@ -313,6 +313,6 @@ def complete_stepper(run: ForecasterRun, codec: LatentCodec) -> Any:
 
 
 def latent_rows(grid: Grid, autoencoder: AutoencoderConfig) -> Tensor:
-    """Returns the area of each latent row, with mean 1."""
+    """Returns the area of each latent row, `y 1`, with mean 1."""
     rows = grid.coarsen(autoencoder.downsampling)
-    return torch.tensor(np.asarray(rows.area_weights), dtype=torch.float32)
+    return torch.tensor(np.asarray(rows.area_weights), dtype=torch.float32)[:, None]

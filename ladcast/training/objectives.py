@@ -27,8 +27,8 @@ class Objective(ABC):
 
     config: Any
     """A frozen dataclass with at least `kind`, of the class `Config`."""
-    row_weight: Float[Tensor, " y"]
-    """Area of each latent row, with mean 1."""
+    weight: Tensor
+    """Weights of what one call makes, with mean 1; they broadcast against `latent time y x`."""
 
     Config: ClassVar[type]
 
@@ -93,7 +93,7 @@ class DiffusionObjective(Objective):
             sigma = self.config.noise.sample(len(block), generator)
             unit = training_noise_like(block, generator)
             losses.append(
-                denoising_loss(stepper.network, block, condition, sigma=sigma, noise=unit, row_weight=self.row_weight)
+                denoising_loss(stepper.network, block, condition, sigma=sigma, noise=unit, weight=self.weight)
             )
             if number + 1 < len(blocks):
                 forecast = self._forecast(stepper, batch=(past, block, init_time), generator=generator)

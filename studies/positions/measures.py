@@ -112,7 +112,7 @@ class Measures:
             noise = torch.randn(future.shape, generator=generator).to(device)
             condition = Condition(past, init_time)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                loss = denoising_loss(denoiser, future, condition, sigma=sigma, noise=noise, row_weight=rows)
+                loss = denoising_loss(denoiser, future, condition, sigma=sigma, noise=noise, weight=rows)
             total += float(loss) * len(part)
         return total / len(chosen)
 

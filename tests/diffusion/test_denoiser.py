@@ -72,7 +72,7 @@ def test_a_network_of_zero_is_the_ideal_denoiser_of_gaussian_data_with_loss_one(
     def loss_of(value: float) -> float:
         denoiser = Denoiser(Constant(value), sigma_data)
         sigmas = torch.full((50,), sigma)
-        loss = denoising_loss(denoiser, clean, condition, sigma=sigmas, noise=noise, row_weight=torch.ones(4))
+        loss = denoising_loss(denoiser, clean, condition, sigma=sigmas, noise=noise, weight=torch.ones(4, 1))
         return loss.item()
 
     assert loss_of(0.0) == pytest.approx(1, abs=0.01)
@@ -92,8 +92,8 @@ def test_a_perfect_denoiser_has_no_loss(generator):
             return (clean - 0.25 / total * scaled * total.sqrt()) / c_out
 
     condition = Condition(torch.zeros(6, 3, 1, 4, 5, dtype=torch.float64), torch.arange(6))
-    weight = torch.ones(4, dtype=torch.float64)
-    loss = denoising_loss(Denoiser(Perfect()), clean, condition, sigma=sigma, noise=noise, row_weight=weight)
+    weight = torch.ones(4, 1, dtype=torch.float64)
+    loss = denoising_loss(Denoiser(Perfect()), clean, condition, sigma=sigma, noise=noise, weight=weight)
     assert loss.item() < 1e-12
 
 
@@ -101,9 +101,9 @@ def test_the_loss_is_linear_in_the_row_weights(generator):
     clean, noise = gaussian(0.5, generator).float(), gaussian(1, generator).float()
     sigma, rows = torch.rand(6, generator=generator) + 0.1, torch.tensor([0.4, 1.6, 1.4, 0.6])
 
-    def loss(row_weight: Tensor) -> Tensor:
+    def loss(weight: Tensor) -> Tensor:
         denoiser = Denoiser(Constant(0.2))
-        return denoising_loss(denoiser, clean, CONDITION, sigma=sigma, noise=noise, row_weight=row_weight)
+        return denoising_loss(denoiser, clean, CONDITION, sigma=sigma, noise=noise, weight=weight[:, None])
 
     by_row = torch.stack([loss(row) for row in torch.eye(4)])
     torch.testing.assert_close(loss(rows), (rows * by_row).sum())

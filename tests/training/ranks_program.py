@@ -51,7 +51,7 @@ def loss(model: nn.Module, batch: tuple[torch.Tensor, ...], generator: torch.Gen
     past, future, time_s = batch
     sigma = TrainingNoise().sample(len(future), generator)
     unit = training_noise_like(future, generator)
-    return denoising_loss(model, future, Condition(past, time_s), sigma=sigma, noise=unit, row_weight=torch.ones(4))
+    return denoising_loss(model, future, Condition(past, time_s), sigma=sigma, noise=unit, weight=torch.ones(4, 1))
 
 
 def new_model() -> Denoiser:

@@ -12,7 +12,7 @@ from ladcast.grid import Grid
 from ladcast.models.transformer import TransformerConfig
 from ladcast.training.objectives import DiffusionObjective, DiffusionTraining, PushForward, relative_l2
 
-ROWS = torch.tensor([0.5, 1.5])
+ROWS = torch.tensor([[0.5], [1.5]])
 
 
 class Recorder(nn.Module):
@@ -48,7 +48,7 @@ def test_one_block_is_the_denoising_loss(batch):
     generator = torch.Generator().manual_seed(0)
     sigma = TrainingNoise().sample(2, generator)
     unit = training_noise_like(future, generator)
-    expected = denoising_loss(model, future, Condition(past, time_s), sigma=sigma, noise=unit, row_weight=ROWS)
+    expected = denoising_loss(model, future, Condition(past, time_s), sigma=sigma, noise=unit, weight=ROWS)
     assert torch.equal(loss_of(model, batch, PushForward()), expected)
 
 
