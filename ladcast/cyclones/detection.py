@@ -11,18 +11,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ladcast.constants import MEAN_EARTH_RADIUS_KM
 from ladcast.cyclones.fields import TrackingFields
+from ladcast.cyclones.geometry import unit_vectors
 from ladcast.cyclones.minima import find_minima, refine_minima
 from ladcast.cyclones.stencil import Points, stencil
 from ladcast.grid import Grid
 
 STEERING_RINGS_DEG = (3.0, 4.5, 6.0)
 WARMEST_WITHIN_DEG = 1.0
+STATES_APART = 10.0
+"""Distance of states (or members) in the fourth coordinate of a search tree: more than between points of a sphere."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,10 @@ class Lows:
     def __len__(self) -> int:
         return len(self.state)
 
+    def select(self, kept: npt.ArrayLike) -> Lows:
+        """Returns the lows that a mask or an index selects."""
+        return Lows(*(getattr(self, name)[kept] for name in self.__dataclass_fields__))
+
 
 class CoarseGridError(ValueError):
     """A grid does not resolve the lows that the rules look for."""
@@ -113,7 +122,19 @@ def _detect(fields: TrackingFields, rules: Detection, rows: slice) -> Lows:
     unknown = torch.full((len(points),), torch.nan, device=fields.msl.device)
     height = unknown if fields.height is None else fields.height[points.row, points.column]
     columns = (points.state, latitude, longitude, msl, depth, spin, warmth, height, _steering(points, fields))
-    return Lows(*(column.cpu().numpy() for column in columns))
+    return deepest_apart(Lows(*(column.cpu().numpy() for column in columns)), rules.separation_deg)
+
+
+def deepest_apart(lows: Lows, separation_deg: float) -> Lows:
+    """Keeps, from the deepest on, the lows with no deeper one of their state within `separation_deg` of the centre."""
+    order = np.lexsort([lows.msl, lows.state])
+    centres = unit_vectors(lows.latitude[order], lows.longitude[order])
+    near = cKDTree(np.column_stack([centres, lows.state[order] * STATES_APART]))
+    pairs = near.query_pairs(2 * np.sin(np.deg2rad(min(separation_deg, 180.0)) / 2), output_type="ndarray")
+    kept = np.ones(len(lows), dtype=bool)
+    for deeper, shallower in sorted(pairs.tolist()):  # what becomes of the deeper one is known by then
+        kept[order[shallower]] &= not kept[order[deeper]]
+    return lows.select(kept)
 
 
 @contextmanager

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from ladcast.cyclones.stencil import Points, mirrored_rows
@@ -37,21 +36,27 @@ def find_minima(field: Float[Tensor, "state lat lon"], grid: Grid, rows: slice =
 
 
 def refine_minima(field: Float[Tensor, "state lat lon"], grid: Grid, points: Points) -> Columns:
-    """Returns latitude, longitude (degrees, -180 to 180) and value of the minimum of a paraboloid through each point.
+    """Returns latitude, longitude (degrees, -180 to 180) and value of the minimum near each grid minimum.
 
-    The paraboloid is fitted by least squares to nine points about as far apart east to west as south to north, so also
-    where meridians converge. A minimum lies at most one of these steps away; on a pole, and where the fit has no
-    minimum, the point itself is returned.
+    A parabola through a point and its two neighbours is fitted in each direction. As the neighbours lie no lower, its
+    vertex is at most half a cell away, and the centre stays in the cell of its own point. On a pole the point itself is
+    returned.
     """
-    lat, lon = (torch.tensor(axis, device=field.device) for axis in (grid.latitude, grid.longitude))
-    south_to_north = torch.from_numpy(np.gradient(np.asarray(grid.latitude))).to(field.device)
-    stride = _stride(grid).to(field.device)
-    east, north, drop = _paraboloid(_nine(field, grid, points, stride))
-    on_pole = (lat[points.row].abs() > 90 - 1e-3) | (lat[points.row] + north * south_to_north[points.row]).abs().gt(90)
-    east, north, drop = (torch.where(on_pole, 0, value) for value in (east, north, drop))
-    latitude = lat[points.row] + north * south_to_north[points.row]
-    longitude = lon[points.column] + east * stride[points.row] * 360 / grid.shape[1]
-    return latitude, (longitude + 180) % 360 - 180, points.of(field) - drop
+    latitude, longitude = (torch.tensor(axis, device=field.device) for axis in (grid.latitude, grid.longitude))
+    _, rows, shifts = (torch.as_tensor(axis, device=field.device) for axis in mirrored_rows(grid))
+    centre = points.of(field).double()
+
+    def neighbour(north: int, east: int) -> Float[Tensor, " point"]:
+        row = points.row + 1 + north
+        return field[points.state, rows[row], (points.column + east + shifts[row]) % grid.shape[1]].double() - centre
+
+    north, south_north_drop = _vertex(neighbour(-1, 0), neighbour(1, 0))
+    east, west_east_drop = _vertex(neighbour(0, -1), neighbour(0, 1))
+    on_pole = latitude[points.row].abs() > 90 - 1e-3
+    north, east, drop = (torch.where(on_pole, 0, value) for value in (north, east, south_north_drop + west_east_drop))
+    refined = latitude[points.row] + north * (latitude[1] - latitude[0])
+    across = longitude[points.column] + east * 360 / grid.shape[1]
+    return refined, (across + 180) % 360 - 180, centre - drop
 
 
 def _with_neighbours(
@@ -64,39 +69,10 @@ def _with_neighbours(
     return torch.cat([south, field[:, first:stop], north], dim=1)
 
 
-def _stride(grid: Grid) -> Tensor:
-    """Returns, per row, how many columns make the east-west step as long as the south-north one."""
-    rows, columns = grid.shape
-    ratio = (180 / rows) / (360 / columns * np.cos(np.deg2rad(grid.latitude)).clip(1e-6))
-    return torch.from_numpy(ratio.round().clip(1, columns // 8).astype(np.int64))
-
-
-def _nine(
-    field: Float[Tensor, "state lat lon"], grid: Grid, points: Points, stride: Tensor
-) -> Float[Tensor, "point 3 3"]:
-    _, rows, shifts = (torch.as_tensor(axis, device=field.device) for axis in mirrored_rows(grid))
-    beside = torch.arange(-1, 2, device=field.device)
-    extended = points.row[:, None] + 1 + beside
-    row, shift = rows[extended][:, :, None], shifts[extended][:, :, None]
-    column = (points.column[:, None, None] + stride[points.row][:, None, None] * beside + shift) % grid.shape[1]
-    return field[points.state[:, None, None], row, column]
-
-
-def _paraboloid(nine: Float[Tensor, "point 3 3"]) -> Columns:
-    """Returns the minimum's place (steps east, steps north) and how far below the centre it lies.
-
-    Least squares of c + gx x + gy y + a x^2 + b y^2 + d x y over x, y in {-1, 0, 1}, in closed form.
-    """
-    nine = nine.double() - nine[:, 1:2, 1:2]
-    x = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64, device=nine.device)
-    by_x, by_y = nine.sum(1), nine.sum(2)
-    gx, gy = by_x @ x / 6, by_y @ x / 6
-    a, b = by_x @ (x**2 - 2 / 3) / 2, by_y @ (x**2 - 2 / 3) / 2
-    d = torch.einsum("pyx,y,x->p", nine, x, x) / 4
-    determinant = 4 * a * b - d**2
-    convex: Bool[Tensor, " point"] = (determinant > 0) & (a > 0)
-    safe = torch.where(convex, determinant, 1)
-    east = torch.where(convex, (d * gy - 2 * b * gx) / safe, 0).clamp(-1, 1)
-    north = torch.where(convex, (d * gx - 2 * a * gy) / safe, 0).clamp(-1, 1)
-    drop = -(gx * east + gy * north + a * east**2 + b * north**2 + d * east * north)
-    return east, north, drop.clamp_min(0)
+def _vertex(
+    before: Float[Tensor, " point"], after: Float[Tensor, " point"]
+) -> tuple[Float[Tensor, " point"], Float[Tensor, " point"]]:
+    """Returns the place (in steps) and the depth of the vertex of a parabola through 0 and its neighbours' rises."""
+    curvature = (before + after).clamp_min(1e-9)
+    step = ((before - after) / (2 * curvature)).clamp(-0.5, 0.5)
+    return step, curvature * step.square() / 2

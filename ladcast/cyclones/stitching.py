@@ -9,12 +9,9 @@ import numpy.typing as npt
 from jaxtyping import Float, Int, Shaped
 from scipy.spatial import cKDTree
 
-from ladcast.cyclones.detection import Lows
+from ladcast.cyclones.detection import STATES_APART, Lows
 from ladcast.cyclones.geometry import destination, extrapolate, positions, unit_vectors
 from ladcast.times import HOUR
-
-MEMBERS_APART = 10.0
-"""Distance of members in the fourth coordinate of the search tree: more than between any two points on the sphere."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +130,8 @@ def pair_nearest(
     """
     # trees know straight distances: the chord of the angle, with members too far apart to meet
     reach = 2 * np.sin(min(range_rad, np.pi) / 2)
-    guesses = np.column_stack([guesses, guess_member * MEMBERS_APART])
-    lows = np.column_stack([lows, low_member * MEMBERS_APART])
+    guesses = np.column_stack([guesses, guess_member * STATES_APART])
+    lows = np.column_stack([lows, low_member * STATES_APART])
     free_guesses, free_lows = np.arange(len(guesses)), np.arange(len(lows))
     pairs: list[npt.NDArray[np.int64]] = []
     while len(free_guesses) and len(free_lows):

@@ -165,7 +165,7 @@ def _follow(reader: TrackingReader, best: xr.Dataset, detection: Detection, stit
         band = _band(alive, reader, time, stitching.range_deg)
         lows = detect(reader.read(slice(lead, lead + 1)), detection, rows=band)
         alive, track = advance(alive, time, lows, rules=stitching)
-        found.append((time, _select(lows, track >= 0)))
+        found.append((time, lows.select(track >= 0)))
     if not found:
         raise ValueError(
             f"The forecast from {describe(reader.init_time)} has no lead time within {stitching.gap_hours} h, after "
@@ -186,7 +186,7 @@ def _track_all(reader: TrackingReader, detection: Detection, stitching: Stitchin
             new = track < 0
             track[new] = born + np.arange(new.sum())
             born += int(new.sum())
-            young = _select(here, new)
+            young = here.select(new)
             alive = alive.join(OpenTracks.born(track[new], young.state, time, young))
             found.append((time, here))
             tracks.append(track)
@@ -234,12 +234,8 @@ def _band(alive: OpenTracks, reader: TrackingReader, time: np.datetime64, range_
 
 
 def _of_lead(lows: Lows, lead: int, members: int) -> Lows:
-    here = _select(lows, lows.state // members == lead)
+    here = lows.select(lows.state // members == lead)
     return replace(here, state=here.state % members)
-
-
-def _select(lows: Lows, kept: np.ndarray) -> Lows:
-    return Lows(*(getattr(lows, name)[kept] for name in lows.__dataclass_fields__))
 
 
 def _collect(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ladcast.cyclones.detection import Detection, Lows, TrackingFields, detect
-from ladcast.cyclones.geometry import bearing_deg, distance_km
+from ladcast.cyclones.detection import Detection, Lows, TrackingFields, deepest_apart, detect
+from ladcast.cyclones.geometry import KM_PER_DEGREE, bearing_deg, distance_km
 from ladcast.grid import Grid
 
 GRID = Grid.parse("240x121")
@@ -85,6 +85,22 @@ def test_the_deepest_of_lows_close_together_counts():
     assert len(found(both)) == 1
     assert len(found(both, Detection(separation_deg=1.0))) in (1, 2)
     assert abs(found(both).longitude[0] - 140.5) < 1.5
+
+
+@pytest.mark.parametrize("separation_deg", [2.5, 8.0])
+def test_no_two_centres_of_a_state_are_nearer_than_the_separation_and_the_deepest_stay(separation_deg: float):
+    draw = np.random.default_rng(0)
+    latitude, longitude, msl = draw.uniform([-90, -180, 95_000], [90, 180, 101_000], (400, 3)).T
+    state = draw.integers(0, 2, 400)
+    lows = Lows(state, latitude, longitude, msl, *(np.zeros(400),) * 4, steering=np.zeros((400, 2)))
+    kept = deepest_apart(lows, separation_deg)
+    away = distance_km(kept.latitude[:, None], kept.longitude[:, None], kept.latitude, kept.longitude) / KM_PER_DEGREE
+    same = (kept.state[:, None] == kept.state) & ~np.eye(len(kept), dtype=bool)
+    assert away[same].min() >= separation_deg
+    gone = np.flatnonzero(~np.isin(msl, kept.msl))
+    away = distance_km(latitude[gone, None], longitude[gone, None], kept.latitude, kept.longitude) / KM_PER_DEGREE
+    deeper = (state[gone, None] == kept.state) & (kept.msl < msl[gone, None])
+    assert (np.where(deeper, away, np.inf).min(1) <= separation_deg).all()
 
 
 def test_states_are_searched_each_for_itself():
