@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -135,8 +134,6 @@ def train(recipe: Recipe, ranks: Ranks, interrupted: Callable[[], bool]) -> dict
     Raises:
         SystemExit: with 0 where the job is requeued, else with 75.
     """
-    # Of a run without ranks, on which there is nothing to distribute.
-    warnings.filterwarnings("ignore", message="torch.distributed is disabled")
     run = recipe.run
     trackers = open_trackers(run.trackers, run.output, recipe.settings) if ranks.is_first else []
     log = TrainingLog(run.output / "log.jsonl", run.training.steps, trackers=trackers, silent=not ranks.is_first)

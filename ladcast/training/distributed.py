@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 import torch
-from torch import distributed
+from torch import distributed, nn
 
 from ladcast.device import find_device
 
@@ -104,12 +105,21 @@ class Ranks:
         return int(smallest)
 
     def first(self, value: Item) -> Item:
-        """Returns the value of the first rank."""
+        """Returns the value of the first rank, plain data."""
+        return self.gather(value)[0]
+
+    def gather(self, value: Item, group: distributed.ProcessGroup | None = None) -> list[Item]:
+        """Returns the values of all ranks, plain data: it travels as JSON, since torch would unpickle what arrives."""
         if self.size == 1:
-            return value
-        shared = [value]
-        distributed.broadcast_object_list(shared, src=0, group=self.control)
-        return shared[0]
+            return [value]
+        text = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        distributed.all_gather(sizes, torch.tensor([len(text)]), group=group or self.control)
+        padded = [torch.zeros(int(max(sizes)), dtype=torch.uint8) for _ in sizes]
+        distributed.all_gather(
+            padded, nn.functional.pad(text, (0, len(padded[0]) - len(text))), group=group or self.control
+        )
+        return [json.loads(bytes(part[: int(size)].tolist())) for part, size in zip(padded, sizes, strict=True)]
 
 
 ALONE = Ranks()

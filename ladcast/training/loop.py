@@ -81,6 +81,8 @@ def fit(
     speed = Throughput(options.batch_size, context.flops_per_sample, ranks)
     with Snapshots(context.folder, ranks) as snapshots:
         state.restore(snapshots)
+        if _due(state.step, options.checkpoint_every, options.steps) and state.step > snapshots.validated():
+            validate(state, context, snapshots)  # a kill came between the snapshot and its validation
         speed.pause(state.step)
         with closing(batches(data, state, ranks)) as stream:
             while state.step < options.steps:
@@ -106,10 +108,8 @@ def fit(
                         snapshots.wait()
                 if stop and state.step < options.steps:
                     raise TrainingInterruptedError(state.step)
-                if context.validate is not None and _due(state.step, options.checkpoint_every, options.steps):
-                    with averaged(model, state.average):
-                        if (found := context.validate(model)) is not None:
-                            context.log(state.step, found.numbers, found)
+                if _due(state.step, options.checkpoint_every, options.steps):
+                    validate(state, context, snapshots)
                     speed.pause(state.step)
     return {name: whole(tensor) for name, tensor in state.average.weights.items()}
 
@@ -227,6 +227,17 @@ def compute_gradient(
     loss, size = torch.stack([total, whole(norm)]).tolist()
     losses, stops = ranks.sum([loss, float(stop)])
     return losses / ranks.size, size, stops > 0
+
+
+def validate(state: TrainingState, context: TrainingContext, snapshots: Snapshots) -> None:
+    """Logs how good the averaged weights are, where the run asks for it, and notes that it is done."""
+    if context.validate is None:
+        return
+    with averaged(state.model, state.average):
+        found = context.validate(state.model)
+    if found is not None:
+        context.log(state.step, found.numbers, found)
+    snapshots.note_validation(state.step)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Snapshots of a training run: written beside the training, whole or not at all, checked before they are used.
 
-A snapshot is a folder `step-0000001000` of shards in the format of torch.distributed.checkpoint, which any number of
-ranks can read, and a manifest with the SHA-256 of each file. It is written under a name that begins with a dot and
+A snapshot is a folder `step-0000001000` with a shard of each rank, which any number of ranks can read, the rest of the
+state as JSON, and a manifest with the SHA-256 of each file. It is written under a name that begins with a dot and
 renamed when every file of it is on disk.
 """
 
@@ -11,18 +11,19 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from torch import distributed
-
 from ladcast.checkpoint import MANIFEST, WEIGHTS, read_document
 from ladcast.files import put_in_place, remove, sha256
 from ladcast.training.distributed import ALONE, Ranks
+from ladcast.training.shards import METADATA_BEFORE, fill, own_pieces, write_shard
 
+STATE = "state.json"
+VALIDATED = "validated-"
+"""Beginning of the name of an empty file beside the snapshots; the last step whose validation is logged follows."""
 KEPT = 2
 PATIENCE_S = 60
 """How long a run that ends with an error waits for the snapshot that is being written."""
@@ -61,18 +62,14 @@ class Snapshots:
         Raises:
             OSError: the snapshot before this one could not be written.
         """
-        from torch.distributed.checkpoint.state_dict_saver import async_save
-
         self.wait()
         partial = self.folder / f".step-{step:010d}"
         if self.ranks.is_first:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-        self.ranks.any(False)  # all wait for the folder
-        writing: Any = async_save(
-            tensors, checkpoint_id=partial, process_group=self.ranks.storage, no_dist=self.ranks.size == 1
-        )
-        self._pending = self._pool.submit(self._complete, partial, document, writing.result)
+        self.ranks.wait()  # for the folder
+        pieces = own_pieces(tensors, self.ranks)
+        self._pending = self._pool.submit(self._write, partial, pieces, json.dumps(document, indent=1))
 
     def wait(self) -> None:
         """Returns when the last snapshot is on disk; raises the error where it could not be written."""
@@ -81,66 +78,75 @@ class Snapshots:
             pending.result()
 
     def load_newest(self, tensors: dict[str, Any]) -> dict[str, Any] | None:
-        """Fills `tensors` in place from the newest undamaged snapshot and returns its manifest; None without any.
+        """Fills `tensors` in place from the newest undamaged snapshot and returns its document; None without any.
 
         Raises:
             ValueError: every snapshot is damaged, or the newest is of another model.
         """
-        from torch.distributed.checkpoint.api import CheckpointException
-        from torch.distributed.checkpoint.state_dict_loader import load
-
         self.wait()
         # A shared file system may show a new name to one machine later than to another.
-        folders = self.ranks.first(self._list())
-        newest = next((folder for folder in reversed(folders) if self._verify(folder)), None)
+        names = self.ranks.first([folder.name for folder in self._list()])
+        newest = next((self.folder / name for name in reversed(names) if self._verify(self.folder / name)), None)
         if newest is None:
-            if folders:
+            if names:
                 raise ValueError(f"Every snapshot in {self.folder} is damaged. Remove the folder to start anew.")
             return None
+        manifest: dict[str, Any] = read_document(newest, MANIFEST)
+        shards = [newest / n for n in sorted(manifest["sha256"]) if n == METADATA_BEFORE or n.endswith(".safetensors")]
         try:
-            load(tensors, checkpoint_id=newest, process_group=self.ranks.control, no_dist=self.ranks.size == 1)
-        except (CheckpointException, RuntimeError, ValueError) as error:
+            fill(tensors, shards)
+        except ValueError as error:
             raise ValueError(
                 f"{newest} does not fit this run's model: train it further with the same sizes, or start a new run in "
-                f"another 'output'. ({str(error).splitlines()[-1]})"
+                f"another 'output'. ({error})"
             ) from error
-        manifest: dict[str, Any] = read_document(newest, MANIFEST)
-        return manifest
+        document: dict[str, Any] = read_document(newest, STATE) if STATE in manifest["sha256"] else manifest
+        return document
 
-    def _complete(self, partial: Path, document: dict[str, Any], finish: Callable[[], Any]) -> None:
-        """Gives a snapshot its manifest and its name as soon as all ranks have written their files."""
-        from torch.distributed.checkpoint.api import CheckpointException
+    def validated(self) -> int:
+        """Returns the last step whose validation is in the log, or 0; the same on all ranks."""
+        return self.ranks.first(max((int(path.name.removeprefix(VALIDATED)) for path in self._notes()), default=0))
 
-        try:
-            finish()
-        except CheckpointException as error:  # which is no Exception
-            raise OSError(f"The snapshot {partial} could not be written: {str(error).splitlines()[-1]}") from error
-        own = [path for path in partial.iterdir() if self._is_own(path)]
-        hashes: list[dict[str, str]] = [{path.name: sha256(path) for path in sorted(own)}]
-        if self.ranks.size > 1:
-            gathered: list[Any] = [None] * self.ranks.size
-            distributed.all_gather_object(gathered, hashes[0], group=self.ranks.storage)
-            hashes = gathered
+    def note_validation(self, step: int) -> None:
+        """Notes that the validation of a step is in the log, with its maps."""
         if self.ranks.is_first:
-            manifest = {**document, "sha256": {name: value for part in hashes for name, value in part.items()}}
-            _write_durably(partial / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+            before = self._notes()
+            (self.folder / f"{VALIDATED}{step:010d}").touch()
+            for path in before:
+                path.unlink()
+
+    def _write(self, partial: Path, pieces: dict[str, Any], document: str) -> None:
+        """Writes the files of this rank; the first one gives a snapshot its name when all have done so."""
+        shard = partial / f"rank-{self.ranks.rank:05d}.safetensors"
+        answer: dict[str, str]
+        try:
+            write_shard(shard, pieces)
+            _sync(shard)
+            answer = {shard.name: sha256(shard)}
+        except OSError as error:
+            answer = {"": str(error)}  # to all: no rank waits for one that has failed
+        hashes = {
+            name: value for answers in self.ranks.gather(answer, self.ranks.storage) for name, value in answers.items()
+        }
+        if "" in hashes:
+            raise OSError(f"The snapshot {partial} could not be written: {hashes['']}")
+        if self.ranks.is_first:
+            _write_durably(partial / STATE, document + "\n")
+            hashes[STATE] = sha256(partial / STATE)
+            _write_durably(partial / MANIFEST, json.dumps({"sha256": hashes}, indent=1) + "\n")
             target = self.folder / partial.name.removeprefix(".")
             put_in_place(partial, target)  # where a damaged one of the same step may be
             self._damaged.discard(target)
             _sync(self.folder)
             self._prune()
-        if self.ranks.size > 1:
-            distributed.barrier(self.ranks.storage)
-
-    def _is_own(self, path: Path) -> bool:
-        return path.name.startswith(f"__{self.ranks.rank}_") or (self.ranks.is_first and path.name == ".metadata")
+        self.ranks.gather(None, self.ranks.storage)  # all wait for the name
 
     def _verify(self, folder: Path) -> bool:
         """Says whether every file has its hash; ranks share the reading."""
         try:
             hashes = sorted(read_document(folder, MANIFEST)["sha256"].items())
             wrong = [n for n, value in hashes[self.ranks.rank :: self.ranks.size] if sha256(folder / n) != value]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             wrong = [str(error)]
         if not self.ranks.any(bool(wrong)):
             return True
@@ -150,6 +156,9 @@ class Snapshots:
 
     def _list(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
+
+    def _notes(self) -> list[Path]:
+        return list(self.folder.glob(f"{VALIDATED}*"))
 
     def _prune(self) -> None:
         """Removes what is older than the newest undamaged snapshots, and what killed runs have left."""
@@ -162,16 +171,14 @@ class Snapshots:
 
 
 def _write_durably(path: Path, text: str) -> None:
-    with path.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    path.write_text(text)
+    _sync(path)
     _sync(path.parent)
 
 
-def _sync(folder: Path) -> None:
-    """Waits until the entries of a folder are on disk."""
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Waits until a file, or the entries of a folder, are on disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

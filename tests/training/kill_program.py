@@ -67,7 +67,6 @@ def saved_step(folder: Path, options: TrainingOptions) -> int:
 
 def main(folder: Path, kills: int, interval: int, background: bool) -> None:
     warnings.simplefilter("error", UserWarning)  # such as a damaged snapshot
-    warnings.filterwarnings("ignore", message="torch.distributed is disabled")
     options = TrainingOptions(
         steps=100_000,
         batch_size=4,

@@ -236,6 +236,41 @@ def test_validation_sees_the_averaged_weights_and_leaves_the_run_as_it_was(tmp_p
     assert model.training
 
 
+@pytest.mark.parametrize("stage", ["validate", "log"])
+@pytest.mark.parametrize("killed", [4, 8, 9])
+def test_a_validation_that_a_kill_has_cut_is_made_up(tmp_path: Path, uninterrupted, killed: int, stage: str):
+    """Also that of the last step, after which nothing is left to train; none is made twice."""
+    rows: list[int] = []
+    kills = {(stage, killed)}
+
+    def kill(*moment: str | int) -> None:
+        if moment in kills:
+            kills.remove(moment)
+            raise KilledError
+
+    def train_on() -> dict[str, torch.Tensor]:
+        def validate(model: nn.Module) -> Validation:
+            kill("validate", [4, 8, 9][len(rows)])
+            return Validation({"rmse": 0.0})
+
+        def log(step: int, numbers: dict[str, float], validation: Validation | None = None) -> None:
+            if validation is not None:
+                kill("log", step)
+                rows.append(step)
+
+        context = TrainingContext(tmp_path, log, validate=validate)
+        options = replace(OPTIONS, checkpoint_every=4, checkpoint_in_background=False)
+        return fit(small_model(), noisy_loss, Line(), options, context)
+
+    with pytest.raises(KilledError):
+        train_on()
+    weights = train_on()
+    assert rows == [4, 8, 9]
+    assert_same(weights, uninterrupted[1])
+    train_on()
+    assert rows == [4, 8, 9]
+
+
 def test_averaged_weights_are_given_back_also_after_an_error():
     model = small_model()
     own = {name: tensor.clone() for name, tensor in model.state_dict().items()}

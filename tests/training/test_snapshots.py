@@ -2,15 +2,17 @@
 
 import json
 import os
+import pickle
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
+from ladcast.files import sha256
 from ladcast.training.distributed import Ranks
+from ladcast.training.shards import fill, own_pieces, write_shard
 from ladcast.training.snapshots import Snapshots
-
-pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
 
 def state(value: float) -> dict[str, dict[str, torch.Tensor]]:
@@ -61,12 +63,14 @@ def damage(path: Path) -> None:
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda folder: damage(next(folder.glob("*.distcp"))),
-        lambda folder: damage(folder / ".metadata"),
-        lambda folder: (folder / ".metadata").unlink(),
-        lambda folder: os.truncate(next(folder.glob("*.distcp")), 10),
+        lambda folder: damage(folder / "rank-00000.safetensors"),
+        lambda folder: damage(folder / "state.json"),
+        lambda folder: (folder / "state.json").unlink(),
+        lambda folder: os.truncate(folder / "rank-00000.safetensors", 10),
         lambda folder: (folder / "manifest.json").write_text("{"),
         lambda folder: (folder / "manifest.json").write_text("{}"),
+        lambda folder: (folder / "manifest.json").write_text("[]"),
+        lambda folder: (folder / "manifest.json").write_text('{"sha256": [1]}'),
         lambda folder: (folder / "manifest.json").unlink(),
     ],
 )
@@ -77,7 +81,7 @@ def test_a_damaged_snapshot_is_passed_over(folder: Path, spoil):
 
 
 def test_a_damaged_snapshot_does_not_push_out_a_good_one(folder: Path):
-    damage(folder / "step-0000000003/.metadata")
+    damage(folder / "step-0000000003/state.json")
     with Snapshots(folder) as snapshots:
         with pytest.warns(UserWarning, match="damaged"):
             snapshots.load_newest(state(0))
@@ -89,7 +93,7 @@ def test_a_damaged_snapshot_does_not_push_out_a_good_one(folder: Path):
 
 
 def test_a_damaged_snapshot_is_replaced_when_its_step_comes_again(folder: Path):
-    damage(folder / "step-0000000003/.metadata")
+    damage(folder / "step-0000000003/state.json")
     with Snapshots(folder) as snapshots:
         with pytest.warns(UserWarning, match="damaged"):
             snapshots.load_newest(state(0))
@@ -111,7 +115,7 @@ def test_all_ranks_take_the_snapshot_that_the_first_one_sees(folder: Path):
 
 
 def test_damage_everywhere_ends_the_run(folder: Path):
-    for path in folder.glob("step-*/.metadata"):
+    for path in folder.glob("step-*/state.json"):
         damage(path)
     with (
         pytest.warns(UserWarning, match="damaged"),
@@ -122,7 +126,7 @@ def test_damage_everywhere_ends_the_run(folder: Path):
 
 def test_what_a_killed_run_has_left_is_no_snapshot_and_goes(folder: Path):
     (folder / ".step-0000000009").mkdir()
-    (folder / ".step-0000000009/__0_0.distcp").write_text("half")
+    (folder / ".step-0000000009/rank-00000.safetensors").write_text("half")
     assert load(folder) == (3, 3)
     with Snapshots(folder) as snapshots:
         snapshots.save(4, state(4), {"step": 4})
@@ -135,7 +139,7 @@ def test_a_disk_that_is_full_is_an_error_at_the_next_snapshot(folder: Path, monk
 
     with Snapshots(folder) as snapshots:
         with monkeypatch.context() as context:
-            context.setattr(Path, "rename", full)
+            context.setattr(Path, "replace", full)
             snapshots.save(4, state(4), {"step": 4})
             with pytest.raises(OSError, match="No space left"):
                 snapshots.wait()
@@ -146,6 +150,67 @@ def test_the_snapshot_of_another_model_is_refused(folder: Path):
     for other in ({"model": {"weight": torch.zeros(3, 3)}}, {"model": {"bias": torch.zeros(3)}}):
         with pytest.raises(ValueError, match=r"step-0000000003 does not fit this run's model: .*same sizes"):
             Snapshots(folder).load_newest(other)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_pieces_of_any_number_of_ranks_are_all_of_the_state(tmp_path: Path, ranks: int):
+    """Ranks that hold the same tensors take turns; where the shard of one is missing, nothing is filled."""
+    whole = {"model": {f"weight{n}": torch.full((n, 2), float(n)) for n in range(5)}, "rate": {"lr": 0.1}}
+    for rank in range(ranks):
+        write_shard(tmp_path / f"{rank}.safetensors", own_pieces(whole, Ranks(rank, ranks)))
+    shards = sorted(tmp_path.iterdir())
+    read = {"model": {name: torch.zeros_like(tensor) for name, tensor in whole["model"].items()}}
+    for few in (shards[1:], shards[:-1]):
+        with pytest.raises(ValueError, match=r"tensors are missing, first model\.weight"):
+            fill(read, few)
+    assert not any(tensor.any() for tensor in read["model"].values())
+    fill(read, shards)
+    assert all(torch.equal(read["model"][name], tensor) for name, tensor in whole["model"].items())
+
+
+def write_before(folder: Path, content: bytes | None = None) -> None:
+    """Writes a snapshot as earlier versions did, by torch; with `content`, one that is prepared."""
+    from torch.distributed import checkpoint
+
+    newest = folder / "step-0000000007"
+    tensors = {**state(7), "optimizer": {"step": torch.tensor(2.0), "lr": 0.1}}
+    with warnings.catch_warnings(action="ignore"):
+        checkpoint.save(tensors, checkpoint_id=newest, no_dist=True)
+    if content is not None:
+        (newest / ".metadata").write_bytes(content)
+    hashes = {path.name: sha256(path) for path in newest.iterdir()}
+    (newest / "manifest.json").write_text(json.dumps({"step": 7, "sha256": hashes}))
+
+
+def test_a_snapshot_of_earlier_versions_is_read(tmp_path: Path):
+    write_before(tmp_path)
+    tensors = {**state(0), "optimizer": {"step": torch.tensor(0.0), "lr": 0.2}}
+    assert Snapshots(tmp_path).load_newest(tensors)["step"] == 7
+    assert (tensors["model"]["weight"] == 7).all()
+    assert tensors["optimizer"] == {"step": torch.tensor(2.0), "lr": 0.2}  # the rate is the run's
+
+
+class Command:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def test_a_prepared_snapshot_runs_no_code(tmp_path: Path):
+    """A pickle whose hash fits: `system` is not called, nor found by a dotted name within a module that is allowed."""
+    command = pickle.dumps(Command(f"touch {tmp_path / 'run'}"))
+    pickle.loads(command)
+    (tmp_path / "run").unlink()  # as it does in Python's own hands
+    dotted = b"\x80\x04\x8c\x05torch\x8c\tos.system\x93\x8c\x04true\x85R."
+    for content, asked in ((command, "posix.system"), (dotted, "torch.os.system"), (b"\x80\x04N.", "NoneType")):
+        write_before(tmp_path / asked, content)
+        with pytest.raises(ValueError, match=rf"\.metadata is not read: .*{asked}"):
+            load(tmp_path / asked)
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_is_loaded_from_nothing(tmp_path: Path):
