@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -13,8 +12,8 @@ from torch import Tensor
 from ladcast.diffusion.denoiser import Condition, Denoiser
 from ladcast.diffusion.noise import karras_sigmas
 from ladcast.diffusion.samplers import find_sampler
-from ladcast.forecasting.stepper import FrameCounts, Stepper
-from ladcast.models.transformer import LatentTransformer, TransformerConfig
+from ladcast.forecasting.stepper import Stepper, TransformerStepperConfig
+from ladcast.models.transformer import LatentTransformer
 from ladcast.types import LatentSequence, PastSequence
 
 
@@ -38,32 +37,11 @@ class SamplingOptions:
 
 
 @dataclass(frozen=True)
-class DiffusionConfig:
-    """Describes the transformer, the frames of one call, the scale of the latents and the default sampling."""
+class DiffusionConfig(TransformerStepperConfig):
+    """Describes the denoiser and the default sampling."""
 
-    transformer: TransformerConfig
-    frames: FrameCounts = field(default_factory=FrameCounts)
-    sigma_data: float = 0.5
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     kind: Literal["diffusion"] = "diffusion"
-    change_std: tuple[tuple[float, ...], ...] | None = None
-    """Standard deviation, by frame and latent channel, of the change since the last known frame: the denoiser then
-    makes such changes, scaled to `sigma_data`. None: it makes the frames themselves."""
-
-    def __post_init__(self) -> None:
-        shape = (self.frames.future, self.transformer.latent_channels)
-        if self.change_std is not None and np.shape(self.change_std) != shape:
-            raise ValueError(
-                f"Expected change_std for {shape[0]} frames of {shape[1]} latent channels, got the shape "
-                f"{np.shape(self.change_std)}."
-            )
-
-    def frames_of(self, denoised: LatentSequence, past: PastSequence) -> LatentSequence:
-        """Returns the frames that denoised ones stand for, given the frames before them."""
-        if self.change_std is None:
-            return denoised
-        std = torch.tensor(self.change_std, dtype=denoised.dtype, device=denoised.device)
-        return past[:, :, -1:] + denoised * std.T[:, :, None, None] / self.sigma_data
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,10 +115,3 @@ class DiffusionStepper(Stepper):
     def compile(self) -> None:
         """Lets torch.compile fuse the transformer's kernels at its first call, which takes half a minute on a GPU."""
         self.network.network.compile(dynamic=False)
-
-    @classmethod
-    def shortened(cls, config: DiffusionConfig) -> DiffusionConfig:
-        """Returns the configuration with one block of each kind in its transformer."""
-        blocks = ("dual_blocks", "single_blocks", "refiner_blocks")
-        depth = {name: min(getattr(config.transformer, name), 1) for name in blocks}
-        return replace(config, transformer=replace(config.transformer, **depth))

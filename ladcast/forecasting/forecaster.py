@@ -14,13 +14,14 @@ from torch import Tensor
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
+from ladcast.forecasting.one_call import OneCallStepper
 from ladcast.forecasting.stepper import FrameCounts, Stepper
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import AutoencoderConfig
 from ladcast.times import to_epoch_seconds
 from ladcast.types import LatentSequence, PastSequence
 
-STEPPERS: dict[str, Any] = {"diffusion": DiffusionStepper}
+STEPPERS: dict[str, Any] = {"diffusion": DiffusionStepper, "one_call": OneCallStepper}
 """The classes of steppers by kind. A class has a `Config`, the frozen dataclass of its configuration."""
 
 

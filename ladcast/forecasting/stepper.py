@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from ladcast.models.transformer import TransformerConfig
 from ladcast.times import DAY, HOUR, lead_times
 from ladcast.types import LatentSequence, PastSequence
 
@@ -45,6 +47,44 @@ class FrameCounts:
         return lead_times(calls * self.future, self.step)
 
 
+@dataclass(frozen=True)
+class TransformerStepperConfig:
+    """Describes what every stepper with a latent transformer has: the network, its frames, and what it makes of them."""
+
+    transformer: TransformerConfig
+    frames: FrameCounts = field(default_factory=FrameCounts)
+    sigma_data: float = 0.5
+    change_std: tuple[tuple[float, ...], ...] | None = field(default=None, kw_only=True)
+    """Standard deviation, by frame and latent channel, of the change since the last known frame: the network then
+    makes such changes, scaled to `sigma_data`. None: it makes the frames themselves."""
+
+    def __post_init__(self) -> None:
+        shape = (self.frames.future, self.transformer.latent_channels)
+        if self.change_std is not None and np.shape(self.change_std) != shape:
+            raise ValueError(
+                f"Expected change_std for {shape[0]} frames of {shape[1]} latent channels, got the shape "
+                f"{np.shape(self.change_std)}."
+            )
+
+    def frames_of(self, made: LatentSequence, past: PastSequence) -> LatentSequence:
+        """Returns the frames that what the network makes stands for, given the frames before them."""
+        if self.change_std is None:
+            return made
+        return past[:, :, -1:] + made * change_scale(self.change_std, made) / self.sigma_data
+
+    def shortened(self) -> Self:
+        """Returns the configuration with one block of each kind in its transformer."""
+        blocks = ("dual_blocks", "single_blocks", "refiner_blocks")
+        depth = {name: min(getattr(self.transformer, name), 1) for name in blocks}
+        return replace(self, transformer=replace(self.transformer, **depth))
+
+
+def change_scale(change_std: tuple[tuple[float, ...], ...], like: Tensor) -> Float[Tensor, "latent time 1 1"]:
+    """Returns the standard deviations of changes, on the device of `like` and without waiting for it."""
+    std = torch.tensor(change_std, dtype=like.dtype).to(like.device, non_blocking=True)
+    return std.T[:, :, None, None]
+
+
 @dataclass(frozen=True, eq=False)
 class Stepper(ABC):
     """Advances latents by one call: past frames, the time of the last of them, and noise make the frames that follow.
@@ -59,6 +99,8 @@ class Stepper(ABC):
     """The module that is trained, averaged, compiled and saved."""
 
     Config: ClassVar[type]
+    parents: ClassVar[tuple[str, ...]] = ()
+    """Other kinds whose weights training may start from. They have the same names; what they lack starts anew."""
 
     @classmethod
     @abstractmethod
@@ -113,4 +155,4 @@ class Stepper(ABC):
     @classmethod
     def shortened(cls, config: Any) -> Any:
         """Returns the configuration of a network as wide but less deep, to be timed in place of a large one."""
-        return config
+        return config.shortened() if isinstance(config, TransformerStepperConfig) else config

@@ -151,6 +151,7 @@ class LatentTransformer(Pretrained):
         c_noise: Float[Tensor, " batch"],
         conditioning: Float[Tensor, "batch latent past y x"],
         init_time: Int[Tensor, " batch"] | Shaped[np.ndarray, " batch"],
+        perturbation: Float[Tensor, "batch features"] | None = None,
     ) -> LatentSequence:
         """Computes the raw output for noisy frames at lead 1, 2, ... steps.
 
@@ -159,11 +160,12 @@ class LatentTransformer(Pretrained):
             c_noise: ln(sigma) / 4.
             conditioning: the frames up to the start time, oldest first.
             init_time: start time as seconds since 1970-01-01 UTC, or as datetime64.
+            perturbation: added to the condition that modulates every block, before the season scales it.
         """
         seconds = init_time if isinstance(init_time, Tensor) else to_epoch_seconds(init_time)
         patch = self.config.patch_size
         if self.config.past_beside:
-            return self._beside(noisy, c_noise, conditioning, seconds)
+            return self._beside(noisy, c_noise, conditioning, seconds, perturbation)
         future = self.future_in(patchify(noisy, patch))
         past = self.past_in(patchify(conditioning, patch))
         num_future, num_past = future.shape[1], past.shape[1]
@@ -173,7 +175,7 @@ class LatentTransformer(Pretrained):
 
         assert self.refiner is not None
         past = self.refiner(past, c_noise, self.position(grid.last_frames(conditioning.shape[2]), past))
-        condition = self._add_season(self.condition(c_noise, past), seconds)
+        condition = self._condition(c_noise, past, seconds, perturbation)
         for block in self.dual_blocks:
             future, past = block(future, past, condition=condition, positions=dual)
         tokens = torch.cat([future, past], dim=1)
@@ -182,7 +184,12 @@ class LatentTransformer(Pretrained):
         return self._read_out(tokens[:, :num_future], condition, noisy)
 
     def _beside(
-        self, noisy: LatentSequence, c_noise: Tensor, conditioning: Tensor, seconds: Int[Tensor, " batch"]
+        self,
+        noisy: LatentSequence,
+        c_noise: Tensor,
+        conditioning: Tensor,
+        seconds: Int[Tensor, " batch"],
+        perturbation: Tensor | None,
     ) -> LatentSequence:
         """Computes the output of a network whose tokens hold the known frame beside the noisy ones."""
         patch, joined = self.config.patch_size, join_frames(noisy, self.config.frames_per_token)
@@ -191,7 +198,7 @@ class LatentTransformer(Pretrained):
         if self.place is not None:
             tokens = tokens + self.place.repeat(joined.shape[2], 1).to(tokens.dtype)
         summary = self.past_in(patchify(conditioning, patch))
-        condition = self._add_season(self.condition(c_noise, summary), seconds)
+        condition = self._condition(c_noise, summary, seconds, perturbation)
         positions = self.position(self.token_grid(joined, num_past=0), tokens)
         for block in self.single_blocks:
             tokens = block(tokens, condition=condition, positions=positions)
@@ -214,10 +221,16 @@ class LatentTransformer(Pretrained):
         frames = torch.arange(1 - num_past, num_future + 1, device=noisy.device, dtype=torch.float32)
         return TokenGrid(frames.roll(-num_past), latitude, longitude)
 
-    def _add_season(
-        self, condition: Float[Tensor, "batch features"], seconds: Int[Tensor, " batch"]
+    def _condition(
+        self, c_noise: Tensor, known: Tensor, seconds: Int[Tensor, " batch"], perturbation: Tensor | None
     ) -> Float[Tensor, "batch features"]:
-        """Scales and shifts the condition by the season, and the time of day where the network knows it."""
+        """Returns what modulates the blocks: noise level, summary of the known tokens and perturbation.
+
+        Their sum is scaled and shifted by the season, and the time of day where the network knows it.
+        """
+        condition: Tensor = self.condition(c_noise, known)
+        if perturbation is not None:
+            condition = condition + perturbation
         features = season_embedding(year_progress(seconds))
         if self.config.time_of_day:
             features = torch.cat([features, day_embedding(day_progress(seconds))], dim=-1)

@@ -161,9 +161,9 @@ class AutoencoderRecipe(Recipe):
             autoencoder.encoder.requires_grad_(False)
         return autoencoder
 
-    def initial_weights(self) -> Mapping[str, Tensor] | None:
-        """Returns the weights of `initial`."""
-        return None if self.initial is None else self.initial.autoencoder.state_dict()
+    def initial_weights(self, fresh: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Returns the weights of `initial`, or the fresh ones."""
+        return fresh if self.initial is None else self.initial.autoencoder.state_dict()
 
     def loss(self, network: nn.Module, device: torch.device) -> Loss:
         """Returns the relative error of the reconstruction."""

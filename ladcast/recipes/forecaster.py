@@ -144,8 +144,11 @@ class ForecasterRecipe(Recipe):
             raise ConfigError(f"{run.latents} has no {length} frames {hours} h apart in the training period.")
         if run.validation is not None:
             check_validation(run.validation, codec.normalizer.channels, run.frames.step)
-        if run.initial is not None and (kind := read_config(run.initial).stepper.kind) != recipe.stepper_config.kind:
-            raise ConfigError(f"initial: {run.initial} has a stepper of the kind '{kind}'. Train the same kind.")
+        fitting = (recipe.stepper_config.kind, *recipe.stepper_class.parents)
+        if run.initial is not None and (kind := read_config(run.initial).stepper.kind) not in fitting:
+            raise ConfigError(
+                f"initial: expected a stepper of the kind '{' or '.join(fitting)}', got '{kind}' in {run.initial}."
+            )
         return recipe
 
     @cached_property
@@ -216,11 +219,25 @@ class ForecasterRecipe(Recipe):
         network: nn.Module = self.stepper_class.build(self.stepper_config).network
         return network
 
-    def initial_weights(self) -> Mapping[str, Tensor] | None:
-        """Returns the weights of `initial`."""
-        return (
-            None if self.run.initial is None else load_forecaster(self.run.initial, "cpu").stepper.network.state_dict()
-        )
+    def initial_weights(self, fresh: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Returns the weights of `initial`; beside the backbone of another kind of stepper, fresh ones.
+
+        Raises:
+            ConfigError: `initial` has a network of another size.
+        """
+        if self.run.initial is None:
+            return fresh
+        weights = load_forecaster(self.run.initial, "cpu").stepper.network.state_dict()
+        if read_config(self.run.initial).stepper.kind != self.stepper_config.kind:
+            weights = {name: tensor for name, tensor in fresh.items() if not name.startswith("network.")} | weights
+        ours, theirs = ({name: tuple(tensor.shape) for name, tensor in some.items()} for some in (fresh, weights))
+        if differing := sorted(dict(ours.items() ^ theirs.items())):
+            name = differing[0]
+            raise ConfigError(
+                f"initial: expected the network of this run, got another one in {self.run.initial}: '{name}' has the "
+                f"shape {theirs.get(name)} there, here {ours.get(name)}. Set the sizes of 'model' to those of its run."
+            )
+        return weights
 
     @property
     def stepper_class(self) -> type[Stepper]:

@@ -83,9 +83,9 @@ class Recipe(ABC):
     def network(self) -> nn.Module:
         """Creates the network with fresh weights, on torch's default device."""
 
-    def initial_weights(self) -> Mapping[str, Tensor] | None:
-        """Returns the weights that training starts from, where they are not fresh ones."""
-        return None
+    def initial_weights(self, fresh: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Returns the weights that training starts from: the fresh ones, or others."""
+        return fresh
 
     @abstractmethod
     def loss(self, network: nn.Module, device: torch.device) -> Loss:
@@ -174,8 +174,7 @@ def prepare(recipe: Recipe, ranks: Ranks, log: TrainingLog) -> Prepared:
     data = recipe.read(ranks.device, log.reading)
     torch.manual_seed(recipe.run.training.seed)
     network = recipe.network()
-    if (weights := recipe.initial_weights()) is not None:
-        network.load_state_dict(weights)
+    network.load_state_dict(recipe.initial_weights(network.state_dict()))
     network.to(ranks.device)  # made on the CPU, so that the same seed gives the same weights on any device
     return Prepared(network, recipe.loss(network, ranks.device), data)
 

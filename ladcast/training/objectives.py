@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from ladcast.data.loading.batches import SampleBatch
 from ladcast.diffusion.denoiser import Condition, denoising_loss, training_noise_like
 from ladcast.diffusion.noise import TrainingNoise
-from ladcast.forecasting.stepper import Stepper
+from ladcast.forecasting.stepper import Stepper, change_scale
 from ladcast.times import HOUR
 from ladcast.types import Scaled
 
@@ -123,7 +123,86 @@ class DiffusionObjective(Objective):
         return [quick.call_network(past, init_time, unit) for _ in range(calls)][-1]
 
 
-OBJECTIVES: dict[str, type[Objective]] = {"diffusion": DiffusionObjective}
+@dataclass(frozen=True)
+class CrpsTraining:
+    """The forecasts that the members of a training sample make, and how they are scored."""
+
+    members: int = 2
+    alpha: float = 0.95
+    """Share of the fair CRPS, which does not see how far off a member is while another one hits the truth; the rest is
+    the CRPS of the members as they are."""
+    blocks: int = 1
+    """Calls that a training sample spans; each member goes on from its own forecast."""
+    detach: bool = False
+    """Whether gradients end between calls: less memory, but no call learns to serve the next one."""
+    mean_weight: float = 0.0
+    """Weight of the squared error of the first call without noise, whose right answer is the mean (arXiv 2608.06107).
+    It costs a call more, and holds what a network knows that starts from weights of another kind."""
+    kind: Literal["crps"] = "crps"
+
+    def __post_init__(self) -> None:
+        if self.members < 2 or self.blocks < 1 or not 0 <= self.alpha <= 1 or self.mean_weight < 0:
+            raise ValueError(
+                "Expected members >= 2, blocks >= 1, 0 <= alpha <= 1 and mean_weight >= 0, got "
+                f"{self.members}, {self.blocks}, {self.alpha} and {self.mean_weight}."
+            )
+
+
+class CrpsObjective(Objective):
+    """The almost fair CRPS of a few members, averaged over the calls of a rollout; of any differentiable stepper.
+
+    Where the stepper makes changes, errors count in standard deviations of the change by frame and latent channel, so
+    that early frames weigh as much as late ones.
+    """
+
+    Config = CrpsTraining
+
+    @property
+    def calls(self) -> int:
+        """Returns the number of blocks."""
+        return int(self.config.blocks)
+
+    def __call__(self, stepper: Stepper, batch: SampleBatch, generator: torch.Generator) -> Float[Tensor, ""]:
+        """Returns the score of members whose numbers are all drawn from the generator, in one batch a call."""
+        past, future, seconds = batch
+        config, frames = self.config, stepper.config.frames
+        std = getattr(stepper.config, "change_std", None)
+        unit = torch.ones((), device=future.device) if std is None else change_scale(std, future)
+        shape = stepper.noise_shape((future.shape[1], *future.shape[3:]))
+        blocks = future.chunk(self.calls, dim=2)
+        known, time = (tensor.repeat_interleave(config.members, dim=0) for tensor in (past, seconds))
+        scores = []
+        for truth in blocks:
+            noise = torch.randn(len(known), *shape, generator=generator, device=known.device)
+            made = stepper.call_network(known, time, noise)
+            score = almost_fair_crps(made.unflatten(0, (-1, config.members)), truth, config.alpha)
+            scores.append((self.weight * score / unit).mean())
+            known = torch.cat([known, made], dim=2)[:, :, -frames.past :]
+            known = known.detach() if config.detach else known
+            time = time + frames.future * frames.step_hours * HOUR_S
+        loss = torch.stack(scores).mean()
+        if config.mean_weight:
+            mean = stepper.call_network(past, seconds, torch.zeros(len(past), *shape, device=past.device))
+            loss = loss + config.mean_weight * (self.weight * ((mean - blocks[0]) / unit) ** 2).mean()
+        return loss
+
+
+def almost_fair_crps(
+    members: Float[Tensor, "batch member *frames"], truth: Float[Tensor, "batch *frames"], alpha: float
+) -> Float[Tensor, "batch *frames"]:
+    """Returns sum_(i != j) (|x_i - y| + |x_j - y| - (1 - e) |x_i - x_j|) / (2 M (M - 1)), e = (1 - alpha) / M.
+
+    It is alpha times the fair CRPS plus (1 - alpha) times the CRPS of M members (AIFS-CRPS, arXiv 2412.15832, eq. 4).
+    The fair one alone is as good for any x_2 with x_1 = y: its members may run away from each other.
+    """
+    count = members.shape[1]
+    error = (members - truth[:, None]).abs().mean(dim=1)
+    # Each turn pairs every member with another one: no sorting, which is slow along so short an axis.
+    turns = torch.stack([(members - members.roll(turn, dims=1)).abs().mean(dim=1) for turn in range(1, count)])
+    return error - (1 - (1 - alpha) / count) / 2 * turns.mean(dim=0)
+
+
+OBJECTIVES: dict[str, type[Objective]] = {"diffusion": DiffusionObjective, "crps": CrpsObjective}
 """The classes of objectives by kind."""
 
 

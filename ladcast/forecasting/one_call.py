@@ -1,0 +1,101 @@
+"""The one-call stepper: one call of a latent transformer, with a few random numbers a member, makes the next frames."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ladcast.forecasting.stepper import Stepper, TransformerStepperConfig
+from ladcast.models.transformer import LatentTransformer
+from ladcast.types import LatentSequence, PastSequence
+
+MemberNoise = Float[Tensor, "batch number"]
+
+FIRST_PERTURBATION = 0.1
+"""Standard deviation of a new network's perturbation of its condition. Not zero: of equal members the distance has no
+gradient, and the mean gradient of their errors is none either, so that their spread could not begin to grow."""
+
+
+@dataclass(frozen=True)
+class OneCallConfig(TransformerStepperConfig):
+    """Describes the network, the random numbers of a member, and the noise level that the network is told."""
+
+    noise_features: int = 32
+    """Unit Gaussian numbers that make a member of a forecast."""
+    sigma_start: float = 8.0
+    """The noise level that the network believes to see. A denoiser that is shown nothing but noise far larger than the
+    latents (0.5) answers with the mean of all forecasts: its weights are a start for these."""
+    kind: Literal["one_call"] = "one_call"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.noise_features < 1 or self.sigma_start <= 0:
+            raise ValueError(
+                f"Expected noise_features >= 1 and sigma_start > 0, got {self.noise_features} and {self.sigma_start}."
+            )
+
+
+class OneCall(nn.Module):
+    """Makes frames, or their changes, of the known ones and of unit Gaussian numbers z: c_out F(0; c_noise, A z).
+
+    F is a backbone as in `Denoiser`, with weights of the same names, called with no noisy frames at a fixed noise
+    level; A z perturbs the condition that modulates all of its blocks (FGN, arXiv 2506.10772). With z = 0 this is
+    D(0; sigma_start) of the denoiser.
+    """
+
+    def __init__(self, network: LatentTransformer, config: OneCallConfig) -> None:
+        super().__init__()
+        self.network = network
+        self.noise = nn.Linear(config.noise_features, config.transformer.dim, bias=False)
+        nn.init.normal_(self.noise.weight, std=FIRST_PERTURBATION / math.sqrt(config.noise_features))
+        self.frames = config.frames.future
+        self.c_noise = math.log(config.sigma_start) / 4
+        self.c_out = config.sigma_start * config.sigma_data / math.hypot(config.sigma_start, config.sigma_data)
+
+    def forward(self, past: PastSequence, init_time: Int[Tensor, " batch"], noise: MemberNoise) -> LatentSequence:
+        """Returns what one call makes, scaled to `sigma_data`, in the dtype of `past`."""
+        batch, latent, _, *sides = past.shape
+        nothing = past.new_zeros(batch, latent, self.frames, *sides)
+        made: LatentSequence = self.network(
+            nothing, past.new_full((batch,), self.c_noise), past, init_time, self.noise(noise)
+        )
+        return self.c_out * made.to(past.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class OneCallStepper(Stepper):
+    """Makes the frames that follow by one call of its network."""
+
+    config: OneCallConfig
+    network: OneCall
+
+    Config: ClassVar[type] = OneCallConfig
+    parents: ClassVar[tuple[str, ...]] = ("diffusion",)
+
+    @classmethod
+    def build(cls, config: OneCallConfig) -> OneCallStepper:
+        """Builds the stepper of a configuration with new weights, on torch's default device."""
+        return cls(config, OneCall(LatentTransformer(config.transformer), config))
+
+    def __call__(self, past: PastSequence, init_time: Int[Tensor, " batch"], noise: MemberNoise) -> LatentSequence:
+        """Makes the frames after `init_time`, in bfloat16 on a GPU; one forecast for each row of `noise`."""
+        device = noise.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            return self.call_network(past, init_time, noise)
+
+    def call_network(self, past: PastSequence, init_time: Int[Tensor, " batch"], noise: MemberNoise) -> LatentSequence:
+        """Makes the frames in the precision that the caller has chosen."""
+        return self.config.frames_of(self.network(past, init_time, noise), past)
+
+    def noise_shape(self, frame_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """Returns the number of random numbers of a member, whatever the size of its frames."""
+        return (self.config.noise_features,)
+
+    def compile(self) -> None:
+        """Lets torch.compile fuse the transformer's kernels at its first call."""
+        self.network.network.compile(dynamic=False)
