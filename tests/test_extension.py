@@ -72,7 +72,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("extension", "changes"),
-    [("one_call", {}), ("one_call", DIFFUSION)],
+    [("convolutional", {}), ("convolutional", DIFFUSION)],
     ids=["one call", "diffusion"],
     indirect=["extension"],
 )
@@ -115,10 +115,10 @@ def test_a_model_of_another_kind_and_step_goes_through_every_command(
     assert "12 h apart" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("extension", ["one_call"], indirect=True)
+@pytest.mark.parametrize("extension", ["convolutional"], indirect=True)
 def test_a_network_of_one_call_has_no_steps_to_set(extension: ModuleType):
-    stepper = extension.OneCallStepper.build(extension.OneCallConfig(latent_channels=4))
-    with pytest.raises(ValueError, match="kind 'one_call' has no setting steps; it has none"):
+    stepper = extension.ConvolutionalStepper.build(extension.ConvolutionalConfig(latent_channels=4))
+    with pytest.raises(ValueError, match="kind 'convolutional' has no setting steps; it has none"):
         stepper.with_settings(steps=5)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ class FrameCounts:
 
 @dataclass(frozen=True)
 class TransformerStepperConfig:
-    """Describes what every stepper with a latent transformer has: the network, its frames, and what it makes of them."""
+    """Describes what every stepper with a latent transformer has: a network, its frames, and what it makes of them."""
 
     transformer: TransformerConfig
     frames: FrameCounts = field(default_factory=FrameCounts)
@@ -72,7 +72,7 @@ class TransformerStepperConfig:
             return made
         return past[:, :, -1:] + made * change_scale(self.change_std, made) / self.sigma_data
 
-    def shortened(self) -> Self:
+    def shortened(self) -> TransformerStepperConfig:
         """Returns the configuration with one block of each kind in its transformer."""
         blocks = ("dual_blocks", "single_blocks", "refiner_blocks")
         depth = {name: min(getattr(self.transformer, name), 1) for name in blocks}

@@ -1,5 +1,7 @@
 """The losses: training over several steps of a forecast, and the reconstruction of states."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -7,10 +9,20 @@ from torch import nn
 from ladcast.diffusion.denoiser import Condition, Denoiser, denoising_loss, training_noise_like
 from ladcast.diffusion.noise import TrainingNoise
 from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
-from ladcast.forecasting.stepper import FrameCounts
+from ladcast.forecasting.one_call import OneCallConfig
+from ladcast.forecasting.stepper import FrameCounts, Stepper
 from ladcast.grid import Grid
 from ladcast.models.transformer import TransformerConfig
-from ladcast.training.objectives import DiffusionObjective, DiffusionTraining, PushForward, relative_l2
+from ladcast.training.objectives import (
+    CrpsObjective,
+    CrpsTraining,
+    DiffusionObjective,
+    DiffusionTraining,
+    PushForward,
+    almost_fair_crps,
+    relative_l2,
+)
+from ladcast.verification.crps import fair_crps, member_difference, member_error
 
 ROWS = torch.tensor([[0.5], [1.5]])
 
@@ -98,6 +110,136 @@ def test_randomness_is_that_of_the_generator(batch):
 def test_wrong_settings_are_refused():
     with pytest.raises(ValueError, match="blocks >= 1 and steps >= 2, got 0 and 4"):
         PushForward(blocks=0)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_the_almost_fair_crps_lies_between_the_fair_one_and_that_of_the_members(count: int, generator):
+    """At alpha 1 it is what the scores of forecasts are computed with, at 0 the distance of two distributions."""
+    members, truth = (torch.randn(*lead, 3, 4, 6, generator=generator) for lead in ((2, count), (2,)))
+    by_member = members.transpose(0, 1)
+    plain = member_error(by_member, truth) - (1 - 1 / count) / 2 * member_difference(by_member, truth)
+    torch.testing.assert_close(almost_fair_crps(members, truth, 1.0), fair_crps(by_member, truth))
+    torch.testing.assert_close(almost_fair_crps(members, truth, 0.0), plain)
+    torch.testing.assert_close(
+        almost_fair_crps(members, truth, 0.95), 0.95 * fair_crps(by_member, truth) + 0.05 * plain
+    )
+
+
+def test_the_fair_crps_of_two_members_is_least_in_the_mean_where_they_are_drawn_as_the_truth_is(generator):
+    truth, units = torch.randn(200_000, generator=generator), torch.randn(200_000, 2, generator=generator)
+    spreads = torch.linspace(0.5, 1.5, 21)
+    fair, almost = (
+        torch.stack([almost_fair_crps(spread * units, truth, alpha).mean() for spread in spreads])
+        for alpha in (1.0, 0.95)
+    )
+    assert spreads[fair.argmin()].item() == pytest.approx(1, abs=0.051)
+    # What is almost fair asks for a little more or less than the truth's own spread, not for much.
+    assert spreads[almost.argmin()].item() == pytest.approx(1, abs=0.101)
+
+
+class Linear(Stepper):
+    """Multiplies the last frame by the first weight and adds a random number of the member times the second one."""
+
+    @classmethod
+    def build(cls, config):
+        return cls(config, nn.ParameterList([torch.tensor(0.8), torch.tensor(0.3)]))
+
+    def __call__(self, past, init_time, noise):
+        seen.append((past, init_time, noise))
+        factor, spread = self.network
+        return (
+            factor * past[:, :, -1:].expand(-1, -1, self.config.frames.future, -1, -1) + spread * noise[..., None, None]
+        )
+
+    def noise_shape(self, frame_shape):
+        return (frame_shape[0], 1)
+
+
+seen: list[tuple[torch.Tensor, ...]] = []
+
+
+def crps_of(batch, config: CrpsTraining, seed: int = 0, *, stepper: Linear | None = None) -> torch.Tensor:
+    frames = FrameCounts(batch[0].shape[2], batch[1].shape[2] // config.blocks)
+    transformer = TransformerConfig(3, (-60.0, 60.0), (45.0, 315.0))
+    stepper = stepper or Linear.build(OneCallConfig(transformer, frames))
+    seen.clear()
+    return CrpsObjective(config, ROWS)(stepper, batch, torch.Generator().manual_seed(seed))
+
+
+def test_each_member_of_a_rollout_goes_on_from_its_own_forecast(batch):
+    past, future, seconds = batch
+    value = crps_of(batch, CrpsTraining(members=3, blocks=3))
+    assert [len(known) for known, *_ in seen] == [6, 6, 6]
+    assert torch.equal(seen[0][0], past.repeat_interleave(3, dim=0))
+    assert [time.tolist() for _, time, _ in seen] == [
+        [start + day * 86_400 for start in seconds.tolist() for _ in range(3)] for day in range(3)
+    ]
+    member, scores = past.repeat_interleave(3, dim=0)[:, :, -1], []
+    for truth, (known, _, noise) in zip(future.chunk(3, dim=2), seen, strict=True):
+        torch.testing.assert_close(known[:, :, -1], member)
+        member = 0.8 * member + 0.3 * noise[..., None]
+        score = almost_fair_crps(member.unflatten(0, (2, 3))[:, :, :, None].expand(-1, -1, -1, 4, -1, -1), truth, 0.95)
+        scores.append((ROWS * score).mean())
+    torch.testing.assert_close(value, torch.stack(scores).mean())
+
+
+def slope(batch, config: CrpsTraining, weight: int) -> float:
+    """Returns how fast the loss grows with a weight of the linear stepper, by two more weights near by."""
+    values = []
+    for change in (-1e-3, 1e-3):
+        stepper = Linear.build(OneCallConfig(TransformerConfig(3, (-60.0, 60.0), (45.0, 315.0)), FrameCounts(2, 4)))
+        with torch.no_grad():
+            stepper.network[weight] += change
+        values.append(crps_of(batch, config, stepper=stepper).item())
+    return (values[1] - values[0]) / 2e-3
+
+
+@pytest.mark.parametrize("weight", [0, 1])
+def test_gradients_reach_the_first_call_unless_they_are_detached(batch, weight: int):
+    batch = tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in batch)
+    gradients = {}
+    for detach in (False, True):
+        stepper = Linear.build(OneCallConfig(TransformerConfig(3, (-60.0, 60.0), (45.0, 315.0)), FrameCounts(2, 4)))
+        crps_of(batch, CrpsTraining(blocks=3, detach=detach), stepper=stepper).backward()
+        gradients[detach] = stepper.network[weight].grad.item()
+    whole = slope(batch, CrpsTraining(blocks=3), weight)
+    assert gradients[False] == pytest.approx(whole, abs=5e-3)
+    assert abs(gradients[True] - whole) > 2e-2
+
+
+def test_errors_count_in_standard_deviations_of_changes(batch):
+    """Latents, and the changes that a stepper says they have, in another unit are as well forecast as before."""
+    past, future, seconds = batch
+    config = OneCallConfig(
+        TransformerConfig(3, (-60.0, 60.0), (45.0, 315.0)), FrameCounts(2, 12), change_std=((0.1, 0.2, 0.3),) * 12
+    )
+    tenfold = replace(config, change_std=((1.0, 2.0, 3.0),) * 12)
+    plain = Linear.build(config)
+    wide = Linear.build(tenfold)
+    wide.network[1].data *= 10
+    training = CrpsTraining(mean_weight=0.5)
+    loss = crps_of(batch, training, stepper=plain)
+    torch.testing.assert_close(crps_of((10 * past, 10 * future, seconds), training, stepper=wide), loss)
+
+
+def test_the_mean_is_asked_for_without_noise_in_the_first_call(batch):
+    past, future, _ = batch
+    without = crps_of(batch, CrpsTraining(blocks=3))
+    with_mean = crps_of(batch, CrpsTraining(blocks=3, mean_weight=0.2))
+    error = 0.8 * past[:, :, -1:] - future[:, :, :4]
+    torch.testing.assert_close(with_mean - without, 0.2 * (ROWS * error**2).mean())
+    assert not seen[-1][2].any()
+
+
+def test_members_are_those_of_the_generator(batch):
+    assert torch.equal(crps_of(batch, CrpsTraining(), 5), crps_of(batch, CrpsTraining(), 5))
+    assert not torch.equal(crps_of(batch, CrpsTraining(), 5), crps_of(batch, CrpsTraining(), 6))
+
+
+@pytest.mark.parametrize("change", [{"members": 1}, {"blocks": 0}, {"alpha": 1.5}, {"mean_weight": -1.0}])
+def test_one_member_has_no_distance_to_another(change: dict[str, float]):
+    with pytest.raises(ValueError, match="members >= 2, blocks >= 1, 0 <= alpha <= 1 and mean_weight >= 0"):
+        CrpsTraining(**change)
 
 
 GRID = Grid.regular(8, 4)
