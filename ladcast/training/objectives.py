@@ -188,8 +188,8 @@ class CrpsObjective(Objective):
 
 
 def almost_fair_crps(
-    members: Float[Tensor, "batch member *frames"], truth: Float[Tensor, batch * frames], alpha: float
-) -> Float[Tensor, batch * frames]:
+    members: Float[Tensor, "batch member *frames"], truth: Float[Tensor, " batch *frames"], alpha: float
+) -> Float[Tensor, " batch *frames"]:
     """Returns sum_(i != j) (|x_i - y| + |x_j - y| - (1 - e) |x_i - x_j|) / (2 M (M - 1)), e = (1 - alpha) / M.
 
     It is alpha times the fair CRPS plus (1 - alpha) times the CRPS of M members (AIFS-CRPS, arXiv 2412.15832, eq. 4).
