@@ -227,7 +227,7 @@ class ForecasterRecipe(Recipe):
         """
         if self.run.initial is None:
             return fresh
-        weights = load_forecaster(self.run.initial, "cpu").stepper.network.state_dict()
+        weights: dict[str, Tensor] = load_forecaster(self.run.initial, "cpu").stepper.network.state_dict()
         if read_config(self.run.initial).stepper.kind != self.stepper_config.kind:
             weights = {name: tensor for name, tensor in fresh.items() if not name.startswith("network.")} | weights
         ours, theirs = ({name: tuple(tensor.shape) for name, tensor in some.items()} for some in (fresh, weights))
