@@ -100,7 +100,7 @@ def test_a_run_of_an_earlier_version_goes_on(recipe: ForecasterRecipe):
             r"Unknown kind of stepper 'one_cal'\. Known",
         ),
         ({"stepper": {"kind": "other"}}, "model: expected a stepper of the kind 'diffusion', got 'other'"),
-        ({"objective": {"kind": "crps"}}, "Unknown kind of objective 'crps'"),
+        ({"objective": {"kind": "crp"}}, "Unknown kind of objective 'crp'"),
         ({"stepper": {"sampler": "heun"}}, r"unknown config key 'sampler'\. Did you mean 'sampling'"),
         ({"model": None}, "'model': Field required"),
     ],

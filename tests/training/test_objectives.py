@@ -147,9 +147,8 @@ class Linear(Stepper):
     def __call__(self, past, init_time, noise):
         seen.append((past, init_time, noise))
         factor, spread = self.network
-        return (
-            factor * past[:, :, -1:].expand(-1, -1, self.config.frames.future, -1, -1) + spread * noise[..., None, None]
-        )
+        last = past[:, :, -1:].expand(-1, -1, self.config.frames.future, -1, -1)
+        return factor * last + spread * noise[..., None, None]
 
     def noise_shape(self, frame_shape):
         return (frame_shape[0], 1)
