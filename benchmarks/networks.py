@@ -6,10 +6,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ladcast.config import load_config
+from ladcast.config import complete, load_config
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
-from ladcast.recipes.options import AutoencoderSize, TransformerSize
 
 CONFIGS = Path(__file__).parents[1] / "configs/model"
 RELEASED = {"position": "geo", "rotate_past_in_dual": False, "time_of_day": False}
@@ -62,9 +61,9 @@ def filled(network: nn.Module) -> nn.Module:
 
 
 def time_transformer(name: str) -> None:
-    size = load_config(CONFIGS / f"transformer/{name}.yaml", TransformerSize)
-    sizes = {**vars(size), **RELEASED}
-    config = TransformerConfig(84, latitude_deg=(-83.25, 84.75), longitude_deg=(5.25, 353.25), **sizes)
+    size = load_config(CONFIGS / f"transformer/{name}.yaml", dict)
+    globe = {"latitude_deg": (-83.25, 84.75), "longitude_deg": (5.25, 353.25)}
+    config = complete(size, TransformerConfig, where=name, latent_channels=84, **globe, **RELEASED)
     with torch.device("cuda"):
         network = filled(LatentTransformer(config))
         noisy, past = torch.randn(MEMBERS, 84, 4, 15, 30), torch.randn(MEMBERS, 84, 1, 15, 30)
@@ -80,10 +79,11 @@ def time_transformer(name: str) -> None:
 
 
 def time_autoencoder() -> None:
-    size = load_config(CONFIGS / "autoencoder/dcae84.yaml", AutoencoderSize)
+    size = load_config(CONFIGS / "autoencoder/dcae84.yaml", dict)
     released = {"pole_kernel": "mirrored_outermost", "reconstruct_static": True}
     with torch.device("cuda"):
-        network = filled(Autoencoder(AutoencoderConfig(84, 5, **vars(size), **released)))
+        config = complete(size, AutoencoderConfig, where="", channels=84, static_channels=5, **released)
+        network = filled(Autoencoder(config))
         fields, static = torch.randn(FRAMES, 84, 120, 240), torch.randn(5, 120, 240)
         latent = torch.randn(FRAMES, 84, 15, 30)
     for note in ("", "channels last", "and compiled"):

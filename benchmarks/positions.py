@@ -12,18 +12,17 @@ import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from ladcast.config import load_config
+from ladcast.config import complete, load_config
 from ladcast.grid import Grid
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
 from ladcast.nn.position import POSITION_ENCODINGS
-from ladcast.recipes.options import TransformerSize
 
 CONFIGS = Path(__file__).parents[1] / "configs/model/transformer"
 LATENTS = {"tiny": (32, Grid.parse("64x33-south").coarsen(4)), "375m": (84, Grid.parse("240x121-south").coarsen(8))}
@@ -66,13 +65,15 @@ def best_seconds(call: Callable[[], object], on_gpu: bool) -> float:
 def build(case: Case) -> LatentTransformer:
     """Builds the network with random weights."""
     latents, grid = LATENTS[case.size]
-    size = load_config(CONFIGS / f"{case.size}.yaml", TransformerSize)
-    tokens = grid.coarsen(size.patch_size)
-    config = TransformerConfig(
-        latents,
+    size = load_config(CONFIGS / f"{case.size}.yaml", dict)
+    tokens = grid.coarsen(size.get("patch_size", 1))
+    config = complete(
+        {**size, "position": case.encoding, "area_weighted": case.area_weighted},
+        TransformerConfig,
+        where=case.size,
+        latent_channels=latents,
         latitude_deg=(tokens.latitude[0], tokens.latitude[-1]),
         longitude_deg=(tokens.longitude[0], tokens.longitude[-1]),
-        **asdict(replace(size, position=case.encoding, area_weighted=case.area_weighted)),
     )
     network = LatentTransformer(config)
     for parameter in network.parameters():

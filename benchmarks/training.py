@@ -9,7 +9,7 @@ import argparse
 import gc
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,11 +23,10 @@ from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.recipes.autoencoder import autoencoder_config, reconstruction_loss
 from ladcast.recipes.forecaster import latent_rows, transformer_config
-from ladcast.recipes.options import AutoencoderSize, TransformerSize
 from ladcast.training.cost import count_flops, peak_flops
 from ladcast.training.distributed import Ranks, join_ranks
 from ladcast.training.loop import TrainingState, compute_gradient
-from ladcast.training.objectives import DiffusionObjective, DiffusionTraining
+from ladcast.training.objectives import DiffusionObjective, DiffusionTraining, ReconstructionTraining
 from ladcast.training.options import TrainingOptions
 from ladcast.training.parallel import Loss, parallelize
 
@@ -60,7 +59,7 @@ CASES = (
 
 def new_autoencoder(tiny: bool, device: torch.device) -> tuple[nn.Module, Loss, SampleBatch]:
     """Creates the released autoencoder, its loss, and the shapes of a sample."""
-    size = load_config(CONFIGS / "autoencoder/dcae84.yaml", AutoencoderSize)
+    size = load_config(CONFIGS / "autoencoder/dcae84.yaml", dict)
     grid = Grid.parse("48x25-south" if tiny else "240x121-south")
     config = autoencoder_config(size, ERA5_CHANNELS, grid, 5)
     if tiny:
@@ -68,14 +67,17 @@ def new_autoencoder(tiny: bool, device: torch.device) -> tuple[nn.Module, Loss, 
     with device:
         model, static = Autoencoder(config), torch.randn(5, *grid.shape)
         valid = torch.ones(84, *grid.shape, dtype=torch.bool)
-    return model, reconstruction_loss(static, grid, valid), (torch.randn(1, 84, *grid.shape),)
+    loss = reconstruction_loss(
+        config, static, grid, valid=valid, channels=ERA5_CHANNELS, options=ReconstructionTraining()
+    )
+    return model, loss, (torch.randn(1, 84, *grid.shape),)
 
 
 def new_forecaster(name: str, tiny: bool, device: torch.device) -> tuple[nn.Module, Loss, SampleBatch]:
     """Creates a released transformer, its loss, and the shapes of a sample."""
-    size = load_config(CONFIGS / f"transformer/{name}.yaml", TransformerSize)
+    size = load_config(CONFIGS / f"transformer/{name}.yaml", dict)
     if tiny:
-        size = replace(size, heads=1, head_dim=8, dual_blocks=1, single_blocks=1, rope_axes_dim=(2, 2, 4))
+        size |= {"heads": 1, "head_dim": 8, "dual_blocks": 1, "single_blocks": 1, "rope_axes_dim": (2, 2, 4)}
     grid = Grid.parse("48x25-south" if tiny else "240x121-south")
     autoencoder = AutoencoderConfig(84, 5, 84, (84,) * 4, (1,) * 4, ("residual",) * 4, ((),) * 4)
     with device:
@@ -103,9 +105,10 @@ def step_times(case: Case, ranks: Ranks, *, tiny: bool, steps: int) -> Iterator[
     for step in range(steps + 3):
         started = time.perf_counter()
         compute_gradient(work, batch, state, ranks, stop=False)
-        state.optimizer.step()
+        for optimizer in state.optimizers:
+            optimizer.step()
         state.average.update(model.state_dict())
-        state.optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         state.step += 1
         if ranks.device.type == "cuda":
             torch.cuda.synchronize()

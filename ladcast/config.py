@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 Schema = TypeVar("Schema")
+Section = dict[str, Any]
+"""A section whose schema another section or the data decide; like any other it may be the path of a YAML file."""
 
 
 class ConfigError(ValueError):
@@ -63,6 +65,17 @@ def parse_config(content: Mapping[str, Any], schema: type[Schema], *, where: str
     return anchored
 
 
+def complete(section: Mapping[str, Any], schema: type[Schema], *, where: str, **known: Any) -> Schema:
+    """Validates a section as `schema`, with the fields that are known otherwise.
+
+    Raises:
+        ConfigError: as `parse_config`, or the section says what is known otherwise.
+    """
+    if said := sorted(set(section) & set(known)):
+        raise ConfigError(f"{where}: {', '.join(said)} follow from the data. Remove them.")
+    return parse_config({**section, **known}, schema, where=where)
+
+
 def to_plain(config: Any) -> Any:
     """Converts a dataclass tree to the plain mappings, lists and strings that YAML holds."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
@@ -89,7 +102,7 @@ def _check_keys(content: Any, schema: Any, where: str, prefix: str) -> None:
 def _include(content: Any, schema: Any, path: Path) -> Any:
     """Replaces each section that is the path of a YAML file, relative to the file at `path`, by its content."""
     described = [option for option in (schema, *get_args(schema)) if dataclasses.is_dataclass(option)]
-    if not described:
+    if not described and Section not in (schema, *get_args(schema)):
         return content
     if isinstance(content, str):
         included = path.parent / content
@@ -98,7 +111,7 @@ def _include(content: Any, schema: Any, path: Path) -> Any:
                 f"{path}: expected a section or the path of a YAML file, got '{content}', which is no file."
             )
         return _parse_yaml(included.read_text(), str(included))
-    if not isinstance(content, Mapping):
+    if not described or not isinstance(content, Mapping):
         return content
     hints = get_type_hints(described[0])
     return {key: _include(value, hints.get(key), path) for key, value in content.items()}

@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ladcast.config import ConfigError, load_config
+from ladcast.config import ConfigError, complete, load_config
 from ladcast.data.normalization import Normalizer
 from ladcast.fields import ERA5_CHANNELS, read_channels
 from ladcast.forecasting.codec import LatentCodec
@@ -18,7 +17,6 @@ from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
 from ladcast.recipes.autoencoder import AutoencoderRun, autoencoder_config
 from ladcast.recipes.forecaster import ForecasterRun, transformer_config
-from ladcast.recipes.options import AutoencoderSize, TransformerSize
 from ladcast.times import parse_time
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -107,19 +105,19 @@ def parameters(network: Callable[[], torch.nn.Module]) -> int:
 
 def test_the_released_sizes_have_the_released_numbers_of_parameters():
     """With the behaviour of released weights: constant fields are decoded too, no time of day."""
-    size = load_config(CONFIGS / "model/autoencoder/dcae84.yaml", AutoencoderSize)
-    config = AutoencoderConfig(channels=84, static_channels=5, reconstruct_static=True, **asdict(size))
+    size = load_config(CONFIGS / "model/autoencoder/dcae84.yaml", dict)
+    config = complete(size, AutoencoderConfig, where="", channels=84, static_channels=5, reconstruct_static=True)
     assert parameters(lambda: Autoencoder(config)) == 256_411_145
     for name, count in (("375m", 374_938_452), ("1p6b", 1_605_496_660)):
-        transformer = load_config(CONFIGS / f"model/transformer/{name}.yaml", TransformerSize)
+        transformer = load_config(CONFIGS / f"model/transformer/{name}.yaml", dict)
         globe = {"latitude_deg": (-83.25, 84.75), "longitude_deg": (5.25, 353.25)}
-        released = TransformerConfig(latent_channels=84, time_of_day=False, **globe, **asdict(transformer))
+        released = complete(transformer, TransformerConfig, where="", latent_channels=84, time_of_day=False, **globe)
         assert parameters(lambda released=released: LatentTransformer(released)) == count
 
 
 @pytest.mark.parametrize("name", ["dcae84", "dcae1024"])
 def test_the_large_autoencoders_map_the_standard_grid(name: str):
-    size, grid = load_config(CONFIGS / f"model/autoencoder/{name}.yaml", AutoencoderSize), Grid.parse("240x121-south")
+    size, grid = load_config(CONFIGS / f"model/autoencoder/{name}.yaml", dict), Grid.parse("240x121-south")
     config = autoencoder_config(size, ERA5_CHANNELS, grid, 5)
     assert grid.coarsen(config.downsampling).shape == (15, 30)
     assert parameters(lambda: Autoencoder(config)) > 250e6

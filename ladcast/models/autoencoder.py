@@ -128,9 +128,17 @@ class Autoencoder(Pretrained):
             return decoded * self.departure_std + self.mean_state
         return decoded
 
-    def forward(self, scaled: Field, static: Float[Tensor, "*static_batch static lat lon"]) -> Field:
-        """Encodes and decodes."""
-        return self.decode(self.encode(scaled, static))
+    def forward(
+        self,
+        scaled: Field,
+        static: Float[Tensor, "*static_batch static lat lon"],
+        noise: Float[Tensor, "batch latent y x"] | None = None,
+    ) -> Field:
+        """Encodes and decodes; `noise` counts in standard deviations of each latent channel within the batch."""
+        latent = self.encode(scaled, static)
+        if noise is not None:
+            latent = latent + noise * latent.detach().float().std(dim=(0, 2, 3), keepdim=True)
+        return self.decode(latent)
 
     def _check(self, scaled: Tensor, static: Tensor) -> None:
         config, factor = self.config, self.config.downsampling

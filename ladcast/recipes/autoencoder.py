@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from ladcast.checkpoint import checkpoint_hash
-from ladcast.config import ConfigError, load_config, to_plain
+from ladcast.config import ConfigError, Section, complete, load_config, to_plain
 from ladcast.data.loading.batches import BatchSource, SampleBatch
 from ladcast.data.loading.datasets import StateDataset, StoredStates, load_scaled
 from ladcast.data.loading.reader import StateReader, open_reader
@@ -25,16 +25,18 @@ from ladcast.forecasting.checkpoints import load_codec, save_codec
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
-from ladcast.recipes.options import TRAIN, AutoencoderSize, DryRun, Period, StateStore
+from ladcast.recipes.options import TRAIN, DryRun, Period, StateStore
 from ladcast.recipes.recipe import Recipe, as_input, carry_out
 from ladcast.recipes.validation import maps_of
 from ladcast.training.logs import Validation
-from ladcast.training.objectives import relative_l2
+from ladcast.training.objectives import ReconstructionTraining, channel_weights, reconstruction_error
 from ladcast.training.options import TrainingOptions
 from ladcast.training.parallel import Loss
 
 VALIDATED_AT_ONCE = 64
 HALF_BYTES = 2
+MOST_STATES = 8192
+"""States that a mean state is computed from: more do not change it."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,13 @@ class AutoencoderRun:
     statistics: Path
     train: Period
     validation: Period
-    model: AutoencoderSize
+    model: Section
+    """An `AutoencoderConfig` without what the data say."""
     training: TrainingOptions
     output: Path
+    loss: ReconstructionTraining = field(default_factory=ReconstructionTraining)
+    departures: bool = False
+    """Whether the networks see departures from the mean of the training states, each channel in units of its own."""
     stride: int = 1
     initial: Path | None = None
     """Checkpoint folder whose weights training starts from, to adapt a model to other data."""
@@ -58,6 +64,8 @@ class AutoencoderRun:
     reading_threads: int = 8
     part: Literal["all", "decoder"] = "all"
     """What is trained: "decoder" keeps the encoder of `initial`, and with it the latents."""
+    stored_as: Literal["float32", "float16"] = "float32"
+    """Precision that the trained weights are rounded to; half precision halves the files."""
     trackers: tuple[str, ...] | None = None
     """Out of tensorboard, wandb and mlflow; by default tensorboard where it is installed."""
 
@@ -66,6 +74,8 @@ class AutoencoderRun:
             raise ValueError("part 'decoder' needs 'initial', the checkpoint folder whose encoder is kept.")
         if self.data_on_gpu and self.data_on_disk:
             raise ValueError("'data_on_gpu' and 'data_on_disk' exclude each other: choose one, or neither for memory.")
+        if self.loss.relative_to == "departure" and not self.departures:
+            raise ValueError("loss.relative_to 'departure' needs 'departures: true'.")
 
 
 def train_autoencoder(
@@ -125,13 +135,15 @@ class AutoencoderRecipe(Recipe):
     @property
     def config(self) -> AutoencoderConfig:
         """Returns the configuration of the network."""
-        return autoencoder_config(self.run.model, self.channels, self.grid, len(self.static))
+        state = self.grid.shape if self.run.departures else None
+        return autoencoder_config(self.run.model, self.channels, self.grid, len(self.static), mean_state=state)
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
         """Returns what the weights depend on beside the options of training."""
         run = self.run
-        return {
+        loss = {} if run.loss == ReconstructionTraining() else {"loss": asdict(run.loss)}
+        return loss | {
             "model": as_input(self.config),
             "states": [run.data.grid, list(run.data.static), to_plain(run.train), run.stride],
             "channels": self.channels.to_dict(),
@@ -165,10 +177,32 @@ class AutoencoderRecipe(Recipe):
         """Returns the weights of `initial`, or the fresh ones."""
         return fresh if self.initial is None else self.initial.autoencoder.state_dict()
 
+    @torch.no_grad()
+    def take_from(self, data: BatchSource, network: nn.Module) -> None:
+        """Sets the mean state, and the departures from it that each channel has, from training states."""
+        if self.config.mean_state is None or self.initial is not None:
+            return
+        assert isinstance(network, Autoencoder)
+        chosen = np.unique(np.linspace(0, len(data) - 1, min(len(data), MOST_STATES)).astype(int))
+        parts = np.array_split(chosen, -(-len(chosen) // VALIDATED_AT_ONCE))
+        place = network.mean_state.device
+        total = torch.zeros(network.mean_state.shape, dtype=torch.float64, device=place)
+        for part in parts:
+            total += data.batch(part)[0].to(place).double().sum(0)
+        network.mean_state.copy_(total / len(chosen))
+        area = torch.tensor(self.grid.area_weights, dtype=torch.float32, device=place)[:, None]
+        square = torch.zeros(len(self.channels), dtype=torch.float64, device=place)
+        for part in parts:
+            departure = data.batch(part)[0].to(place).float() - network.mean_state
+            square += (area * departure**2).mean(dim=(-2, -1)).double().sum(0)
+        network.departure_std.copy_((square / len(chosen)).sqrt().clamp_min(1e-3)[:, None, None])
+
     def loss(self, network: nn.Module, device: torch.device) -> Loss:
-        """Returns the relative error of the reconstruction."""
+        """Returns the weighted error of the reconstruction."""
         valid = valid_points(pack(self.store.isel(time=[0]), self.channels), self.channels)
-        return reconstruction_loss(self.static.to(device), self.grid, valid.to(device))
+        return reconstruction_loss(
+            self.config, self.static, self.grid, valid=valid, channels=self.channels, options=self.run.loss
+        )
 
     def read(self, device: torch.device, progress: Callable[[int, int], None]) -> BatchSource:
         """Reads the training states into memory or onto the GPU, or opens them on disk, as the run asks."""
@@ -215,7 +249,8 @@ class AutoencoderRecipe(Recipe):
         """Writes the checkpoint folder of the codec."""
         with torch.device("meta"):
             autoencoder = Autoencoder(self.config)
-        autoencoder.load_state_dict(weights, assign=True)
+        rounded = {name: tensor.to(getattr(torch, self.run.stored_as)).float() for name, tensor in weights.items()}
+        autoencoder.load_state_dict(rounded, assign=True)
         codec = LatentCodec(autoencoder, self.normalizer, self.grid, static=self.static.cpu())
         folder = self.run.output / "autoencoder"
         save_codec(codec, folder, {"run": self.settings, "steps": self.run.training.steps})
@@ -242,10 +277,23 @@ class AutoencoderRecipe(Recipe):
             )
 
 
-def autoencoder_config(size: AutoencoderSize, channels: ChannelSet, grid: Grid, num_static: int) -> AutoencoderConfig:
-    """Completes the size of an autoencoder with what the data say."""
-    return AutoencoderConfig(
-        channels=len(channels), static_channels=num_static, pole_rows=grid.pole_rows, **asdict(size)
+def autoencoder_config(
+    model: Section,
+    channels: ChannelSet,
+    grid: Grid,
+    num_static: int,
+    *,
+    mean_state: tuple[int, int] | None = None,
+) -> AutoencoderConfig:
+    """Completes the section `model` of a configuration with what the data say."""
+    return complete(
+        model,
+        AutoencoderConfig,
+        where="model",
+        channels=len(channels),
+        static_channels=num_static,
+        pole_rows=grid.pole_rows,
+        mean_state=mean_state,
     )
 
 
@@ -257,12 +305,27 @@ def valid_points(state: Tensor, channels: ChannelSet) -> Tensor:
     return valid
 
 
-def reconstruction_loss(static: Tensor, grid: Grid, valid: Tensor) -> Loss:
-    """Returns the loss of one batch of scaled states."""
-    row_weight = torch.tensor(grid.area_weights, dtype=torch.float32, device=static.device)
+def reconstruction_loss(
+    config: AutoencoderConfig,
+    static: Tensor,
+    grid: Grid,
+    *,
+    valid: Tensor,
+    channels: ChannelSet,
+    options: ReconstructionTraining,
+) -> Loss:
+    """Returns the loss of one batch of scaled states, on the device of `static`."""
+    rows = torch.tensor(grid.area_weights, dtype=torch.float32)
+    weight = (rows[:, None] * valid).to(static.device)
+    factors = channel_weights(options.channel_weights, channels).to(static.device)
 
     def loss(model: nn.Module, batch: SampleBatch, generator: torch.Generator) -> Tensor:
-        scaled = batch[0].float()
-        return relative_l2(model(scaled, static), scaled, row_weight=row_weight, valid=valid)
+        scaled, noise = batch[0].float(), None
+        if options.latent_noise:
+            shape = (len(scaled), config.latent_channels, *grid.coarsen(config.downsampling).shape)
+            noise = options.latent_noise * torch.randn(shape, generator=generator, device=scaled.device)
+        unit = cast(Autoencoder, model).departure_std if options.relative_to == "departure" else None
+        made = model(scaled, static, noise)
+        return (factors * reconstruction_error(made, scaled, weight=weight, unit=unit)).mean()
 
     return loss

@@ -7,46 +7,46 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import xarray as xr
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ladcast.checkpoint import checkpoint_hash
-from ladcast.config import ConfigError, load_config, parse_config, to_plain
+from ladcast.config import ConfigError, Section, complete, load_config, parse_config, to_plain
 from ladcast.data.loading.batches import SampleBatch
 from ladcast.data.loading.datasets import LatentDataset
 from ladcast.diffusion.noise import TrainingNoise
 from ladcast.forecasting.checkpoints import load_codec, load_forecaster, read_config, save_forecaster
 from ladcast.forecasting.codec import LatentCodec, LatentScale
-from ladcast.forecasting.diffusion import DiffusionConfig, SamplingOptions
+from ladcast.forecasting.diffusion import SamplingOptions
 from ladcast.forecasting.forecaster import Forecaster, find_stepper
 from ladcast.forecasting.stepper import FrameCounts, Stepper
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import AutoencoderConfig
 from ladcast.models.transformer import TransformerConfig
-from ladcast.recipes.options import TRAIN, DryRun, ForecastValidation, Period, TransformerSize
+from ladcast.recipes.options import TRAIN, DryRun, ForecastValidation, Period
 from ladcast.recipes.recipe import Recipe, as_input, carry_out
 from ladcast.recipes.validation import check_validation, validate_forecaster
 from ladcast.times import Times, windows
 from ladcast.training.logs import Validation
-from ladcast.training.objectives import Objective, PushForward, find_objective
+from ladcast.training.objectives import Objective, PushForward, channel_weights, find_objective
 from ladcast.training.options import TrainingOptions
 from ladcast.training.parallel import Loss
 
 FLOAT_BYTES = 4
 DIFFUSION = {"kind": "diffusion"}
-
-
-@dataclass(frozen=True)
-class DiffusionOptions:
-    """What a configuration says about a diffusion stepper: the size of its network and its default sampling."""
-
-    model: TransformerSize
-    sampling: SamplingOptions = field(default_factory=SamplingOptions)
-    kind: str = "diffusion"
+SAMPLED_WINDOWS = 1024
+"""Windows, evenly spaced, whose changes stand for those of all."""
+SAMPLED_LATENTS = 16
+LATENT_NUDGE = 0.1
+"""By how many standard deviations a latent channel is changed to see what that does to the decoded field."""
+WEIGHT_RANGE = (0.3, 3.0)
+"""Weights of the loss that follow from the decoded field stay within, relative to their mean."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class ForecasterRun:
     """The configuration of a training run of a forecaster.
 
     `stepper` and `objective` name a kind, of `STEPPERS` and of `OBJECTIVES`, and hold the settings of that kind. Those
-    of the diffusion kind may stand beside them: `model` and `sampling` are of its stepper, `noise` and `push_forward`
-    of its objective.
+    of the diffusion kind may stand beside them: `sampling` is of its stepper, `noise` and `push_forward` of its
+    objective.
     """
 
     latents: Path
@@ -63,17 +63,27 @@ class ForecasterRun:
     train: Period
     training: TrainingOptions
     output: Path
-    model: TransformerSize | None = None
+    model: Section | None = None
+    """The `TransformerConfig` of a stepper that has a transformer, without what its autoencoder says."""
     frames: FrameCounts = field(default_factory=FrameCounts)
     stepper: dict[str, Any] = field(default_factory=lambda: dict(DIFFUSION))
     objective: dict[str, Any] = field(default_factory=lambda: dict(DIFFUSION))
     noise: TrainingNoise = field(default_factory=TrainingNoise)
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     push_forward: PushForward = field(default_factory=PushForward)
+    changes: bool = False
+    """Whether the stepper makes changes since the last known frame, in units of those between latents."""
+    latent_weights: Literal["equal", "decoded"] = "equal"
+    """What the weights of latent channels and frames follow in the loss: "decoded" is how much their usual change
+    moves the decoded field."""
+    channel_weights: dict[str, float] = field(default_factory=dict)
+    """Weights of the decoded channels in that, as of `channel_weights`."""
     validation: ForecastValidation | None = None
     name: str = "forecaster"
     initial: Path | None = None
     """Forecaster's folder whose weights training starts from, to adapt a model to other data."""
+    stored_as: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Precision that the trained weights are rounded to."""
     data_on_gpu: bool = False
     """Keeps all latents in GPU memory: 4 bytes a number."""
     trackers: tuple[str, ...] | None = None
@@ -154,7 +164,22 @@ class ForecasterRecipe(Recipe):
     @cached_property
     def stepper_config(self) -> Any:
         """Returns the configuration of the stepper: what the run says, completed with what its latents say."""
-        return complete_stepper(self.run, self.codec)
+        return complete_stepper(self.run, self.codec, self.changes.tolist() if self.run.changes else None)
+
+    @cached_property
+    def changes(self) -> Float[Tensor, "frame latent"]:
+        """Returns the standard deviation of what has changed in scaled latents by each frame of a call."""
+        frames = self.run.frames
+        found = windows(self.times, 1 + frames.future, frames.step)
+        chosen = found[np.unique(np.linspace(0, len(found) - 1, SAMPLED_WINDOWS).astype(int))]
+        needed, places = np.unique(chosen, return_inverse=True)
+        sequence = self._scaled(needed)[torch.from_numpy(places.reshape(chosen.shape))]
+        change = (sequence[:, 1:] - sequence[:, :1]).double()
+        return change.square().mean(dim=(0, 3, 4)).sqrt().float()
+
+    def _scaled(self, numbers: npt.NDArray[np.int64]) -> Tensor:
+        """Reads some latents, scaled."""
+        return self.codec.latent_scale.apply(torch.from_numpy(self.latents["latent"].isel(time=numbers).values))
 
     @cached_property
     def objective_config(self) -> Any:
@@ -165,12 +190,25 @@ class ForecasterRecipe(Recipe):
     def objective(self, device: torch.device) -> Objective:
         """Returns the objective, with the areas of latent rows on a device."""
         kind = find_objective(self.objective_config.kind)
-        return kind(self.objective_config, latent_rows(self.codec.grid, self.codec.autoencoder.config).to(device))
+        rows = latent_rows(self.codec.grid, self.codec.autoencoder.config)
+        weight = rows if self.run.latent_weights == "equal" else self._decoded_weights[:, :, None, None] * rows
+        return kind(self.objective_config, weight.to(device))
+
+    @cached_property
+    def _decoded_weights(self) -> Float[Tensor, "latent frame"]:
+        """Returns weights with mean 1: how much the decoded field moves with the usual change of each latent channel."""
+        chosen = np.unique(np.linspace(0, len(self.times) - 1, SAMPLED_LATENTS).astype(int))
+        factors = channel_weights(self.run.channel_weights, self.codec.normalizer.channels)
+        effects = latent_effects(self.codec, self._scaled(chosen), factors)
+        weights = effects[:, None] * self.changes.T
+        weights = (weights / weights.mean()).clamp(*WEIGHT_RANGE)
+        return weights / weights.mean()
 
     @cached_property
     def future(self) -> int:
         """Returns the number of future frames in a training sample."""
-        return self.run.frames.future * self.objective(torch.device("cpu")).calls
+        objective = find_objective(self.objective_config.kind)(self.objective_config, torch.ones(1, 1))
+        return self.run.frames.future * objective.calls
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
@@ -180,12 +218,15 @@ class ForecasterRecipe(Recipe):
         """
         run, stepper, objective = self.run, asdict(self.stepper_config), asdict(self.objective_config)
         is_diffusion = stepper["kind"] == objective["kind"] == "diffusion"
+        changes = [stepper["change_std"]] if run.changes else []
+        weights = [] if run.latent_weights == "equal" else [run.latent_weights, run.channel_weights]
         return {
             "model": as_input(self.stepper_config.transformer) if is_diffusion else stepper,
-            "latents": [self.autoencoder, self.codec.latent_scale.to_dict(), to_plain(run.train)],
+            "latents": [self.autoencoder, self.codec.latent_scale.to_dict(), to_plain(run.train), *changes],
             "loss": [
                 as_input(run.frames),
                 *([objective[name] for name in ("noise", "push_forward")] if is_diffusion else [objective]),
+                *weights,
             ],
             "initial": run.initial and checkpoint_hash(run.initial),
         }
@@ -275,7 +316,8 @@ class ForecasterRecipe(Recipe):
             network = self.network()
         network.load_state_dict(weights, assign=True)
         folder = self.run.output / self.run.name
-        save_forecaster(self.forecaster(network), folder, {"run": self.settings, "autoencoder": self.autoencoder})
+        manifest = {"run": self.settings, "autoencoder": self.autoencoder}
+        save_forecaster(self.forecaster(network), folder, manifest, dtype=getattr(torch, self.run.stored_as))
         return folder
 
 
@@ -293,43 +335,77 @@ def open_latents(run: ForecasterRun, autoencoder: str) -> xr.Dataset:
     return store
 
 
-def transformer_config(size: TransformerSize, autoencoder: AutoencoderConfig, grid: Grid) -> TransformerConfig:
-    """Completes the size of a transformer with what its autoencoder and the grid say."""
-    tokens = grid.coarsen(autoencoder.downsampling * size.patch_size)
-    return TransformerConfig(
+def transformer_config(model: Section, autoencoder: AutoencoderConfig, grid: Grid) -> TransformerConfig:
+    """Completes the section `model` of a configuration with what its autoencoder and the grid say."""
+    tokens = grid.coarsen(autoencoder.downsampling * model.get("patch_size", TransformerConfig.patch_size))
+    return complete(
+        model,
+        TransformerConfig,
+        where="model",
         latent_channels=autoencoder.latent_channels,
         latitude_deg=(tokens.latitude[0], tokens.latitude[-1]),
         longitude_deg=(tokens.longitude[0], tokens.longitude[-1]),
-        **asdict(size),
     )
 
 
-def complete_stepper(run: ForecasterRun, codec: LatentCodec) -> Any:
+def complete_stepper(run: ForecasterRun, codec: LatentCodec, change_std: list[list[float]] | None = None) -> Any:
     """Returns the configuration of a run's stepper, of the class that its kind has for it.
 
-    Of a diffusion the size of the network is completed to a transformer on the tokens of the grid. Any other kind is
-    given what its `Config` has a field for: `frames`, `latent_channels`, `latent_shape` (rows and columns) and
-    `sigma_data`, the standard deviation of the latents.
+    A kind is given what its `Config` has a field for: `transformer` (of the section `model`), `frames`,
+    `latent_channels`, `latent_shape` (rows and columns), `sigma_data`, the standard deviation of the latents, and
+    `change_std`, that of their changes, where the run asks for these.
+
+    Raises:
+        ConfigError: a setting is unknown, missing or wrong, or of no use to this kind.
     """
-    autoencoder, scale = codec.autoencoder.config, codec.latent_scale.target
-    section = run.section("stepper", "model", "sampling")
-    if section["kind"] == "diffusion":
-        options = parse_config(section, DiffusionOptions, where="stepper")
-        return DiffusionConfig(
-            transformer_config(options.model, autoencoder, codec.grid), run.frames, scale, options.sampling
-        )
+    autoencoder = codec.autoencoder.config
+    section = run.section("stepper", "sampling")
+    model = section.pop("model", run.model)
     schema = find_stepper(section["kind"]).Config
+    fields = {item.name for item in dataclasses.fields(schema)}
     known = {
         "frames": run.frames,
         "latent_channels": autoencoder.latent_channels,
         "latent_shape": codec.grid.coarsen(autoencoder.downsampling).shape,
-        "sigma_data": scale,
+        "sigma_data": codec.latent_scale.target,
+        "change_std": change_std,
     }
-    fitting = {item.name: known[item.name] for item in dataclasses.fields(schema) if item.name in known}
-    return parse_config({**section, **fitting}, schema, where="stepper")
+    if "transformer" in fields:
+        if model is None:
+            raise ConfigError("model: expected the settings of a transformer, or the path of a YAML file, got none.")
+        known["transformer"] = transformer_config(model, autoencoder, codec.grid)
+    for name, given, field_name in (("model", model, "transformer"), ("changes", change_std, "change_std")):
+        if given is not None and field_name not in fields:
+            raise ConfigError(f"{name}: a stepper of the kind '{section['kind']}' has no use for it. Remove it.")
+    return complete(section, schema, where="stepper", **{name: known[name] for name in known if name in fields})
 
 
 def latent_rows(grid: Grid, autoencoder: AutoencoderConfig) -> Tensor:
     """Returns the area of each latent row, `y 1`, with mean 1."""
     rows = grid.coarsen(autoencoder.downsampling)
     return torch.tensor(np.asarray(rows.area_weights), dtype=torch.float32)[:, None]
+
+
+@torch.no_grad()
+def latent_effects(
+    codec: LatentCodec, latents: Float[Tensor, "frame latent y x"], factors: Float[Tensor, " channel"]
+) -> Float[Tensor, " latent"]:
+    """Returns by how much the decoded field moves when one latent channel is nudged by noise, for each of them.
+
+    That is the root of the mean square over frames, points and channels with their `factors`; a channel counts in units
+    of its departures where the autoencoder knows those, else in units of its normalisation.
+    """
+    device, generator = codec.static.device, torch.Generator().manual_seed(0)
+    latents, factors = latents.to(device), factors.to(device)[:, None, None]
+    unit = getattr(codec.autoencoder, "departure_std", torch.ones(1, device=device))
+
+    def decode(scaled: Tensor) -> Tensor:
+        return codec.autoencoder.decode(codec.latent_scale.invert(scaled)) / unit
+
+    effects, before = [], decode(latents)
+    for channel in range(latents.shape[1]):
+        nudged = latents.clone()
+        noise = torch.randn(nudged[:, channel].shape, generator=generator)
+        nudged[:, channel] += LATENT_NUDGE * codec.latent_scale.target * noise.to(device)
+        effects.append((factors * (decode(nudged) - before) ** 2).mean().sqrt())
+    return torch.stack(effects).cpu()

@@ -54,33 +54,6 @@ class StateStore:
 
 
 @dataclass(frozen=True)
-class AutoencoderSize:
-    """The size of an autoencoder; its grid and channels come from the data."""
-
-    latent_channels: int
-    widths: tuple[int, ...]
-    blocks: tuple[int, ...]
-    kinds: tuple[str, ...]
-    kernels: tuple[tuple[int, ...], ...]
-    head_dim: int = 32
-
-
-@dataclass(frozen=True)
-class TransformerSize:
-    """The size of a latent transformer; its channels and the places of its tokens come from the autoencoder."""
-
-    heads: int = 12
-    head_dim: int = 128
-    dual_blocks: int = 2
-    single_blocks: int = 4
-    refiner_blocks: int = 1
-    patch_size: int = 1
-    position: str = "geo_seamless"
-    rope_axes_dim: tuple[int, int, int] = (16, 56, 56)
-    area_weighted: bool = False
-
-
-@dataclass(frozen=True)
 class ForecastValidation:
     """The forecasts that are made and scored during training."""
 

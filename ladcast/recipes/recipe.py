@@ -87,6 +87,10 @@ class Recipe(ABC):
         """Returns the weights that training starts from: the fresh ones, or others."""
         return fresh
 
+    def take_from(self, data: BatchSource, network: nn.Module) -> None:
+        """Sets what a fresh network knows of its training data: nothing, but for kinds that say so."""
+        return
+
     @abstractmethod
     def loss(self, network: nn.Module, device: torch.device) -> Loss:
         """Returns the loss of a batch on the device."""
@@ -176,6 +180,7 @@ def prepare(recipe: Recipe, ranks: Ranks, log: TrainingLog) -> Prepared:
     network = recipe.network()
     network.load_state_dict(recipe.initial_weights(network.state_dict()))
     network.to(ranks.device)  # made on the CPU, so that the same seed gives the same weights on any device
+    recipe.take_from(data, network)
     return Prepared(network, recipe.loss(network, ranks.device), data)
 
 

@@ -20,10 +20,10 @@ from ladcast.training.logs import Validation
 from ladcast.training.optimizer import (
     GradientWatch,
     WeightAverage,
-    build_optimizer,
+    build_optimizers,
     learning_rate,
     optimizer_state,
-    restore_optimizer,
+    restore_optimizers,
 )
 from ladcast.training.options import TrainingOptions
 from ladcast.training.parallel import Loss, gradients_stay, parallelize, whole
@@ -90,9 +90,10 @@ def fit(
                 value, norm, stop = compute_gradient(work, next(stream), state, ranks, stop=stop)
                 problem = state.watch.find(value, norm)
                 if problem is None:
-                    state.optimizer.step()
+                    for optimizer in state.optimizers:
+                        optimizer.step()
                     state.average.update(model.state_dict())
-                state.optimizer.zero_grad(set_to_none=True)
+                model.zero_grad(set_to_none=True)
                 state.step += 1
                 if problem is not None:
                     state.watch.count(problem, state.step)
@@ -128,7 +129,8 @@ class TrainingState:
         self.options = options
         self.order = order
         self.inputs = dict(inputs or {})
-        self.optimizer = build_optimizer(model, options.optimizer)
+        self.optimizers = build_optimizers(model, options.optimizer)
+        self.peak_rates = [group["lr"] for group in self.groups]
         self.average = WeightAverage(model.state_dict(), options.ema_decay)
         self.watch = GradientWatch(options.anomaly)
         self.step = 0
@@ -142,9 +144,14 @@ class TrainingState:
         return self.step + self.passed_over
 
     @property
-    def learning_rate(self) -> float:
-        """Returns the learning rate of the next step."""
-        return learning_rate(self.options.optimizer, self.step, self.options.steps)
+    def groups(self) -> list[dict[str, Any]]:
+        """Returns the groups of parameters of all optimizers, with their settings."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def set_learning_rates(self) -> None:
+        """Sets the learning rates of the next step."""
+        for group, peak in zip(self.groups, self.peak_rates, strict=True):
+            group["lr"] = learning_rate(peak, self.options.optimizer, self.step, self.options.steps)
 
     def seed(self, micro_batch: int) -> int:
         """Returns the seed of one micro-batch of the next batch; its number counts those of all ranks."""
@@ -154,12 +161,12 @@ class TrainingState:
 
     def numbers(self, loss: float, norm: float) -> dict[str, float]:
         """Returns the numbers of the last step for the log."""
-        rate: float = self.optimizer.param_groups[0]["lr"]
+        rate: float = self.groups[0]["lr"]
         return {"loss": loss, "gradient_norm": norm, "learning_rate": rate, "ema_decay": self.average.current_decay}
 
     def tensors(self) -> dict[str, Any]:
         """Returns the tensors of a snapshot: they are those of the state, not copies."""
-        optimizer = optimizer_state(self.model, self.optimizer)
+        optimizer = optimizer_state(self.model, self.optimizers)
         return {"model": self.model.state_dict(), "ema": self.average.weights, "optimizer": optimizer}
 
     def document(self) -> dict[str, Any]:
@@ -183,7 +190,7 @@ class TrainingState:
         batch_number = self.order.resume(document["position"])
         self.passed_over = document["samples_passed_over"] // self.order.batch_size
         self.step = batch_number - self.passed_over
-        restore_optimizer(self.model, self.optimizer, tensors["optimizer"])
+        restore_optimizers(self.model, self.optimizers, tensors["optimizer"])
         self.average.updates = document["ema_updates"]
         self.watch.restore(document["gradient"])
 
@@ -210,8 +217,7 @@ def compute_gradient(
     same on all ranks, for one wait for the device and one message.
     """
     options, device = state.options, ranks.device
-    for group in state.optimizer.param_groups:
-        group["lr"] = state.learning_rate
+    state.set_learning_rates()
     parts = options.micro_batches(ranks.size)
     total = torch.zeros((), device=device)
     for part in range(parts):
@@ -222,7 +228,7 @@ def compute_gradient(
                 value = work(micro_batch, generator) / parts
             value.backward()
         total += value.detach()
-    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+    parameters = [parameter for group in state.groups for parameter in group["params"]]
     norm = nn.utils.clip_grad_norm_(parameters, options.optimizer.max_gradient_norm)
     loss, size = torch.stack([total, whole(norm)]).tolist()
     losses, stops = ranks.sum([loss, float(stop)])

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 from ladcast.data.loading.batches import SampleBatch
 from ladcast.diffusion.denoiser import Condition, denoising_loss, training_noise_like
 from ladcast.diffusion.noise import TrainingNoise
+from ladcast.fields import ChannelSet
 from ladcast.forecasting.stepper import Stepper, change_scale
 from ladcast.times import HOUR
 from ladcast.types import Scaled
@@ -213,18 +216,58 @@ def find_objective(kind: str) -> type[Objective]:
     return OBJECTIVES[kind]
 
 
-def relative_l2(
+@dataclass(frozen=True)
+class ReconstructionTraining:
+    """How errors of a reconstruction are measured and weighed."""
+
+    relative_to: Literal["state", "departure"] = "state"
+    """What the error of a channel is divided by: the norm of each state (arXiv 2506.09193), or that of the departures
+    from the mean state over all training states, for an autoencoder that sees departures."""
+    channel_weights: dict[str, float] = field(default_factory=dict)
+    """See `channel_weights`."""
+    latent_noise: float = 0.0
+    """Noise on the latents in training, in units of the standard deviation of each latent channel: what is decoded
+    later is a forecast, never exact."""
+
+
+def channel_weights(factors: Mapping[str, float], channels: ChannelSet) -> Float[Tensor, " channel"]:
+    """Returns the weights of channels, with mean 1: each is the product of what is said of it.
+
+    `factors` may name a channel (`z500`), a variable at all its levels (`z`) or a level in hPa (`"50"`).
+
+    Raises:
+        ValueError: a name is none of those, or a factor is negative.
+    """
+    names = [{channel.name, channel.about.short, str(channel.level or channel.name)} for channel in channels]
+    for name, factor in factors.items():
+        if not any(name in known for known in names) or not 0 <= factor < math.inf:
+            raise ValueError(
+                f"channel_weights: expected channels such as z500, variables such as z or levels such as '500' with "
+                f"factors of at least 0, got '{name}: {factor}'. The channels are {', '.join(channels.names)}."
+            )
+    weights = torch.tensor(
+        [math.prod((factors[name] for name in known if name in factors), start=1.0) for known in names]
+    )
+    if not weights.any():
+        raise ValueError("channel_weights: expected a weight above 0 for at least one channel, got none.")
+    return weights / weights.mean()
+
+
+def reconstruction_error(
     reconstruction: Scaled,
     scaled: Scaled,
     *,
-    row_weight: Float[Tensor, " lat"],
-    valid: Bool[Tensor, "channel lat lon"],
-) -> Float[Tensor, ""]:
-    """Returns the mean over samples and channels of |x' - x| / |x| in the area-weighted L2 norm.
+    weight: Float[Tensor, "channel lat lon"],
+    unit: Float[Tensor, "channel 1 1"] | None = None,
+) -> Float[Tensor, "batch channel"]:
+    """Returns the error |x' - x| / |x| of each channel in the L2 norm that `weight` defines.
 
-    `valid` leaves out points without truth (sea surface temperature over land).
+    `weight` is the area of points, 0 at those without truth (sea surface temperature over land). With `unit`, |x| is
+    that of fields with so large a root mean square.
     """
-    weight = row_weight[:, None] * valid
     error = (weight * (reconstruction - scaled).float() ** 2).sum(dim=(-2, -1))
-    size = (weight * scaled.float() ** 2).sum(dim=(-2, -1))
-    return (error / (size + 1e-6)).clamp_min(1e-12).sqrt().mean()
+    if unit is None:
+        size = (weight * scaled.float() ** 2).sum(dim=(-2, -1))
+    else:
+        size = unit[:, 0, 0] ** 2 * weight.sum(dim=(-2, -1))
+    return (error / (size + 1e-6)).clamp_min(1e-12).sqrt()

@@ -11,6 +11,9 @@ class OptimizerOptions:
     """The settings of AdamW and of its schedule: linear warm-up, then a cosine to `final_fraction` of the peak rate."""
 
     learning_rate: float = 1e-4
+    muon_learning_rate: float | None = None
+    """Peak rate of Muon for the matrices within blocks, those of their modulation apart; AdamW keeps the rest. None:
+    AdamW for all."""
     weight_decay: float = 0.01
     warmup_steps: int = 500
     final_fraction: float = 0.01

@@ -12,6 +12,7 @@ import xarray as xr
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.config import ConfigError, parse_config
 from ladcast.fields import ERA5_CHANNELS
+from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.stepper import FrameCounts
 from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun
 from ladcast.recipes.options import ForecastValidation, StateStore
@@ -99,16 +100,48 @@ def test_a_run_of_an_earlier_version_goes_on(recipe: ForecasterRecipe):
             {"stepper": {"kind": "one_cal"}, "model": None},
             r"Unknown kind of stepper 'one_cal'\. Known",
         ),
-        ({"stepper": {"kind": "other"}}, "model: expected a stepper of the kind 'diffusion', got 'other'"),
+        ({"stepper": {"kind": "other"}}, r"Unknown kind of stepper 'other'\. Known kinds: "),
+        ({"model": {**SIZE, "latent_channels": 3}}, "model: latent_channels follow from the data"),
+        ({"model": {**SIZE, "head": 1}}, r"model: unknown config key 'head'\. Did you mean 'heads'"),
         ({"objective": {"kind": "crp"}}, "Unknown kind of objective 'crp'"),
         ({"stepper": {"sampler": "heun"}}, r"unknown config key 'sampler'\. Did you mean 'sampling'"),
-        ({"model": None}, "'model': Field required"),
+        ({"model": None}, "model: expected the settings of a transformer"),
     ],
 )
 def test_what_a_kind_does_not_know_is_refused(recipe: ForecasterRecipe, changes: dict[str, Any], message: str):
     other = changed(recipe, **changes)
     with pytest.raises(ValueError, match=message):
         assert (other.stepper_config, other.objective_config) is None
+
+
+def test_changes_are_counted_in_units_of_those_between_latents(recipe: ForecasterRecipe):
+    """Latents of noise with the standard deviation 0.5 differ by 0.5 sqrt(2) at any distance."""
+    found = changed(recipe, changes=True)
+    std = torch.tensor(found.stepper_config.change_std)
+    assert std.shape == (4, 32)
+    torch.testing.assert_close(std, torch.full((4, 32), 0.5 * 2**0.5), rtol=0.05, atol=0)
+    assert digest(found.inputs["latents"]) != digest(recipe.inputs["latents"])
+    assert recipe.stepper_config.change_std is None
+
+
+def test_weights_of_the_loss_follow_what_a_latent_channel_does_to_the_decoded_field(recipe: ForecasterRecipe):
+    weighted = changed(recipe, latent_weights="decoded")
+    weight = weighted.objective(CPU).weight
+    assert weight.shape == (32, 4, 16, 1)
+    assert weight.mean().item() == pytest.approx(1, rel=1e-5)
+    by_channel = weight.mean(dim=(1, 2, 3))
+    assert 0.2 < by_channel.min() < 0.95 * by_channel.max()
+    silent = replace(recipe.codec.latent_scale, std=(1e-6, *recipe.codec.latent_scale.std[1:]))
+    codec = LatentCodec(
+        recipe.codec.autoencoder,
+        recipe.codec.normalizer,
+        recipe.codec.grid,
+        static=recipe.codec.static,
+        latent_scale=silent,
+    )
+    without = replace(weighted, codec=codec).objective(CPU).weight.mean(dim=(1, 2, 3))
+    assert without.argmin() == 0
+    assert not torch.equal(weight, changed(weighted, channel_weights={"z": 5.0}).objective(CPU).weight)
 
 
 def test_two_calls_of_the_network_are_planned(recipe: ForecasterRecipe):

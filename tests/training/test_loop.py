@@ -58,7 +58,7 @@ def test_training_is_plain_adamw(tmp_path: Path):
     for step in range(OPTIONS.steps):
         state.step = step
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(OPTIONS.optimizer, step, OPTIONS.steps)
+            group["lr"] = learning_rate(OPTIONS.optimizer.learning_rate, OPTIONS.optimizer, step, OPTIONS.steps)
         noise = torch.Generator().manual_seed(state.seed(0))
         optimizer.zero_grad()
         noisy_loss(model, Line().batch(SampleOrder(18, 4, 3).batch(step)), noise).backward()

@@ -8,6 +8,7 @@ from torch import nn
 
 from ladcast.diffusion.denoiser import Condition, Denoiser, denoising_loss, training_noise_like
 from ladcast.diffusion.noise import TrainingNoise
+from ladcast.fields import ChannelSet
 from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
 from ladcast.forecasting.one_call import OneCallConfig
 from ladcast.forecasting.stepper import FrameCounts, Stepper
@@ -20,7 +21,8 @@ from ladcast.training.objectives import (
     DiffusionTraining,
     PushForward,
     almost_fair_crps,
-    relative_l2,
+    channel_weights,
+    reconstruction_error,
 )
 from ladcast.verification.crps import fair_crps, member_difference, member_error
 
@@ -243,7 +245,7 @@ def test_one_member_has_no_distance_to_another(change: dict[str, float]):
 
 GRID = Grid.regular(8, 4)
 AREAS = torch.tensor(GRID.area_weights, dtype=torch.float32)
-EVERYWHERE = torch.ones(3, *GRID.shape, dtype=torch.bool)
+EVERYWHERE = torch.ones(3, *GRID.shape)
 
 
 @pytest.fixture
@@ -252,7 +254,7 @@ def scaled(generator: torch.Generator) -> torch.Tensor:
 
 
 def error(reconstruction: torch.Tensor, scaled: torch.Tensor, valid: torch.Tensor = EVERYWHERE) -> float:
-    return relative_l2(reconstruction, scaled, row_weight=AREAS, valid=valid).item()
+    return reconstruction_error(reconstruction, scaled, weight=AREAS[:, None] * valid).mean().item()
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.5, 2.0])
@@ -262,7 +264,7 @@ def test_a_field_that_is_off_by_a_factor_has_the_relative_error_of_the_factor(sc
 
 def test_a_perfect_reconstruction_has_no_loss_and_a_finite_gradient(scaled):
     reconstruction = scaled.clone().requires_grad_(True)
-    value = relative_l2(reconstruction, scaled, row_weight=AREAS, valid=EVERYWHERE)
+    value = reconstruction_error(reconstruction, scaled, weight=AREAS[:, None] * EVERYWHERE).mean()
     value.backward()
     assert value.item() <= 1.01e-6
     assert reconstruction.grad is not None
@@ -280,9 +282,9 @@ def test_the_reconstruction_loss_is_the_mean_over_samples_and_channels_of_ratios
 
 def test_points_without_truth_do_not_count(scaled, generator):
     valid = EVERYWHERE.clone()
-    valid[1, 1:3, 2:5] = False
+    valid[1, 1:3, 2:5] = 0
     reconstruction = scaled + 0.1 * torch.randn(scaled.shape, generator=generator)
-    spoiled = torch.where(valid, reconstruction, 1e3)
+    spoiled = torch.where(valid > 0, reconstruction, 1e3)
     assert error(spoiled, scaled, valid) == error(reconstruction, scaled, valid)
     assert error(spoiled, scaled) > 10 * error(reconstruction, scaled)
 
@@ -296,3 +298,24 @@ def test_an_error_weighs_as_much_as_its_area(scaled):
         changed[..., row, :] += 0.1
         squares.append(error(changed, ones) ** 2)
     torch.testing.assert_close(torch.tensor(squares) / squares[0], AREAS / AREAS[0], rtol=1e-4, atol=0)
+
+
+def test_errors_in_given_units_are_root_mean_squares(scaled):
+    unit = torch.tensor([0.5, 1.0, 4.0])[:, None, None]
+    made = reconstruction_error(scaled + 2.0, scaled, weight=AREAS[:, None] * EVERYWHERE, unit=unit)
+    torch.testing.assert_close(made, torch.tensor([4.0, 2.0, 0.5]).expand(2, 3), rtol=1e-4, atol=0)
+
+
+def test_the_weight_of_a_channel_is_the_product_of_what_is_said_of_it():
+    channels = ChannelSet(("geopotential", "temperature"), ("2m_temperature",), (50, 500))
+    weights = channel_weights({"z": 2.0, "500": 3.0, "t500": 0.5, "t2m": 4.0}, channels)
+    expected = dict(zip(channels.names, (weights / weights[channels.index("t50")]).tolist(), strict=True))
+    assert expected == pytest.approx({"z50": 2, "z500": 6, "t50": 1, "t500": 1.5, "t2m": 4})
+    assert weights.mean().item() == pytest.approx(1)
+    assert channel_weights({}, channels).tolist() == [1.0] * 5
+
+
+@pytest.mark.parametrize("factors", [{"z": -1.0}, {"q": 1.0}, {"t": float("nan")}, {"z": 0.0, "t": 0.0, "t2m": 0.0}])
+def test_channel_weights_that_name_nothing_or_weigh_nothing_are_refused(factors: dict[str, float]):
+    with pytest.raises(ValueError, match="channel_weights: expected"):
+        channel_weights(factors, ChannelSet(("geopotential", "temperature"), ("2m_temperature",), (50, 500)))

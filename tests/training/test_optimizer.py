@@ -9,13 +9,17 @@ import pytest
 import torch
 from torch import nn
 
+from ladcast.nn.block import ResidualBlock
+from ladcast.nn.sphere import Poles
 from ladcast.training.optimizer import (
     GradientWatch,
+    Muon,
     WeightAverage,
-    build_optimizer,
+    build_optimizers,
     learning_rate,
     optimizer_state,
-    restore_optimizer,
+    orthogonalized,
+    restore_optimizers,
 )
 from ladcast.training.options import AnomalyPolicy, OptimizerOptions
 
@@ -23,7 +27,7 @@ OPTIONS = OptimizerOptions(learning_rate=2e-3, warmup_steps=10, final_fraction=0
 
 
 def rates(total: int = 110, options: OptimizerOptions = OPTIONS) -> list[float]:
-    return [learning_rate(options, step, total) for step in range(total + 1)]
+    return [learning_rate(options.learning_rate, options, step, total) for step in range(total + 1)]
 
 
 def test_the_rate_climbs_evenly_then_follows_a_cosine():
@@ -42,7 +46,7 @@ def test_the_rate_is_continuous_and_never_leaves_its_range():
 
 
 def test_after_the_last_step_the_rate_stays_at_its_end():
-    assert learning_rate(OPTIONS, 500, 110) == pytest.approx(2e-4)
+    assert learning_rate(2e-3, OPTIONS, 500, 110) == pytest.approx(2e-4)
 
 
 @pytest.mark.parametrize("warmup", [0, 50])
@@ -56,7 +60,7 @@ def test_vectors_are_not_decayed():
     model = nn.Linear(3, 2)
     model.requires_grad_(True)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    optimizer = build_optimizer(model, OPTIONS)
+    (optimizer,) = build_optimizers(model, OPTIONS)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
@@ -67,46 +71,85 @@ def test_vectors_are_not_decayed():
 def test_frozen_parameters_stay_out():
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
     model[0].requires_grad_(False)
-    groups = build_optimizer(model, OPTIONS).param_groups
-    assert {id(p) for group in groups for p in group["params"]} == {id(p) for p in model[1].parameters()}
+    (optimizer,) = build_optimizers(model, OPTIONS)
+    assert {id(p) for group in optimizer.param_groups for p in group["params"]} == {
+        id(p) for p in model[1].parameters()
+    }
 
 
-def step_once(model: nn.Module, optimizer: torch.optim.Optimizer, inputs: torch.Tensor) -> None:
+def step_once(model: nn.Module, optimizers: list[torch.optim.Optimizer], inputs: torch.Tensor) -> None:
     model(inputs).square().mean().backward()
-    optimizer.step()
-    optimizer.zero_grad()
+    for optimizer in optimizers:
+        optimizer.step()
+    model.zero_grad()
 
 
-def test_a_restored_optimizer_takes_the_same_steps(generator: torch.Generator):
-    inputs = torch.randn(5, 3, generator=generator)
-    model, twin = nn.Linear(3, 2), nn.Linear(3, 2)
-    optimizer, restored = build_optimizer(model, OPTIONS), build_optimizer(twin, OPTIONS)
+def block() -> nn.Module:
+    """A network with a convolutional block, whose matrices Muon takes, between two layers that it leaves."""
+    return nn.Sequential(nn.Conv2d(3, 4, 1), ResidualBlock(4, poles=Poles()), nn.Conv2d(4, 2, 1))
+
+
+@pytest.mark.parametrize("options", [OPTIONS, replace(OPTIONS, muon_learning_rate=1e-2)], ids=["adamw", "muon"])
+def test_restored_optimizers_take_the_same_steps(options: OptimizerOptions, generator: torch.Generator):
+    inputs = torch.randn(2, 3, 4, 6, generator=generator)
+    model, twin = block(), block()
+    optimizers, restored = build_optimizers(model, options), build_optimizers(twin, options)
     for _ in range(3):
-        step_once(model, optimizer, inputs)
+        step_once(model, optimizers, inputs)
     twin.load_state_dict(model.state_dict())
-    restore_optimizer(twin, restored, copy.deepcopy(optimizer_state(model, optimizer)))
+    restore_optimizers(twin, restored, copy.deepcopy(optimizer_state(model, optimizers)))
     for _ in range(3):
-        step_once(model, optimizer, inputs)
+        step_once(model, optimizers, inputs)
         step_once(twin, restored, inputs)
-    assert torch.equal(model.weight, twin.weight)
-    assert torch.equal(model.bias, twin.bias)
+    for one, other in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_muon_takes_the_matrices_within_blocks_and_adamw_the_rest():
+    model = block()
+    adamw, muon = build_optimizers(model, replace(OPTIONS, muon_learning_rate=1e-2))
+    inner = [p for p in model[1].parameters() if p.ndim > 1]
+    assert inner
+    assert {id(p) for p in muon.param_groups[0]["params"]} == {id(p) for p in inner}
+    rest = {id(p) for p in model.parameters()} - {id(p) for p in inner}
+    assert {id(p) for group in adamw.param_groups for p in group["params"]} == rest
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 20), (2, 20, 8), (4, 16, 24)])
+def test_orthogonalized_matrices_keep_their_directions_and_have_singular_values_near_one(
+    shape: tuple[int, ...], generator: torch.Generator
+):
+    matrices = torch.randn(shape, generator=generator)
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+    aligned = u.mT @ orthogonalized(matrices) @ v.mT
+    values = aligned.diagonal(dim1=1, dim2=2)
+    assert values.min() > 0.6
+    assert values.max() < 1.25
+    torch.testing.assert_close(aligned, torch.diag_embed(values), atol=1e-4, rtol=0)
+
+
+def test_an_update_of_muon_has_a_fifth_of_the_rate_as_root_mean_square(generator: torch.Generator):
+    weight = nn.Parameter(torch.zeros(32, 8, 3, 3))
+    weight.grad = torch.randn(weight.shape, generator=generator)
+    Muon([weight], lr=0.5, weight_decay=0.0).step()
+    assert weight.detach().square().mean().sqrt().item() == pytest.approx(0.5 * 0.2, rel=0.2)
 
 
 def test_a_restored_optimizer_keeps_its_own_settings(generator: torch.Generator):
     model = nn.Linear(3, 2)
-    optimizer, other = build_optimizer(model, OPTIONS), build_optimizer(model, replace(OPTIONS, weight_decay=0.5))
-    step_once(model, optimizer, torch.randn(5, 3, generator=generator))
-    restore_optimizer(model, other, optimizer_state(model, optimizer))
-    assert [group["weight_decay"] for group in other.param_groups] == [0.5, 0.0]
-    assert {values["step"].item() for values in other.state.values()} == {1}
+    own, other = build_optimizers(model, OPTIONS), build_optimizers(model, replace(OPTIONS, weight_decay=0.5))
+    step_once(model, own, torch.randn(5, 3, generator=generator))
+    restore_optimizers(model, other, optimizer_state(model, own))
+    assert [group["weight_decay"] for group in other[0].param_groups] == [0.5, 0.0]
+    assert {values["step"].item() for values in other[0].state.values()} == {1}
 
 
 def test_the_state_has_the_names_of_the_parameters_that_are_trained(generator: torch.Generator):
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
     model[0].requires_grad_(False)
-    optimizer = build_optimizer(model, OPTIONS)
-    step_once(model, optimizer, torch.randn(5, 3, generator=generator))
-    tensors = {name for name, value in optimizer_state(model, optimizer).items() if isinstance(value, torch.Tensor)}
+    optimizers = build_optimizers(model, OPTIONS)
+    step_once(model, optimizers, torch.randn(5, 3, generator=generator))
+    tensors = {name for name, value in optimizer_state(model, optimizers).items() if isinstance(value, torch.Tensor)}
     assert tensors == {f"state.1.{p}.{s}" for p in ("weight", "bias") for s in ("step", "exp_avg", "exp_avg_sq")}
 
 
