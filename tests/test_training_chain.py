@@ -12,6 +12,7 @@ import xarray as xr
 from data_pipelines.cli import app as data_app
 from ladcast.cli import app, run
 from ladcast.forecasting.checkpoints import load_forecaster
+from ladcast.forecasting.diffusion import DiffusionStepper
 from ladcast.forecasting.stepper import FrameCounts
 from ladcast.recipes.options import ForecastValidation, StateStore
 from ladcast.recipes.validation import validate_forecaster
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.slow
 CONFIGS = Path(__file__).parents[1] / "configs/train"
 FRAMES = 14
 PERIODS = ["train.start=2001-01-01", "train.end=2001-01-31"]
+SHORT = ["training.steps=3", "training.batch_size=2", "training.compile=false", "data_on_gpu=false"]
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +39,8 @@ def model(store: Path) -> Path:
     folder = store.parent
     statistics, latents = folder / "statistics.json", folder / "latents.zarr"
     run(data_app, ["statistics", str(store), str(statistics), "--grid", "64x33-south"])
-    size = ["model.latent_channels=4", "model.widths=[8,8,8]", "model.blocks=[1,1,1]"]
-    short = ["training.steps=3", "training.batch_size=2", "training.checkpoint_every=2", "data_on_gpu=false"]
+    size = ["model.latent_channels=4", "model.widths=[8,8]", "model.blocks=[1,1]"]
+    short = [*SHORT, "training.checkpoint_every=2"]
     settings = [*PERIODS, *short, "validation.start=2001-01-01", "validation.end=2001-01-02", *size]
     train("autoencoder", folder, [f"data.path={store}", f"statistics={statistics}", *settings])
     run(data_app, ["encode", str(store), str(folder / "runs_autoencoder/autoencoder"), str(latents)])
@@ -83,12 +85,10 @@ def test_states_may_stay_on_disk(model: Path, store: Path, tmp_path: Path):
         "validation.start=2001-01-01",
         "validation.end=2001-01-02",
         "model.latent_channels=4",
-        "model.widths=[8,8,8]",
-        "model.blocks=[1,1,1]",
-        "training.steps=3",
-        "training.batch_size=2",
+        "model.widths=[8,8]",
+        "model.blocks=[1,1]",
+        *SHORT,
         "data_on_disk=true",
-        "data_on_gpu=false",
     ]
     train("autoencoder", tmp_path, settings)
     rows = [json.loads(line) for line in (tmp_path / "runs_autoencoder/log.jsonl").read_text().splitlines()]
@@ -116,8 +116,8 @@ def test_weights_are_not_taken_for_those_of_other_statistics(model: Path, store:
     for numbers in statistics["channels"].values():
         numbers["std"] *= 2
     other.write_text(json.dumps(statistics))
-    size = ["model.latent_channels=4", "model.widths=[8,8,8]", "model.blocks=[1,1,1]"]
-    short = ["training.steps=3", "training.batch_size=2", "training.checkpoint_every=2", "data_on_gpu=false"]
+    size = ["model.latent_channels=4", "model.widths=[8,8]", "model.blocks=[1,1]"]
+    short = [*SHORT, "training.checkpoint_every=2"]
     period = [*PERIODS, "validation.start=2001-01-01", "validation.end=2001-01-02"]
     settings = [f"data.path={store}", f"statistics={other}", *period, *size, *short]
     kept = ["part=decoder", f"initial={folder / 'runs_autoencoder/autoencoder'}"]
@@ -133,9 +133,11 @@ def test_weights_are_not_taken_for_those_of_other_statistics(model: Path, store:
 def test_validation_needs_no_truth_beyond_its_last_day(model: Path, store: Path):
     """Two calls of three frames end half a day after the day, and where the store has no state."""
     forecaster = load_forecaster(model, "cpu")
-    config = replace(forecaster.stepper.config, frames=FrameCounts(future=3))
+    own = forecaster.stepper.config
+    shape = replace(own.transformer, frames_per_token=3)
+    stepper = DiffusionStepper.build(replace(own, transformer=shape, frames=FrameCounts(future=3), change_std=None))
     validation = ForecastValidation(StateStore(store, "64x33-south"), ("2001-01-03T00",), members=2, days=1)
-    found = validate_forecaster(replace(forecaster, stepper=replace(forecaster.stepper, config=config)), validation)
+    found = validate_forecaster(replace(forecaster, stepper=stepper), validation)
     assert np.isfinite(found.numbers["z500_crps_1d"])
 
 

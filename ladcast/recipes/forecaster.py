@@ -196,7 +196,7 @@ class ForecasterRecipe(Recipe):
 
     @cached_property
     def _decoded_weights(self) -> Float[Tensor, "latent frame"]:
-        """Returns weights with mean 1: how much the decoded field moves with the usual change of each latent channel."""
+        """Returns weights with mean 1: how much the usual change of each latent channel moves the decoded field."""
         chosen = np.unique(np.linspace(0, len(self.times) - 1, SAMPLED_LATENTS).astype(int))
         factors = channel_weights(self.run.channel_weights, self.codec.normalizer.channels)
         effects = latent_effects(self.codec, self._scaled(chosen), factors)

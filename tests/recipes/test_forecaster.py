@@ -11,10 +11,13 @@ import xarray as xr
 
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.config import ConfigError, parse_config
-from ladcast.fields import ERA5_CHANNELS
+from ladcast.data.normalization import Normalizer
+from ladcast.fields import ERA5_CHANNELS, ChannelSet
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.stepper import FrameCounts
-from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun
+from ladcast.grid import Grid
+from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
+from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun, latent_effects
 from ladcast.recipes.options import ForecastValidation, StateStore
 from ladcast.recipes.recipe import digest
 from ladcast.recipes.validation import check_validation
@@ -124,24 +127,32 @@ def test_changes_are_counted_in_units_of_those_between_latents(recipe: Forecaste
     assert recipe.stepper_config.change_std is None
 
 
-def test_weights_of_the_loss_follow_what_a_latent_channel_does_to_the_decoded_field(recipe: ForecasterRecipe):
-    weighted = changed(recipe, latent_weights="decoded")
-    weight = weighted.objective(CPU).weight
-    assert weight.shape == (32, 4, 16, 1)
-    assert weight.mean().item() == pytest.approx(1, rel=1e-5)
-    by_channel = weight.mean(dim=(1, 2, 3))
-    assert 0.2 < by_channel.min() < 0.95 * by_channel.max()
-    silent = replace(recipe.codec.latent_scale, std=(1e-6, *recipe.codec.latent_scale.std[1:]))
-    codec = LatentCodec(
-        recipe.codec.autoencoder,
-        recipe.codec.normalizer,
-        recipe.codec.grid,
-        static=recipe.codec.static,
-        latent_scale=silent,
+@pytest.fixture
+def codec() -> LatentCodec:
+    """A codec of three channels with random weights."""
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(
+        AutoencoderConfig(3, 1, 4, (8, 8), (1, 1), ("residual",) * 2, ((), ()), mean_state=(8, 16))
     )
-    without = replace(weighted, codec=codec).objective(CPU).weight.mean(dim=(1, 2, 3))
-    assert without.argmin() == 0
-    assert not torch.equal(weight, changed(weighted, channel_weights={"z": 5.0}).objective(CPU).weight)
+    channels, grid = ChannelSet(("temperature",), ("2m_temperature",), (500, 850)), Grid.parse("16x9-south")
+    normalizer = Normalizer(channels, torch.zeros(3), torch.ones(3))
+    return LatentCodec(autoencoder, normalizer, grid, static=torch.zeros(1, 8, 16)).eval()
+
+
+def test_effects_of_latent_channels_add_up_over_channels_of_the_field(codec: LatentCodec, generator: torch.Generator):
+    latents = torch.randn(2, 4, 4, 8, generator=generator)
+    parts = [latent_effects(codec, latents, row) for row in torch.eye(3)]
+    assert all((part > 0).all() for part in parts)
+    factors = torch.tensor([0.5, 2.0, 1.0])
+    together = sum(factor * part**2 for factor, part in zip(factors, parts, strict=True))
+    torch.testing.assert_close(latent_effects(codec, latents, factors) ** 2, together)
+
+
+def test_effects_count_in_units_of_departures(codec: LatentCodec, generator: torch.Generator):
+    latents, even = torch.randn(2, 4, 4, 8, generator=generator), torch.ones(3)
+    before = latent_effects(codec, latents, even)
+    codec.autoencoder.departure_std.copy_(torch.tensor([0.2, 3.0, 1.0])[:, None, None])
+    torch.testing.assert_close(latent_effects(codec, latents, even), before)
 
 
 def test_two_calls_of_the_network_are_planned(recipe: ForecasterRecipe):
