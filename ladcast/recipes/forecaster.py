@@ -147,7 +147,10 @@ class ForecasterRecipe(Recipe):
         codec, autoencoder = load_codec(run.autoencoder, str(device)), checkpoint_hash(run.autoencoder)
         store = open_latents(run, autoencoder)
         mean, std = (tuple(store[name].values.tolist()) for name in ("latent_mean", "latent_std"))
-        codec.latent_scale = LatentScale(mean, std)
+        # Weights that training starts from know the scale they were trained with.
+        codec.latent_scale = (
+            LatentScale(mean, std) if run.initial is None else load_codec(run.initial, "cpu").latent_scale
+        )
         recipe = cls(run, codec, autoencoder, run.train.select(store))
         if not recipe.samples:
             length, hours = run.frames.past + recipe.future, run.frames.step_hours
@@ -168,8 +171,14 @@ class ForecasterRecipe(Recipe):
 
     @cached_property
     def changes(self) -> Float[Tensor, "frame latent"]:
-        """Returns the standard deviation of what has changed in scaled latents by each frame of a call."""
+        """Returns the standard deviation of what has changed in scaled latents by each frame of a call.
+
+        It is that of `initial`, whose weights know it, where that makes changes too.
+        """
         frames = self.run.frames
+        known = None if self.run.initial is None else getattr(read_config(self.run.initial).stepper, "change_std", None)
+        if known is not None and len(known) == frames.future:
+            return torch.tensor(known)
         found = windows(self.times, 1 + frames.future, frames.step)
         chosen = found[np.unique(np.linspace(0, len(found) - 1, SAMPLED_WINDOWS).astype(int))]
         needed, places = np.unique(chosen, return_inverse=True)
