@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ladcast.documents import read_mapping
 from ladcast.files import sha256, whole_folder
 
 MANIFEST = "manifest.json"
@@ -44,54 +45,68 @@ def read_tensors(folder: Path, *, device: str = "cpu") -> dict[str, Tensor]:
         FileNotFoundError: the folder or its manifest is missing.
         ValueError: a file is missing, truncated or changed.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     with ThreadPoolExecutor(1) as pool:
         verified = pool.submit(verify_checkpoint, folder)
         try:
             tensors = load_file(folder / WEIGHTS, device=device)
-        except (OSError, SafetensorError):
+        except Exception as error:  # a damaged header ends in errors of many kinds
             verified.result()  # names the damage better
-            raise
+            raise ValueError(f"{folder / WEIGHTS} holds no tensors: {error}. Copy the checkpoint again.") from error
         verified.result()
     return tensors
 
 
-def read_document(folder: Path, name: str) -> Any:
-    """Reads one .yaml or .json document of the folder."""
-    import yaml
+def read_document(folder: Path, name: str) -> dict[str, Any]:
+    """Reads one .yaml or .json document of the folder, and compares it with its hash in the manifest.
 
+    Raises:
+        FileNotFoundError: the folder or the document is missing.
+        ValueError: the document is damaged.
+    """
     path = folder / name
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is not a whole checkpoint: '{name}' is missing. Copy or train it again.")
+    if name != MANIFEST:
+        _verify(path, _hashes(folder).get(name))
     try:
-        return json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} is incomplete or changed ({error}). Copy the checkpoint again.") from None
+        return read_mapping(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is incomplete or changed ({error}) Copy the checkpoint again.") from None
 
 
 def verify_checkpoint(folder: Path) -> None:
     """Compares every file with the hash in the manifest; raises ValueError naming the first that differs."""
     if not folder.is_dir():
         raise FileNotFoundError(f"No checkpoint at {folder}: expected a folder with {WEIGHTS} and {MANIFEST}.")
-    hashes = read_document(folder, MANIFEST).get("sha256", {})
+    hashes = _hashes(folder)
     if WEIGHTS not in hashes:
         raise ValueError(f"{folder / MANIFEST} lacks the SHA-256 of {WEIGHTS}. Copy the checkpoint again.")
     for name, expected in hashes.items():
-        path = folder / name
-        found = sha256(path) if path.is_file() else "no file"
-        if found != expected:
-            raise ValueError(
-                f"{path} is incomplete or changed: expected SHA-256 {expected[:12]}..., got {found[:12]}. "
-                f"Copy the checkpoint again."
-            )
+        _verify(folder / name, expected)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Returns the SHA-256 of each file that the manifest names."""
+    hashes = read_document(folder, MANIFEST).get("sha256", {})
+    if not (isinstance(hashes, dict) and all(isinstance(value, str) for value in hashes.values())):
+        raise ValueError(f"{folder / MANIFEST}: expected the SHA-256 of each file, got {hashes!r:.60}. Copy it again.")
+    return hashes
+
+
+def _verify(path: Path, expected: str | None) -> None:
+    found = sha256(path) if path.is_file() else "no file"
+    if found != expected:
+        raise ValueError(
+            f"{path} is incomplete or changed: expected SHA-256 {expected or 'none'!s:.12}..., got {found[:12]}. "
+            f"Copy the checkpoint again."
+        )
 
 
 def checkpoint_hash(folder: Path) -> str:
     """Returns a SHA-256 of weights, normalisation, channels, grid and configuration: how products refer to a model."""
-    files = read_document(folder, MANIFEST)["sha256"]
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_hashes(folder), sort_keys=True).encode()).hexdigest()
 
 
 def _encode(name: str, content: Any) -> bytes:

@@ -1,15 +1,20 @@
 """Reads YAML into frozen dataclasses, strictly: an unknown key is an error that suggests the nearest one.
 
-The schema is the dataclass that uses the numbers, so that no setting is described twice.
+The schema is the dataclass that uses the numbers, so that no setting is described twice. Bounds stand in its types
+(`Annotated[int, Ge(1)]`); a number that is not finite is within none.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
+
+from ladcast.documents import parse_yaml, read_mapping
 
 Schema = TypeVar("Schema")
 Section = dict[str, Any]
@@ -26,14 +31,12 @@ def load_config(path: Path, schema: type[Schema], overrides: Sequence[str] = ())
     Fields of type Path are taken relative to the file's folder. A section may be the path of a YAML file that holds it.
 
     Raises:
-        ConfigError: the file is missing, or has an unknown or missing key or a value of the wrong type.
+        ConfigError: the file is missing or no YAML, or has an unknown or missing key, or a value of the wrong type or
+            out of its bounds.
     """
     if not path.is_file():
         raise ConfigError(f"No configuration file at {path}.")
-    content = _parse_yaml(path.read_text(), str(path))
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold a mapping of settings, got {type(content).__name__}.")
-    content = _include(content, schema, path)
+    content = _include(_read(path), schema, path)
     for override in overrides:
         content = _override(content, override)
     return parse_config(content, schema, where=str(path), folder=path.parent)
@@ -56,11 +59,13 @@ def parse_config(content: Mapping[str, Any], schema: type[Schema], *, where: str
         parsed = TypeAdapter(schema).validate_python(content)
     except ValidationError as error:
         problems = "; ".join(
-            f"'{'.'.join(map(str, e['loc']))}': {e['msg']} (got {e['input']!r})" for e in error.errors()
+            f"'{'.'.join(map(str, e['loc']))}': {e['msg']} (got {reprlib.repr(e['input'])})" for e in error.errors()
         )
         raise ConfigError(f"{where}: {problems}.") from None
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
+    if key := _endless_number(parsed):
+        raise ConfigError(f"{where}: '{key}': expected a finite number.")
     anchored: Schema = _anchor_paths(parsed, folder)
     return anchored
 
@@ -99,6 +104,22 @@ def _check_keys(content: Any, schema: Any, where: str, prefix: str) -> None:
         _check_keys(value, hints[key], where, f"{prefix}{key}.")
 
 
+def _endless_number(config: Any) -> str:
+    """Returns the dotted key of a number that is not finite, which no setting may be; empty where there is none."""
+    if isinstance(config, float):
+        return "" if math.isfinite(config) else "."
+    if dataclasses.is_dataclass(config):
+        parts: list[tuple[Any, Any]] = [
+            (field.name, getattr(config, field.name)) for field in dataclasses.fields(config)
+        ]
+    elif isinstance(config, Mapping):
+        parts = list(config.items())
+    else:
+        parts = list(enumerate(config)) if isinstance(config, list | tuple) else []
+    found = ((name, _endless_number(value)) for name, value in parts)
+    return next((f"{name}.{key}".rstrip(".") for name, key in found if key), "")
+
+
 def _include(content: Any, schema: Any, path: Path) -> Any:
     """Replaces each section that is the path of a YAML file, relative to the file at `path`, by its content."""
     described = [option for option in (schema, *get_args(schema)) if dataclasses.is_dataclass(option)]
@@ -110,27 +131,18 @@ def _include(content: Any, schema: Any, path: Path) -> Any:
             raise ConfigError(
                 f"{path}: expected a section or the path of a YAML file, got '{content}', which is no file."
             )
-        return _parse_yaml(included.read_text(), str(included))
+        return _read(included)
     if not described or not isinstance(content, Mapping):
         return content
     hints = get_type_hints(described[0])
     return {key: _include(value, hints.get(key), path) for key, value in content.items()}
 
 
-def _parse_yaml(text: str, where: str) -> Any:
-    """Parses YAML, keeping dates as the strings they are written as."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers = {  # noqa: RUF012
-            first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-        }
-
+def _read(path: Path) -> dict[str, Any]:
     try:
-        return yaml.load(text, Loader)  # a SafeLoader
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is no YAML: {' '.join(str(error).split())}.") from None
+        return read_mapping(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _override(content: dict[str, Any], override: str) -> dict[str, Any]:
@@ -139,7 +151,10 @@ def _override(content: dict[str, Any], override: str) -> dict[str, Any]:
         raise ConfigError(f"Expected an override as key=value, got '{override}'.")
     key, _, rest = dotted.partition(".")
     if not rest:
-        return {**content, key: _parse_yaml(text, f"The override '{override}'")}
+        try:
+            return {**content, key: parse_yaml(text, f"The override '{override}'")}
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
     section = content.get(key) or {}
     if not isinstance(section, dict):
         raise ConfigError(f"The override '{override}' needs a section '{key}', which holds {section!r}.")

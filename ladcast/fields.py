@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ladcast.documents import describing, read_mapping
+
 LEVELS_HPA = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 SST = "sea_surface_temperature"
 PRECIPITATION = "total_precipitation_6hr"
@@ -203,13 +205,12 @@ def read_channels(source: str | Path) -> ChannelSet:
     """Reads a channel set: a name (`era5`, the standard set, or `headline`) or the path of a YAML file."""
     if str(source) in CHANNEL_SETS:
         return CHANNEL_SETS[str(source)]
-    import yaml
-
     path = Path(source)
     if not path.is_file():
         known = ", ".join(map(repr, CHANNEL_SETS))
         raise FileNotFoundError(f"Expected a channel set ({known}) or a YAML file, got '{source}', which is no file.")
-    return ChannelSet.from_dict(yaml.safe_load(path.read_text()))
+    with describing("a channel set", path):
+        return ChannelSet.from_dict(read_mapping(path))
 
 
 ERA5_CHANNELS = ChannelSet(

@@ -12,6 +12,7 @@ import pytest
 from ladcast.cli import COMMANDS, GROUPS
 
 FLOORS = (
+    "documents",
     "constants device fields files grid meters progress run times types units",
     "cf checkpoint",
     "resumable",

@@ -2,21 +2,23 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
 import yaml
+from annotated_types import Ge, Gt
 
 from ladcast.config import ConfigError, load_config, parse_config, to_plain
 
 
 @dataclass(frozen=True)
 class Sampler:
-    steps: int = 20
-    rate: float = 0.5
+    steps: Annotated[int, Ge(1)] = 20
+    rate: Annotated[float, Gt(0)] = 0.5
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"Expected steps >= 1, got {self.steps}.")
+        if self.steps == 13:
+            raise ValueError("13 brings no luck.")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Run:
     sampler: Sampler = field(default_factory=Sampler)
     validation: Store | None = None
     others: tuple[Path, ...] = ()
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 MINIMAL = "start: 2011-10-11T00\nstore: {path: data/a.zarr}\n"
@@ -91,10 +94,19 @@ def test_a_configuration_survives_yaml(path: Path):
         ("validation: {path: a, level: []}", r"unknown config key 'validation\.level'. Did you mean 'levels'\?"),
         ("sampler: {steps: many}", r"'sampler\.steps': .*integer.*\(got 'many'\)"),
         ("sampler: {steps: 2.5}", r"'sampler\.steps': .*integer.*\(got 2\.5\)"),
-        ("sampler: {steps: 0}", r"Expected steps >= 1, got 0"),
+        ("sampler: {steps: 0}", r"'sampler\.steps': .*greater than or equal to 1 \(got 0\)"),
+        ("sampler: {steps: 13}", r"run\.yaml: .*13 brings no luck"),
         ("validation: {levels: [500]}", r"'validation\.path': Field required"),
         ("validation: 3", r"'validation.*\(got 3\)"),
-        ("sampler: [", r"run\.yaml is no YAML: "),
+        ("sampler: [", r"run\.yaml cannot be read as YAML: "),
+        ("sampler: {rate: 0}", r"'sampler\.rate': .*greater than 0 \(got 0\)"),
+        ("sampler: {rate: -.inf}", r"'sampler\.rate': .*greater than 0 \(got -inf\)"),
+        ("sampler: {rate: .nan}", r"'sampler\.rate': .*greater than 0 \(got nan\)"),
+        ("sampler: {rate: .inf}", r"run\.yaml: 'sampler\.rate': expected a finite number"),
+        ("sampler: {rate: 1e999}", r"run\.yaml: 'sampler\.rate': expected a finite number"),
+        ("notes: {a: [1, .nan]}", r"run\.yaml: 'notes\.a\.1': expected a finite number"),
+        ("sampler: {steps: 1, steps: 2}", r"the key 'steps' is there twice.*line 3"),
+        ("start: 2012-01-01", r"the key 'start' is there twice"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_its_key(path: Path, addition: str, message: str):
@@ -109,7 +121,7 @@ def test_what_cannot_be_used_is_refused_with_its_key(path: Path, addition: str, 
         ("sampler.steps", r"Expected an override as key=value, got 'sampler\.steps'"),
         ("sampler.stpes=3", r"unknown config key 'sampler\.stpes'\. Did you mean 'steps'\?"),
         ("start.day=3", r"'start\.day=3' needs a section 'start', which holds '2011-10-11T00'"),
-        ("store.levels=[", r"The override '.*' is no YAML"),
+        ("store.levels=[", r"The override '.*' cannot be read as YAML"),
     ],
 )
 def test_a_wrong_override_is_refused(path: Path, override: str, message: str):
@@ -120,7 +132,7 @@ def test_a_wrong_override_is_refused(path: Path, override: str, message: str):
 @pytest.mark.parametrize(("content", "got"), [("", "NoneType"), ("- start", "list"), ("text", "str")])
 def test_a_file_holds_a_mapping(path: Path, content: str, got: str):
     path.write_text(content)
-    with pytest.raises(ConfigError, match=rf"run\.yaml must hold a mapping of settings, got {got}"):
+    with pytest.raises(ConfigError, match=rf"run\.yaml: expected a mapping of names to values, got {got}"):
         load_config(path, Run)
 
 

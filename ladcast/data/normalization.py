@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ladcast.data.regrid import regrid
+from ladcast.documents import describing, parse_json
 from ladcast.fields import VARIABLES, ChannelSet
 from ladcast.grid import Grid, grid_of
 from ladcast.types import OceanMask, Scaled, State
@@ -77,16 +79,19 @@ class Normalizer:
         return {"sst_fill": self.sst_fill, "channels": rows}
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any], channels: ChannelSet, where: str = "the statistics") -> Normalizer:
+    def from_dict(cls, content: dict[str, Any], channels: ChannelSet) -> Normalizer:
         """Reads the numbers of `channels` from `to_dict`'s layout; raises ValueError where a channel is missing."""
         rows = content["channels"]
         missing = [name for name in channels.names if name not in rows]
         if missing:
             raise ValueError(
-                f"{where}: expected a mean and std for {', '.join(channels.names)}; missing: {', '.join(missing)}. "
+                f"expected a mean and std for {', '.join(channels.names)}; missing: {', '.join(missing)}. "
                 "Compute them with `ladcast-data statistics` for this channel set."
             )
         mean, std = (torch.tensor([rows[name][key] for name in channels.names]) for key in ("mean", "std"))
+        for name, centre, spread in zip(channels.names, mean.tolist(), std.tolist(), strict=True):
+            if not (math.isfinite(centre) and 0 < spread < math.inf):
+                raise ValueError(f"expected a finite mean and a std above 0 of {name}, got {centre} and {spread}.")
         return cls(channels, mean, std, content["sst_fill"])
 
     def save(self, path: str | Path) -> None:
@@ -103,11 +108,9 @@ class Normalizer:
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"No statistics at {path}. Compute them with `ladcast-data statistics`.")
-        try:
-            content = json.loads(Path(path).read_text())
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged, it is not JSON: {error}. Copy or compute it again.") from error
-        return cls.from_dict(content if "channels" in content else from_published(content), channels, where=str(path))
+        content = parse_json(Path(path).read_text(), str(path))
+        with describing("statistics", Path(path)):
+            return cls.from_dict(content if "channels" in content else from_published(content), channels)
 
     @cached_property
     def _lower_bound(self) -> Float[Tensor, " channel"]:

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ladcast.checkpoint import MANIFEST, checkpoint_hash, read_document, read_tensors, write_checkpoint
+from ladcast.checkpoint import MANIFEST, WEIGHTS, checkpoint_hash, read_document, read_tensors, write_checkpoint
 from ladcast.data.normalization import Normalizer
 from ladcast.device import find_device
+from ladcast.documents import describing
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.codec import LatentCodec, LatentScale
 from ladcast.forecasting.forecaster import Forecaster, ForecasterConfig, find_stepper
@@ -62,7 +63,7 @@ def load_forecaster(folder: Path | str, device: str | None = None) -> Forecaster
     folder = Path(folder)
     tensors = read_tensors(folder)
     config = read_config(folder)
-    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
+    with describing("a forecaster", folder / CONFIG), torch.device("meta"):  # no memory for weights that are replaced
         stepper: Stepper = find_stepper(config.stepper.kind).build(config.stepper)
     _load(stepper.network, _part(STEPPER, tensors) or _part(STEPPER_BEFORE_KINDS, tensors), folder)
     target = find_device(device)
@@ -80,16 +81,13 @@ def read_config(folder: Path) -> ForecasterConfig:
         ValueError: it does not describe a forecaster.
     """
     content = read_document(folder, CONFIG)
-    try:
+    with describing("a forecaster", folder / CONFIG):
         return ForecasterConfig.from_dict(content)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder / CONFIG} does not describe a forecaster: {error}") from error
 
 
 def read_description(folder: Path) -> tuple[ForecasterConfig, ChannelSet, Grid]:
-    """Reads what a forecaster's folder describes, without its weights."""
-    channels = ChannelSet.from_dict(read_document(folder, CHANNELS))
-    return read_config(folder), channels, Grid.from_dict(read_document(folder, GRID))
+    """Reads what a forecaster's folder describes, without its weights; raises as `read_config` does."""
+    return read_config(folder), _read_channels(folder), _read_grid(folder)
 
 
 def plain(value: Any) -> Any:
@@ -101,18 +99,27 @@ def plain(value: Any) -> Any:
 
 def _codec(folder: Path, tensors: Mapping[str, Tensor]) -> LatentCodec:
     config = _autoencoder_config(folder)
-    with torch.device("meta"):
+    with describing("an autoencoder", folder / CONFIG), torch.device("meta"):
         autoencoder = Autoencoder(config)
     _load(autoencoder, _part("autoencoder", tensors), folder)
-    channels = ChannelSet.from_dict(read_document(folder, CHANNELS))
-    scales = read_document(folder, SCALES)
-    return LatentCodec(
-        autoencoder,
-        Normalizer.from_dict(scales["state"], channels),
-        Grid.from_dict(read_document(folder, GRID)),
-        static=tensors["static"],
-        latent_scale=LatentScale.from_dict(scales["latent"]),
-    )
+    channels, grid, scales = _read_channels(folder), _read_grid(folder), read_document(folder, SCALES)
+    with describing("the normalisation of states and latents", folder / SCALES):
+        normalizer = Normalizer.from_dict(scales["state"], channels)
+        latent_scale = LatentScale.from_dict(scales["latent"])
+    with describing("a codec, which has static fields", folder / WEIGHTS):
+        return LatentCodec(autoencoder, normalizer, grid, static=tensors["static"], latent_scale=latent_scale)
+
+
+def _read_channels(folder: Path) -> ChannelSet:
+    content = read_document(folder, CHANNELS)
+    with describing("a channel set", folder / CHANNELS):
+        return ChannelSet.from_dict(content)
+
+
+def _read_grid(folder: Path) -> Grid:
+    content = read_document(folder, GRID)
+    with describing("a grid", folder / GRID):
+        return Grid.from_dict(content)
 
 
 def _codec_tensors(codec: LatentCodec) -> dict[str, Tensor]:
@@ -136,12 +143,11 @@ def _codec_documents(codec: LatentCodec, manifest: Mapping[str, Any]) -> dict[st
 
 
 def _autoencoder_config(folder: Path) -> AutoencoderConfig:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import TypeAdapter
 
-    try:
-        return TypeAdapter(AutoencoderConfig).validate_python(read_document(folder, CONFIG)["autoencoder"])
-    except (KeyError, ValidationError) as error:
-        raise ValueError(f"{folder / CONFIG} does not describe an autoencoder: {error}") from error
+    content = read_document(folder, CONFIG)
+    with describing("an autoencoder", folder / CONFIG):
+        return TypeAdapter(AutoencoderConfig).validate_python(content["autoencoder"])
 
 
 def _load(network: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ladcast.documents import describing, read_mapping
 from ladcast.files import whole_folder
 from ladcast.models.hub import CONFIG_FILE, find_folder
 from ladcast.models.layouts import PublicLayout, State
@@ -54,7 +54,9 @@ class Pretrained(nn.Module):
         """
         folder = find_folder(source, subfolder, revision)
         content = read_json(folder / CONFIG_FILE)
-        network, state = cls.sketch(content), read_weights(folder)
+        with describing(f"a network of the kind {cls.__name__}", folder / CONFIG_FILE):
+            network = cls.sketch(content)
+        state = read_weights(folder)
         if not cls.is_own(content):
             shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
             state = cls.public_layout.from_public(state, shapes, network.config)
@@ -104,12 +106,9 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}.")
     try:
-        content = json.loads(path.read_text())
+        return read_mapping(path)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged, it is not JSON: {error}. Fetch it again.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"Expected {path} to hold a JSON object, got {type(content).__name__}. Fetch it again.")
-    return content
+        raise ValueError(f"{error} Fetch it again.") from None
 
 
 def read_weights(folder: Path) -> State:
@@ -142,5 +141,5 @@ def _read_shard(path: Path) -> State:
         raise FileNotFoundError(f"{path} is missing. {hint}")
     try:
         return dict(load_file(path))
-    except SafetensorError as error:
+    except Exception as error:  # a damaged header ends in errors of many kinds
         raise ValueError(f"{path} is damaged or not a safetensors file: {error}. Fetch it again.") from error

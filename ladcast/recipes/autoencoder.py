@@ -30,7 +30,7 @@ from ladcast.recipes.recipe import Recipe, as_input, carry_out
 from ladcast.recipes.validation import maps_of
 from ladcast.training.logs import Validation
 from ladcast.training.objectives import ReconstructionTraining, channel_weights, reconstruction_error
-from ladcast.training.options import TrainingOptions
+from ladcast.training.options import Count, TrackerName, TrainingOptions
 from ladcast.training.parallel import Loss
 
 VALIDATED_AT_ONCE = 64
@@ -54,20 +54,20 @@ class AutoencoderRun:
     loss: ReconstructionTraining = field(default_factory=ReconstructionTraining)
     departures: bool = False
     """Whether the networks see departures from the mean of the training states, each channel in units of its own."""
-    stride: int = 1
+    stride: Count = 1
     initial: Path | None = None
     """Checkpoint folder whose weights training starts from, to adapt a model to other data."""
     data_on_gpu: bool = False
     """Keeps all training states in GPU memory: 2 bytes a number."""
     data_on_disk: bool = False
     """Reads training states from the store when they are needed, where memory does not hold them all."""
-    reading_threads: int = 8
+    reading_threads: Count = 8
     part: Literal["all", "decoder"] = "all"
     """What is trained: "decoder" keeps the encoder of `initial`, and with it the latents."""
     stored_as: Literal["float32", "float16"] = "float32"
     """Precision that the trained weights are rounded to; half precision halves the files."""
-    trackers: tuple[str, ...] | None = None
-    """Out of tensorboard, wandb and mlflow; by default tensorboard where it is installed."""
+    trackers: tuple[TrackerName, ...] | None = None
+    """By default tensorboard where it is installed."""
 
     def __post_init__(self) -> None:
         if self.part == "decoder" and self.initial is None:

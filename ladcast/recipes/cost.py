@@ -11,6 +11,7 @@ import torch
 
 from ladcast.config import ConfigError, load_config
 from ladcast.data.loading.batches import SampleOrder
+from ladcast.documents import read_mapping
 from ladcast.recipes.autoencoder import AutoencoderRecipe, AutoencoderRun
 from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun
 from ladcast.recipes.recipe import GIB, Recipe, describe
@@ -29,11 +30,9 @@ def open_recipe(config: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ConfigError, FileNotFoundError, ValueError: something that the run needs is missing or does not fit.
     """
-    import yaml
-
-    content = yaml.safe_load(config.read_text()) if config.is_file() else {}
+    content = read_mapping(config) if config.is_file() else {}
     cpu = torch.device("cpu")
-    if isinstance(content, dict) and "latents" in content:
+    if "latents" in content:
         return ForecasterRecipe.open(load_config(config, ForecasterRun, overrides), cpu)
     return AutoencoderRecipe.open(load_config(config, AutoencoderRun, overrides), cpu)
 

@@ -35,7 +35,7 @@ from ladcast.recipes.validation import check_validation, validate_forecaster
 from ladcast.times import Times, windows
 from ladcast.training.logs import Validation
 from ladcast.training.objectives import Objective, PushForward, channel_weights, find_objective
-from ladcast.training.options import TrainingOptions
+from ladcast.training.options import TrackerName, TrainingOptions
 from ladcast.training.parallel import Loss
 
 FLOAT_BYTES = 4
@@ -86,8 +86,8 @@ class ForecasterRun:
     """Precision that the trained weights are rounded to."""
     data_on_gpu: bool = False
     """Keeps all latents in GPU memory: 4 bytes a number."""
-    trackers: tuple[str, ...] | None = None
-    """Out of tensorboard, wandb and mlflow; by default tensorboard where it is installed."""
+    trackers: tuple[TrackerName, ...] | None = None
+    """By default tensorboard where it is installed."""
 
     def __post_init__(self) -> None:
         if self.frames.past != 1:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Interval
+
+Count = Annotated[int, Ge(1)]
+Positive = Annotated[float, Gt(0)]
+TrackerName = Literal["tensorboard", "wandb", "mlflow"]
 
 
 @dataclass(frozen=True)
 class OptimizerOptions:
     """The settings of AdamW and of its schedule: linear warm-up, then a cosine to `final_fraction` of the peak rate."""
 
-    learning_rate: float = 1e-4
-    muon_learning_rate: float | None = None
+    learning_rate: Positive = 1e-4
+    muon_learning_rate: Positive | None = None
     """Peak rate of Muon for the matrices within blocks, those of their modulation apart; AdamW keeps the rest. None:
     AdamW for all."""
-    weight_decay: float = 0.01
-    warmup_steps: int = 500
-    final_fraction: float = 0.01
-    max_gradient_norm: float = 1.0
+    weight_decay: Annotated[float, Ge(0)] = 0.01
+    warmup_steps: Annotated[int, Ge(0)] = 500
+    final_fraction: Annotated[float, Interval(ge=0, le=1)] = 0.01
+    max_gradient_norm: Positive = 1.0
 
 
 @dataclass(frozen=True)
@@ -30,27 +36,23 @@ class AnomalyPolicy:
     """
 
     action: Literal["stop", "skip", "roll_back"] = "stop"
-    spike: float | None = None
+    spike: Annotated[float, Gt(1)] | None = None
     """A gradient norm of this many times its running mean counts too."""
-    limit: int = 20
+    limit: Annotated[int, Ge(0)] = 20
     """The run stops after this many anomalies, whatever the action."""
-
-    def __post_init__(self) -> None:
-        if self.limit < 0 or (self.spike is not None and self.spike <= 1):
-            raise ValueError(f"Expected limit >= 0 and spike > 1, got {self.limit} and {self.spike}.")
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
     """The length, batches, averaging and bookkeeping of a training run, and how ranks share the model."""
 
-    steps: int = 1000
-    batch_size: int = 4
+    steps: Count = 1000
+    batch_size: Count = 4
     """Samples of a step on all ranks together."""
-    micro_batch_size: int | None = None
+    micro_batch_size: Count | None = None
     """Samples that a rank holds at once; by default all of its samples of a step. Gradients are accumulated."""
-    seed: int = 0
-    ema_decay: float = 0.9999
+    seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
+    ema_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.9999
     bf16: bool = True
     """Computes in bfloat16 on a GPU; weights, averages and the optimizer stay float32."""
     compile: bool = False
@@ -58,20 +60,15 @@ class TrainingOptions:
     """Computes activations of blocks again in the backward pass instead of keeping them."""
     sharding: Literal["ddp", "fsdp"] = "ddp"
     """"ddp": a copy of the model on each GPU. "fsdp": weights, gradients, averages and optimizer in shards (FSDP2)."""
-    log_every: int = 100
-    checkpoint_every: int = 1000
+    log_every: Count = 100
+    checkpoint_every: Count = 1000
     checkpoint_in_background: bool = True
     """Goes on training while a checkpoint is written. A kill then costs one interval and the time of that writing, at
     most two intervals; without, at most one interval."""
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     anomaly: AnomalyPolicy = field(default_factory=AnomalyPolicy)
-    loader_threads: int = 2
+    loader_threads: Count = 2
     """Threads that make batches; the batches do not depend on it."""
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "checkpoint_every", "loader_threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Expected {name} >= 1, got {getattr(self, name)}.")
 
     def micro_batches(self, ranks: int) -> int:
         """Returns how many micro-batches each of `ranks` ranks computes in a step.

@@ -154,7 +154,7 @@ def test_released_statistics_fit_the_standard_channels_and_real_weather(shared: 
 
 def test_statistics_that_are_no_json_are_named(tmp_path: Path):
     (tmp_path / "statistics.json").write_text('{"geopotential": ')
-    with pytest.raises(ValueError, match=r"statistics\.json is damaged, it is not JSON"):
+    with pytest.raises(ValueError, match=r"statistics\.json cannot be read as JSON"):
         Normalizer.load(tmp_path / "statistics.json", ERA5_CHANNELS)
 
 
