@@ -87,7 +87,7 @@ class PublicLayout:
             if shape != tuple(state[name].shape)
         ]
         if wrong:
-            raise ValueError(f"Weights do not fit config.json in {len(wrong)} shapes, first {'; '.join(wrong[:3])}.")
+            raise ValueError(f"{len(wrong)} shapes are others, first {'; '.join(wrong[:3])}.")
         return {
             key: torch.cat([state[name].flatten() for name in entry]).reshape(shapes[key])
             for key, entry in entries.items()
@@ -132,7 +132,7 @@ def _check_keys(expected: set[str], got: set[str]) -> None:
     missing, unknown = sorted(expected - got), sorted(got - expected)
     if missing or unknown:
         raise ValueError(
-            f"Weights do not fit config.json: {len(missing)} keys are missing (first {missing[:3]}), "
+            f"{len(missing)} keys are missing (first {missing[:3]}), "
             f"{len(unknown)} are unknown (first {unknown[:3]}). Check that both come from the same folder."
         )
 

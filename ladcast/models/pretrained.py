@@ -57,12 +57,12 @@ class Pretrained(nn.Module):
         with describing(f"a network of the kind {cls.__name__}", folder / CONFIG_FILE):
             network = cls.sketch(content)
         state = read_weights(folder)
-        if not cls.is_own(content):
-            shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-            state = cls.public_layout.from_public(state, shapes, network.config)
         try:
+            if not cls.is_own(content):
+                shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+                state = cls.public_layout.from_public(state, shapes, network.config)
             network.load_state_dict(state, assign=True)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise ValueError(f"The weights in {folder} do not fit its config.json: {error}") from error
         return network
 
