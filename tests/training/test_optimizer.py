@@ -230,8 +230,3 @@ def test_a_restored_watch_goes_on():
     twin.restore(watch.state())
     assert twin.state() == watch.state()
     assert (watch.find(1.0, 7.0), watch.mean) == (twin.find(1.0, 7.0), twin.mean)
-
-
-def test_a_spike_below_the_mean_is_refused():
-    with pytest.raises(ValueError, match="spike > 1"):
-        AnomalyPolicy(spike=0.5)
