@@ -157,12 +157,24 @@ class ForecasterRecipe(Recipe):
             raise ConfigError(f"{run.latents} has no {length} frames {hours} h apart in the training period.")
         if run.validation is not None:
             check_validation(run.validation, codec.normalizer.channels, run.frames.step)
-        fitting = (recipe.stepper_config.kind, *recipe.stepper_class.parents)
-        if run.initial is not None and (kind := read_config(run.initial).stepper.kind) not in fitting:
-            raise ConfigError(
-                f"initial: expected a stepper of the kind '{' or '.join(fitting)}', got '{kind}' in {run.initial}."
-            )
+        if run.initial is not None:
+            recipe.check_initial(read_config(run.initial).stepper)
         return recipe
+
+    def check_initial(self, theirs: Any) -> None:
+        """Raises ConfigError where the stepper of `initial`, of this configuration, is no start for that of this run."""
+        ours, fitting = self.stepper_config, (self.stepper_config.kind, *self.stepper_class.parents)
+        if theirs.kind not in fitting:
+            raise ConfigError(
+                f"initial: expected a stepper of the kind '{' or '.join(fitting)}', got '{theirs.kind}' in "
+                f"{self.run.initial}."
+            )
+        makes = ["frames" if getattr(config, "change_std", None) is None else "changes" for config in (ours, theirs)]
+        if makes[0] != makes[1]:
+            raise ConfigError(
+                f"initial: expected a stepper that makes {makes[0]}, as that of this run does, got one that makes "
+                f"{makes[1]} in {self.run.initial}. Start from another folder, or from nothing."
+            )
 
     @cached_property
     def stepper_config(self) -> Any:
