@@ -21,7 +21,7 @@ from ladcast.times import parse_time
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 AUTOENCODERS = sorted(CONFIGS.glob("train/*_autoencoder.yaml"))
-FORECASTERS = sorted(CONFIGS.glob("train/*_forecaster.yaml"))
+FORECASTERS = sorted([*CONFIGS.glob("train/*_forecaster.yaml"), *CONFIGS.glob("train/*_one_call.yaml")])
 
 
 def build_codec(run: AutoencoderRun) -> LatentCodec:

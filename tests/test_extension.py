@@ -38,6 +38,18 @@ DIFFUSION = {
     "stepper": {"kind": "diffusion"},
     "objective": {"kind": "diffusion"},
 }
+ONE_CALL = {
+    **{name: section for name, section in DIFFUSION.items() if name != "sampling"},
+    "stepper": {"kind": "one_call", "noise_features": 4},
+    "objective": {"kind": "crps", "blocks": 2, "mean_weight": 0.1},
+    # fast, so that its members differ after three steps by more than their files are precise
+    "training": {
+        "steps": 3,
+        "batch_size": 2,
+        "ema_decay": 0.0,
+        "optimizer": {"learning_rate": 0.03, "warmup_steps": 1},
+    },
+}
 STATES = 14
 
 
@@ -72,8 +84,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("extension", "changes"),
-    [("convolutional", {}), ("convolutional", DIFFUSION)],
-    ids=["one call", "diffusion"],
+    [("convolutional", {}), ("convolutional", DIFFUSION), ("convolutional", ONE_CALL)],
+    ids=["convolutional", "diffusion", "one call"],
     indirect=["extension"],
 )
 def test_a_model_of_another_kind_and_step_goes_through_every_command(

@@ -44,7 +44,7 @@ def _describe_model(model: ModelFolder) -> str:
         f"grid      {forecaster.grid}, latent {latent}",
         f"networks  {sizes} parameters",
         f"frames    {frames.past} in, {frames.future} out, {frames.step_hours} h apart",
-        f"stepper   {forecaster.config.stepper.kind}, {forecaster.stepper.settings()}",
+        f"stepper   {forecaster.config.stepper.kind}, {forecaster.stepper.settings() or 'without settings'}",
     ]
     if model.starts is not None:
         lines.append(f"starts    {describe(read_times(model.starts), limit=8)}")

@@ -162,7 +162,7 @@ class ForecasterRecipe(Recipe):
         return recipe
 
     def check_initial(self, theirs: Any) -> None:
-        """Raises ConfigError where the stepper of `initial`, of this configuration, is no start for that of this run."""
+        """Raises ConfigError where `initial`, whose stepper has this configuration, is no start for this run."""
         ours, fitting = self.stepper_config, (self.stepper_config.kind, *self.stepper_class.parents)
         if theirs.kind not in fitting:
             raise ConfigError(
@@ -173,7 +173,7 @@ class ForecasterRecipe(Recipe):
         if makes[0] != makes[1]:
             raise ConfigError(
                 f"initial: expected a stepper that makes {makes[0]}, as that of this run does, got one that makes "
-                f"{makes[1]} in {self.run.initial}. Start from another folder, or from nothing."
+                f"{makes[1]} in {self.run.initial}. Set 'changes' as its run did."
             )
 
     @cached_property

@@ -13,6 +13,7 @@ from ladcast.checkpoint import checkpoint_hash
 from ladcast.config import ConfigError, parse_config
 from ladcast.data.normalization import Normalizer
 from ladcast.fields import ERA5_CHANNELS, ChannelSet
+from ladcast.forecasting.checkpoints import load_forecaster, read_config
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.stepper import FrameCounts
 from ladcast.grid import Grid
@@ -162,6 +163,68 @@ def test_two_calls_of_the_network_are_planned(recipe: ForecasterRecipe):
     with torch.device("meta"):
         network = double.network()
     assert count_flops(network, double.loss(network, CPU), double.sample) > 0
+
+
+@pytest.fixture(scope="module")
+def diffusion(recipe: ForecasterRecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an untrained diffusion."""
+    saved = changed(recipe, output=tmp_path_factory.mktemp("run"))
+    return saved.save(saved.network().state_dict())
+
+
+ONE_CALL = {"stepper": {"kind": "one_call", "noise_features": 3}, "objective": {"kind": "crps"}}
+
+
+def test_one_call_starts_from_the_backbone_of_a_diffusion(recipe: ForecasterRecipe, diffusion: Path):
+    retrofit = changed(recipe, **ONE_CALL, initial=diffusion)
+    retrofit.check_initial(read_config(diffusion).stepper)
+    network = retrofit.network()
+    fresh = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    weights = retrofit.initial_weights(network.state_dict())
+    assert torch.equal(weights["noise.weight"], fresh["noise.weight"])
+    stored = load_forecaster(diffusion, "cpu").stepper.network.state_dict()
+    assert {name: tensor for name, tensor in weights.items() if name in stored}.keys() == stored.keys()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in stored.items())
+    network.load_state_dict(weights)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {**ONE_CALL, "model": {**SIZE, "single_blocks": 2}},
+            r"'network\.single_blocks\.1\..*' has the shape None there",
+        ),
+        ({"model": {**SIZE, "head_dim": 16, "rope_axes_dim": [4, 6, 6]}}, r"has the shape \(8,.* there, here \(16,"),
+    ],
+)
+def test_another_network_is_no_start(recipe: ForecasterRecipe, diffusion: Path, changes: dict[str, Any], message: str):
+    other = changed(recipe, **changes, initial=diffusion)
+    with pytest.raises(ConfigError, match=message):
+        other.initial_weights(other.network().state_dict())
+
+
+def test_a_stepper_of_another_making_is_no_start(recipe: ForecasterRecipe, diffusion: Path):
+    ours = read_config(diffusion).stepper
+    changes = replace(ours, change_std=((1.0,) * 32,) * 4)
+    retrofit = changed(recipe, **ONE_CALL)
+    with pytest.raises(ConfigError, match="makes frames, as that of this run does, got one that makes changes"):
+        retrofit.check_initial(changes)
+    with pytest.raises(ConfigError, match="of the kind 'diffusion', got 'one_call'"):
+        recipe.check_initial(retrofit.stepper_config)
+
+
+def test_the_rollout_of_one_call_is_planned_and_trained_on(recipe: ForecasterRecipe):
+    """Three members over two days cost as much as six forecasts, and the one for the mean as a seventh."""
+    flops = []
+    for members, blocks, mean_weight in ((2, 1, 0.0), (3, 2, 0.1)):
+        objective = {"kind": "crps", "members": members, "blocks": blocks, "mean_weight": mean_weight}
+        run = changed(recipe, **ONE_CALL | {"objective": objective})
+        assert run.sample[1].shape[2] == 4 * blocks
+        with torch.device("meta"):
+            network = run.network()
+        flops.append(count_flops(network, run.loss(network, CPU), run.sample))
+    assert flops[1] / flops[0] == pytest.approx(7 / 2, rel=0.05)
 
 
 def test_whole_days_are_validated():
