@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -25,19 +26,12 @@ gradient, and the mean gradient of their errors is none either, so that their sp
 class OneCallConfig(TransformerStepperConfig):
     """Describes the network, the random numbers of a member, and the noise level that the network is told."""
 
-    noise_features: int = 32
+    noise_features: Annotated[int, Ge(1)] = 32
     """Unit Gaussian numbers that make a member of a forecast."""
-    sigma_start: float = 8.0
+    sigma_start: Annotated[float, Gt(0)] = 8.0
     """The noise level that the network believes to see. A denoiser that is shown nothing but noise far larger than the
     latents (0.5) answers with the mean of all forecasts: its weights are a start for these."""
     kind: Literal["one_call"] = "one_call"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.noise_features < 1 or self.sigma_start <= 0:
-            raise ValueError(
-                f"Expected noise_features >= 1 and sigma_start > 0, got {self.noise_features} and {self.sigma_start}."
-            )
 
 
 class OneCall(nn.Module):

@@ -6,9 +6,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Interval
 from jaxtyping import Float
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
@@ -130,25 +131,18 @@ class DiffusionObjective(Objective):
 class CrpsTraining:
     """The forecasts that the members of a training sample make, and how they are scored."""
 
-    members: int = 2
-    alpha: float = 0.95
+    members: Annotated[int, Ge(2)] = 2
+    alpha: Annotated[float, Interval(ge=0, le=1)] = 0.95
     """Share of the fair CRPS, which does not see how far off a member is while another one hits the truth; the rest is
     the CRPS of the members as they are."""
-    blocks: int = 1
+    blocks: Annotated[int, Ge(1)] = 1
     """Calls that a training sample spans; each member goes on from its own forecast."""
     detach: bool = False
     """Whether gradients end between calls: less memory, but no call learns to serve the next one."""
-    mean_weight: float = 0.0
+    mean_weight: Annotated[float, Ge(0)] = 0.0
     """Weight of the squared error of the first call without noise, whose right answer is the mean (arXiv 2608.06107).
     It costs a call more, and holds what a network knows that starts from weights of another kind."""
     kind: Literal["crps"] = "crps"
-
-    def __post_init__(self) -> None:
-        if self.members < 2 or self.blocks < 1 or not 0 <= self.alpha <= 1 or self.mean_weight < 0:
-            raise ValueError(
-                "Expected members >= 2, blocks >= 1, 0 <= alpha <= 1 and mean_weight >= 0, got "
-                f"{self.members}, {self.blocks}, {self.alpha} and {self.mean_weight}."
-            )
 
 
 class CrpsObjective(Objective):

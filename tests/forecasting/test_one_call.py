@@ -95,9 +95,3 @@ def test_it_has_one_call_and_no_settings(retrofit: Forecaster):
     assert retrofit.stepper.calls == 1
     assert retrofit.stepper.settings() == {}
     assert retrofit.stepper.shortened(retrofit.stepper.config).transformer.single_blocks == 1
-
-
-@pytest.mark.parametrize("change", [{"noise_features": 0}, {"sigma_start": 0.0}])
-def test_impossible_values_are_refused(retrofit: Forecaster, change: dict[str, float]):
-    with pytest.raises(ValueError, match="noise_features >= 1 and sigma_start > 0"):
-        replace(retrofit.stepper.config, **change)

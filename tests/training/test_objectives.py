@@ -237,12 +237,6 @@ def test_members_are_those_of_the_generator(batch):
     assert not torch.equal(crps_of(batch, CrpsTraining(), 5), crps_of(batch, CrpsTraining(), 6))
 
 
-@pytest.mark.parametrize("change", [{"members": 1}, {"blocks": 0}, {"alpha": 1.5}, {"mean_weight": -1.0}])
-def test_one_member_has_no_distance_to_another(change: dict[str, float]):
-    with pytest.raises(ValueError, match="members >= 2, blocks >= 1, 0 <= alpha <= 1 and mean_weight >= 0"):
-        CrpsTraining(**change)
-
-
 GRID = Grid.regular(8, 4)
 AREAS = torch.tensor(GRID.area_weights, dtype=torch.float32)
 EVERYWHERE = torch.ones(3, *GRID.shape)
