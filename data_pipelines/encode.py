@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import xarray as xr
 
@@ -29,7 +30,7 @@ from data_pipelines.work import WorkUnit, time_units
 from data_pipelines.workers import worker_number
 from data_pipelines.zarr_store import StoredVariable, Template, write_frames, write_small
 from ladcast.checkpoint import checkpoint_hash
-from ladcast.data.normalization import Normalizer
+from ladcast.data.loading.reader import StateReader, XarrayReader, open_reader
 from ladcast.data.packing import pack
 from ladcast.data.prefetch import prefetch
 from ladcast.device import find_device
@@ -37,7 +38,7 @@ from ladcast.forecasting.checkpoints import load_codec
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.types import Scaled
 
-READERS = 2
+READERS = 8
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,10 @@ class Encoding:
     def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         """Encodes the frames of a shard, a batch at a time, while the next ones are read."""
         codec = self._codec()
-        frames = self.view.open().isel(time=unit.items)
-        size = codec.frames_at_once
-        batches = [frames.isel(time=slice(k, k + size)) for k in range(0, frames.sizes["time"], size)]
-        read = partial(_read_scaled, codec.normalizer.to("cpu"))
-        scaled = prefetch(read, batches, threads=READERS, ahead=READERS)
+        size, numbers = codec.frames_at_once, np.arange(unit.first, unit.stop)
+        batches = np.split(numbers, range(size, len(numbers), size))
+        read = partial(_read_scaled, _open(self.view, codec))
+        scaled = prefetch(read, batches, threads=READERS, ahead=2 * READERS)
         raw = np.concatenate([codec.encode_raw(batch).cpu().numpy() for batch in scaled])
         if not np.isfinite(raw).all():
             raise ValueError(f"{self.autoencoder} made latents that are not finite. Check how it was trained.")
@@ -109,8 +109,18 @@ class Encoding:
         return _load(self.autoencoder, self.weights, _device(self.device))
 
 
-def _read_scaled(normalizer: Normalizer, frames: xr.Dataset) -> Scaled:
-    return normalizer(pack(read_frames(frames), normalizer.channels))
+def _read_scaled(reader: StateReader, numbers: npt.NDArray[np.int64]) -> Scaled:
+    if isinstance(reader, XarrayReader):  # which takes the fill value for what a store has lost
+        return reader.normalizer(pack(read_frames(reader.ds.isel(time=numbers)), reader.normalizer.channels))
+    scaled = np.empty((len(numbers), *reader.shape), np.float32)
+    reader.read(numbers, scaled)
+    return torch.from_numpy(scaled)
+
+
+@lru_cache(maxsize=1)
+def _open(view: View, codec: LatentCodec) -> StateReader:
+    """Opens the states once a process."""
+    return open_reader(view.open(), codec.normalizer.to("cpu"), view.store)
 
 
 @lru_cache(maxsize=1)
