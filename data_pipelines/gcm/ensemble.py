@@ -6,7 +6,7 @@ Initial perturbations are differences of two states of the same season.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 PERFECT_MODEL = "The model that made the truth makes this ensemble: an upper bound for any other forecast of it."
 SEASON_DAYS = 45
+ANALYSIS = 2**31
+"""Stands for a member in the seed of the error that the analysis has."""
 APART = np.timedelta64(30, "D")
 YEAR_DAYS = 365.2425
 SPECTRAL_FIELDS = ("vorticity", "divergence", "temperature_variation")
@@ -126,23 +128,31 @@ class Ensemble:
         return folder
 
     def initial(self, integrator: Integrator, init_time: np.datetime64) -> Weather:
-        """Returns the members' initial conditions: the kept state plus one perturbation each."""
+        """Returns the members' initial conditions: the analysis plus one perturbation each.
+
+        The analysis is the kept state plus one more, of the size of the error that an analysis has.
+        """
         from data_pipelines.gcm.integrate import side_by_side
 
         single = integrator.model.at_rest(init_time)
-        analysis = self.kept.load(self.kept.index(init_time), single)
+        kept = self.kept.load(self.kept.index(init_time), single)
+        error = self._difference(init_time, ANALYSIS, single)
+        analysis = add_difference(kept.dynamics, *error, scale=self.options.analysis_error)
         return side_by_side(
-            analysis._replace(dynamics=add_difference(analysis.dynamics, *difference, scale=self.options.perturb))
-            for difference in self._differences(init_time, single)
+            kept._replace(
+                dynamics=add_difference(
+                    analysis, *self._difference(init_time, member, single), scale=self.options.perturb
+                )
+            )
+            for member in range(self.options.members)
         )
 
-    def _differences(self, init_time: np.datetime64, single: Weather) -> Iterator[tuple[Any, Any]]:
-        pairs = self._pairs(init_time)
+    def _difference(self, init_time: np.datetime64, member: int, single: Weather) -> tuple[Any, Any]:
+        # A function of what it is for: member 3 is the same in an ensemble of any size.
         hours = int(init_time.astype("datetime64[h]").astype(np.int64))
-        for member in range(self.options.members):
-            # A function of what it is for: member 3 is the same in an ensemble of any size.
-            first, second = np.random.default_rng([self.options.seed, hours, member]).choice(pairs)
-            yield self.kept.load(first, single.dynamics), self.kept.load(second, single.dynamics)
+        pairs = self._pairs(init_time)
+        first, second = np.random.default_rng([self.options.seed, hours, member]).choice(pairs)
+        return self.kept.load(first, single.dynamics), self.kept.load(second, single.dynamics)
 
     def _pairs(self, init_time: np.datetime64) -> npt.NDArray[np.int64]:
         return season_pairs(self.kept.time, self.kept.segment, self.kept.index(init_time))

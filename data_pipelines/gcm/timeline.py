@@ -97,6 +97,7 @@ class SimulationOptions:
         restart_days: interval at which model states are kept as initial states of ensembles.
         members: number of ensemble members; 1 makes a nature run.
         perturb: initial perturbation of each member, as a part of the difference of two states of the season.
+        analysis_error: error of the analysis that all members of an ensemble start from, in the same units.
         from_store: nature run that holds the initial states of the ensemble.
         at: initial times of the ensemble, such as 2001-01-11T00, at which states were kept.
     """
@@ -112,6 +113,7 @@ class SimulationOptions:
     restart_days: int = 10
     members: int = 1
     perturb: float = 0.0
+    analysis_error: float = 0.0
     from_store: Path | None = None
     at: tuple[str, ...] = ()
 
@@ -145,6 +147,7 @@ class SimulationOptions:
         return tuple(np.datetime64(text, "ns") for text in self.at)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the options as JSON has them."""
+        """Returns the options as JSON has them; no error of the analysis stays unsaid, as before there was one."""
         store = None if self.from_store is None else str(self.from_store)
-        return {**asdict(self), "from_store": store, "at": list(self.at)}
+        said = {**asdict(self), "from_store": store, "at": list(self.at)}
+        return {name: value for name, value in said.items() if name != "analysis_error" or value}

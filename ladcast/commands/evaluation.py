@@ -69,7 +69,20 @@ def provenance(store: Path, model: ModelFolder, request: EvaluationRequest) -> d
     """Says which stores the model is scored against; a climatology of its own is named by the model's folder."""
     own = f"{model.path.name}/{model.climatology.name}" if model.climatology else "none"
     climatology = str(request.climatology or own)
-    return {"truth": str(store), "climatology": climatology}
+    analyses = {} if request.analyses is None else {"analyses": str(request.analyses)}
+    return {"truth": str(store), "climatology": climatology, **analyses}
+
+
+def first_states(path: Path) -> xr.Dataset:
+    """Opens states to start from: those of a store, or member 0 of forecasts at the lead time 0 h."""
+    opened = (
+        xr.open_zarr(path, decode_timedelta=True) if path.is_dir() else xr.open_dataset(path, decode_timedelta=True)
+    )
+    if "prediction_timedelta" not in opened.dims:
+        return opened
+    if first := opened["prediction_timedelta"].values[0] / HOUR:
+        raise ValueError(f"{path}: expected states, or forecasts that begin at 0 h, got forecasts from {first:g} h on.")
+    return opened.isel(prediction_timedelta=0, number=0, drop=True)
 
 
 def share_of_starts(
@@ -110,6 +123,7 @@ class _Evaluation:
     ) -> None:
         self.name, self.forecaster, self.truth, self.climatology = name, forecaster, truth, climatology
         self.request, self.options = request, options
+        self.analyses = truth if request.analyses is None else first_states(request.analyses)
         frames, members = forecaster.frames, request.members
         self.ensemble = EnsembleOptions(members, frames.calls(request.days), request.seed, batch_size=members)
 
@@ -148,7 +162,7 @@ class _Evaluation:
     def score(self, start: np.datetime64) -> dict[str, Accumulator]:
         """Scores each block of frames when it is made, and the baselines at the same lead times."""
         parts: dict[str, list[Accumulator]] = {}
-        analysis = read_analysis(self.truth, start, self.forecaster.channels, self.forecaster.grid)
+        analysis = read_analysis(self.analyses, start, self.forecaster.channels, self.forecaster.grid)
         for _, frames in forecast_ensemble(self.forecaster, analysis, self.ensemble):
             for name, scores in self._score_block(frames):
                 parts.setdefault(name, []).append(scores)

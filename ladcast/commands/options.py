@@ -111,6 +111,8 @@ class EvaluationRequest:
         days: longest lead time.
         seed: seed of the noise.
         steps: sampler steps; by default the model's own.
+        analyses: states to start from, where those are not the truth: a store of states, or an ensemble whose first
+            lead time is 0 h, of which member 0 is taken.
         climatology: file of a climatology; by default the model's own.
         floor: also score what the autoencoder makes of the truth.
         output: netCDF file for all scores.
@@ -124,6 +126,7 @@ class EvaluationRequest:
     days: int = 10
     seed: int = 0
     steps: int | None = None
+    analyses: Path | None = None
     climatology: Path | None = None
     floor: bool = True
     output: Path = Path("scores.nc")

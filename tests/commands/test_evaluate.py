@@ -118,6 +118,26 @@ def test_a_resumed_run_keeps_its_systems_in_order_and_reads_no_others(store: Pat
     assert list(merged) == list(whole)
 
 
+def test_forecasts_start_from_other_analyses_than_the_truth(store: Path, tmp_path: Path) -> None:
+    """Member 0 of an ensemble at 0 h is the truth of a day later: the error at 6 h is that of the wrong day."""
+    states = xr.load_dataset(store).isel(time=slice(0, 5))
+    later = states.isel(time=[4, 4]).rename(time="prediction_timedelta")
+    leads = np.array([0, 6], "timedelta64[h]").astype("timedelta64[ns]")
+    wrong = later.assign_coords(prediction_timedelta=leads).expand_dims(number=2, time=states["time"].values[:1])
+    wrong.to_netcdf(tmp_path / "ensemble.nc")
+    request = replace(REQUEST, end=REQUEST.start, floor=False)
+    scores = {
+        analyses: make_and_score(store, MODEL, replace(request, analyses=analyses), Scoring())["nature-t31"].metrics()
+        for analyses in (None, store, tmp_path / "ensemble.nc")
+    }
+    xr.testing.assert_identical(scores[None], scores[store])
+    first = {name: metrics["rmse"].sel(channel="z500").values[0] for name, metrics in scores.items()}
+    assert first[tmp_path / "ensemble.nc"] > 1.5 * first[None]
+    wrong.isel(prediction_timedelta=[1]).to_netcdf(tmp_path / "late.nc")
+    with pytest.raises(ValueError, match=r"late\.nc: expected states, .* got forecasts from 6 h on"):
+        make_and_score(store, MODEL, replace(request, analyses=tmp_path / "late.nc"), Scoring())
+
+
 def test_valid_times_are_checked_before_the_first_forecast(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(evaluation, "forecast_ensemble")
     with pytest.raises(ValueError, match=r"lacks the valid times 2000-01-03T06, .*Change --end or --days"):

@@ -191,13 +191,14 @@ def test_an_interrupted_run_continues_to_the_same_bits(
     assert read_manifest(store) == read_manifest(nature)  # with the checksums of all files
 
 
-def ensemble(nature: Path, store: Path, perturb: float) -> xr.Dataset:
+def ensemble(nature: Path, store: Path, perturb: float, analysis_error: float = 0) -> xr.Dataset:
     options = SimulationOptions(
         days=1,
         grid=TINY.grid,
         truncation=TINY.truncation,
         members=3,
         perturb=perturb,
+        analysis_error=analysis_error,
         from_store=nature,
         at=("2001-01-01T00", "2003-01-01T00"),
         block_frames=3,
@@ -222,6 +223,16 @@ def test_an_unperturbed_ensemble_repeats_the_nature_run(nature: Path, tmp_path: 
             scale = float(np.abs(expected).max())
             for member in range(3):
                 np.testing.assert_allclose(forecast[member].values, expected, atol=2e-3 * scale)
+
+
+@pytest.mark.slow
+def test_members_share_the_error_of_their_analysis(nature: Path, tmp_path: Path) -> None:
+    found = ensemble(nature, tmp_path / "ensemble.zarr", perturb=0, analysis_error=0.1)
+    first = found.isel(prediction_timedelta=0)["temperature"]
+    truth = xr.open_zarr(nature, chunks=None)["temperature"].sel(time=found["time"])
+    assert first.std("number").max() < 1e-4
+    assert (abs(first.isel(number=0) - truth).mean(("longitude", "latitude")) > 1e-3).all()
+    assert "analysis_error" not in SimulationOptions().to_dict()
 
 
 @pytest.mark.slow
