@@ -7,7 +7,10 @@ centre with its pressure and the place of the strongest wind (WMO template 3 16 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,9 +25,12 @@ CENTRES = (1, 4)
 """Code table 0 08 005: 1 centre of the storm, 4 its centre in the perturbed analysis."""
 PERTURBED_MEMBERS = 50
 """Beyond them come the control (51) and the high-resolution forecast (52)."""
-LARGEST = 1e20
-"""Beyond it a value stands for a missing one."""
+MISSING_INTEGER, LARGEST = 2**31 - 1, 1e20
+"""What stands for a missing value: this integer, or a number beyond this one."""
+LONGEST_HOURS = 1000
 HEADING_BYTES = 256
+
+Columns = dict[str, npt.NDArray[Any]]
 
 
 def is_bufr(path: Path) -> bool:
@@ -42,44 +48,69 @@ def read_ensemble_tracks(path: Path, *, perturbed: bool = True) -> xr.Dataset:
 
     Raises:
         FileNotFoundError: there is no file.
-        ValueError: the file holds no message with cyclone tracks.
+        ValueError: the file holds no message with cyclone tracks, or a damaged one.
     """
     if not path.is_file():
         raise FileNotFoundError(f"No file at {path}: expected BUFR with ensemble tracks of tropical cyclones.")
-    with path.open("rb") as file:
-        parts = [columns for message in _messages(file) for columns in _storm(message)]
+    parts = _decode_apart(path)
     if not parts:
         raise ValueError(f"{path} holds no BUFR message with cyclone tracks. Check what was fetched.")
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    kept = np.isfinite(columns["latitude"]) & ((columns["number"] <= PERTURBED_MEMBERS) | (not perturbed))
-    members = len(np.unique(columns["number"][(columns["number"] <= PERTURBED_MEMBERS) | (not perturbed)]))
+    asked = (columns["number"] <= PERTURBED_MEMBERS) | (not perturbed)
+    kept = np.isfinite(columns["latitude"]) & asked
     return make_table(
         {name: values[kept] for name, values in columns.items()},
-        members=members,
+        members=len(np.unique(columns["number"][asked])),
         source=f"ECMWF ensemble ({path.name})",
         rules="tracks as ECMWF found them",
     )
 
 
-def _messages(file: BinaryIO) -> Iterator[int]:
-    eccodes = _eccodes()
-    while (message := eccodes.codes_bufr_new_from_file(file)) is not None:
+def _decode_apart(path: Path) -> list[Columns]:
+    """Decodes a file in a process of its own: eccodes ends the process, or corrupts its memory, on some damage."""
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as apart:
         try:
-            eccodes.codes_set(message, "unpack", 1)
-            yield message
-        finally:
-            eccodes.codes_release(message)
+            return apart.submit(_decode, path).result()
+        except BrokenProcessPool:
+            raise _damaged(path, "eccodes ended the process") from None
 
 
-def _storm(message: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """Yields the columns of one storm at each of its times, the analysis first."""
-    members = _values(message, "ensembleMemberNumber", 1).astype(int)
-    start = np.datetime64(
-        "{:04.0f}-{:02.0f}-{:02.0f}T{:02.0f}".format(
-            *(_values(message, name, 1)[0] for name in ("year", "month", "day", "hour"))
-        ),
-        "ns",
+def _decode(path: Path) -> list[Columns]:
+    """Returns the columns of each storm at each of its times.
+
+    Raises:
+        ValueError: a message cannot be decoded, or holds what no cyclone has; the error names it.
+    """
+    eccodes = _eccodes()
+    parts: list[Columns] = []
+    with path.open("rb") as file:
+        for number in count(1):
+            try:
+                message = eccodes.codes_bufr_new_from_file(file)
+                if message is None:
+                    break
+                try:
+                    eccodes.codes_set(message, "unpack", 1)
+                    parts.extend(_storm(message))
+                finally:
+                    eccodes.codes_release(message)
+            except (eccodes.CodesInternalError, ValueError) as error:
+                raise _damaged(path, f"message {number}: {error}") from None
+    return parts
+
+
+def _damaged(path: Path, why: str) -> ValueError:
+    return ValueError(
+        f"{path}: expected BUFR with tracks of cyclones, got what cannot be read as that ({why}). The file is damaged, or "
+        "holds other data: fetch it again."
     )
+
+
+def _storm(message: int) -> Iterator[Columns]:
+    """Yields the columns of one storm at each of its times, the analysis first."""
+    members = _values(message, "ensembleMemberNumber", 1)
+    date = [int(_stated(message, name, 1)) for name in ("year", "month", "day", "hour")]
+    start = np.datetime64("{:04d}-{:02d}-{:02d}T{:02d}".format(*date), "ns")
     for step, (centre, hours) in enumerate(_periods(message), start=1):
         columns = {
             "latitude": _values(message, "latitude", centre),
@@ -88,10 +119,13 @@ def _storm(message: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
             "wind": _values(message, "windSpeedAt10M", step),
             "storm": np.array([_text(message, "stormIdentifier")], dtype=object),
             "name": np.array([_text(message, "longStormName")], dtype=object),
-            "number": members,
+            "number": members.astype(int),
             "start": np.array([start]),
             "time": np.array([start + hours * HOUR]),
         }
+        wrong = (abs(columns["latitude"]) > 90) | (abs(columns["longitude"]) > 360)  # NaN where a member has lost it
+        if wrong.any() or not np.isfinite(members).all() or not 0 <= hours <= LONGEST_HOURS:
+            raise ValueError(f"no place, member or lead time at step {step}")
         yield {name: np.broadcast_to(values, members.shape) for name, values in columns.items()}
 
 
@@ -104,15 +138,23 @@ def _periods(message: int) -> Iterator[tuple[int, int]]:
     for occurrence in count(2):
         if not eccodes.codes_is_defined(message, f"#{occurrence}#latitude"):
             return
-        if int(_values(message, "meteorologicalAttributeSignificance", occurrence)[0]) in CENTRES:
-            yield occurrence, int(_values(message, "timePeriod", step)[0]) if step else 0
+        if _stated(message, "meteorologicalAttributeSignificance", occurrence) in CENTRES:
+            yield occurrence, int(_stated(message, "timePeriod", step)) if step else 0
             step += 1
+
+
+def _stated(message: int, name: str, occurrence: int) -> float:
+    """Returns the value that all members share: a member that has lost the storm may lack it."""
+    values = np.unique(_values(message, name, occurrence))
+    if np.isfinite(values).sum() != 1:
+        raise ValueError(f"{name} {occurrence} is {', '.join(map(str, values[:3]))}")
+    return float(values[0])
 
 
 def _values(message: int, name: str, occurrence: int) -> npt.NDArray[np.float64]:
     """Returns the values of an element's n-th occurrence, one per member or one for all; NaN where missing."""
     values = np.asarray(_eccodes().codes_get_array(message, f"#{occurrence}#{name}"), dtype=float)
-    return np.where(abs(values) > LARGEST, np.nan, values)
+    return np.where((abs(values) > LARGEST) | (values == MISSING_INTEGER), np.nan, values)
 
 
 def _text(message: int, name: str) -> str:

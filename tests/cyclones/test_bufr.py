@@ -1,5 +1,6 @@
 """Ensemble tracks as ECMWF publishes them, against the best track of the same storm."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,11 @@ def test_members_times_and_positions_are_those_of_the_file():
     np.testing.assert_allclose(first["longitude"], [156.9, 156.0])
     np.testing.assert_allclose(first["msl"], [100_000, 99_800])
     np.testing.assert_allclose(first["wind"], [19.0, 20.1])
-    assert read_ensemble_tracks(SAMPLE, perturbed=False).attrs["members"] == 52
+    everyone = read_ensemble_tracks(SAMPLE, perturbed=False)
+    assert everyone.attrs["members"] == 52
+    # six members have the storm after 10 days, when the first has lost it
+    assert (in_fa.sizes["point"], select_storm(everyone, "27W").sizes["point"]) == (1675, 1746)
+    assert (lead_hours(in_fa) == 240).sum() == 6
 
 
 def test_in_fa_is_verified_from_end_to_end(shared: Path):
@@ -61,6 +66,30 @@ def test_in_fa_is_verified_from_end_to_end(shared: Path):
     probability = strike_probability(tracks, Grid.parse("360x181"))
     assert float(probability.sel(latitude=5, longitude=157)) == 1
     assert 0 < float(probability.sel(latitude=13, longitude=141)) < 1
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_a_damaged_file_is_refused_with_its_message_or_read(seed: int, tmp_path: Path):
+    """One of four kinds of damage: cut off, bits flipped, bytes of the header overwritten, a piece left out."""
+    draw, raw = np.random.default_rng(seed), bytearray(SAMPLE.read_bytes())
+    place = int(draw.integers(8, len(raw)))
+    if seed % 4 == 0:
+        del raw[place:]
+    elif seed % 4 == 1:
+        for at in draw.integers(0, len(raw), 20):
+            raw[at] ^= 1 << int(draw.integers(8))
+    elif seed % 4 == 2:
+        at = int(draw.integers(8, 120))
+        raw[at : at + 4] = draw.bytes(4)
+    else:
+        del raw[place : place + 50]
+    (tmp_path / "x.bufr").write_bytes(raw)
+    try:
+        tracks = read_ensemble_tracks(tmp_path / "x.bufr")
+    except ValueError as error:
+        assert re.search(r"x\.bufr(: expected BUFR with tracks.*fetch it again| holds no BUFR)", str(error))
+    else:
+        assert (abs(tracks["latitude"].values) <= 90).all()
 
 
 def test_what_is_no_bufr_is_refused(tmp_path: Path):
