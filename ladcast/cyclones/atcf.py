@@ -7,6 +7,7 @@ Laboratory.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -33,21 +34,28 @@ def read_hurdat2(lines: Iterable[str], where: str) -> Iterator[Record]:
             seen, header = 0, number
             continue
         seen += 1
-        yield _hurdat2_record(storm, name, cells, f"{where}, line {number}")
+        record = _hurdat2_record(storm, name, cells, f"{where}, line {number}")
+        if abs(record.longitude) > 180:
+            warnings.warn(f"{where}, line {number}: takes {cells[5]} across the date line.", stacklevel=2)
+        yield record
     _require_rows(storm, expected, seen, f"{where}, line {header}")
 
 
 def read_b_deck(lines: Iterable[str], where: str) -> Iterator[Record]:
     """Yields the records of an ATCF b-deck (rows of type BEST; several for one time where wind radii are given).
 
-    A season of the southern hemisphere carries the year it ends in, which the file's name tells (`bsh182025.dat`).
+    Rows of forecasts are left out, and a warning says so. A season of the southern hemisphere carries the year it ends
+    in, which the file's name tells (`bsh182025.dat`).
     """
     told = re.fullmatch(r"b[a-z]{2}\d{2}(\d{4})", Path(where).name.split(".")[0])
     year = told[1] if told else ""
-    name = ""
+    name, forecasts = "", 0
     for number, line in enumerate(lines, start=1):
         cells = [cell.strip() for cell in line.split(",")]
-        if cells == [""] or (len(cells) > 4 and cells[4] != "BEST"):
+        if cells == [""]:
+            continue
+        if len(cells) > 5 and (cells[4] != "BEST" or cells[5] not in ("", "0")):
+            forecasts += 1
             continue
         try:
             year = year or cells[2][:4]
@@ -68,6 +76,10 @@ def read_b_deck(lines: Iterable[str], where: str) -> Iterator[Record]:
                 f"{where}, line {number}",
                 error,
             ) from None
+    if forecasts:
+        warnings.warn(
+            f"{where}: leaves out {forecasts} rows of forecasts; best tracks are BEST at hour 0.", stacklevel=2
+        )
 
 
 def _header(cells: list[str], where: str) -> tuple[str, str, int]:

@@ -9,17 +9,20 @@ from __future__ import annotations
 import csv
 import gzip
 import re
-from collections.abc import Callable, Iterable, Iterator
-from io import TextIOWrapper
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
+from jaxtyping import Bool
 
 from ladcast.constants import KNOT
 from ladcast.cyclones.atcf import read_b_deck, read_hurdat2
 from ladcast.cyclones.records import Record, best_track_table, missing_or
-from ladcast.cyclones.table import rows
 from ladcast.times import STEP
 
 NAMES = {
@@ -34,13 +37,24 @@ NAMES = {
 }
 """Our columns, under their names in IBTrACS and in extracts of it that others ship."""
 OPTIONAL = ("name", "wind", "msl", "kind")
+UNITS = ("degrees_north", "degrees_east")
+"""What the second row of a list has for positions."""
+IBTRACS_TEXTS = {"storm": "sid", "name": "name"}
+IBTRACS_NUMBERS = {
+    "lat": ("latitude", 1.0),
+    "lon": ("longitude", 1.0),
+    "wmo_wind": ("wind", KNOT),
+    "wmo_pres": ("msl", 100.0),
+}
+"""Variables of IBTrACS as netCDF, with our names and the factor to our units."""
+Columns = dict[str, npt.NDArray[Any]]
 
 
 def read_best_tracks(path: Path, *, synoptic: bool = True) -> xr.Dataset:
     """Reads a file of best tracks; its format is recognised by its content.
 
     `synoptic` keeps 00, 06, 12 and 18 UTC alone. Of IBTrACS, spur tracks (positions that agencies disagree on) are left
-    out. Files may be gzipped.
+    out. Files may be gzipped. What no storm has is left out, and a warning says so (`best_track_table`).
 
     Raises:
         FileNotFoundError: there is no file.
@@ -48,74 +62,138 @@ def read_best_tracks(path: Path, *, synoptic: bool = True) -> xr.Dataset:
     """
     if not path.is_file():
         raise FileNotFoundError(f"No best tracks at {path}: expected IBTrACS (.csv or .nc), HURDAT2 or a b-deck.")
-    table = read_ibtracs_netcdf(path) if path.suffix == ".nc" else _read_text(path)
+    try:
+        columns = _netcdf_columns(path) if path.suffix == ".nc" else _text_columns(path)
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
+        raise ValueError(
+            f"{path}: expected a file of best tracks, it cannot be read ({error}). Fetch it again."
+        ) from None
     if synoptic:
-        table = rows(table, (table["time"].values - table["time"].values.astype("datetime64[D]")) % STEP == 0)
-    if not table.sizes["point"]:
+        kept = (columns["time"] - columns["time"].astype("datetime64[D]")) % STEP == 0
+        columns = {name: values[kept] for name, values in columns.items()}
+    if not len(columns["time"]):
         raise ValueError(
             f"{path} holds no position at the times asked for. Read it with synoptic=False, or replace it."
         )
-    return table.assign_attrs(source=path.name)
+    return best_track_table(columns, path).assign_attrs(source=path.name)
 
 
-def read_ibtracs_csv(lines: Iterable[str], where: str) -> Iterator[Record]:
-    """Yields the records of an IBTrACS list (v04), whose second row holds units."""
-    reader = csv.reader(lines)
-    header = [name.strip() for name in next(reader, [])]
-    columns = {
+def _text_columns(path: Path) -> Columns:
+    opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
+    # some editors and languages begin with a byte-order mark
+    with opener(path, "rt", encoding="utf-8-sig", errors="replace") as file:
+        first = file.readline()
+        file.seek(0)
+        if _is_ibtracs(first):
+            return _csv_columns(file, path)
+        records = list(_reader_for(first, path)(file, str(path)))
+    columns = {name: np.array([getattr(record, name) for record in records]) for name in Record.__dataclass_fields__}
+    return columns | {name: columns[name].astype(object) for name in ("storm", "name")}
+
+
+def _csv_columns(lines: Iterator[str], path: Path) -> Columns:
+    """Reads an IBTrACS list (v04), whose second row holds units; columns that others have put before are no matter.
+
+    Whole columns are converted at once: of all storms since 1842 there are 710,000 rows of 174 columns.
+    """
+    header = [name.strip().strip('"') for name in next(lines).split(",")]
+    places = {
         ours: next((header.index(name) for name in theirs if name in header), None) for ours, theirs in NAMES.items()
     }
-    if lacking := [NAMES[ours][0] for ours, column in columns.items() if column is None and ours not in OPTIONAL]:
-        raise ValueError(f"{where}: expected the columns of IBTrACS, {', '.join(lacking)} missing in line 1.")
-    for number, row in enumerate(reader, start=2):
-        if not row or (number == 2 and not row[0].strip()):
+    if lacking := [NAMES[ours][0] for ours, place in places.items() if place is None and ours not in OPTIONAL]:
+        raise ValueError(f"{path}: expected the columns of IBTrACS, {', '.join(lacking)} missing in line 1.")
+    there = {ours: place for ours, place in places.items() if place is not None}
+    cells, numbers = _cells(lines, list(there.values()), len(header), path)
+    texts = dict(zip(there, cells, strict=True))
+    columns: Columns = {name: np.array(texts[name], dtype=object) for name in ("storm", "name") if name in texts}
+    try:
+        columns["time"] = np.array(texts["time"], dtype="datetime64[ns]")
+        columns |= {name: np.array(texts[name], dtype=float) for name in ("latitude", "longitude")}
+        columns |= {
+            name: np.array([missing_or(text, factor) for text in texts[name]], dtype=float)
+            for name, factor in (("wind", KNOT), ("msl", 100.0))
+            if name in texts
+        }
+        if not (_on_globe(columns) & (columns["storm"] != "") & ~np.isnat(columns["time"])).all():
+            raise ValueError
+    except ValueError:
+        raise _broken_row(texts, numbers, path) from None
+    spur = np.array([kind.startswith("spur") for kind in texts.get("kind", [""] * len(numbers))], dtype=bool)
+    return {name: values[~spur] for name, values in columns.items()}
+
+
+def _cells(lines: Iterator[str], places: list[int], width: int, path: Path) -> tuple[list[tuple[str, ...]], list[int]]:
+    """Returns the columns at `places` as texts, and the number of the line of each row."""
+    pick, last, numbers, picked = itemgetter(*places), max(places), [], []
+    for number, line in enumerate(lines, start=2):
+        if not line.strip():
             continue
-        if len(row) != len(header):
+        quoted = '"' in line
+        row = next(csv.reader([line])) if quoted else line.rstrip("\r\n").split(",", last + 1)
+        found = len(row) if quoted else line.count(",") + 1
+        if found != width:
             raise ValueError(
-                f"{where}, line {number}: expected {len(header)} columns as in line 1, got {len(row)}. The file is "
-                "damaged or cut off: fetch it again."
+                f"{path}, line {number}: expected {width} columns as in line 1, got {found}. The file is damaged or "
+                "cut off: fetch it again."
             )
-        cells = {ours: "" if column is None else row[column].strip() for ours, column in columns.items()}
-        if not cells["kind"].startswith("spur"):
-            yield _ibtracs_record(cells, f"{where}, line {number}")
+        cells = tuple(map(str.strip, pick(row)))
+        if number > 2 or not any(cell in UNITS for cell in cells):
+            numbers.append(number)
+            picked.append(cells)
+    return list(zip(*picked, strict=True)) or [()] * len(places), numbers
 
 
-def read_ibtracs_netcdf(path: Path) -> xr.Dataset:
-    """Reads IBTrACS as netCDF (v04), with dimensions storm and date_time."""
+def _broken_row(texts: Mapping[str, Sequence[str]], numbers: list[int], path: Path) -> ValueError:
+    """Returns the error of the first row that cannot be a position."""
+    for number, cells in zip(numbers, zip(*texts.values(), strict=True), strict=True):
+        row = {"name": "", "wind": "", "msl": ""} | dict(zip(texts, cells, strict=True))
+        try:
+            Record(
+                row["storm"],
+                row["name"],
+                np.datetime64(row["time"].replace(" ", "T"), "ns"),
+                float(row["latitude"]),
+                float(row["longitude"]),
+                missing_or(row["wind"], KNOT),
+                missing_or(row["msl"], 100.0),
+            )
+        except ValueError as error:
+            shown = ", ".join(f"{NAMES[name][0]} '{row[name][:40]}'" for name in texts if name != "kind")
+            return ValueError(
+                f"{path}, line {number}: expected a storm, a time and numbers, got {shown} ({str(error)[:80]})."
+            )
+    return ValueError(f"{path}: expected a storm, a time and numbers in each row.")
+
+
+def _netcdf_columns(path: Path) -> Columns:
+    """Reads IBTrACS as netCDF (v04), of many storms or of one, with what it has of the optional variables."""
     with xr.open_dataset(path, engine="netcdf4") as ds:
         if lacking := [name for name in ("sid", "time", "lat", "lon") if name not in ds.variables]:
             raise ValueError(f"{path}: expected the variables of IBTrACS, {', '.join(lacking)} missing.")
-        ds = ds.load()
+        there = [
+            name for name in ("time", *IBTRACS_TEXTS.values(), "track_type", *IBTRACS_NUMBERS) if name in ds.variables
+        ]
+        ds = ds[there].load()
     shape = ds["lat"].shape
-    spur = np.char.startswith(_texts(ds, "track_type", shape), "spur")
-    there = np.isfinite(ds["lat"].values) & np.isfinite(ds["lon"].values) & ~spur
+    columns = {ours: _texts(ds[name], shape).astype(object) for ours, name in IBTRACS_TEXTS.items() if name in ds}
     # Times are floats of days: rounding brings back whole minutes.
     minutes = (ds["time"].values.astype("datetime64[ns]") + np.timedelta64(30, "s")).astype("datetime64[m]")
-    columns = {
-        "storm": _texts(ds, "sid", shape),
-        "name": _texts(ds, "name", shape),
-        "time": minutes,
-        "latitude": ds["lat"].values,
-        "longitude": ds["lon"].values,
-        "wind": ds["wmo_wind"].values * KNOT,
-        "msl": ds["wmo_pres"].values * 100,
-    }
-    return best_track_table({name: values[there] for name, values in columns.items()})
+    columns["time"] = minutes.astype("datetime64[ns]")
+    columns |= {ours: ds[name].values * factor for name, (ours, factor) in IBTRACS_NUMBERS.items() if name in ds}
+    there = np.isfinite(ds["lat"].values) & np.isfinite(ds["lon"].values) & ~np.isnat(minutes)
+    if "track_type" in ds:
+        there &= ~np.char.startswith(_texts(ds["track_type"], shape), "spur")
+    if not _on_globe(columns)[there].all():
+        raise ValueError(f"{path}: expected lat within 90 and lon within 360 degrees. Fetch it again.")
+    return {name: values[there] for name, values in columns.items()}
 
 
-def _read_text(path: Path) -> xr.Dataset:
-    with _open_text(path) as file:
-        first = file.readline()
-        file.seek(0)
-        records = list(_reader_for(first, path)(file, str(path)))
-    columns = {name: [getattr(record, name) for record in records] for name in Record.__dataclass_fields__}
-    return best_track_table(columns)
+def _on_globe(columns: Columns) -> Bool[np.ndarray, "*point"]:
+    return (abs(columns["latitude"]) <= 90) & (abs(columns["longitude"]) <= 360)
 
 
-def _open_text(path: Path) -> TextIOWrapper:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt")
-    return path.open(newline="")
+def _is_ibtracs(first: str) -> bool:
+    return bool({"SID", "track_id"} & {cell.strip().strip('"') for cell in first.split(",")})
 
 
 def _reader_for(first: str, path: Path) -> Callable[[Iterable[str], str], Iterator[Record]]:
@@ -123,31 +201,14 @@ def _reader_for(first: str, path: Path) -> Callable[[Iterable[str], str], Iterat
         return read_hurdat2
     if re.match(r"\s*[A-Z]{2}\s*,\s*\d{1,2}\s*,\s*\d{10}\s*,", first):
         return read_b_deck
-    if "," in first and {"SID", "track_id"} & {cell.strip() for cell in first.split(",")}:
-        return read_ibtracs_csv
     raise ValueError(
         f"{path}: expected IBTrACS (a header with SID), HURDAT2 (AL012017, ...) or a b-deck (AL, 12, 2005082318, ...), "
         f"got a first line '{first.strip()[:60]}'."
     )
 
 
-def _ibtracs_record(cells: dict[str, str], where: str) -> Record:
-    try:
-        return Record(
-            storm=cells["storm"],
-            name=cells["name"],
-            time=np.datetime64(cells["time"].replace(" ", "T"), "ns"),
-            latitude=float(cells["latitude"]),
-            longitude=float(cells["longitude"]),
-            wind=missing_or(cells["wind"], KNOT),
-            msl=missing_or(cells["msl"], 100.0),
-        )
-    except ValueError as error:
-        shown = ", ".join(f"{NAMES[name][0]} '{value}'" for name, value in cells.items() if name != "kind")
-        raise ValueError(f"{where}: expected a storm, a time and numbers, got {shown} ({error}).") from None
-
-
-def _texts(ds: xr.Dataset, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    values = ds[name].values
-    texts = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype("U")
-    return np.broadcast_to(texts.reshape(texts.shape + (1,) * (len(shape) - texts.ndim)), shape)
+def _texts(texts: xr.DataArray, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns texts, one for each storm or for each position, as one for each position."""
+    values = texts.values
+    values = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype("U")
+    return np.broadcast_to(values.reshape(values.shape + (1,) * (len(shape) - values.ndim)), shape)

@@ -6,13 +6,14 @@ centre with its pressure and the place of the strongest wind (WMO template 3 16 
 
 from __future__ import annotations
 
+import faulthandler
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,7 @@ def read_ensemble_tracks(path: Path, *, perturbed: bool = True) -> xr.Dataset:
 
 def _decode_apart(path: Path) -> list[Columns]:
     """Decodes a file in a process of its own: eccodes ends the process, or corrupts its memory, on some damage."""
-    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as apart:
+    with ProcessPoolExecutor(1, get_context("fork"), initializer=faulthandler.disable) as apart:
         try:
             return apart.submit(_decode, path).result()
         except BrokenProcessPool:
@@ -101,8 +102,8 @@ def _decode(path: Path) -> list[Columns]:
 
 def _damaged(path: Path, why: str) -> ValueError:
     return ValueError(
-        f"{path}: expected BUFR with tracks of cyclones, got what cannot be read as that ({why}). The file is damaged, or "
-        "holds other data: fetch it again."
+        f"{path}: expected BUFR with tracks of cyclones, got what cannot be read as that ({why}). The file is "
+        "damaged, or holds other data: fetch it again."
     )
 
 

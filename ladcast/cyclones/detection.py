@@ -26,6 +26,8 @@ from ladcast.grid import Grid
 
 STEERING_RINGS_DEG = (3.0, 4.5, 6.0)
 WARMEST_WITHIN_DEG = 1.0
+LARGEST_RADIUS_DEG = 45.0
+"""Of a quarter of the globe's circumference there is no low."""
 STATES_APART = 10.0
 """Distance of states (or members) in the fourth coordinate of a search tree: more than between points of a sphere."""
 
@@ -59,8 +61,10 @@ class Detection:
 
     def __post_init__(self) -> None:
         for name in ("depth_pa", "radius_deg", "separation_deg", "vorticity_radius_deg", "warm_core_radius_deg"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"Expected {name} above 0, got {getattr(self, name)}.")
+            most = LARGEST_RADIUS_DEG if name.endswith("_deg") else np.inf
+            if not 0 < getattr(self, name) <= most:  # also refuses NaN
+                limit = "" if most == np.inf else f" and at most {most:g}"
+                raise ValueError(f"Expected {name} above 0{limit}, got {getattr(self, name)}.")
         if not 0 <= self.coherence <= 1:
             raise ValueError(f"Expected coherence within [0, 1], got {self.coherence}.")
 

@@ -32,6 +32,11 @@ class Stitching:
     max_latitude_deg: float = 90.0
     max_height_m: float = 1500.0
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value >= 0:  # also refuses NaN
+                raise ValueError(f"Expected {name} of 0 or more, got {value}.")
+
 
 @dataclass(frozen=True)
 class OpenTracks:

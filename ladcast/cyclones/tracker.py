@@ -47,7 +47,7 @@ class TrackOptions:
     stitching: Stitching = STITCHING
 
     def __post_init__(self) -> None:
-        if self.days is not None and self.days <= 0:
+        if self.days is not None and not self.days > 0:
             raise ValueError(f"Expected a time to track over, got days={self.days:g}.")
 
     def asked(self, *, storm: str | None, every: bool, best_track: Path | None, compare: bool = False) -> TrackOptions:
@@ -77,7 +77,7 @@ class TrackOptions:
         if self.days is None:
             return forecast
         elapsed = forecast[steps] - forecast[steps][0] if steps == "time" else forecast[steps]
-        return forecast.sel({steps: elapsed <= self.days * DAY})
+        return forecast.sel({steps: elapsed / DAY <= self.days})
 
     def cut_tracks(self, tracks: xr.Dataset) -> xr.Dataset:
         """Returns the tracks from the initial time, up to the lead time, that are asked for."""
@@ -85,7 +85,7 @@ class TrackOptions:
             tracks = rows(tracks, tracks["start"].values == self._find_start(np.unique(tracks["start"].values)))
         if self.days is None:
             return tracks
-        return rows(tracks, tracks["time"].values - tracks["start"].values <= self.days * DAY)
+        return rows(tracks, (tracks["time"].values - tracks["start"].values) / DAY <= self.days)
 
     def _find_start(self, held: Times) -> np.datetime64:
         init_time = parse_time(str(self.start))

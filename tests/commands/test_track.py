@@ -17,6 +17,7 @@ from ladcast.cyclones.geometry import distance_km
 from ladcast.cyclones.tracker import TrackOptions
 from ladcast.fields import VARIABLES
 from ladcast.grid import Grid
+from ladcast.run import ExitCode
 from ladcast.times import lead_times, parse_time
 
 CONFIGS = Path(__file__).parents[2] / "configs/track"
@@ -63,8 +64,9 @@ def track(*tokens: str | Path) -> None:
 
 
 def fail(*tokens: str | Path) -> str:
-    with redirect_stderr(io.StringIO()) as messages, pytest.raises(SystemExit):
+    with redirect_stderr(io.StringIO()) as messages, pytest.raises(SystemExit) as end:
         track(*tokens)
+    assert end.value.code == ExitCode.INPUT
     return messages.getvalue()
 
 
@@ -127,6 +129,8 @@ def test_ensemble_tracks_of_others_are_verified_like_ours(shared: Path, tmp_path
     assert (tmp_path / "in_fa.png").stat().st_size > 50_000
     assert "name the file of best tracks" in fail(sample, "--all", "--against", "ours=x.nc")
     assert "has no start 2015-11-19T00; it has 2015-11-18T00" in fail(sample, "--all", "--set", "start=2015-11-19T00")
+    (tmp_path / "damaged.bufr").write_bytes(sample.read_bytes()[:9000])
+    assert "damaged.bufr: expected BUFR with tracks of cyclones" in fail(tmp_path / "damaged.bufr", "--all")
 
 
 def test_analyses_are_tracked_like_a_forecast(shared: Path, tmp_path: Path, capsys):

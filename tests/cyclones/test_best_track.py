@@ -75,6 +75,32 @@ def test_hurdat2_tells_of_katrina_what_ibtracs_tells(shared: Path):
     assert distance_km(*places).max() < 25
 
 
+def test_a_hurdat2_longitude_beyond_the_date_line_is_taken_across_it(tmp_path: Path):
+    rows = ("20050823, 0000,  , TD, 23.1N, 179.6W,  30, 1008,", "20050823, 0600,  , TD, 23.1N, 180.6W,  30, 1008,")
+    (tmp_path / "x.txt").write_text("CP012005, ONE, 2,\n" + "\n".join(rows) + "\n")
+    with pytest.warns(UserWarning, match=r"x\.txt, line 3: takes 180\.6W across the date line"):
+        table = read_best_tracks(tmp_path / "x.txt")
+    np.testing.assert_allclose(table["longitude"], [-179.6, 179.4])
+
+
+NETCDF = {
+    "one_storm": lambda ds: ds.isel(storm=0),
+    "positions_only": lambda ds: ds[["sid", "time", "lat", "lon"]],
+    "without_pressure": lambda ds: ds.drop_vars("wmo_pres"),
+}
+
+
+@pytest.mark.parametrize("cut", NETCDF.values(), ids=NETCDF)
+def test_what_is_optional_in_ibtracs_as_netcdf_may_be_missing(cut, shared: Path, tmp_path: Path):
+    path = shared / "kit/tracks/IBTrACS.last3years.v04r00_2_storms.nc"
+    with xr.open_dataset(path, engine="netcdf4") as ds:
+        cut(ds).to_netcdf(tmp_path / "cut.nc")
+    whole, table = read_best_tracks(path), read_best_tracks(tmp_path / "cut.nc")
+    whole = select_storm(whole, storms(whole)[0]) if len(storms(table)) == 1 else whole
+    xr.testing.assert_equal(whole[list(table)], table)
+    assert {"storm", "time", "latitude", "longitude"} <= set(table) <= set(whole)
+
+
 def test_a_season_of_hurdat2(shared: Path):
     table = read_best_tracks(shared / "kit/tracks/hurdat2_atl_2017_2018.txt")
     assert len(storms(table)) == 34
@@ -107,6 +133,81 @@ def test_spur_tracks_and_positions_between_are_left_out(tmp_path: Path):
 def test_a_missing_wind_or_pressure_is_nan(tmp_path: Path):
     table = read_best_tracks(ibtracs(tmp_path, ROW.replace("85,950", " , ")))
     assert np.isnan([table["wind"].values[0], table["msl"].values[0]]).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"\ufeff{HEADER}\n{UNITS}\n{ROW}\n",
+        f",{HEADER}\n0,{UNITS}\n1,{ROW}\n",
+        f",{HEADER}\n0,{ROW}\n",
+        f"{HEADER},NOTE\n{ROW},{'x' * 200_000}\n",
+        f"{HEADER}\r\n{UNITS}\r\n{ROW.replace('KONG-REY', chr(34) + 'KONG, REY' + chr(34))}\r\n",
+    ],
+    ids=["byte_order_mark", "index_column", "index_column_no_units", "long_cell", "quotes"],
+)
+def test_lists_that_others_have_written_again_are_read(text: str, tmp_path: Path):
+    (tmp_path / "list.csv").write_bytes(text.encode())
+    table = read_best_tracks(tmp_path / "list.csv")
+    row = at(table, "2018-09-30T00")
+    assert (row["storm"], row["latitude"], row["longitude"], row["msl"]) == ("2018271N06154", 14.5, 135.7, 95_000)
+    assert row["name"] in ("KONG-REY", "KONG, REY")
+
+
+def moving(**changed: str) -> list[str]:
+    """Rows of a storm that goes 0.5 degrees west in 6 hours; `changed` replaces those of an hour such as h12."""
+    hours = [0, 6, 12, 18]
+    rows = {
+        f"h{hour}": ROW.replace("00:00:00", f"{hour:02d}:00:00").replace("135.7", f"{135.7 - hour / 12}")
+        for hour in hours
+    }
+    return [changed.get(name, row) for name, row in rows.items()]
+
+
+H12 = ROW.replace("00:00:00", "12:00:00")
+LEFT_OUT = {
+    "two_positions": (
+        [*moving(), H12.replace("14.5", "18.5")],
+        4,
+        r"second positions at one time: 1, such as 2018271N06154 at 2018-09-30T12",
+    ),
+    "jump": (
+        moving(h12=H12.replace("135.7", "45.7")),
+        3,
+        r"positions over 500 km, and 250 km/h, from the next: 1, such as .* at 2018-09-30T12",
+    ),
+    "jump_at_the_end": (moving(h0=ROW.replace("135.7", "45.7")), 3, r"positions over 500 km"),
+    "storm_in_two_places": (
+        [*moving(), *(row.replace("09-30", "10-01").replace(",135", ",45") for row in moving())],
+        0,
+        "holds no|storms that jump: 8",
+    ),
+}
+
+
+@pytest.mark.parametrize(("rows", "left", "message"), LEFT_OUT.values(), ids=LEFT_OUT)
+def test_positions_that_no_storm_has_are_left_out_and_said(rows: list[str], left: int, message: str, tmp_path: Path):
+    with pytest.warns(UserWarning, match=f"list.csv: leaves out {message}"):
+        assert read_best_tracks(ibtracs(tmp_path, *rows)).sizes["point"] == left
+
+
+def test_winds_and_pressures_that_no_storm_has_are_missing_and_said(tmp_path: Path):
+    wrong = moving(h6=ROW.replace("00:00:00", "06:00:00").replace("950", "1e9"), h12=H12.replace(",85,", ",999,"))
+    with pytest.warns(UserWarning, match=r"values of msl outside 85000 to 110000: 1, such as .*T06") as said:
+        table = read_best_tracks(ibtracs(tmp_path, *wrong))
+    assert "values of wind outside 0 to 120: 1, such as" in str(said[0].message)
+    assert np.isnan(table["msl"].values).tolist() == [False, True, False, False]
+    assert np.isnan(table["wind"].values).tolist() == [False, False, True, False]
+
+
+def test_forecasts_in_a_b_deck_are_left_out_and_said(tmp_path: Path):
+    row = "AL, 12, 2005082800,   , BEST,   0, 248N,  859W, 100,  941, HU"
+    (tmp_path / "bal122005.dat").write_text(
+        "\n".join([row, row.replace("BEST,   0, 248N", "BEST,  12, 268N"), row.replace("BEST", "OFCL")]) + "\n"
+    )
+    with pytest.warns(UserWarning, match=r"bal122005\.dat: leaves out 2 rows of forecasts"):
+        table = read_best_tracks(tmp_path / "bal122005.dat")
+    assert table["latitude"].values.tolist() == [24.8]
 
 
 BROKEN = {
@@ -146,6 +247,13 @@ def test_other_broken_files_say_what_is_wrong(text: str, message: str, tmp_path:
     (tmp_path / "file.txt").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_best_tracks(tmp_path / "file.txt")
+
+
+@pytest.mark.parametrize("name", ["x.nc", "x.csv.gz"])
+def test_a_damaged_file_is_named(name: str, tmp_path: Path):
+    (tmp_path / name).write_bytes(b"\x1f\x8b" + bytes(200))
+    with pytest.raises(ValueError, match=rf"{name}: expected a file of best tracks.*Fetch it again"):
+        read_best_tracks(tmp_path / name)
 
 
 def test_a_missing_file_is_named(tmp_path: Path):

@@ -84,12 +84,17 @@ def test_a_damaged_file_is_refused_with_its_message_or_read(seed: int, tmp_path:
     else:
         del raw[place : place + 50]
     (tmp_path / "x.bufr").write_bytes(raw)
+    assert re.search(
+        r"x\.bufr(: expected BUFR with tracks.*fetch it again| holds no BUFR)|^read$", answer(tmp_path / "x.bufr")
+    )
+
+
+def answer(path: Path) -> str:
     try:
-        tracks = read_ensemble_tracks(tmp_path / "x.bufr")
+        tracks = read_ensemble_tracks(path)
     except ValueError as error:
-        assert re.search(r"x\.bufr(: expected BUFR with tracks.*fetch it again| holds no BUFR)", str(error))
-    else:
-        assert (abs(tracks["latitude"].values) <= 90).all()
+        return str(error)
+    return "read" if (abs(tracks["latitude"].values) <= 90).all() else "off the globe"
 
 
 def test_what_is_no_bufr_is_refused(tmp_path: Path):

@@ -119,7 +119,10 @@ def test_a_radius_below_the_grid_is_refused():
         detect(TrackingFields(coarse, torch.zeros(1, *coarse.shape)), RULES)
 
 
-@pytest.mark.parametrize("wrong", [{"depth_pa": 0.0}, {"radius_deg": -1.0}, {"coherence": 1.5}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"depth_pa": 0.0}, {"radius_deg": -1.0}, {"coherence": 1.5}, {"radius_deg": 1e9}, {"separation_deg": np.nan}],
+)
 def test_impossible_rules_are_refused(wrong):
     with pytest.raises(ValueError, match=f"Expected {next(iter(wrong))}"):
         Detection(**wrong)
