@@ -28,9 +28,10 @@ class OneCallConfig(TransformerStepperConfig):
 
     noise_features: Annotated[int, Ge(1)] = 32
     """Unit Gaussian numbers that make a member of a forecast."""
-    sigma_start: Annotated[float, Gt(0)] = 8.0
+    sigma_start: Annotated[float, Gt(0)] = 2.0
     """The noise level that the network believes to see. A denoiser that is shown nothing but noise far larger than the
-    latents (0.5) answers with the mean of all forecasts: its weights are a start for these."""
+    latents (0.5) answers with the mean of all forecasts: its weights are a start for these. Still larger levels are
+    rare in its training."""
     kind: Literal["one_call"] = "one_call"
 
 
