@@ -1,17 +1,98 @@
-"""Writes files and folders that are whole or absent, and names them by their content."""
+"""Writes files and folders that are whole or absent, and never over what is read; names them by their content."""
 
 from __future__ import annotations
 
 import ctypes
+import errno
+import glob
 import hashlib
 import os
+import re
 import shutil
-from collections.abc import Iterator
+import socket
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 EXCHANGE = 2
 """RENAME_EXCHANGE of renameat2."""
+ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
+"""Files that make a folder a Zarr group."""
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def require_outputs(
+    outputs: Iterable[Path | None], inputs: Iterable[str | Path | None] = (), *, overwrite: bool = False
+) -> None:
+    """Refuses outputs that cannot be: each command asks before any work.
+
+    An output ending in `.zarr` is a folder, any other a file. Inputs may be patterns with `*`. What is None is left
+    out.
+
+    Raises:
+        ValueError: an output is, holds or lies in what is read, or another output.
+        FileExistsError: an output exists and not `overwrite`, or is a link, or what is there is of another kind.
+        OSError: an output cannot be written.
+    """
+    read = [found for given in inputs if given is not None for found in _matching(given)]
+    for output in (path for path in outputs if path is not None):
+        for path in read:
+            if _destroys(output, path):
+                raise ValueError(f"{output} cannot be written: {path} is read or written too. Choose another output.")
+        _require_free(output, overwrite=overwrite)
+        _require_writable(output)
+        read.append(output)
+
+
+def _matching(given: str | Path) -> list[Path]:
+    path = Path(given)
+    if not glob.has_magic(str(given)) or path.exists():
+        return [path]
+    return list(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+
+
+def _destroys(output: Path, read: Path) -> bool:
+    """Says whether writing `output`, or the unfinished folder beside it, changes or removes what is read."""
+    source = read.resolve()
+    for target in (output.resolve(), output.with_name(f"{output.name}.partial").resolve()):
+        if target == source or target in source.parents:
+            return True
+        if source in target.parents and (is_zarr(source) or target.exists()):  # a folder of files may get another one
+            return True
+    return output.exists() and read.exists() and output.samefile(read)
+
+
+def _require_free(output: Path, *, overwrite: bool) -> None:
+    if output.is_symlink():
+        raise FileExistsError(f"{output} is a link to {output.readlink()}. Name that path itself, or delete the link.")
+    if not output.exists():
+        return
+    if not (output.is_dir() if output.suffix == ".zarr" else output.is_file()):
+        raise FileExistsError(f"{output} is there and of another kind than the output. Choose another output.")
+    if not overwrite:
+        raise FileExistsError(f"{output} exists already. Choose another output, or add --overwrite.")
+    if output.is_dir() and not is_zarr(output) and any(output.iterdir()):
+        raise FileExistsError(f"{output} is a folder but no Zarr store: it is not replaced. Choose another output.")
+
+
+def _require_writable(output: Path) -> None:
+    folder = next(above for above in output.absolute().parents if above.exists())
+    try:
+        os.lstat(output.with_name(f"{_temporary(output).name}{'.' * 20}"))  # what grows beside it has longer names
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise OSError(f"Cannot write {output}: {error.strerror}. Choose another output.") from error
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(f"Cannot write {output}: {folder}: {error.strerror}. Choose another output.") from error
+
+
+def is_zarr(path: Path) -> bool:
+    """Says whether a folder is a Zarr group."""
+    return any((path / name).is_file() for name in ZARR_MARKS)
 
 
 @contextmanager
@@ -19,11 +100,16 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path with the suffix of `path`; what is written there takes its place at the end.
 
     After an error nothing is left of it. The folder of `path` is made where it is missing.
+
+    Raises:
+        OSError: the file cannot be written, also where HDF5 says so in its own way.
     """
-    temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+    temporary = _temporary(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path)
     try:
-        yield temporary
+        with hdf_errors(path):
+            yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -32,14 +118,28 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yields a temporary folder that takes the place of `folder` at the end, and leaves no trace after an error."""
-    temporary = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    temporary = _temporary(folder)
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    temporary.mkdir()
     try:
         yield temporary
         put_in_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def hdf_errors(path: Path) -> Iterator[None]:
+    """Turns what HDF5 says when it cannot write `path`, which is most often that the disk is full, into an OSError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if "HDF error" not in str(error):
+            raise
+        advice = f"No more of {path} can be written ({error}). Free some space and run the same command again."
+        raise OSError(errno.ENOSPC, advice) from error
 
 
 def put_in_place(new: Path, path: Path) -> None:
@@ -73,8 +173,35 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def sweep(path: Path) -> None:
+    """Deletes what dead processes of this host have left beside `path` when they wrote or removed it.
+
+    What a process on another host has left stays: nobody here knows whether it lives.
+    """
+    names = "|".join(map(re.escape, (path.name, path.stem, f"{path.name}.partial")))
+    owner = rf"(\d+)@{re.escape(socket.gethostname())}"
+    ours = re.compile(rf"\.(?:{names})\.(?:partial|removed)-{owner}(?:{re.escape(path.suffix)})?")
+    for junk in path.parent.iterdir() if path.parent.is_dir() else ():
+        if (found := ours.fullmatch(junk.name)) and not is_alive(int(found[1])):
+            shutil.rmtree(junk, ignore_errors=True) if junk.is_dir() else junk.unlink(missing_ok=True)
+
+
+def is_alive(process: int) -> bool:
+    """Says whether a process of this number runs on this host."""
+    return Path(f"/proc/{process}").exists()
+
+
+def _temporary(path: Path) -> Path:
+    """Returns the name under which this process writes `path`; a folder's ends as a file's does, which Zarr ignores."""
+    return path.with_name(f".{path.stem}.partial-{_owner()}{path.suffix}")
+
+
 def _nameless(path: Path) -> Path:
-    return path.with_name(f".{path.name.lstrip('.')}.removed-{os.getpid()}")
+    return path.with_name(f".{path.name.lstrip('.')}.removed-{_owner()}")
+
+
+def _owner() -> str:
+    return f"{os.getpid()}@{socket.gethostname()}"
 
 
 def _exchange(one: Path, other: Path) -> bool:

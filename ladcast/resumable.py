@@ -6,17 +6,25 @@ import fcntl
 import os
 import shutil
 import socket
+import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from ladcast.checkpoint import MANIFEST, read_document, read_tensors, write_checkpoint
-from ladcast.files import put_in_place, remove
+from ladcast.files import is_alive, put_in_place, remove, sweep
 
 PROGRESS, BEGUN = "progress", "begun"
+INODE = "inode"
+"""Key of the number that the file system gives the content: it stays with it when it gets its name."""
+BEAT_S, DEAD_AFTER_S = 30, 300
+"""Seconds between two signs of life of a writer, and without one after which another host takes it for dead."""
+ALIVE = "gives signs of life"
+"""The second line of a lock file: the locks of earlier versions are not renewed."""
 
 
 def require_same(
@@ -75,29 +83,37 @@ class Unfinished:
     def start(self, create: Callable[[Path], None]) -> dict[str, Saved]:
         """Lets `create` make an empty content, or finds that of a killed run; returns what was saved, by name.
 
+        A run that was killed after its last part, when the content had its name already, goes on with it there.
+
         Raises:
-            FileExistsError: the unfinished work is damaged, or that of another run.
+            FileExistsError: the unfinished work is damaged, or that of another run; the output was made meanwhile.
             OSError: the folder cannot be written.
         """
+        self._require_free()
         there = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
         if foreign := [name for name in there if name not in (self.content.name, PROGRESS) and name[0] != "."]:
             raise FileExistsError(
                 f"{self.folder} holds {', '.join(sorted(foreign))}, which is not of this kind of work. Choose another "
                 "output, or delete it."
             )
-        # Without its beginning the work was not begun, and without its content it has its name already.
-        if self.content.exists() and (self.folder / PROGRESS / BEGUN).exists():
+        begun = self.folder / PROGRESS / BEGUN
+        content = self.path if self._is_named() else self.content
+        if content.exists() and begun.exists():  # without its beginning the work was not begun
             try:
-                return self._resume()
+                saved = self._resume()
             except FileExistsError:
                 if not self.overwrite:
                     raise
+            else:
+                self.content = content
+                return saved
+        sweep(self.path)
         try:
             remove(self.folder)
             self.folder.mkdir(parents=True)
             create(self.content)
             if self.identity is not None:
-                self.save(BEGUN, self.identity)
+                self.save(BEGUN, {**self.identity, INODE: self.content.stat().st_ino})
         except OSError as error:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise OSError(f"Cannot write {self.folder}: {error.strerror or error}. Choose another output.") from error
@@ -110,14 +126,24 @@ class Unfinished:
     def finish(self) -> Path:
         """Gives the content its name and removes what belongs to the run."""
         self._require_free()
-        remove(self.folder / PROGRESS / BEGUN)  # or what is replaced would look like work to go on with after a kill
-        put_in_place(self.content, self.path)
+        if not self.has_its_name:
+            put_in_place(self.content, self.path)
+            self.content = self.path
         remove(self.folder)
         return self.path
 
+    @property
+    def has_its_name(self) -> bool:
+        """Says whether a run that goes on finds its content complete and under its name."""
+        return self.content == self.path
+
     def _require_free(self) -> None:
-        if self.path.exists() and not self.overwrite:
+        if self.path.exists() and not (self.overwrite or self._is_named()):
             raise FileExistsError(f"{self.path} exists already. Choose another output, or add --overwrite.")
+
+    def _is_named(self) -> bool:
+        """Says whether the content of a killed run, or of this one, has its name; what it replaced may lie here."""
+        return self.path.exists() and begun_identity(self.path).get(INODE) == self.path.stat().st_ino
 
     def _resume(self) -> dict[str, Saved]:
         hint = f"Delete {self.folder}, or add --overwrite, to start afresh."
@@ -151,10 +177,10 @@ def sole_writer(product: Path) -> Iterator[None]:
     """Holds `<product>.lock` while it lasts.
 
     The kernel frees the lock of a dead process at once. Not every cluster file system tells other hosts of locks, so
-    a lock file that another host left is never taken over.
+    a lock file that another host left is taken over only when its writer gives no sign of life any more.
 
     Raises:
-        FileExistsError: another process writes this product, or another host left its lock.
+        FileExistsError: another process writes this product, or may do so on another host.
     """
     path = lock_path(product)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,9 +188,11 @@ def sole_writer(product: Path) -> Iterator[None]:
     try:
         _sign(descriptor, path, product)
         try:
-            yield
+            with _signs_of_life(descriptor):
+                yield
         finally:
-            path.unlink(missing_ok=True)
+            if _writer(path) == _signature():  # else another host took us for dead, and it is its lock now
+                path.unlink()
     finally:
         os.close(descriptor)
 
@@ -176,12 +204,11 @@ def lock_path(product: Path) -> Path:
 
 def holder(product: Path) -> str | None:
     """Returns who writes a product, as `host NAME, process NUMBER`; None where nobody of this host does any more."""
-    path = lock_path(product)
-    written = path.read_text().strip() if path.exists() else ""
+    written = _writer(lock_path(product))
     host, _, process = written.partition(", process ")
     if host != _host() or not process.isdigit():
         return written or None
-    return written if Path(f"/proc/{process}").exists() else None
+    return written if is_alive(int(process)) else None
 
 
 def _open_locked(path: Path, product: Path) -> int:
@@ -199,19 +226,59 @@ def _open_locked(path: Path, product: Path) -> int:
 
 
 def _sign(descriptor: int, path: Path, product: Path) -> None:
-    written = os.pread(descriptor, 200, 0).decode().strip()
-    if written and not written.startswith(f"{_host()},"):
+    writer = _writer(path)
+    if writer and not writer.startswith(f"{_host()},") and not _is_silent(descriptor, path):
         raise _busy(path, product)
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{_host()}, process {os.getpid()}\n".encode(), 0)
+    os.pwrite(descriptor, f"{_signature()}\n{ALIVE}\n".encode(), 0)
+
+
+@contextmanager
+def _signs_of_life(descriptor: int) -> Iterator[None]:
+    """Renews the time of a lock file as long as this lasts."""
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(BEAT_S):
+            with suppress(OSError):
+                os.utime(descriptor)
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _is_silent(descriptor: int, path: Path) -> bool:
+    """Says whether the writer of a lock file promised signs of life and has long given none, by the disk's clock."""
+    with tempfile.TemporaryFile(dir=path.parent) as probe:
+        age = os.fstat(probe.fileno()).st_mtime - os.fstat(descriptor).st_mtime
+    return ALIVE in path.read_text() and age > DEAD_AFTER_S
+
+
+def _writer(path: Path) -> str:
+    """Returns the first line of a lock file; empty where there is none."""
+    try:
+        return path.read_text().partition("\n")[0].strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _busy(path: Path, product: Path) -> FileExistsError:
-    writer = path.read_text().strip() if path.exists() else ""
+    writer, promises = _writer(path), path.exists() and ALIVE in path.read_text()
+    elsewhere = not writer.startswith(f"{_host()},")
+    after = f", or {DEAD_AFTER_S // 60} minutes after its last sign of life," if promises and elsewhere else ""
     return FileExistsError(
         f"{product} is being written by {writer or 'another process'}. Wait for it; "
-        f"if that process is dead, delete {path} and run this again."
+        f"if that process is dead{after or f', delete {path} and'} run this again."
     )
+
+
+def _signature() -> str:
+    return f"{_host()}, process {os.getpid()}"
 
 
 def _host() -> str:

@@ -14,7 +14,7 @@ from ladcast.cli import COMMANDS, GROUPS
 FLOORS = (
     "documents",
     "constants device fields files grid meters progress run times types units",
-    "cf checkpoint",
+    "cf checkpoint checksums",
     "resumable",
     "nn diffusion data config verification",
     "models plots cyclones",

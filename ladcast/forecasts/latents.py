@@ -13,15 +13,15 @@ import xarray as xr
 import zarr
 from jaxtyping import Float
 from torch import Tensor
-from zarr.codecs import ZstdCodec
 
+from ladcast.checksums import check_seal
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, MemberBatch
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.rollout import ForecastStep
 from ladcast.forecasts.layout import ForecastLayout
 from ladcast.forecasts.manifest import LatentManifest
-from ladcast.forecasts.write import StoreWriter, empty_variable
+from ladcast.forecasts.write import CHECKED, StoreWriter, empty_variable
 from ladcast.grid import Grid
 from ladcast.times import HOUR, describe
 from ladcast.types import OceanMask
@@ -80,7 +80,7 @@ class LatentWriter(StoreWriter):
             attrs=self.attributes() | self.manifest.to_attributes(),
         )
         chunks = (1, 1, members_per_chunk(self.options), *self.frame_shape)
-        encoding: dict[str, Any] = {"latent": {"chunks": chunks, "compressors": ZstdCodec(checksum=True)}}
+        encoding: dict[str, Any] = {"latent": {"chunks": chunks, "compressors": CHECKED}}
         template.to_zarr(store, compute=False, consolidated=False, encoding=encoding, mode="w-")
 
     def _write(self, batch: MemberBatch, step: ForecastStep) -> None:
@@ -118,6 +118,7 @@ class LatentStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest = LatentManifest.read(path)
+        check_seal(path)
         try:
             with xr.open_zarr(path, chunks=None, decode_timedelta=True) as ds:
                 ds = ds.assign_coords({name: ds[name].load() for name in LATENT_DIMS[:3]})

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
+from ladcast.checksums import check_seal
+from ladcast.data.lazy import LazyField, as_slice, lazy_variable
 from ladcast.data.lexicon import canonical_names, check_units
 from ladcast.fields import VARIABLES
+from ladcast.files import is_zarr
 from ladcast.forecasts.engine import LatentEngine
 from ladcast.forecasts.manifest import is_latent_store
 
@@ -20,7 +25,6 @@ DIMENSIONS = {
     "time": ("init_time", "forecast_reference_time"),
 }
 """Ours, and what others call them."""
-ZARR_FILES = ("zarr.json", ".zgroup", ".zmetadata")
 GO_ON = "Run the same `ladcast forecast` again to go on."
 
 
@@ -35,9 +39,10 @@ def open_forecast(path: Path, **decoding: Any) -> xr.Dataset:
         return xr.open_dataset(path, engine=LatentEngine, **decoding)
     if path.suffix == ".partial":
         raise ValueError(f"{path} is unfinished. {GO_ON}")
-    if any((path / name).is_file() for name in ZARR_FILES):
+    if is_zarr(path):
+        check_seal(path)
         forecast: xr.Dataset = xr.open_zarr(path, chunks=None, decode_timedelta=True)
-        return forecast
+        return forecast.assign({name: _guarded(field, path) for name, field in forecast.data_vars.items()})
     if path.exists():
         raise ValueError(
             f"{path} exists, but is no forecast store: expected a folder in Zarr, such as `ladcast forecast` writes. "
@@ -45,6 +50,20 @@ def open_forecast(path: Path, **decoding: Any) -> xr.Dataset:
         )
     hint = f" It is unfinished. {GO_ON}" if path.with_name(f"{path.name}.partial").is_dir() else ""
     raise FileNotFoundError(f"No forecast at {path}.{hint}")
+
+
+def _guarded(field: xr.DataArray, path: Path) -> xr.Variable:
+    """Returns a stored field whose damage ends in an error that names it."""
+    read = partial(_read, field.variable, f"{path}: {field.name}")  # pickles
+    return lazy_variable(field.dims, LazyField(field.shape, read, field.dtype), field.attrs, field.encoding)
+
+
+def _read(stored: xr.Variable, where: str, *points: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    try:
+        values: npt.NDArray[Any] = stored[tuple(map(as_slice, points))].values
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{where} is damaged ({error}). Copy the store again, or make it again.") from error
+    return values
 
 
 def open_system(paths: Sequence[Path]) -> xr.Dataset:

@@ -13,8 +13,10 @@ import dask.array
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.codecs import ZstdCodec
 
 from ladcast.cf import forecast_attributes
+from ladcast.checksums import seal
 from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, MemberBatch, decode_step, member_batches
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.rollout import ForecastStep
@@ -23,6 +25,8 @@ from ladcast.resumable import Unfinished
 
 WRITERS = 8
 """Threads that compress and write chunks at once."""
+CHECKED = ZstdCodec(checksum=True)
+"""Compresses chunks, each with a checksum that every reader of Zarr compares."""
 
 
 class StoreWriter(ABC):
@@ -75,8 +79,10 @@ class StoreWriter(ABC):
         self.unfinished.save(self._name(batch), {"block": done}, past)
 
     def finish(self) -> Path:
-        """Completes the metadata and gives the store its name."""
-        zarr.consolidate_metadata(self.unfinished.content)
+        """Completes the metadata, lists the files and gives the store its name."""
+        if not self.unfinished.has_its_name:
+            zarr.consolidate_metadata(self.unfinished.content)
+            seal(self.unfinished.content)
         return self.unfinished.finish()
 
     def attributes(self) -> dict[str, str]:
@@ -148,7 +154,10 @@ def create_fields(store: Path, template: xr.Dataset, *, members_per_chunk: int) 
     """Creates a store like `template` without its values, one lead time of some members in a chunk."""
     chunks = {"time": 1, "prediction_timedelta": 1, "number": members_per_chunk}
     encoding = {
-        name: {"chunks": tuple(min(chunks.get(str(dim), size), size) for dim, size in field.sizes.items())}
+        name: {
+            "chunks": tuple(min(chunks.get(str(dim), size), size) for dim, size in field.sizes.items()),
+            "compressors": CHECKED,
+        }
         for name, field in template.data_vars.items()
     }
     template.to_zarr(store, compute=False, consolidated=False, encoding=encoding, mode="w-")

@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from ladcast.checksums import seal
 from ladcast.fields import VARIABLES
 from ladcast.files import whole_file, whole_folder
 from ladcast.forecasts.options import Selection
 from ladcast.forecasts.part import open_part
 from ladcast.forecasts.products import Event, Method, at_points, mean_and_spread, probabilities, quantiles
+from ladcast.forecasts.write import CHECKED
 from ladcast.grid import Place
 from ladcast.progress import show_progress
 from ladcast.times import HOUR
@@ -78,10 +80,10 @@ def write_dataset(dataset: xr.Dataset, output: Path) -> Path:
     for coordinate in dataset.coords.values():
         coordinate.encoding["_FillValue"] = None
     if output.suffix == ".nc":
-        compressed = {name: {"zlib": True, "complevel": 1} for name in dataset.data_vars}
+        compressed = {name: {"zlib": True, "complevel": 1, "fletcher32": True} for name in dataset.data_vars}
         return write_whole(output, lambda path: dataset.to_netcdf(path, engine="netcdf4", encoding=compressed))
     if output.suffix == ".zarr":
-        return write_whole(output, lambda path: dataset.to_zarr(path))
+        return write_whole(output, lambda path: _write_zarr(dataset, path))
     raise ValueError(f"Expected an output that ends in .nc or .zarr, got '{output.name}'. Rename it.")
 
 
@@ -96,6 +98,11 @@ def write_whole(output: Path, write: Callable[[Path], object]) -> Path:
     with (whole_folder if output.suffix == ".zarr" else whole_file)(output) as temporary:
         write(temporary)
     return output
+
+
+def _write_zarr(dataset: xr.Dataset, path: Path) -> None:
+    dataset.to_zarr(path, encoding={name: {"compressors": CHECKED} for name in dataset.data_vars})
+    seal(path)
 
 
 def _frames(part: xr.Dataset) -> Iterator[xr.Dataset]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from ladcast.checksums import CHECKSUMS
 from ladcast.data.analysis import Analysis
 from ladcast.forecasting.ensemble import EnsembleOptions, member_batches, staggered
 from ladcast.forecasting.forecaster import Forecaster
@@ -166,6 +167,9 @@ def test_batches_own_whole_chunks(batch_size: int, expected: int, forecaster: Fo
 
 def test_a_missing_chunk_is_named(kept):
     (kept.latents / CHUNKS / "0/2/1/0/0/0").unlink()
+    with pytest.raises(ValueError, match=r"latent/c/0/2/1/0/0/0 is missing\. Copy or make fc\.latents\.zarr again"):
+        LatentStore(kept.latents)
+    (kept.latents / CHECKSUMS).unlink()  # as stores of earlier versions
     store = LatentStore(kept.latents)
     store.read([Frame(0, 2, 1)])
     with pytest.raises(ValueError, match=r"member 2 of the forecast from 2001-02-28T12, lead 18 h, is missing.*copy"):
@@ -174,6 +178,7 @@ def test_a_missing_chunk_is_named(kept):
 
 @pytest.mark.parametrize("damage", ["truncate", "flip"])
 def test_a_damaged_chunk_is_named(kept, damage: str):
+    (kept.latents / CHECKSUMS).unlink()
     chunk = kept.latents / CHUNKS / "0/0/0/0/0/0"
     content = bytearray(chunk.read_bytes())
     content[len(content) // 2] ^= 1
@@ -187,5 +192,8 @@ def test_a_lost_small_array_is_found(kept, lost: str):
     for path in (kept.latents / lost / "c").rglob("*"):
         if path.is_file():
             path.unlink()
+    with pytest.raises(ValueError, match=lost):
+        LatentStore(kept.latents)
+    (kept.latents / CHECKSUMS).unlink()
     with pytest.raises(ValueError, match=lost):
         LatentStore(kept.latents)

@@ -12,17 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from ladcast.checksums import check_seal
 from ladcast.data.lazy import elementwise, joined
 from ladcast.data.lexicon import NEAR_MISSES, canonical_names
 from ladcast.data.sources import cloud
 from ladcast.data.sources.base import Rule, translate
 from ladcast.data.sources.grib import is_grib, open_grib
 from ladcast.fields import STATIC_VARIABLES, VARIABLES
+from ladcast.files import ZARR_MARKS, is_zarr
 from ladcast.grid import TOLERANCE_DEG
 
 SUFFIXES = (".nc", ".cdf", ".grib", ".grb")
 """How names of files end that belong to a folder of data; anything may follow, as in `.grib2` or `.Grb_G212`."""
-ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
 MEMBER_DIMENSIONS = ("number", "member", "realization")
 
 
@@ -58,11 +59,6 @@ def rules_of(raw: xr.Dataset) -> tuple[Rule, ...]:
     from ladcast.data.sources import ecmwf, gfs
 
     return gfs.RULES if raw.attrs.get("centre") == "kwbc" else ecmwf.RULES
-
-
-def is_zarr(path: Path) -> bool:
-    """Says whether a folder is a Zarr group."""
-    return any((path / name).is_file() for name in ZARR_MARKS)
 
 
 def _expanded(path: Path) -> list[Path]:
@@ -104,6 +100,7 @@ def _open_one(path: Path, member: int | None) -> xr.Dataset:
 
 
 def _open_zarr(path: Path) -> xr.Dataset:
+    check_seal(path)
     root = path / "zarr.json"
     version_3 = json.loads(root.read_text()) if root.is_file() else {}
     consolidated = bool(version_3.get("consolidated_metadata")) or (path / ".zmetadata").is_file()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from ladcast.checksums import seal
 from ladcast.data.regrid import regrid_dataset
 from ladcast.data.sources.assignment import SourceAssignment, assign_sources
 from ladcast.data.sources.base import Source
@@ -62,6 +63,7 @@ def fetch_start(plan: SourceAssignment, sources: Sources, output: Path, grid: Gr
     state = xr.merge(parts, compat="no_conflicts", join="outer").assign_attrs(plan=str(plan))
     with whole_folder(output) as partial:
         state.to_zarr(partial, mode="w")
+        seal(partial)
     return output
 
 

@@ -51,8 +51,12 @@ class FrameWriter(ABC):
         self.forecast = forecast.transpose(*FORECAST_AXES, ...)
         identity = {"forecast": fingerprint(forecast), **settings} if self.goes_on else None
         self.unfinished = Unfinished(path, identity, kind="content", overwrite=overwrite)
-        self.content = self.unfinished.content
         self.done = 0
+
+    @property
+    def content(self) -> Path:
+        """Returns what is written now."""
+        return self.unfinished.content
 
     @property
     def frames(self) -> int:

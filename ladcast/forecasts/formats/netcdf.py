@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ladcast.cf import Names, with_metadata
+from ladcast.files import hdf_errors
 from ladcast.forecasts.formats.base import CHUNKED_WHOLE, FrameWriter
 
 COMPRESSION_LEVEL: Final = 1
@@ -47,6 +48,7 @@ class NetcdfWriter(FrameWriter):
             compression="zlib",
             complevel=COMPRESSION_LEVEL,
             shuffle=True,
+            fletcher32=True,  # readers compare the checksum of each chunk
             chunksizes=[size if dim in CHUNKED_WHOLE else 1 for dim, size in field.sizes.items()],
             fill_value=np.nan,
             chunk_cache=1,  # chunks are written whole: a cache of them, one for each variable, would only take memory
@@ -56,7 +58,10 @@ class NetcdfWriter(FrameWriter):
 
     def _write(self, init: int, lead: int, frame: xr.Dataset) -> None:
         for source, target in zip(frame.data_vars, self.described.data_vars, strict=True):
-            self.file[str(target)][init, lead] = frame[source].values
+            values = frame[source].values
+            with hdf_errors(self.content):
+                self.file[str(target)][init, lead] = values
 
     def _close(self) -> None:
-        self.file.close()
+        with hdf_errors(self.content):
+            self.file.close()

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ladcast.cf import Names, with_metadata
+from ladcast.checksums import seal
 from ladcast.forecasts.formats.base import CHUNKED_WHOLE, FrameWriter
 
 ZarrFormat = Literal[2, 3]
@@ -58,7 +59,9 @@ class ZarrWriter(FrameWriter):
     def _close(self) -> None:
         import zarr
 
-        zarr.consolidate_metadata(self.content, zarr_format=self.zarr_format)
+        if not self.unfinished.has_its_name:
+            zarr.consolidate_metadata(self.content, zarr_format=self.zarr_format)
+            seal(self.content)
 
     def _open(self) -> None:
         import zarr
@@ -66,15 +69,16 @@ class ZarrWriter(FrameWriter):
         self.group = zarr.open_group(self.content, mode="r+", zarr_format=self.zarr_format)
 
     def _encoding(self, field: xr.DataArray) -> dict[str, Any]:
-        from zarr.codecs import BloscCodec, BloscShuffle
+        from numcodecs import CRC32
+        from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
         chunks = tuple(size if dim in CHUNKED_WHOLE else 1 for dim, size in field.sizes.items())
         shards = tuple(1 if axis < 2 else size for axis, size in enumerate(field.shape))
         encoding: dict[str, Any] = {"chunks": chunks, "_FillValue": np.float32(np.nan)}
         if self.zarr_format == 2:
-            return encoding
+            return {**encoding, "filters": [CRC32()]}
         shuffled = BloscCodec(cname="zstd", clevel=3, shuffle=BloscShuffle.shuffle)  # the default packs floats badly
-        encoding["compressors"] = (shuffled,)
+        encoding["compressors"] = (shuffled, Crc32cCodec())
         return {**encoding, "shards": shards} if shards != chunks else encoding
 
 
