@@ -19,6 +19,8 @@ from ladcast.files import sha256, whole_folder
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
+DATA_HASHES = "sha256_of_data"
+"""Key of the manifest: start states, truth and climatology are no part of what a model's latents depend on."""
 
 
 def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], documents: Mapping[str, Any]) -> None:
@@ -83,13 +85,13 @@ def verify_checkpoint(folder: Path) -> None:
     hashes = _hashes(folder)
     if WEIGHTS not in hashes:
         raise ValueError(f"{folder / MANIFEST} lacks the SHA-256 of {WEIGHTS}. Copy the checkpoint again.")
-    for name, expected in hashes.items():
+    for name, expected in {**hashes, **_hashes(folder, DATA_HASHES)}.items():
         _verify(folder / name, expected)
 
 
-def _hashes(folder: Path) -> dict[str, str]:
+def _hashes(folder: Path, key: str = "sha256") -> dict[str, str]:
     """Returns the SHA-256 of each file that the manifest names."""
-    hashes = read_document(folder, MANIFEST).get("sha256", {})
+    hashes = read_document(folder, MANIFEST).get(key, {})
     if not (isinstance(hashes, dict) and all(isinstance(value, str) for value in hashes.values())):
         raise ValueError(f"{folder / MANIFEST}: expected the SHA-256 of each file, got {hashes!r:.60}. Copy it again.")
     return hashes

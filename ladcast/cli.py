@@ -21,18 +21,19 @@ app = App(
 )
 COMMANDS = {
     "forecast": "forecast:forecast",
-    "analysis": "analysis:analysis",
+    "analysis": "forecast:analysis",
     "score": "score:score",
-    "evaluate": "evaluate:evaluate",
+    "evaluate": "score:evaluate",
     "merge": "score:merge",
     "track": "track:track",
-    "plot": "plot:plot",
-    "export": "export:export",
-    "decode": "export:decode",
+    "plot": "products:plot",
+    "export": "products:export",
+    "decode": "products:decode",
     "show": "show:show",
+    "verify": "show:verify",
 }
 GROUPS = {
-    "plan": ("Predict what a command will take, before it runs.", {"forecast": "plan:plan_forecast"}),
+    "plan": ("Predict what a command will take, before it runs.", {"forecast": "forecast:plan_forecast"}),
     "products": (
         "Mean and spread, quantiles, probabilities, and series at places.",
         {

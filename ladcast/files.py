@@ -58,7 +58,8 @@ def _destroys(output: Path, read: Path) -> bool:
     for target in (output.resolve(), output.with_name(f"{output.name}.partial").resolve()):
         if target == source or target in source.parents:
             return True
-        if source in target.parents and (is_zarr(source) or target.exists()):  # a folder of files may get another one
+        # A folder of files may get another file, but a store holds nothing else.
+        if source in target.parents and (source.suffix == ".zarr" or is_zarr(source) or target.exists()):
             return True
     return output.exists() and read.exists() and output.samefile(read)
 

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from enum import IntEnum
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -132,6 +133,14 @@ def termination_as_error() -> Iterator[None]:
 
     with answer_signals([signal.SIGTERM], stop):
         yield
+
+
+def version_of(package: str) -> str:
+    """Returns the name and version of a package for provenance, which no run fails for."""
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"{package} unknown"
 
 
 def to_json(results: Any) -> str:

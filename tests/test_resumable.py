@@ -3,12 +3,14 @@
 import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from ladcast.resumable import Unfinished, begun_identity, holder, lock_path, require_same, sole_writer
+from ladcast import resumable
+from ladcast.resumable import DEAD_AFTER_S, Unfinished, begun_identity, holder, lock_path, require_same, sole_writer
 
 HOLD = """
 import time
@@ -96,6 +98,43 @@ def test_overwriting_keeps_the_old_until_the_new_is_complete(product: Path, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["product"]
 
 
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("killed_at", ["put_in_place", "remove"])
+def test_a_kill_while_the_output_gets_its_name_loses_nothing(
+    exists: bool, killed_at: str, product: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    if exists:
+        create(product)
+    run = Unfinished(product, {"seed": 1}, overwrite=exists)
+    run.start(create)
+    (run.content / "values").write_text("new")
+    run.save("000000", {"step": 1})
+
+    def kill(*_: Path) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resumable, killed_at, kill)
+        with pytest.raises(SystemExit):
+            run.finish()
+    after = "new" if killed_at == "remove" else "0"
+    assert (product / "values").read_text() == after if product.exists() else not exists
+    again = Unfinished(product, {"seed": 1}, overwrite=exists)
+    assert list(again.start(create)) == ["000000"], "the work is not made again"
+    again.finish()
+    assert (product / "values").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["product"]
+
+
+def test_who_waited_for_the_lock_does_not_make_again_what_is_made(product: Path):
+    late = Unfinished(product, {"seed": 1})
+    first = Unfinished(product, {"seed": 1})
+    first.start(create)
+    first.finish()
+    with pytest.raises(FileExistsError, match="exists already"):
+        late.start(create)
+
+
 def test_work_without_an_identity_starts_afresh_but_not_in_place_of_other_work(product: Path):
     Unfinished(product, None).start(create)
     begun: list[Path] = []
@@ -153,11 +192,36 @@ def test_a_second_writer_is_refused_until_the_first_dies(product: Path, tmp_path
         assert str(holder(product)).endswith(f"process {os.getpid()}")
 
 
-def test_the_lock_of_another_host_is_never_taken_over(product: Path):
+def test_the_lock_of_another_host_is_taken_over_when_its_writer_gives_no_sign_of_life(product: Path):
+    lock = lock_path(product)
+    with sole_writer(product):
+        content = lock.read_text()
+    lock.write_text(f"host elsewhere, process 7\n{content.splitlines()[1]}\n")
+    with pytest.raises(
+        FileExistsError, match=r"by host elsewhere, process 7\. .* 5 minutes after its last sign of life"
+    ):
+        sole_writer(product).__enter__()
+    os.utime(lock, (lock.stat().st_mtime - DEAD_AFTER_S - 5,) * 2)
+    with sole_writer(product):
+        assert str(holder(product)).endswith(f"process {os.getpid()}")
+    assert not lock.exists()
+
+
+def test_the_lock_of_another_host_without_signs_of_life_is_never_taken_over(product: Path):
+    """Those of earlier versions."""
     lock_path(product).write_text("host elsewhere, process 7\n")
+    os.utime(lock_path(product), (0, 0))
     with pytest.raises(FileExistsError, match=r"by host elsewhere, process 7\. .* if that process is dead, delete"):
         sole_writer(product).__enter__()
     assert lock_path(product).exists()
-    lock_path(product).unlink()
+
+
+def test_a_writer_gives_signs_of_life(product: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(resumable, "BEAT_S", 0.01)
     with sole_writer(product):
-        pass
+        os.utime(lock_path(product), (0, 0))
+        for _ in range(1000):
+            if lock_path(product).stat().st_mtime:
+                break
+            time.sleep(0.01)
+        assert lock_path(product).stat().st_mtime

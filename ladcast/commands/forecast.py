@@ -1,20 +1,21 @@
-"""`ladcast forecast`."""
+"""`ladcast forecast`, `ladcast plan forecast` and `ladcast analysis`."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 
-from ladcast.commands.common import DEFAULT_PLACE, FLAT, Results, report_paths
-from ladcast.commands.options import ScoreRequest, Scoring
+from ladcast.commands.options import DEFAULT_PLACE, FLAT, Results, ScoreRequest, Scoring, report_paths
+from ladcast.files import is_zarr, require_outputs
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.released.registry import DEFAULT_MODEL, find_model
 
 DEFAULT_REQUEST = ForecastRequest()
-SHOWN_DAYS = 5
-"""Lead time of the maps, unless the forecast is shorter."""
+SHOWN = np.timedelta64(120, "h").astype("timedelta64[ns]")
+"""Lead time of the maps, or the nearest that there is."""
 
 
 def forecast(
@@ -34,35 +35,48 @@ def forecast(
         draw: draw the page beside the forecast.
         dry_run: print what the forecast will take, as `ladcast plan forecast` does, and stop.
     """
-    from ladcast.forecasting.plan import plan
-    from ladcast.forecasts.make import make_forecast
+    folder, store = find_model(model), request.output
+    if dry_run:
+        return plan_forecast(request, model=model)
+    truth = folder.truth if request.source is None else None
+    hindrance = _why_no_page(request)
+    scores = store.with_suffix(".scores.nc") if truth is not None else None
+    page = store.with_suffix(".png") if draw and hindrance is None else None
+    missing = [path for path in (scores, page) if path is not None and not path.exists()]
+    # A forecast that was stopped when its store was complete goes on with what is missing beside it.
+    goes_on = is_zarr(store) and bool(missing) and not request.overwrite
+    outputs = missing if goes_on else [store, scores, page]
+    require_outputs(outputs, [request.source, *folder.files, truth], overwrite=request.overwrite)
+
     from ladcast.grid import Place
 
-    hindrance = _why_no_page(request)
-    where = Place.parse(place) if draw and hindrance is None else None  # before the forecast is made, lest it fail then
-    folder = find_model(model)
-    if dry_run:
-        prediction = plan(request, folder.path)
-        print(prediction)
-        return {"plan": asdict(prediction)}
+    where = Place.parse(place)
+    if page is not None:  # what only the end needs, before the forecast is made, lest it fail then
+        from ladcast.plots.forecast import draw_forecast
+        from ladcast.plots.style import save_figure
+    from ladcast.forecasts.make import make_forecast
+
     if make_forecast(request, folder) is None:  # another process of this job goes on
         return None
-    from ladcast.commands.scoring import score_forecasts
+    from ladcast.commands.scoring import open_systems, score_forecasts
     from ladcast.forecasts.open import open_forecast
-    from ladcast.plots.forecast import draw_forecast
-    from ladcast.plots.style import save_figure
 
-    results, truth = report_paths(forecast=request.output), None
-    if request.source is None and folder.truth is not None:
-        systems, scores = score_forecasts([request.output], ScoreRequest(folder.truth, folder.climatology), Scoring())
-        results, opened, truth = results | scores, next(iter(systems.forecasts.values())), systems.truth
-    elif where is not None:
-        opened = open_forecast(request.output)
-    if where is not None:
-        lead = np.timedelta64(min(SHOWN_DAYS, request.days), "D").astype("timedelta64[ns]")
-        figure = draw_forecast(opened, place=where, truth=truth, lead=lead)
-        results |= report_paths(page=save_figure(figure, request.output.with_suffix(".png")))
-    elif draw:
+    results = report_paths(forecast=store)
+    systems, compared = None, None if truth is None else ScoreRequest(truth, folder.climatology, output=scores)
+    if compared is not None and scores in outputs:
+        systems, found = score_forecasts([store], compared, Scoring())
+        results |= found
+    elif compared is not None:
+        systems = open_systems([store], compared)
+    if page in outputs and page is not None:
+        opened = open_forecast(store)
+        if systems is not None and not systems.report.cuts:  # of latents, what is decoded already
+            (opened,) = systems.forecasts.values()
+        leads = opened["prediction_timedelta"].values
+        lead = leads[abs(leads - SHOWN).argmin()]
+        figure = draw_forecast(opened, place=where, truth=None if systems is None else systems.truth, lead=lead)
+        results |= report_paths(page=save_figure(figure, page))
+    elif draw and hindrance:
         print(f"no page: {hindrance}")
     return results
 
@@ -72,3 +86,54 @@ def _why_no_page(request: ForecastRequest) -> str | None:
     if request.members == 1:
         return "it shows the spread between members; ask for --members 2 or more"
     return "it shows a forecast from one start" if len(set(request.times)) > 1 else None
+
+
+def plan_forecast(
+    request: Annotated[ForecastRequest, FLAT] = DEFAULT_REQUEST,
+    *,
+    model: str = DEFAULT_MODEL,
+    tflops: float | None = None,
+    fit_batch: bool = False,
+) -> Results:
+    """Predict calls, operations, time, memory and bytes on disk of a forecast; nothing is written.
+
+    Args:
+        request: the forecast, with the options of `ladcast forecast`.
+        model: name of an embedded model, or a checkpoint folder.
+        tflops: speed of the device in 10^12 operations a second; by default both networks are timed for a second.
+        fit_batch: find the batch size that fits the free memory of the device.
+    """
+    from ladcast.forecasting.plan import plan
+
+    prediction = plan(request, find_model(model).path, tflops=tflops, fit_batch=fit_batch)
+    print(prediction)
+    return {"plan": asdict(prediction)}
+
+
+def analysis(
+    time: str,
+    *,
+    source: tuple[str, ...],
+    output: Path | None = None,
+    model: str = DEFAULT_MODEL,
+    downloads: Path = Path("downloads"),
+    overwrite: bool = False,
+) -> Results:
+    """Put a start state together from several sources; without an output, only say where each channel comes from.
+
+    Args:
+        time: initial time in UTC such as 2011-10-11T00.
+        source: names of sources (weatherbench2, arco-era5, cds, gfs, ecmwf-open-data) or paths, the preferred first.
+        output: Zarr store to write; what must be downloaded needs the network.
+        model: name or folder of the model whose channels and grid are wanted.
+        downloads: folder of downloaded files, which are kept.
+        overwrite: replace an existing output.
+    """
+    from ladcast.data.sources.initial_state import fetch_start, plan_start
+    from ladcast.forecasting.checkpoints import read_description
+
+    require_outputs([output], source, overwrite=overwrite)
+    _, channels, grid = read_description(find_model(model).path)
+    plan, sources = plan_start(time, source, channels, downloads)
+    print(plan)
+    return {} if output is None else report_paths(analysis=fetch_start(plan, sources, output, grid))

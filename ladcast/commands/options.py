@@ -1,14 +1,34 @@
-"""What is to be scored, and how; the command line imports this, so it imports nothing heavy."""
+"""What the commands share, and what is to be scored, and how. Command files import nothing heavy before they run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from ladcast.fields import VARIABLES
+from ladcast.forecasting.options import MOST_DAYS, MOST_STEPS
+from ladcast.forecasts.options import Selection
 
+Results = dict[str, Any]
+"""What a command hands to machines that ask for JSON; people read what it prints."""
+FLAT = Parameter(name="*")
+"""Makes the fields of a dataclass options of the command."""
+DEFAULT_PLACE = "Paris,48.9,2.3"
+WHOLE = Selection()
+Part = Annotated[Selection, FLAT]
+Overrides = Annotated[tuple[str, ...], Parameter(name="--set")]
 DIGITS = "0123456789"
+
+
+def report_paths(**results: Path) -> Results:
+    """Prints what was written, and returns it for machines."""
+    for name, path in results.items():
+        print(f"{name} {path}")
+    return dict(results)
 
 
 def require_channel_names(names: Sequence[str]) -> None:
@@ -81,6 +101,7 @@ class ScoreRequest:
         workers: processes that share the starts.
         output: netCDF file for all scores; by default beside the forecast.
         scorecard: .png, .pdf or .svg file for a scorecard; curves by lead time are drawn beside it.
+        overwrite: replace existing outputs.
     """
 
     truth: Path
@@ -93,10 +114,17 @@ class ScoreRequest:
     workers: int = 1
     output: Path | None = None
     scorecard: Path | None = None
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ValueError(f"Expected --workers of at least 1, got {self.workers}.")
+
+    @property
+    def inputs(self) -> Iterator[Path | str | None]:
+        """Yields what is read beside the forecasts; a store of another system may be a pattern."""
+        yield from (self.truth, self.climatology, self.years)
+        yield from (text.partition("=")[2] for text in self.against)
 
 
 @dataclass(frozen=True)
@@ -115,8 +143,9 @@ class EvaluationRequest:
             lead time is 0 h, of which member 0 is taken.
         climatology: file of a climatology; by default the model's own.
         floor: also score what the autoencoder makes of the truth.
-        output: netCDF file for all scores.
+        output: netCDF file for all scores; until it is complete, what each start has given is beside it.
         scorecard: figure of a scorecard against persistence.
+        overwrite: replace existing outputs.
     """
 
     start: str
@@ -131,8 +160,12 @@ class EvaluationRequest:
     floor: bool = True
     output: Path = Path("scores.nc")
     scorecard: Path | None = None
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         for name in ("every", "members", "days"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Expected {name} of at least 1, got {getattr(self, name)}.")
+        for name, bound in {"days": MOST_DAYS, "steps": MOST_STEPS, "every": 24 * MOST_DAYS}.items():
+            if (getattr(self, name) or 0) > bound:
+                raise ValueError(f"Expected {name} of at most {bound}, got {getattr(self, name)}.")

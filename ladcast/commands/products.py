@@ -1,23 +1,116 @@
-"""`ladcast products`: mean, quantiles, probability, points."""
+"""What is made of a forecast on disk: `ladcast plot`, `export`, `decode` and `products`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from ladcast.commands.common import DEFAULT_PLACE, WHOLE, Part, Results, report_paths
+from ladcast.commands.options import DEFAULT_PLACE, FLAT, WHOLE, Part, Results, report_paths
+from ladcast.files import require_outputs
+from ladcast.forecasts.options import ExportFormat
+
+DEFAULT_FORMAT = ExportFormat()
 
 
-def mean(forecast: Path, output: Path, selection: Part = WHOLE) -> Results:
+def plot(
+    forecast: Path,
+    *,
+    truth: Path | None = None,
+    output: Path | None = None,
+    place: str = DEFAULT_PLACE,
+    lead_days: float = 5.0,
+    overwrite: bool = False,
+) -> Results:
+    """Draw one page: ensemble mean and spread on maps, and the plume of one place.
+
+    Args:
+        forecast: forecast store.
+        truth: Zarr store or netCDF file to draw beside the plume.
+        output: .png, .pdf or .svg file; by default beside the forecast.
+        place: place of the plume, as Name,latitude,longitude.
+        lead_days: lead time of the maps, such as 5, or 0.25 for 6 hours.
+        overwrite: replace an existing output.
+    """
+    import numpy as np
+
+    from ladcast.data.store import open_store
+    from ladcast.forecasts.open import open_forecast
+    from ladcast.grid import Place, grid_of
+    from ladcast.plots.forecast import draw_forecast
+    from ladcast.plots.style import require_figure_name, save_figure
+
+    output, where = output or forecast.with_suffix(".png"), Place.parse(place)
+    require_figure_name(output)
+    require_outputs([output], [forecast, truth], overwrite=overwrite)
+    opened = open_forecast(forecast)
+    analyses = None if truth is None else open_store(truth, grid=grid_of(opened), regular=False)
+    lead = np.timedelta64(round(lead_days * 86_400), "s").astype("timedelta64[ns]")
+    figure = draw_forecast(opened, place=where, truth=analyses, lead=lead)
+    return report_paths(page=save_figure(figure, output))
+
+
+def export(
+    forecast: Path,
+    output: Path,
+    selection: Part = WHOLE,
+    *,
+    form: Annotated[ExportFormat, FLAT] = DEFAULT_FORMAT,
+) -> Results:
+    """Write a forecast, or a part of it, as netCDF4 (.nc), GRIB2 (.grib2, extra [grib]) or Zarr (.zarr).
+
+    Args:
+        forecast: forecast store.
+        output: file or store to write; its suffix says the format.
+        selection: which part.
+        form: details of the format.
+    """
+    from ladcast.forecasts.export import export as write
+
+    require_outputs([output], [forecast], overwrite=form.overwrite)
+    return report_paths(export=write(forecast, output, selection, form))
+
+
+def decode(
+    forecast: Path,
+    output: Path,
+    selection: Part = WHOLE,
+    *,
+    times: tuple[str, ...] = (),
+    model: str | None = None,
+    device: str | None = None,
+    form: Annotated[ExportFormat, FLAT] = DEFAULT_FORMAT,
+) -> Results:
+    """Decode a forecast that was kept as latents, or a part of it, to Zarr, netCDF4 or GRIB2.
+
+    Args:
+        forecast: latent store.
+        output: file or store to write; its suffix says the format. A Zarr store of a killed run is completed.
+        selection: which part.
+        times: initial times, such as 2011-10-11T00.
+        model: name or folder of the model that made the latents, where it is not found by itself.
+        device: cpu or cuda; a GPU where there is one.
+        form: details of the format.
+    """
+    from ladcast.forecasts.export import export as write
+    from ladcast.forecasts.manifest import LatentManifest
+
+    require_outputs([output], [forecast], overwrite=form.overwrite)
+    LatentManifest.read(forecast)  # raises for a store of fields
+    return report_paths(fields=write(forecast, output, selection, form, times=times, model=model, device=device))
+
+
+def mean(forecast: Path, output: Path, selection: Part = WHOLE, *, overwrite: bool = False) -> Results:
     """Write the ensemble mean and spread (standard deviation, divisor members - 1).
 
     Args:
         forecast: forecast store, of latents or of fields.
         output: .nc or .zarr.
         selection: which part.
+        overwrite: replace an existing output.
     """
     from ladcast.forecasts.write_products import write_mean
 
+    require_outputs([output], [forecast], overwrite=overwrite)
     return report_paths(mean=write_mean(forecast, output, selection))
 
 
@@ -27,6 +120,7 @@ def quantiles(
     selection: Part = WHOLE,
     *,
     level: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75, 0.9),
+    overwrite: bool = False,
 ) -> Results:
     """Write quantiles of the members.
 
@@ -35,13 +129,17 @@ def quantiles(
         output: .nc or .zarr.
         selection: which part.
         level: fractions of the members, from 0 to 1.
+        overwrite: replace an existing output.
     """
     from ladcast.forecasts.write_products import write_quantiles
 
+    require_outputs([output], [forecast], overwrite=overwrite)
     return report_paths(quantiles=write_quantiles(forecast, output, selection, fractions=level))
 
 
-def probability(forecast: Path, output: Path, selection: Part = WHOLE, *, event: tuple[str, ...]) -> Results:
+def probability(
+    forecast: Path, output: Path, selection: Part = WHOLE, *, event: tuple[str, ...], overwrite: bool = False
+) -> Results:
     """Write the share of members in which something happens.
 
     Args:
@@ -49,9 +147,11 @@ def probability(forecast: Path, output: Path, selection: Part = WHOLE, *, event:
         output: .nc or .zarr.
         selection: which part.
         event: such as 't2m > 30 degC', 'tp6h >= 10 mm', 'z500 < 5200 m' or '10m_wind_speed > 34 kt'.
+        overwrite: replace an existing output.
     """
     from ladcast.forecasts.write_products import write_probabilities
 
+    require_outputs([output], [forecast], overwrite=overwrite)
     return report_paths(probability=write_probabilities(forecast, output, selection, events=event))
 
 
@@ -62,6 +162,7 @@ def points(
     *,
     place: tuple[str, ...] = (DEFAULT_PLACE,),
     method: Literal["bilinear", "nearest"] = "bilinear",
+    overwrite: bool = False,
 ) -> Results:
     """Write series of all members at places as CSV.
 
@@ -71,7 +172,9 @@ def points(
         selection: which part.
         place: places as Name,latitude,longitude.
         method: weight the four grid points around a place, or take the nearest.
+        overwrite: replace an existing output.
     """
     from ladcast.forecasts.write_products import write_points
 
+    require_outputs([output], [forecast], overwrite=overwrite)
     return report_paths(points=write_points(forecast, output, selection, places=place, method=method))

@@ -1,12 +1,13 @@
-"""`ladcast score` and `ladcast merge`."""
+"""`ladcast score`, `ladcast evaluate` and `ladcast merge`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-from ladcast.commands.common import FLAT, Results
-from ladcast.commands.options import ScoreRequest, Scoring
+from ladcast.commands.options import FLAT, EvaluationRequest, Results, ScoreRequest, Scoring
+from ladcast.files import remove, require_outputs
+from ladcast.released.registry import DEFAULT_MODEL, find_model
 
 DEFAULT_SCORING = Scoring()
 
@@ -23,11 +24,45 @@ def score(
         request: what to compare with.
         scoring: what to compute, where, and which share of it.
     """
-    from ladcast.commands.scoring import score_forecasts
+    from ladcast.commands.scoring import score_forecasts, score_outputs
 
     if not forecasts:
         raise ValueError("There is nothing to score: name at least one forecast store.")
+    outputs = score_outputs(request.output or forecasts[0].with_suffix(".scores.nc"), request.scorecard, scoring)
+    require_outputs(outputs, [*forecasts, *request.inputs], overwrite=request.overwrite)
     _, results = score_forecasts(forecasts, request, scoring)
+    return results
+
+
+def evaluate(
+    store: Path,
+    *,
+    request: Annotated[EvaluationRequest, FLAT],
+    scoring: Annotated[Scoring, FLAT] = DEFAULT_SCORING,
+    model: str = DEFAULT_MODEL,
+) -> Results:
+    """Make forecasts from many starts and score them at once; no fields are stored, and a stopped run goes on.
+
+    Args:
+        store: states to start from, which are also the truth.
+        request: which forecasts to make.
+        scoring: what to compute, where, and which share of it.
+        model: name of an embedded model, or a checkpoint folder.
+    """
+    from ladcast.commands.evaluation import make_and_score, provenance, unfinished_sums
+    from ladcast.commands.scoring import report, score_outputs
+
+    folder = find_model(model)
+    outputs = score_outputs(request.output, request.scorecard, scoring)
+    require_outputs(outputs, [store, request.climatology, folder.climatology, *folder.files], overwrite=request.overwrite)
+    scores = make_and_score(store, folder, request, scoring)
+    if scoring.part is not None:
+        print(f"sums {scoring.sums}")
+        return {}
+    about = {"model": model, **provenance(store, folder, request), "members": str(request.members)}
+    about["seed"] = str(request.seed)
+    results = report(scores, request.output, request.scorecard, scoring, about)
+    remove(unfinished_sums(request.output))
     return results
 
 
@@ -39,6 +74,7 @@ def merge(
     scorecard: Path | None = None,
     block_days: float = 10.0,
     channels: tuple[str, ...] = (),
+    overwrite: bool = False,
 ) -> Results:
     """Merge the sums that several processes wrote to one folder: to the bit what one process would have found.
 
@@ -50,12 +86,14 @@ def merge(
         block_days: length of the blocks of the bootstrap.
         channels: what the table and the figures show, such as z500 t2m wind10, or all; by default the headline
             channels. The file of scores holds all.
+        overwrite: replace existing outputs.
     """
-    from ladcast.commands.scoring import report
+    from ladcast.commands.scoring import report, score_outputs
     from ladcast.verification.archive import merge_sums, read_claims
 
-    shown = Scoring(block_days=block_days, channels=channels)
     scores, notes = merge_sums(sums, first)
+    shown = Scoring(block_days=block_days, channels=channels, regions=next(iter(scores.values())).regions)
+    require_outputs(score_outputs(output, scorecard, shown), sums.glob("**/*.*"), overwrite=overwrite)
     if notes:
         print("\n".join(notes))
     about = {"sums": str(sums), **read_claims(sums)[1]}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from ladcast.data.store import open_store
 from ladcast.device import find_device
 from ladcast.forecasts.open import open_system, parse_system
 from ladcast.grid import Grid, grid_of
-from ladcast.times import describe
+from ladcast.run import version_of
+from ladcast.times import HOUR, Times, describe
 from ladcast.verification import (
     Accumulator,
     BlockBootstrap,
@@ -36,7 +37,7 @@ from ladcast.verification.comparison import (
     score_table,
     why_no_intervals,
 )
-from ladcast.verification.systems import Systems
+from ladcast.verification.systems import Cut, Intersection, Systems
 from ladcast.verification.table import count_of, plain_scores
 
 
@@ -54,14 +55,30 @@ def open_systems(forecasts: Sequence[Path], request: ScoreRequest) -> Systems:
     climatology = None if request.climatology is None else _read_climatology(request.climatology)
     reference = None if climatology is None else grid_of(climatology)
     cut, report = intersect(opened, equal_members=request.equal_members, reference=reference)
+    truth = open_store(request.truth, grid=report.grid, regular=False)
+    cut, report = _on_truth(cut, report, truth["time"].values)
     return Systems(
         forecasts=cut,
-        truth=open_store(request.truth, grid=report.grid, regular=False),
+        truth=truth,
         report=report,
         climatology=None if climatology is None else _on_grid(climatology, report.grid, request.climatology),
         years=None if request.years is None else open_store(request.years, grid=report.grid),
         baselines=request.baselines,
     )
+
+
+def _on_truth(
+    systems: dict[str, xr.Dataset], report: Intersection, held: Times
+) -> tuple[dict[str, xr.Dataset], Intersection]:
+    """Cuts systems to the lead times at which the truth holds the valid times of all starts."""
+    known = np.isin(report.init_times[:, None] + report.lead_times, held).all(axis=0)
+    if known.all() or not known.any():  # without any, the scorer says what the truth lacks
+        return systems, report
+    lacking = tuple(f"{lead / HOUR:g} h" for lead in report.lead_times[~known])
+    cut = Cut("truth", "lead times", int(known.sum()), lacking)
+    leads = {"prediction_timedelta": report.lead_times[known]}
+    report = replace(report, lead_times=leads["prediction_timedelta"], cuts=(*report.cuts, cut))
+    return {name: ds.sel(leads) for name, ds in systems.items()}, report
 
 
 def open_climatology(path: Path, grid: Grid) -> Climatology:
@@ -208,19 +225,38 @@ def draw(
         raise ValueError("A scorecard compares with another system, and there is none. Add --against or --climatology.")
     first, regions = next(iter(rivals)), next(iter(rivals.values())).regions
     starts = count_of(len(rivals[first].init_times), "start")
+    figures = figure_paths(path, regions)
     for region in regions:
         card = draw_scorecard(
             compare_with_first(rivals, bootstrap, region),
             channels=channels,
             title=f"{first}, {region}: fair CRPS, {starts}",
         )
-        place = path if region == regions[0] else path.with_name(f"{path.stem}_{region}{path.suffix}")
-        yield save_figure(card, place, dpi=200)
+        yield save_figure(card, figures[region], dpi=200)
     for metric in COMPARED:
         drawn = rivals if metric == "fair_crps" else rivals | {name: systems[name] for name in systems if name == FLOOR}
         title = f"{heading(metric)}\n{regions[0]}, {starts}"
         curves = draw_curves(_with_bands(drawn, bootstrap), metric=metric, channels=channels, title=title)
-        yield save_figure(curves, path.with_name(f"{path.stem}_{metric}{path.suffix}"), dpi=200)
+        yield save_figure(curves, figures[metric], dpi=200)
+
+
+def figure_paths(path: Path, regions: Sequence[str]) -> dict[str, Path]:
+    """Returns the file of the scorecard of each region, and of the curves of each metric that is compared."""
+    others = {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in (*regions[1:], *COMPARED)}
+    return {regions[0]: path, **others}
+
+
+def score_outputs(output: Path, scorecard: Path | None, scoring: Scoring) -> list[Path]:
+    """Returns the files that `report` will write; raises ValueError or ImportError where there can be no figures."""
+    if scoring.part is not None:
+        return []
+    if scorecard is None:
+        return [output]
+    import ladcast.plots.scorecards  # noqa: F401 - a figure that cannot be drawn is no surprise at the end
+    from ladcast.plots.style import require_figure_name
+
+    require_figure_name(scorecard)
+    return [output, *figure_paths(scorecard, scoring.regions).values()]
 
 
 def _with_bands(systems: Mapping[str, Accumulator], bootstrap: BlockBootstrap) -> dict[str, xr.Dataset]:
@@ -234,8 +270,8 @@ def _write_scores(systems: Mapping[str, Accumulator], output: Path, provenance: 
     made = datetime.now(UTC).isoformat(timespec="seconds")
     starts = next(iter(systems.values())).init_times
     about = {
-        "source": f"ladcast {version('ladcast')}",
-        "history": f"{made} scored by ladcast {version('ladcast')}, numpy {version('numpy')}, torch {version('torch')}",
+        "source": version_of("ladcast"),
+        "history": f"{made} scored by {', '.join(map(version_of, ('ladcast', 'numpy', 'torch')))}",
         "initial_times": " ".join(describe(start) for start in starts),
     }
     return write_file(systems, output, about | dict(provenance))

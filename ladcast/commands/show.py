@@ -1,10 +1,11 @@
-"""`ladcast show`."""
+"""`ladcast show` and `ladcast verify`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ladcast.commands.common import Results
+from ladcast.commands.options import Results
+from ladcast.files import is_zarr
 from ladcast.released.registry import DEFAULT_MODEL, ModelFolder, find_model
 
 
@@ -20,6 +21,24 @@ def show(path: str = DEFAULT_MODEL) -> Results:
     description = _describe_forecast(Path(path)) if is_forecast else _describe_model(find_model(path))
     print(description)
     return {"description": description}
+
+
+def verify(path: str) -> Results:
+    """Check every chunk of a store, or every file of a model, against its checksum.
+
+    Args:
+        path: forecast, product or other Zarr store; name of a model, its folder, or a folder in the public layout.
+    """
+    if is_zarr(Path(path)):
+        from ladcast.checksums import verify_store
+
+        report = verify_store(Path(path))
+    else:
+        from ladcast.released.install import verify_weights
+
+        report = verify_weights(path)
+    print(report)
+    return {"report": report}
 
 
 def _describe_model(model: ModelFolder) -> str:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from ladcast.commands.common import FLAT, Overrides, Results
+from ladcast.commands.options import FLAT, Overrides, Results
 from ladcast.training.slurm import SlurmProfile, Submission
 
 

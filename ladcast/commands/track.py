@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from ladcast.commands.common import Overrides, Results
+from ladcast.commands.options import Overrides, Results
+from ladcast.files import require_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,7 @@ def track(
     overrides: Overrides = (),
     output: Path | None = None,
     device: str = "cpu",
+    overwrite: bool = False,
 ) -> Results:
     """Track cyclones in every member; one storm is also verified against its best track and drawn.
 
@@ -48,6 +50,7 @@ def track(
         overrides: settings that win over the file, or over the defaults, such as detection.radius_deg=12.
         output: netCDF file of the tracks; CSV, GeoJSON and the figure lie beside it. By default beside the forecast.
         device: cpu or cuda.
+        overwrite: replace existing outputs.
     """
     from ladcast.config import from_overrides, load_config
     from ladcast.cyclones import read_best_tracks, select_storm, write_tracks
@@ -62,14 +65,19 @@ def track(
 
     options = load_config(config, TrackOptions, overrides) if config else from_overrides(overrides, TrackOptions)
     options = options.asked(storm=storm, every=every, best_track=best_track, compare=bool(against))
+    output, systems = output or forecast.with_suffix(".tracks.nc"), dict(map(_split, against))
+    suffixes = TRACK_FILES if options.storm is None else (*TRACK_FILES, ".png")
+    inputs = [forecast, options.best_track, config, *systems.values()]
+    require_outputs(map(output.with_suffix, suffixes), inputs, overwrite=overwrite)
+    if options.storm is not None:
+        import ladcast.plots.tracks  # noqa: F401 - a figure that cannot be drawn is no surprise at the end
     best = None if options.best_track is None else read_best_tracks(options.best_track)
     best = best if best is None or options.storm is None else select_storm(best, options.storm)
     tracks = _find_tracks(forecast, options, best, device)
-    output = output or forecast.with_suffix(".tracks.nc")
     written = [write_tracks(tracks, output.with_suffix(suffix)) for suffix in TRACK_FILES]
     lines = list(describe_tracks(tracks, best))
     if best is not None and tracks.sizes["point"]:
-        others = {name: _read_system(path, options, best) for name, path in map(_split, against)}
+        others = {name: _read_system(path, options, best) for name, path in systems.items()}
         reports = {name: verify_tracks(table, best) for name, table in {"forecast": tracks, **others}.items()}
         lines += describe_errors(reports["forecast"])
         if others:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from ladcast.commands.common import FLAT, Overrides, Results, report_paths
+from ladcast.commands.options import FLAT, Overrides, Results, report_paths
 from ladcast.recipes.options import TRAIN, DryRun
 from ladcast.training.interruption import Interruption
 

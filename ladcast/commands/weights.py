@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from ladcast.commands.common import FLAT, Results, report_paths
+from ladcast.commands.options import FLAT, Results, report_paths
 from ladcast.released.registry import DEFAULT_ASSETS, DEFAULT_LOCATION, Assets, Location
 
 
@@ -14,6 +14,7 @@ def fetch(
     location: Annotated[Location, FLAT] = DEFAULT_LOCATION,
     *,
     assets: Annotated[Assets, FLAT] = DEFAULT_ASSETS,
+    overwrite: bool = False,
 ) -> Results:
     """Fetch a released model from the Hugging Face hub (needs the network) and install it with all it needs.
 
@@ -21,14 +22,20 @@ def fetch(
         name: ladcast-375m, ladcast-1p6b, or a name of your own with --repository.
         location: where the weights lie.
         assets: what the networks need beside their weights.
+        overwrite: replace a model of this name.
     """
     from ladcast.released.install import fetch_weights
 
-    return report_paths(model=fetch_weights(name, location, assets))
+    return report_paths(model=fetch_weights(name, location, assets, overwrite=overwrite))
 
 
 def import_(
-    name: str, *, transformer: Path, autoencoder: Path, assets: Annotated[Assets, FLAT] = DEFAULT_ASSETS
+    name: str,
+    *,
+    transformer: Path,
+    autoencoder: Path,
+    assets: Annotated[Assets, FLAT] = DEFAULT_ASSETS,
+    overwrite: bool = False,
 ) -> Results:
     """Install a released model from two folders on this machine; no network is needed.
 
@@ -37,10 +44,11 @@ def import_(
         transformer: folder with config.json and safetensors.
         autoencoder: folder with config.json and safetensors.
         assets: what the networks need beside their weights.
+        overwrite: replace a model of this name.
     """
     from ladcast.released.install import import_weights
 
-    return report_paths(model=import_weights(name, transformer, autoencoder, assets))
+    return report_paths(model=import_weights(name, transformer, autoencoder, assets, overwrite=overwrite))
 
 
 def verify(model: str) -> Results:

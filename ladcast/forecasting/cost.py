@@ -102,6 +102,18 @@ def fitting_batch(costs: NetworkCosts, members: int, device: str) -> int:
     return min(fits, max(host // costs.host_bytes, 1))
 
 
+def require_memory(costs: NetworkCosts, rows: int, device: str) -> None:
+    """Raises ValueError where that many members at once, with their decoded block, are more than the memory holds."""
+    needed = costs.working_bytes(rows, decoded_at_once(device)), rows * costs.host_bytes
+    wanted = {device: needed[0], "cpu": needed[1]} if device.startswith("cuda") else {"cpu": sum(needed)}
+    for where, size in wanted.items():
+        if size > (free := free_memory(where)):
+            raise ValueError(
+                f"{rows} members at once take {size / 2**30:.3g} GiB of memory on {where}, of which "
+                f"{free / 2**30:.3g} GiB are free. Take fewer with --batch-size, 0 for as many as fit, or --members."
+            )
+
+
 def free_memory(device: str) -> int:
     """Returns the free bytes of a GPU, or of the machine: what programs may take without swapping."""
     if device.startswith("cuda"):

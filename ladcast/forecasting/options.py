@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from ladcast.forecasting.stepper import FrameCounts
 
+MOST_DAYS, MOST_STEPS = 36_500, 10_000
+"""What no forecast is asked for in earnest: more would overflow times, or take for ever to count."""
 MANY_FRAMES = 1000
 """From here on latents are kept unless fields are asked for."""
 
@@ -67,6 +69,9 @@ class ForecastRequest:
         for name, bound in least.items():
             if not bound <= getattr(self, name) < inf:
                 raise ValueError(f"Expected {name} of at least {bound}, got {getattr(self, name)}.")
+        for name, bound in {"days": MOST_DAYS, "steps": MOST_STEPS}.items():
+            if (getattr(self, name) or 0) > bound:
+                raise ValueError(f"Expected {name} of at most {bound}, got {getattr(self, name)}.")
         if not -(2**63) <= self.seed < 2**63:
             raise ValueError(f"Expected a seed of 64 bits, got {self.seed}.")
         if self.output.suffix != ".zarr":

@@ -35,10 +35,8 @@ def export(
 
     Raises:
         FileExistsError: the output exists, or an unfinished other export does.
-        ValueError: the suffix is unknown, the forecast has no such part, or the output is the forecast itself.
+        ValueError: the suffix is unknown, the forecast has no such part.
     """
-    if output.resolve() == source.resolve():
-        raise ValueError(f"Expected another output than the forecast that is read, got {output} for both.")
     part = open_part(source, selection, times=times, **decoding)
     writer = find_writer(part, output, form, ensemble_size=open_forecast(source, **decoding).sizes["number"])
     with sole_writer(output):

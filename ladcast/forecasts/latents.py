@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -46,6 +47,11 @@ class LatentWriter(StoreWriter):
     """
 
     keeps = "latents"
+
+    @property
+    def bytes(self) -> int:
+        """Returns the size of the latents in float32."""
+        return 4 * math.prod(self.layout.shape(LATENT_DIMS[:3])) * math.prod(self.frame_shape)
 
     def __init__(
         self,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +16,22 @@ import numpy as np
 from ladcast.data.analysis import Analyses, open_analyses
 from ladcast.data.sources.files import open_files
 from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.forecasting.cost import fitting_batch, network_costs
+from ladcast.forecasting.cost import NetworkCosts, fitting_batch, network_costs, require_memory
 from ladcast.forecasting.ensemble import InitialCondition, MemberBatch, ensemble_options, staggered
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasts.latents import LatentWriter
+from ladcast.forecasts.layout import forecast_identity
+from ladcast.forecasts.open import open_forecast
 from ladcast.forecasts.write import ForecastWriter, StoreWriter
 from ladcast.progress import peak_memory, show_progress
 from ladcast.released.registry import ModelFolder
-from ladcast.resumable import begun_identity, sole_writer
+from ladcast.resumable import begun_identity, require_same, sole_writer
 from ladcast.times import HOUR, describe, parse_time
 from ladcast.training.distributed import Ranks, join_ranks
+
+COMPRESSED_TO = 2
+"""Fields and latents take more than a half, and less than all, of their size in memory."""
 
 
 def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
@@ -41,13 +48,18 @@ def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
     source = request.source or model.starts
     if source is None:
         raise ValueError(f"{model.path} has no start states of its own. Name an analysis with --source.")
-    with join_ranks(request.device) as job:
+    # The other processes of the job write to the same store, but wait for what the first one does.
+    with join_ranks(request.device) as job, sole_writer(request.output) if job.is_first else nullcontext():
         forecaster = load_forecaster(model.path, str(job.device)).with_settings(**request.stepper_settings)
         analyses = open_analyses(source, forecaster.channels, forecaster.grid)
         conditions = find_conditions(request, analyses, forecaster)
+        costs = network_costs(forecaster.config, forecaster.grid, str(forecaster.device))
         options = ensemble_options(request, forecaster.frames)
         if not request.batch_size:
-            options = replace(options, batch_size=choose_batch(request, forecaster, len(conditions), job))
+            options = replace(options, batch_size=choose_batch(request, costs, len(conditions), job))
+        if job.first(is_made(request, forecast_identity(forecaster, conditions, options))):
+            return request.output if job.is_first else None
+        require_memory(costs, options.batch_size, str(forecaster.device))
         if request.compile:
             forecaster.stepper.compile()
         unreal = analyses.unreal if source == model.starts else _unreal(model)
@@ -57,10 +69,34 @@ def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
             writer = LatentWriter(request.output, forecaster, conditions, options, folder=model.path, **about)
         else:
             writer = ForecastWriter(request.output, forecaster, conditions, options, **about)
-        # The other processes of the job write to the same store, but wait for what the first one does.
-        with sole_writer(request.output) if job.is_first else nullcontext():
-            fill(writer, job)
+        require_disk(writer)
+        fill(writer, job)
     return request.output if job.is_first else None
+
+
+def is_made(request: ForecastRequest, identity: Mapping[str, Any]) -> bool:
+    """Says whether the output is this very forecast, complete, which a run that was stopped later goes on from.
+
+    Raises:
+        FileExistsError: the output is something else.
+    """
+    if request.overwrite or not request.output.exists():
+        return False
+    history = open_forecast(request.output).attrs.get("history", "{}")
+    remedy = "Choose another output, or add --overwrite."
+    require_same(json.loads(history), identity, str(request.output), remedy=remedy, error=FileExistsError)
+    return True
+
+
+def require_disk(writer: StoreWriter) -> None:
+    """Raises ValueError where a forecast needs more of the disk than is free, even when its values compress well."""
+    folder = next(above for above in writer.unfinished.folder.absolute().parents if above.exists())
+    needed, free = writer.bytes // COMPRESSED_TO, shutil.disk_usage(folder).free
+    if needed > free and not writer.unfinished.folder.exists():
+        raise ValueError(
+            f"The forecast takes about {needed / 2**30:.3g} GiB in {folder}, of which {free / 2**30:.3g} GiB are free. "
+            "Ask for fewer members, days or times, keep latents (--keep latents), or name another --output."
+        )
 
 
 def _unreal(model: ModelFolder) -> str | None:
@@ -68,7 +104,7 @@ def _unreal(model: ModelFolder) -> str | None:
     return None if model.starts is None else open_files(model.starts).attrs.get("unreal")
 
 
-def choose_batch(request: ForecastRequest, forecaster: Forecaster, forecasts: int, job: Ranks) -> int:
+def choose_batch(request: ForecastRequest, costs: NetworkCosts, forecasts: int, job: Ranks) -> int:
     """Returns how many members are computed at once: as many as an unfinished run has, or as fit the free memory.
 
     The number is the same on all processes, and leaves work for each of them; so many `forecasts` are to be made.
@@ -76,8 +112,7 @@ def choose_batch(request: ForecastRequest, forecaster: Forecaster, forecasts: in
     begun = job.first(begun_identity(request.output).get("options", {}).get("batch_size"))
     if begun is not None:
         return int(begun)
-    costs = network_costs(forecaster.config, forecaster.grid, str(forecaster.device))
-    fits = job.least(fitting_batch(costs, request.members, str(forecaster.device)))
+    fits = job.least(fitting_batch(costs, request.members, str(job.device)))
     return min(fits, -(-request.members * forecasts // job.size))
 
 

@@ -55,7 +55,9 @@ def open_forecast(path: Path, **decoding: Any) -> xr.Dataset:
 def _guarded(field: xr.DataArray, path: Path) -> xr.Variable:
     """Returns a stored field whose damage ends in an error that names it."""
     read = partial(_read, field.variable, f"{path}: {field.name}")  # pickles
-    return lazy_variable(field.dims, LazyField(field.shape, read, field.dtype), field.attrs, field.encoding)
+    return lazy_variable(
+        [str(dim) for dim in field.dims], LazyField(field.shape, read, field.dtype), field.attrs, field.encoding
+    )
 
 
 def _read(stored: xr.Variable, where: str, *points: npt.NDArray[np.int64]) -> npt.NDArray[Any]:

@@ -36,7 +36,7 @@ def open_part(source: Path, selection: Selection, *, times: Sequence[str] = (), 
                 f"{source} lacks the dimensions {', '.join(missing)} of an ensemble forecast: it has "
                 f"{', '.join(map(str, whole.dims))}. Give a store that `ladcast forecast` wrote."
             )
-        return select(_at_times(whole, times, source), selection)
+        return select(_at_times(_northward(whole), times, source), selection)
 
     part = opened()
     if not is_latent_store(source):
@@ -46,6 +46,12 @@ def open_part(source: Path, selection: Selection, *, times: Sequence[str] = (), 
     needed = part.sizes["number"] * sum(one_frame[name].nbytes for name in part.data_vars)
     unwanted = [name for name in one_frame.data_vars if name not in part.data_vars]
     return opened(drop_variables=unwanted, cache_bytes=max(needed, CACHE_BYTES))
+
+
+def _northward(forecast: xr.Dataset) -> xr.Dataset:
+    """Returns a forecast, lazily, with rows from south to north, as ours are; those of others often run southward."""
+    rows = forecast["latitude"].values if "latitude" in forecast.dims else np.empty(0)
+    return forecast.isel(latitude=slice(None, None, -1)) if (np.diff(rows) < 0).any() else forecast
 
 
 def select(forecast: xr.Dataset, selection: Selection) -> xr.Dataset:

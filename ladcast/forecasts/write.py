@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -59,6 +60,11 @@ class StoreWriter(ABC):
         self.identity = forecast_identity(forecaster, conditions, options)
         identity = {**self.identity, "kind of store": self.keeps}
         self.unfinished = Unfinished(path, identity, overwrite=overwrite)
+
+    @property
+    @abstractmethod
+    def bytes(self) -> int:
+        """Returns the size of all values before they are compressed."""
 
     def start(self) -> list[MemberBatch]:
         """Creates the unfinished store, or finds that of a killed run; returns the member batches that remain."""
@@ -121,6 +127,11 @@ class ForecastWriter(StoreWriter):
     """Decodes each step and writes its fields, with the dimensions and names of WeatherBench 2."""
 
     keeps = "fields"
+
+    @property
+    def bytes(self) -> int:
+        """Returns the size of the fields in float32."""
+        return 4 * sum(math.prod(self.layout.shape(self.layout.dims(name))) for name in self.layout.channels.variables)
 
     def _create(self, store: Path) -> None:
         create_fields(

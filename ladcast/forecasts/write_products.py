@@ -20,6 +20,7 @@ from ladcast.forecasts.products import Event, Method, at_points, mean_and_spread
 from ladcast.forecasts.write import CHECKED
 from ladcast.grid import Place
 from ladcast.progress import show_progress
+from ladcast.resumable import sole_writer
 from ladcast.times import HOUR
 
 Product = Callable[[xr.Dataset], xr.Dataset]
@@ -88,14 +89,8 @@ def write_dataset(dataset: xr.Dataset, output: Path) -> Path:
 
 
 def write_whole(output: Path, write: Callable[[Path], object]) -> Path:
-    """Lets `write` fill a temporary file or folder that becomes `output` when it is complete.
-
-    Raises:
-        FileExistsError: `output` exists.
-    """
-    if output.exists():
-        raise FileExistsError(f"{output} exists already. Choose another output, or delete it.")
-    with (whole_folder if output.suffix == ".zarr" else whole_file)(output) as temporary:
+    """Lets `write` fill a temporary file or folder that becomes `output` when it is complete; one process at once."""
+    with sole_writer(output), (whole_folder if output.suffix == ".zarr" else whole_file)(output) as temporary:
         write(temporary)
     return output
 

@@ -51,10 +51,15 @@ def style_bar(bar: Colorbar, label: str, *, size_pt: float = SMALL_PT + 1) -> No
     bar.outline.set_linewidth(0.4)
 
 
-def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> Path:
-    """Writes a figure as PDF, PNG or SVG (by suffix); readers see the old file or the whole new one."""
+def require_figure_name(path: Path) -> None:
+    """Raises ValueError where the suffix is that of no figure."""
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"Expected a figure named {' or '.join('*' + name for name in FORMATS)}, got '{path.name}'.")
+
+
+def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> Path:
+    """Writes a figure as PDF, PNG or SVG (by suffix); readers see the old file or the whole new one."""
+    require_figure_name(path)
     with whole_file(path) as temporary:
         figure.savefig(temporary, format=path.suffix.lower()[1:], dpi=dpi)
     return path

@@ -34,13 +34,17 @@ from ladcast.released.registry import (
 KINDS: dict[str, type[Autoencoder | LatentTransformer]] = {"autoencoder": Autoencoder, "transformer": LatentTransformer}
 
 
-def fetch_weights(name: str, location: Location, assets: Assets, *, endpoint: str | None = None) -> Path:
+def fetch_weights(
+    name: str, location: Location, assets: Assets, *, endpoint: str | None = None, overwrite: bool = False
+) -> Path:
     """Fetches both networks of a released model from the hub and installs them; returns the model's folder.
 
     Raises:
         ConnectionError: the hub cannot be reached.
         ValueError: repository, revision or folder is not there, or a file is damaged.
+        FileExistsError: there is a model of this name, and not `overwrite`.
     """
+    _require_free(name, overwrite=overwrite)
     release = find_release(name, location)
     if release is None:
         raise ValueError(f"Unknown model '{name}'. Take one of {', '.join(read_registry())}, or name a --repository.")
@@ -52,11 +56,17 @@ def fetch_weights(name: str, location: Location, assets: Assets, *, endpoint: st
     }
     transformer, autoencoder = (fetch_folder(repository, folder, endpoint=endpoint) for folder in folders.values())
     origin = {"repository": repository.name, "commit": repository.commit, "folders": folders}
-    return import_weights(name, transformer, autoencoder, assets, origin=origin)
+    return import_weights(name, transformer, autoencoder, assets, origin=origin, overwrite=overwrite)
 
 
 def import_weights(
-    name: str, transformer: Path, autoencoder: Path, assets: Assets, *, origin: Mapping[str, Any] | None = None
+    name: str,
+    transformer: Path,
+    autoencoder: Path,
+    assets: Assets,
+    *,
+    origin: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Installs two folders in the public layout as a model with all it needs; returns the model's folder.
 
@@ -65,9 +75,9 @@ def import_weights(
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged, or the networks, statistics and static fields do not fit each other.
+        FileExistsError: there is a model of this name, and not `overwrite`.
     """
-    if "/" in name or name.startswith("."):
-        raise ValueError(f"Expected the name of a model, such as ladcast-375m, got '{name}'.")
+    _require_free(name, overwrite=overwrite)
     folders = {"transformer": transformer, "autoencoder": autoencoder}
     for kind, folder in folders.items():
         _check_size(name, kind, folder)
@@ -81,6 +91,13 @@ def import_weights(
     }
     save_forecaster(forecaster, models_home() / name, manifest, dtype=None)
     return models_home() / name
+
+
+def _require_free(name: str, *, overwrite: bool) -> None:
+    if "/" in name or name.startswith("."):
+        raise ValueError(f"Expected the name of a model, such as ladcast-375m, got '{name}'.")
+    if (models_home() / name).exists() and not overwrite:
+        raise FileExistsError(f"{models_home() / name} exists already. Choose another name, or add --overwrite.")
 
 
 def build_forecaster(name: str, transformer: Path, autoencoder: Path, assets: Assets) -> Forecaster:

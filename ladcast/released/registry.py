@@ -5,14 +5,19 @@ The command line imports this, so it imports nothing heavy.
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ladcast.files import sha256
+
 PUBLISHED = Path(__file__).parents[1] / "published"
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 DEFAULT_MODEL = "nature-t31"
+DATA_HASHES = "sha256_of_data"
+"""As in `ladcast.checkpoint`, which is heavy."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,10 @@ def find_release(name: str, location: Location = DEFAULT_LOCATION) -> Release | 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """Names the files of a model's folder; a model without start states and truth can still forecast."""
+    """Names the files of a model's folder; a model without start states and truth can still forecast.
+
+    A file that the model's manifest lists is compared with its SHA-256 when it is named; ValueError where it differs.
+    """
 
     path: Path
 
@@ -112,8 +120,27 @@ class ModelFolder:
         """Returns the climatology of the headline channels, if the model has it."""
         return self._optional("climatology.nc")
 
+    @property
+    def files(self) -> list[Path]:
+        """Returns the files that the model's manifest lists, and the manifest."""
+        named = (*self._manifest.get("sha256", ()), *self._manifest.get(DATA_HASHES, ()), "manifest.json")
+        return [self.path / name for name in named]
+
+    @property
+    def _manifest(self) -> dict[str, Any]:
+        path = self.path / "manifest.json"
+        try:
+            content = json.loads(path.read_text()) if path.is_file() else {}
+        except ValueError as error:
+            raise ValueError(f"{path} is incomplete or changed ({error}). Copy the model again.") from None
+        return content if isinstance(content, dict) else {}
+
     def _optional(self, name: str) -> Path | None:
-        path = self.path / name
+        path, expected = self.path / name, self._manifest.get(DATA_HASHES, {}).get(name)
+        if path.is_file() and expected not in (None, sha256(path)):
+            raise ValueError(f"{path} has changed: its SHA-256 is not {expected[:12]}... Copy the model again.")
+        if expected is not None and not path.is_file():
+            raise ValueError(f"{path} is missing, which the model's manifest lists. Copy the model again.")
         return path if path.is_file() else None
 
 

@@ -45,13 +45,12 @@ def plan_start(
 def fetch_start(plan: SourceAssignment, sources: Sources, output: Path, grid: Grid | None = None) -> Path:
     """Downloads what the plan needs, and writes the state to a Zarr store on `grid`, by default the first source's.
 
+    An existing store is replaced when the new one is whole.
+
     Raises:
         ConnectionError: a download failed; run it again, what has arrived stays.
-        FileExistsError: `output` exists.
         ValueError: a source delivered something else than it offers.
     """
-    if output.exists():
-        raise FileExistsError(f"{output} exists already. Delete it, or choose another output.")
     parts: list[xr.Dataset] = []
     for name, source in sources.items():
         channels = plan.of_source(name)

@@ -20,6 +20,8 @@ Packing = Literal["ccsds", "simple"]
 KILOGRAMS_PER_METRE = 1000.0
 """A layer of liquid water of 1 m weighs 1000 kg m-2: GRIB knows precipitation as a mass per area."""
 MISSING = 9999.0
+LARGEST_NUMBER = 254
+"""Of a member, and of the members of an ensemble: 255 is the code for a value that is missing."""
 WHOLE_ENSEMBLE = {
     "centre": 255,  # the code table's "missing": no weather centre stands behind the file
     "tablesVersion": 32,
@@ -61,6 +63,11 @@ class GribWriter(FrameWriter):
         super().__init__(forecast, path, overwrite=overwrite, format="grib2", bits=bits, packing=packing)
         self.bits, self.packing = bits, packing
         self.ensemble_size = ensemble_size or forecast.sizes["number"]
+        if (largest := int(forecast["number"].max())) > LARGEST_NUMBER:
+            raise ValueError(
+                f"GRIB2 numbers members from 0 to {LARGEST_NUMBER}, in 8 bits; the forecast has the member {largest}. "
+                "Choose some with --members, or write netCDF or Zarr."
+            )
         self.grid = grid_keys(forecast)
 
     def _create(self) -> None:
@@ -94,7 +101,7 @@ class GribWriter(FrameWriter):
         if VARIABLES[name].on_levels:
             self.codes.codes_set(handle, "typeOfLevel", "isobaricInhPa")
         self.codes.codes_set(handle, "shortName", ECCODES_NAMES[name])
-        self.codes.codes_set(handle, "numberOfForecastsInEnsemble", self.ensemble_size)
+        self.codes.codes_set(handle, "numberOfForecastsInEnsemble", min(self.ensemble_size, LARGEST_NUMBER + 1))
         return handle
 
     def _encode(self, template: Any, keys: Mapping[str, int], values: npt.NDArray[np.float64]) -> bytes:
