@@ -9,8 +9,9 @@ from typing import Annotated
 import numpy as np
 
 from ladcast.commands.options import DEFAULT_PLACE, FLAT, Results, ScoreRequest, Scoring, report_paths
-from ladcast.files import is_zarr, require_outputs
+from ladcast.files import require_outputs
 from ladcast.forecasting.options import ForecastRequest
+from ladcast.forecasts.manifest import read_identity
 from ladcast.released.registry import DEFAULT_MODEL, find_model
 
 DEFAULT_REQUEST = ForecastRequest()
@@ -44,7 +45,7 @@ def forecast(
     page = store.with_suffix(".png") if draw and hindrance is None else None
     missing = [path for path in (scores, page) if path is not None and not path.exists()]
     # A forecast that was stopped when its store was complete goes on with what is missing beside it.
-    goes_on = is_zarr(store) and bool(missing) and not request.overwrite
+    goes_on = bool(missing and read_identity(store)) and not request.overwrite
     outputs = missing if goes_on else [store, scores, page]
     require_outputs(outputs, [request.source, *folder.files, truth], overwrite=request.overwrite)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -54,7 +55,9 @@ def evaluate(
 
     folder = find_model(model)
     outputs = score_outputs(request.output, request.scorecard, scoring)
-    require_outputs(outputs, [store, request.climatology, folder.climatology, *folder.files], overwrite=request.overwrite)
+    require_outputs(
+        outputs, [store, request.climatology, folder.climatology, *folder.files], overwrite=request.overwrite
+    )
     scores = make_and_score(store, folder, request, scoring)
     if scoring.part is not None:
         print(f"sums {scoring.sums}")
@@ -91,9 +94,11 @@ def merge(
     from ladcast.commands.scoring import report, score_outputs
     from ladcast.verification.archive import merge_sums, read_claims
 
+    inputs, shown = list(sums.glob("**/*.*")), Scoring(block_days=block_days, channels=channels)
+    require_outputs(score_outputs(output, scorecard, shown), inputs, overwrite=overwrite)
     scores, notes = merge_sums(sums, first)
-    shown = Scoring(block_days=block_days, channels=channels, regions=next(iter(scores.values())).regions)
-    require_outputs(score_outputs(output, scorecard, shown), sums.glob("**/*.*"), overwrite=overwrite)
+    shown = replace(shown, regions=next(iter(scores.values())).regions)  # which have figures of their own
+    require_outputs(score_outputs(output, scorecard, shown), inputs, overwrite=overwrite)
     if notes:
         print("\n".join(notes))
     about = {"sums": str(sums), **read_claims(sums)[1]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasts.latents import LatentWriter
 from ladcast.forecasts.layout import forecast_identity
-from ladcast.forecasts.open import open_forecast
+from ladcast.forecasts.manifest import read_identity
 from ladcast.forecasts.write import ForecastWriter, StoreWriter
 from ladcast.progress import peak_memory, show_progress
 from ladcast.released.registry import ModelFolder
@@ -82,9 +81,8 @@ def is_made(request: ForecastRequest, identity: Mapping[str, Any]) -> bool:
     """
     if request.overwrite or not request.output.exists():
         return False
-    history = open_forecast(request.output).attrs.get("history", "{}")
-    remedy = "Choose another output, or add --overwrite."
-    require_same(json.loads(history), identity, str(request.output), remedy=remedy, error=FileExistsError)
+    found, remedy = read_identity(request.output), "Choose another output, or add --overwrite."
+    require_same(found, identity, str(request.output), remedy=remedy, error=FileExistsError)
     return True
 
 

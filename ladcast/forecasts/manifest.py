@@ -58,6 +58,15 @@ class LatentManifest:
         return cls(**content)
 
 
+def read_identity(path: Path) -> dict[str, Any]:
+    """Returns what a forecast's numbers follow from, as its complete store says; empty for any other path."""
+    try:
+        identity = json.loads(_attributes(path)["history"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return identity if isinstance(identity, dict) else {}
+
+
 def is_latent_store(path: Path) -> bool:
     """Says whether `path` is a folder that a latent writer filled."""
     try:

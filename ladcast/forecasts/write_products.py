@@ -28,12 +28,12 @@ Product = Callable[[xr.Dataset], xr.Dataset]
 
 def write_mean(source: Path, output: Path, selection: Selection) -> Path:
     """Writes ensemble mean and spread as netCDF or Zarr."""
-    return write_dataset(make(mean_and_spread, source, selection), output)
+    return _write(mean_and_spread, source, output, selection)
 
 
 def write_quantiles(source: Path, output: Path, selection: Selection, *, fractions: Sequence[float]) -> Path:
     """Writes quantiles of the members as netCDF or Zarr."""
-    return write_dataset(make(lambda frame: quantiles(frame, fractions), source, selection), output)
+    return _write(lambda frame: quantiles(frame, fractions), source, output, selection)
 
 
 def write_probabilities(source: Path, output: Path, selection: Selection, *, events: Sequence[str]) -> Path:
@@ -43,7 +43,7 @@ def write_probabilities(source: Path, output: Path, selection: Selection, *, eve
         raise ValueError("Expected at least one event such as --event 't2m > 30 degC', got none.")
     needed = dict.fromkeys(name for event in parsed for name in event.variables)
     chosen = replace(selection, variables=tuple(needed))
-    return write_dataset(make(lambda frame: probabilities(frame, parsed), source, chosen), output)
+    return _write(lambda frame: probabilities(frame, parsed), source, output, chosen)
 
 
 def write_points(source: Path, output: Path, selection: Selection, *, places: Sequence[str], method: Method) -> Path:
@@ -55,6 +55,12 @@ def write_points(source: Path, output: Path, selection: Selection, *, places: Se
         raise ValueError(f"Expected an output that ends in .csv, got '{output.name}'. Rename it.")
     series = make(lambda frame: at_points(frame, parsed, method), source, selection)
     return write_whole(output, lambda path: _write_csv(series, path))
+
+
+def _write(function: Product, source: Path, output: Path, selection: Selection) -> Path:
+    if output.suffix not in (".nc", ".zarr"):  # said before anything is computed
+        raise ValueError(f"Expected an output that ends in .nc or .zarr, got '{output.name}'. Rename it.")
+    return write_dataset(make(function, source, selection), output)
 
 
 def make(function: Product, source: Path, selection: Selection) -> xr.Dataset:
@@ -72,7 +78,7 @@ def make(function: Product, source: Path, selection: Selection) -> xr.Dataset:
 
 
 def write_dataset(dataset: xr.Dataset, output: Path) -> Path:
-    """Writes a dataset as netCDF (.nc) or Zarr (.zarr), whole or not at all; raises ValueError for another suffix.
+    """Writes a dataset as netCDF (.nc) or Zarr (any other suffix), whole or not at all.
 
     It is not said to follow CF: names of WeatherBench 2 begin with digits, and CF knows no quantiles.
     """
@@ -83,9 +89,7 @@ def write_dataset(dataset: xr.Dataset, output: Path) -> Path:
     if output.suffix == ".nc":
         compressed = {name: {"zlib": True, "complevel": 1, "fletcher32": True} for name in dataset.data_vars}
         return write_whole(output, lambda path: dataset.to_netcdf(path, engine="netcdf4", encoding=compressed))
-    if output.suffix == ".zarr":
-        return write_whole(output, lambda path: _write_zarr(dataset, path))
-    raise ValueError(f"Expected an output that ends in .nc or .zarr, got '{output.name}'. Rename it.")
+    return write_whole(output, lambda path: _write_zarr(dataset, path))
 
 
 def write_whole(output: Path, write: Callable[[Path], object]) -> Path:

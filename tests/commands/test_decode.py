@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from ladcast.cli import app, run
-from ladcast.commands.export import decode, export
+from ladcast.commands.products import decode, export
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasts.formats.zarr import ZarrWriter
 from ladcast.forecasts.options import ExportFormat, Selection

@@ -13,7 +13,7 @@ from xarray.backends.plugins import list_engines
 
 from ladcast.checkpoint import MANIFEST
 from ladcast.commands.options import ScoreRequest, Scoring
-from ladcast.commands.plot import plot
+from ladcast.commands.products import plot
 from ladcast.commands.scoring import open_systems, score_systems
 from ladcast.commands.show import show
 from ladcast.forecasts.engine import LatentEngine

@@ -80,13 +80,6 @@ def test_a_wrong_request_says_what_is_expected(command, message, kept, tmp_path:
     assert not list(tmp_path.iterdir())
 
 
-def test_an_existing_output_is_kept(kept, tmp_path: Path):
-    (tmp_path / "x.nc").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"x\.nc exists"):
-        write_mean(kept.fields, tmp_path / "x.nc", Selection(("t2m",)))
-    assert (tmp_path / "x.nc").read_text() == "mine"
-
-
 def test_products_are_no_forecasts_and_claim_no_conventions(kept, tmp_path: Path):
     mean = write_mean(kept.fields, tmp_path / "mean.zarr", Selection(("t2m",)))
     made = xr.open_zarr(mean, decode_timedelta=True)
