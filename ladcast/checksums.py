@@ -18,7 +18,7 @@ from ladcast.files import sha256, whole_file
 
 CHECKSUMS = "checksums.json"
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
-SMALL = 2**20
+SMALL = 2**16
 """Elements of an array up to which its files are hashed."""
 
 

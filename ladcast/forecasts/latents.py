@@ -87,6 +87,7 @@ class LatentWriter(StoreWriter):
         )
         chunks = (1, 1, members_per_chunk(self.options), *self.frame_shape)
         encoding: dict[str, Any] = {"latent": {"chunks": chunks, "compressors": CHECKED}}
+        encoding["ocean"] = {"compressors": CHECKED}
         template.to_zarr(store, compute=False, consolidated=False, encoding=encoding, mode="w-")
 
     def _write(self, batch: MemberBatch, step: ForecastStep) -> None:

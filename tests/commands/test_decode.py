@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from ladcast.checksums import CHECKSUMS
 from ladcast.cli import app, run
 from ladcast.commands.products import decode, export
 from ladcast.forecasting.codec import LatentCodec
@@ -84,7 +85,7 @@ def test_a_killed_decoding_goes_on_to_the_same_bytes(frames, kept, tmp_path: Pat
 @pytest.mark.parametrize("write", [decode, partial(export, form=ExportFormat(overwrite=True))])
 def test_a_forecast_is_not_written_over_itself(write, kept):
     before = contents(kept.latents)
-    with pytest.raises(ValueError, match="another output than the forecast"):
+    with pytest.raises(ValueError, match="is read or written too"):
         write(kept.latents, kept.latents, Selection())
     assert contents(kept.latents) == before
 
@@ -130,12 +131,13 @@ def test_fields_need_no_decoding(kept, tmp_path: Path):
         decode(kept.fields, tmp_path / "part.zarr", Selection())
 
 
-def test_a_truncated_store_stops_and_goes_on_when_repaired(kept, tmp_path: Path):
+def test_a_damaged_store_stops_and_goes_on_when_repaired(kept, tmp_path: Path):
     store = Path(shutil.copytree(kept.latents, tmp_path / "fc.latents.zarr"))
+    (store / CHECKSUMS).unlink()  # or the store would be refused before
     chunk = store / "latent/c/0/2/0/0/0/0"
     content = chunk.read_bytes()
-    chunk.unlink()
-    with pytest.raises(ValueError, match=r"member 0 of .*, lead 18 h, is missing"):
+    chunk.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ValueError, match=r"member 0 of .*, lead 18 h, is damaged"):
         decode(store, tmp_path / "part.zarr", Selection(("t2m",)))
     chunk.write_bytes(content)
     decode(store, tmp_path / "part.zarr", Selection(("t2m",)))
