@@ -149,7 +149,7 @@ def test_the_old_folder_returns_where_the_new_one_cannot_be_named(folder: Path, 
     rename = Path.rename
 
     def refuse(path: Path, target: Path) -> Path:
-        if path.name.endswith(f".partial-{os.getpid()}"):
+        if f".partial-{os.getpid()}@" in path.name:
             raise OSError("no")
         return rename(path, target)
 

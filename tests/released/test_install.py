@@ -97,7 +97,7 @@ def test_the_folder_of_a_network_is_found_by_its_size(hub, assets: Assets, home:
     assert fetch_weights("tiny", Location(), assets, endpoint=hub.endpoint) == home / "tiny"
     known["transformer_parameters"] = 7
     with pytest.raises(ValueError, match=r"expected one transformer of 7 parameters, got none.*--transformer"):
-        fetch_weights("tiny", Location(), assets, endpoint=hub.endpoint)
+        fetch_weights("tiny", Location(), assets, endpoint=hub.endpoint, overwrite=True)
 
 
 def test_a_repository_is_described(hub):
@@ -163,6 +163,9 @@ def test_a_released_model_that_is_not_there_says_how_to_get_it(home: Path):
 def test_importing_again_replaces_the_model_when_the_new_one_is_whole(model: Path, released: Path, assets: Assets):
     before = read_document(model, MANIFEST)["sha256"]
     shutil.copy(model / "grid.yaml", model / "stray.yaml")
-    again = import_weights("tiny", released / "V9/transformer", released / "V9/autoencoder", assets)
+    networks = released / "V9/transformer", released / "V9/autoencoder"
+    with pytest.raises(FileExistsError, match="add --overwrite"):
+        import_weights("tiny", *networks, assets)
+    again = import_weights("tiny", *networks, assets, overwrite=True)
     assert read_document(again, MANIFEST)["sha256"] == before
     assert not (again / "stray.yaml").exists()
