@@ -168,7 +168,7 @@ def store(tmp_path: Path) -> Path:
         (["validation.starts=[1994-01-11T00]", "validation.days=200"], "which the validation starts from"),
         (["validation.starts=[1994-01-11T00]", "validation.variables=[z5000]"], "z5000 are no channels"),
         (["trackers=[wandbb]"], "Unknown trackers wandbb"),
-        (["initial=nowhere"], "nowhere is not a whole checkpoint"),
+        (["initial=nowhere"], "nowhere: expected a folder with weights.safetensors"),
         (["frames.past=2"], "Expected past 1"),
     ],
 )
