@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,16 +35,22 @@ OF_CHANNEL = {
     "field squared": "In the squared units of the channel, which the coordinate channel_units holds.",
 }
 """What stands for the attribute `units`, which CF wants to be one unit for the whole array."""
-CLAIMED, SYSTEMS = "claimed", "systems"
+CLAIMED, SYSTEMS, EXPECTED = "claimed", "systems", "initial_times"
 """Keys of a claim beside what the sums depend on."""
+COMPARABLE = ("truth", "climatology", "grid", "regions", "statistics")
+"""What the sums of systems that are compared should have been made with alike."""
+MADE_OF = "made_of"
 PROTOCOL = (
     "Cell areas as weights, sin(upper latitude) - sin(lower latitude). Averages over starts and area first, roots and "
     "ratios last; anomaly correlations for each start first. Fair scores divide by M(M-1)."
 )
 
 
-def write_sums(scores: Accumulator, path: Path) -> Path:
-    """Writes an accumulator to a netCDF file, bit by bit; raises OSError where that is not possible."""
+def write_sums(scores: Accumulator, path: Path, made_of: Mapping[str, str] | None = None) -> Path:
+    """Writes an accumulator to a netCDF file, bit by bit; raises OSError where that is not possible.
+
+    `made_of` is what the sums depend on: those of something else do not merge with them (`merge_sums`).
+    """
     variables: dict[str, tuple[tuple[str, ...], FloatArray]] = {"weight": (SUM_DIMS, scores.weight)}
     for name, total in scores.sums.items():
         variables[SUM_OF + name] = ((*SUM_DIMS, *(axis.name for axis in STATISTICS[name].axes)), total)
@@ -57,6 +63,7 @@ def write_sums(scores: Accumulator, path: Path) -> Path:
         "prediction_timedelta": np.array(scores.lead_times, dtype="timedelta64[ns]"),
     }
     attrs = {"members": float(scores.members), "axes": json.dumps(dict(scores.axes)), "title": "sums of statistics"}
+    attrs |= {MADE_OF: json.dumps(dict(made_of or {}))}
     return _write(xr.Dataset(variables, coordinates, attrs), path)
 
 
@@ -92,6 +99,8 @@ def scores_dataset(systems: Mapping[str, Accumulator]) -> xr.Dataset:
         xr.DataArray(list(systems), dims="system", name="system"),
         join="outer",
         data_vars="all",
+        coords="minimal",  # a single forecast has no ranks, and ensembles may have different numbers of them
+        compat="override",
         combine_attrs="override",
     )
     units = {row: units for scores in systems.values() for row, units in scores.rows.items()}
@@ -136,27 +145,35 @@ def _write(ds: xr.Dataset, path: Path) -> Path:
 
 def keep_sums(systems: Mapping[str, Accumulator], folder: Path, label: str) -> Path:
     """Writes the sums of each system to `folder/<system>/<label>.nc`, those of the first last: then all are there."""
+    claim = _read_claim(folder / f"{next(iter(systems))}.json")
+    made_of = {key: value for key, value in claim.items() if key not in (CLAIMED, SYSTEMS, EXPECTED)}
     for name, scores in reversed(list(systems.items())):
         (folder / name).mkdir(parents=True, exist_ok=True)
-        write_sums(scores, folder / name / f"{label}.nc")
+        write_sums(scores, folder / name / f"{label}.nc", made_of)
     return folder
 
 
-def claim_folder(folder: Path, systems: Sequence[str], about: Mapping[str, str]) -> None:
+def claim_folder(
+    folder: Path, systems: Sequence[str], about: Mapping[str, str], init_times: Iterable[np.datetime64] = ()
+) -> None:
     """Writes beside the sums of a run's systems what they are sums of, or checks that they are of the same.
 
-    The file is named as the first system. It also keeps the order of the systems and when the folder was claimed.
+    The file is named as the first system. It also keeps the order of the systems, when the folder was claimed, and the
+    initial times of all parts of all runs, so that `merge_sums` knows what is missing.
 
     Raises:
         ValueError: the folder holds sums that were made otherwise.
     """
     path = folder / f"{systems[0]}.json"
-    if path.is_file():
-        require_same(json.loads(path.read_text()), about, str(folder), remedy="Choose another folder.")
-        return
-    claimed = datetime.now(UTC).isoformat(timespec="microseconds")
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps({**about, CLAIMED: claimed, SYSTEMS: list(systems)}, indent=1))
+    held = _read_claim(path)
+    if held:
+        require_same(held, about, str(folder), remedy="Choose another folder.")
+    claimed = held.get(CLAIMED, datetime.now(UTC).isoformat(timespec="microseconds"))
+    expected = sorted({*held.get(EXPECTED, ()), *map(describe, init_times)})
+    claim = {**about, CLAIMED: claimed, SYSTEMS: held.get(SYSTEMS, list(systems)), EXPECTED: expected}
+    if claim != held:
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(claim, indent=1))
 
 
 def read_claims(folder: Path) -> tuple[list[str], dict[str, str]]:
@@ -167,35 +184,65 @@ def read_claims(folder: Path) -> tuple[list[str], dict[str, str]]:
     claims = _claims(folder)
     order = list(dict.fromkeys(name for claim in claims for name in claim[SYSTEMS]))
     about = {}
-    for key in dict.fromkeys(key for claim in claims for key in claim if key not in (SYSTEMS, CLAIMED)):
+    for key in dict.fromkeys(key for claim in claims for key in claim if key not in (SYSTEMS, CLAIMED, EXPECTED)):
         values = {claim[SYSTEMS][0]: claim[key] for claim in claims if key in claim}
         alike = len(claims) == len(values) and len(set(values.values())) == 1
         about[key] = claims[0][key] if alike else "; ".join(f"{name}: {value}" for name, value in values.items())
     return order, about
 
 
-def grid_notes(folder: Path) -> list[str]:
-    """Says where the systems of a folder of sums were scored on different grids."""
-    grids = {claim[SYSTEMS][0]: claim["grid"] for claim in _claims(folder) if "grid" in claim}
-    if len(set(grids.values())) < 2:
-        return []
-    named = ", ".join(f"{name} on {grid}" for name, grid in grids.items())
-    return [f"Scored on different grids: {named}. Name one --climatology for all."]
+def differences(folder: Path) -> Iterator[str]:
+    """Yields what the runs that wrote a folder of sums differ in, where they should be alike."""
+    claims = _claims(folder)
+    for key in COMPARABLE:
+        values = {claim[SYSTEMS][0]: claim[key] for claim in claims if key in claim}
+        if len(set(values.values())) > 1:
+            named = ", ".join(f"{name} {value}" for name, value in values.items())
+            advice = " Name one --climatology for all." if key == "grid" else ""
+            yield f"Scored with different {key}: {named}.{advice}"
+
+
+def missing_sums(folder: Path, held: Mapping[str, Accumulator]) -> Iterator[str]:
+    """Yields which initial times a folder of sums lacks of those that were to be scored."""
+    for claim in _claims(folder):
+        for name in claim[SYSTEMS]:
+            there = set(map(describe, held[name].init_times)) if name in held else set[str]()
+            lacking = [start for start in claim.get(EXPECTED, ()) if start not in there]
+            if lacking or name not in held:
+                shown = ", ".join(lacking[:3]) + (" ..." if len(lacking) > 3 else "")
+                yield (
+                    f"{name}: {len(there)} of {len(there) + len(lacking)} initial times are there, without {shown}: a "
+                    "part is not finished, or its sums were deleted."
+                )
 
 
 def _claims(folder: Path) -> list[dict[str, Any]]:
-    claims = [json.loads(path.read_text()) for path in folder.glob("*.json")]
-    return sorted(claims, key=lambda claim: str(claim[CLAIMED]))
+    return sorted(map(_read_claim, folder.glob("*.json")), key=lambda claim: str(claim[CLAIMED]))
+
+
+def _read_claim(path: Path) -> dict[str, Any]:
+    """Returns what a run has said of its sums, nothing where there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        claim: dict[str, Any] = json.loads(path.read_text())
+        if not {CLAIMED, SYSTEMS} <= set(claim):
+            raise ValueError(f"keys {CLAIMED} and {SYSTEMS} are missing")
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path}: expected what the sums beside it are made of, got {error}. Score them again."
+        ) from None
+    return claim
 
 
 def merge_sums(folder: Path, first: str | None = None) -> tuple[dict[str, Accumulator], list[str]]:
-    """Merges the sums in a folder, system by system, on the starts that all have.
+    """Merges the sums in a folder, system by system, on the starts that all have; says what is missing or differs.
 
     `first` comes first, then the systems in the order in which they were written.
 
     Raises:
         FileNotFoundError: the folder holds no sums, or not those of `first`.
-        ValueError: parts do not belong together; a start is in two of them.
+        ValueError: parts do not belong together, or were made of something else; a start is in two of them.
     """
     files = sorted(folder.glob("*/*.nc"))
     names = list(dict.fromkeys(path.parent.name for path in files))
@@ -203,9 +250,24 @@ def merge_sums(folder: Path, first: str | None = None) -> tuple[dict[str, Accumu
         raise FileNotFoundError(f"{folder} holds sums of {names}, expected those of {first or 'a system'}.")
     written, _ = read_claims(folder)
     order = dict.fromkeys(name for name in (first, *written, *names) if name in names)
-    merged = {name: merge_accumulators(read_sums(path) for path in files if path.parent.name == name) for name in order}
+    # what a baseline is does not depend on the model beside it
+    own = {claim[SYSTEMS][0] for claim in _claims(folder)}
+    merged = {name: _merge_files(folder / name, COMPARABLE if name not in own else None) for name in order}
     cut, notes = common_starts(merged)
-    return cut, [*notes, *grid_notes(folder)]
+    return cut, [*differences(folder), *missing_sums(folder, merged), *notes]
+
+
+def _merge_files(folder: Path, keys: Sequence[str] | None) -> Accumulator:
+    """Merges the sums of one system; raises ValueError where two differ in what they were made of, or in these keys."""
+    paths, first = sorted(folder.glob("*.nc")), dict[str, str]()
+    for path in paths:
+        with xr.open_dataset(path) as opened:
+            made_of = json.loads(opened.attrs.get(MADE_OF, "{}"))
+        made_of = {key: value for key, value in made_of.items() if keys is None or key in keys}
+        first = first or made_of
+        if made_of:  # older files do not say it
+            require_same(first, made_of, str(path), remedy="Delete what is wrong, and score its initial times again.")
+    return merge_accumulators(map(read_sums, paths))
 
 
 def common_starts(systems: Mapping[str, Accumulator]) -> tuple[dict[str, Accumulator], list[str]]:

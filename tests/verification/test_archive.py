@@ -1,11 +1,13 @@
 """Files: sums come back bit by bit, scores carry CF attributes and where they come from."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from ladcast.times import describe
 from ladcast.verification import (
     ScoreOptions,
     merge_accumulators,
@@ -16,7 +18,7 @@ from ladcast.verification import (
     write_scores,
     write_sums,
 )
-from ladcast.verification.archive import claim_folder, grid_notes, read_claims
+from ladcast.verification.archive import claim_folder, differences, keep_sums, merge_sums, read_claims
 
 OPTIONS = ScoreOptions(("default", "ranks", "zonal_spectra"), ("globe", "tropics"))
 
@@ -92,6 +94,12 @@ def test_units_belong_to_channels_whatever_a_system_lacks(forecast: xr.Dataset, 
 def test_systems_of_different_sizes_share_a_dataset(forecast: xr.Dataset, truth: xr.Dataset) -> None:
     sizes = {"five": forecast, "two": forecast.isel(number=[0, 1])}
     ds = scores_dataset({name: score(part, truth, statistics=["ranks"]) for name, part in sizes.items()})
+    single = persistence(truth, forecast)
+    with_one = {
+        **{name: score(part, truth, statistics=["ranks"]) for name, part in sizes.items()},
+        "one": score(single, truth),
+    }
+    xr.testing.assert_equal(scores_dataset(with_one)["rank_frequency"][:2], ds["rank_frequency"])
     assert ds.sizes["rank"] == 6
     assert ds["rank_frequency"].sel(system="two").isel(rank=slice(3, None)).isnull().all()
 
@@ -111,10 +119,49 @@ def test_another_run_is_refused(tmp_path: Path) -> None:
         claim_folder(tmp_path, ["ours"], {"truth": "era5.zarr", "seed": "1"})
 
 
-def test_different_grids_are_told(tmp_path: Path) -> None:
-    claim_folder(tmp_path, ["ours", "persistence"], {"grid": "64 x 32"})
-    claim_folder(tmp_path, ["old"], {"truth": "of an earlier version"})
-    assert grid_notes(tmp_path) == []
-    claim_folder(tmp_path, ["theirs"], {"grid": "64 x 33"})
-    (note,) = grid_notes(tmp_path)
-    assert "ours on 64 x 32, theirs on 64 x 33" in note
+def test_what_runs_differ_in_is_said(tmp_path: Path) -> None:
+    claim_folder(tmp_path, ["ours"], {"grid": "64 x 32", "truth": "a.zarr"})
+    claim_folder(tmp_path, ["old"], {"truth": "a.zarr"})
+    assert list(differences(tmp_path)) == []
+    claim_folder(tmp_path, ["theirs"], {"grid": "64 x 33", "truth": "b.zarr"})
+    truth, grid = differences(tmp_path)
+    assert truth == "Scored with different truth: ours a.zarr, old a.zarr, theirs b.zarr."
+    assert "ours 64 x 32, theirs 64 x 33. Name one --climatology" in grid
+
+
+@pytest.fixture
+def sums(forecast: xr.Dataset, truth: xr.Dataset, tmp_path: Path) -> Path:
+    """Sums of two systems, a file for each of three initial times."""
+    claim_folder(tmp_path, ["ours", "persistence"], {"truth": "a", "seed": "0"}, forecast["time"].values)
+    for index, start in enumerate(forecast["time"].values):
+        scores = score(forecast.isel(time=[index]), truth)
+        keep_sums({"ours": scores, "persistence": scores}, tmp_path, describe(start))
+    return tmp_path
+
+
+def test_sums_that_are_missing_are_said(sums: Path) -> None:
+    _, notes = merge_sums(sums)
+    assert notes == []
+    for path in sums.glob("*/2020-12-31*.nc"):
+        path.unlink()
+    merged, notes = merge_sums(sums)
+    assert len(merged["ours"].init_times) == 2
+    assert "ours: 2 of 3 initial times are there, without 2020-12-31" in notes[0]
+    shutil.rmtree(sums / "persistence")
+    assert "persistence: 0 of 3 initial times are there" in "\n".join(merge_sums(sums)[1])
+
+
+def test_sums_of_another_run_are_refused(sums: Path, forecast: xr.Dataset, truth: xr.Dataset, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    claim_folder(other, ["ours"], {"truth": "a", "seed": "1"})
+    label = describe(forecast["time"].values[0])
+    keep_sums({"ours": score(forecast.isel(time=[0]), truth)}, other, label)
+    shutil.copy(other / f"ours/{label}.nc", sums / f"ours/{label}.nc")
+    with pytest.raises(ValueError, match=r"ours/2020-.*nc was made of something else .*seed was '1', now '0'"):
+        merge_sums(sums)
+
+
+def test_a_damaged_claim_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ours.json").write_text("[")
+    with pytest.raises(ValueError, match=r"ours\.json: expected what the sums beside it are made of"):
+        read_claims(tmp_path)
