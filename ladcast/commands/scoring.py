@@ -12,9 +12,10 @@ import numpy as np
 import xarray as xr
 
 from ladcast.commands.options import ScoreRequest, Scoring
+from ladcast.data.lexicon import canonical_names
 from ladcast.data.store import open_store
 from ladcast.device import find_device
-from ladcast.forecasts.open import open_system, parse_system
+from ladcast.forecasts.open import in_our_order, open_system, parse_system
 from ladcast.grid import Grid, grid_of
 from ladcast.run import version_of
 from ladcast.times import HOUR, Times, describe
@@ -87,8 +88,19 @@ def open_climatology(path: Path, grid: Grid) -> Climatology:
 
 
 def _read_climatology(path: Path) -> xr.Dataset:
-    ds = xr.open_zarr(path, chunks=None) if path.is_dir() else xr.load_dataset(path)
-    return ds.sortby("latitude") if (np.diff(ds["latitude"].values) < 0).any() else ds
+    """Opens a climatology in our names and order; raises ValueError that names the file where it is none."""
+    try:
+        ds = canonical_names(xr.open_zarr(path, chunks=None) if path.is_dir() else xr.load_dataset(path))
+        if missing := [name for name in ("latitude", "longitude") if name not in ds.dims]:
+            raise ValueError(f"the dimensions {missing} are missing")
+        ds = in_our_order(ds)
+        grid_of(ds)
+        Climatology(ds)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"No climatology at {path}. Make one with `ladcast-data climatology`.") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: expected a climatology, as `ladcast-data climatology` writes: {error}") from None
+    return ds
 
 
 def _on_grid(ds: xr.Dataset, grid: Grid, path: Path | None) -> Climatology:
@@ -133,7 +145,8 @@ def score_systems(
         chosen = {key: str(getattr(request, key)) for key in ("equal_members", "baselines")}
         chosen |= {key: str(getattr(scoring, key)) for key in ("statistics", "regions")}
         chosen["grid"] = str(systems.report.grid)
-        claim_folder(scoring.sums, systems.names, {**provenance(forecasts, request), **chosen})
+        made_of = {**provenance(forecasts, request), **chosen}
+        claim_folder(scoring.sums, systems.names, made_of, systems.report.init_times)
     if request.workers == 1:
         scores = systems.score(starts, scoring_options(scoring))
     else:

@@ -102,14 +102,18 @@ def in_our_layout(ds: xr.Dataset, where: str) -> xr.Dataset:
     if ds["prediction_timedelta"].dtype.kind != "m":
         raise ValueError(f"{where}: expected lead times as timedelta, got {ds['prediction_timedelta'].dtype}.")
     check_units(ds, where)
-    fields = ds[[name for name in VARIABLES if name in ds]]
-    fields = fields.assign_coords(
-        latitude=fields["latitude"].astype(np.float64), longitude=fields["longitude"].astype(np.float64) % 360
+    return in_our_order(ds[[name for name in VARIABLES if name in ds]])
+
+
+def in_our_order(ds: xr.Dataset) -> xr.Dataset:
+    """Orders rows from south to north and columns eastward from 0 degrees."""
+    ds = ds.assign_coords(
+        latitude=ds["latitude"].astype(np.float64), longitude=ds["longitude"].astype(np.float64) % 360
     )
     for name in ("latitude", "longitude"):
-        if (np.diff(fields[name].values) < 0).any():
-            fields = fields.sortby(name)
-    return fields
+        if (np.diff(ds[name].values) < 0).any():
+            ds = ds.sortby(name)
+    return ds
 
 
 def find_stores(pattern: str) -> list[Path]:

@@ -18,7 +18,7 @@ from ladcast.verification.archive import keep_sums, read_sums
 from ladcast.verification.comparison import FLOOR, score_table
 
 LAT, LON = np.linspace(-90, 90, 7), np.arange(12) * 30.0
-STARTS = (np.datetime64("2020-01-01", "ns") + np.arange(20) * np.timedelta64(5, "D")).astype("datetime64[ns]")
+STARTS = (np.datetime64("2020-01-01", "ns") + np.arange(6) * np.timedelta64(10, "D")).astype("datetime64[ns]")
 LEADS = (np.arange(1, 5) * np.timedelta64(12, "h")).astype("timedelta64[ns]")
 UNITS = {"geopotential": "m2 s-2", "2m_temperature": "K"}
 
@@ -63,8 +63,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     truth.to_zarr(path / "truth.zarr")
     fit_climatology(truth, days=365, step=61, quantiles=(0.1, 0.9)).to_netcdf(path / "climatology.nc")
     forecast = forecast_of(1, STARTS, members=4, skill=1.0)
-    forecast.isel(time=slice(0, 8)).to_zarr(path / "fc_1.zarr")
-    forecast.isel(time=slice(8, 20)).to_zarr(path / "fc_2.zarr")
+    forecast.isel(time=slice(0, 3)).to_zarr(path / "fc_1.zarr")
+    forecast.isel(time=slice(3, 6)).to_zarr(path / "fc_2.zarr")
     other = forecast_of(2, STARTS[1:], members=6, skill=1.6).isel(prediction_timedelta=[0, 1, 3])
     other.isel(latitude=slice(None, None, -1)).transpose(..., "longitude", "latitude").to_zarr(path / "ifs.zarr")
     return path
@@ -98,7 +98,7 @@ def test_what_is_left_out_is_said(scored: tuple[dict[str, Accumulator], list[str
     assert list(systems) == ["ladcast", "ifs", "persistence", "climatology"]
     assert {scores.init_times for scores in systems.values()} == {tuple(STARTS[1:])}
     text = "\n".join(notes)
-    assert "ladcast: 19 of 20 starts are scored, without 2020-01-01T00." in text
+    assert "ladcast: 5 of 6 starts are scored, without 2020-01-01T00." in text
     assert "ladcast: 3 of 4 lead times are scored, without 36 h." in text
     assert "Members: ladcast 4, ifs 6." in text
 
@@ -139,7 +139,7 @@ def test_parts_merge_to_the_whole_and_draw_a_scorecard(
         assert ds.attrs["against"] == f"ifs={folder / 'ifs.zarr'}"
         assert ds.attrs["climatology"] == str(folder / "climatology.nc")
         assert (ds.attrs["truth"], ds.attrs["years"]) == (str(folder / "truth.zarr"), "none")
-    assert len(second.attrs["initial_times"].split()) == 19
+    assert len(second.attrs["initial_times"].split()) == 5
     assert second.attrs["Conventions"] == "CF-1.11"
     assert "36 h" in second.attrs["comparison"]
     for name in ("card.png", "card_tropics.png", "card_fair_crps.png", "card_rmse.png"):
@@ -188,9 +188,11 @@ def test_parts_against_another_truth_are_refused(stores: list[Path], folder: Pat
 
 
 def test_means_alone_score_anomalies_but_are_no_baseline(stores: list[Path], folder: Path, tmp_path: Path) -> None:
-    """As WeatherBench 2 writes them by default, here with the rows from north to south."""
+    """As WeatherBench 2 writes them by default, here from north to south, from -180, with names of ERA5."""
     fitted = xr.load_dataset(folder / "climatology.nc")
     means = fitted[["geopotential", "2m_temperature"]].sortby("latitude", ascending=False)
+    means = means.assign_coords(longitude=(means["longitude"] + 180) % 360 - 180).sortby("longitude")
+    means = means.rename(latitude="lat", longitude="lon")
     means.to_netcdf(tmp_path / "means.nc")
     xr.open_zarr(stores[0], decode_timedelta=True).isel(time=[0, 1]).drop_encoding().to_zarr(tmp_path / "one.zarr")
     one = [tmp_path / "one.zarr"]
@@ -200,6 +202,18 @@ def test_means_alone_score_anomalies_but_are_no_baseline(stores: list[Path], fol
     whole, _ = score_forecasts(one, ScoreRequest(folder / "truth.zarr", folder / "climatology.nc"), Scoring())
     for name, total in whole["ladcast"].sums.items():
         np.testing.assert_array_equal(systems["ladcast"].sums[name], total)
+
+
+def test_a_file_that_is_no_climatology_is_named(stores: list[Path], folder: Path, tmp_path: Path) -> None:
+    fitted = xr.load_dataset(folder / "climatology.nc")
+    fitted.isel(longitude=slice(5)).to_netcdf(tmp_path / "regional.nc")
+    fitted.rename(dayofyear="day").to_netcdf(tmp_path / "days.nc")
+    (tmp_path / "damaged.nc").write_bytes(b"CDF?")
+    for name in ("regional.nc", "days.nc", "damaged.nc"):
+        with pytest.raises(ValueError, match=rf"{name}: expected a climatology"):
+            open_systems(stores[:1], ScoreRequest(folder / "truth.zarr", tmp_path / name))
+    with pytest.raises(FileNotFoundError, match=r"No climatology at .*none\.nc"):
+        open_systems(stores[:1], ScoreRequest(folder / "truth.zarr", tmp_path / "none.nc"))
 
 
 def test_the_layout_of_cfgrib_is_read(folder: Path) -> None:
