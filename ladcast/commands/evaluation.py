@@ -35,7 +35,7 @@ from ladcast.verification import (
     score_climatology,
 )
 from ladcast.verification.archive import claim_folder, keep_sums
-from ladcast.verification.comparison import FLOOR
+from ladcast.verification.bootstrap import FLOOR
 from ladcast.verification.systems import MEANS_ONLY
 
 Starts = Shaped[np.ndarray, " start"]

@@ -30,7 +30,7 @@ from ladcast.verification import (
 )
 from ladcast.verification import write_scores as write_file
 from ladcast.verification.archive import claim_folder, keep_sums
-from ladcast.verification.comparison import (
+from ladcast.verification.bootstrap import (
     COMPARED,
     FLOOR,
     compare_with_first,

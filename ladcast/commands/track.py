@@ -92,8 +92,8 @@ def track(
 
 def _find_tracks(path: Path, options: TrackOptions, best: xr.Dataset | None, device: str) -> xr.Dataset:
     """Tracks a forecast or analyses, or reads the tracks of a system that has some."""
-    from ladcast.cyclones.bufr import is_bufr
     from ladcast.cyclones.detection import CoarseGridError
+    from ladcast.cyclones.formats import is_bufr
     from ladcast.cyclones.tracker import find_tracks
     from ladcast.data.store import open_store
     from ladcast.device import find_device

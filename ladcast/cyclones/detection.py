@@ -20,8 +20,7 @@ from torch import Tensor
 from ladcast.constants import MEAN_EARTH_RADIUS_KM
 from ladcast.cyclones.fields import TrackingFields
 from ladcast.cyclones.geometry import unit_vectors
-from ladcast.cyclones.minima import find_minima, refine_minima
-from ladcast.cyclones.stencil import Points, stencil
+from ladcast.cyclones.points import Points, find_minima, refine_minima, stencil
 from ladcast.grid import Grid
 
 STEERING_RINGS_DEG = (3.0, 4.5, 6.0)

@@ -9,8 +9,15 @@ from functools import cached_property
 import numpy as np
 import xarray as xr
 
-from ladcast.cyclones.errors import ensemble_mean, error_growth, homogeneous, lead_hours, position_errors, spread_skill
-from ladcast.cyclones.identify import contingency
+from ladcast.cyclones.errors import (
+    contingency,
+    ensemble_mean,
+    error_growth,
+    homogeneous,
+    lead_hours,
+    position_errors,
+    spread_skill,
+)
 from ladcast.cyclones.strikes import STRIKE_RADIUS_KM, strike_scores, strike_tables
 from ladcast.cyclones.table import rows, same_row
 from ladcast.grid import Grid

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 from cartopy import crs
+from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from ladcast.constants import GRAVITY, ZERO_CELSIUS_K
 from ladcast.grid import Grid, Place
 from ladcast.plots.maps import add_colour_bar, add_global_axes, draw_map
-from ladcast.plots.plumes import draw_plume, style_lead_axis
-from ladcast.plots.quantities import MAPS, TEMPERATURE, WHERE_PRESENT, Quantity
-from ladcast.plots.style import INK, MARGIN, SMALL_PT, TRUTH, new_figure
+from ladcast.plots.style import ENSEMBLE, INK, MARGIN, SMALL_PT, TRUTH, new_figure, quiet
 from ladcast.times import DAY, describe
 
 
@@ -158,3 +162,97 @@ def _say(time: np.datetime64) -> str:
 def _degrees(latitude: float, longitude: float) -> str:
     east = (longitude + 180) % 360 - 180
     return f"{abs(latitude):.1f}°{'S' if latitude < 0 else 'N'} {abs(east):.1f}°{'W' if east < 0 else 'E'}"
+
+
+BANDS = ((0.1, 0.9, "#d9e9f4"), (0.25, 0.75, "#a6cce5"))
+"""Lower quantile, upper quantile, shade."""
+FEWEST_IN_BANDS = 5
+"""Members from which bands are drawn: quantiles of fewer are little but the members themselves."""
+
+
+def draw_plume(axes: Axes, members: xr.DataArray, *, truth: xr.DataArray | None = None) -> None:
+    """Draws members, their mean, and bands between quantiles of 5 members and more against lead time in days.
+
+    Args:
+        axes: plain axes; lines carry labels for a legend.
+        members: values with dimensions number and prediction_timedelta.
+        truth: values along prediction_timedelta, with gaps left out; drawn dashed.
+    """
+    members = members.transpose("prediction_timedelta", "number")
+    days = lead_days(members)
+    for low, high, shade in BANDS if members.sizes["number"] >= FEWEST_IN_BANDS else ():
+        edges = members.quantile([low, high], dim="number").transpose("quantile", ...).values
+        label = f"{low:.0%} to {high:.0%} of members"
+        axes.fill_between(days, *edges, color=shade, linewidth=0, label=label)
+    # matplotlib makes one line per column: only the first may enter the legend.
+    labels = ["member", *["_nolegend_"] * (members.sizes["number"] - 1)]
+    axes.plot(days, members.values, color=ENSEMBLE, alpha=0.45, linewidth=0.5, label=labels)
+    axes.plot(days, members.mean("number").values, color=ENSEMBLE, linewidth=2, label="ensemble mean")
+    if truth is not None:
+        axes.plot(lead_days(truth), truth.values, color=TRUTH, linewidth=1.6, linestyle=(0, (4, 2)), label="truth")
+
+
+def style_lead_axis(axes: Axes, init_time: np.datetime64, *, last_day: float) -> None:
+    """Labels whole days of lead time, each with its date, and clears the frame."""
+
+    def name(day: float, _: int | None = None) -> str:
+        valid = (init_time + np.timedelta64(round(day * 24), "h")).astype("datetime64[s]").item()
+        return f"{day:g}\n{valid.day} {valid:%b}"
+
+    axes.set_xlim(0, last_day)
+    axes.set_xlabel("Lead time (days), date", fontsize=SMALL_PT + 1, color=INK)
+    quiet(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(name))
+
+
+def lead_days(field: xr.DataArray) -> Float[np.ndarray, " lead"]:
+    """Returns the lead times in days."""
+    return np.asarray(field["prediction_timedelta"].values / DAY, dtype=float)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What a panel shows, in the units people read, and how to get there from WeatherBench 2 fields.
+
+    `step` is the distance between contours on a map, `floor` the lowest value that a plume's axis must show.
+    """
+
+    title: str
+    units: str
+    needs: tuple[str, ...]
+    convert: Callable[..., xr.DataArray]
+    step: float | None = None
+    floor: float | None = None
+
+    def missing(self, dataset: xr.Dataset) -> list[str]:
+        """Returns the names of variables that the dataset lacks."""
+        return [name for name in self.needs if name not in dataset]
+
+    def of(self, dataset: xr.Dataset) -> xr.DataArray:
+        """Converts SI fields; raises ValueError that names a missing variable or level, or counts NaN."""
+        if missing := self.missing(dataset):
+            has = ", ".join(map(str, dataset))
+            raise ValueError(f"{self.title} needs {', '.join(missing)}, missing here; the dataset has {has}.")
+        field = self.convert(*(dataset[name] for name in self.needs))
+        if count := int(field.isnull().sum()):
+            raise ValueError(f"{self.title}: {count} of {field.size} values are NaN ({', '.join(self.needs)}).")
+        return field
+
+
+def _height_500(geopotential: xr.DataArray) -> xr.DataArray:
+    if "level" not in geopotential.dims or 500 not in geopotential["level"]:
+        levels = geopotential["level"].values.tolist() if "level" in geopotential.coords else "no levels"
+        raise ValueError(f"The map of 500 hPa needs geopotential at level 500, got {levels}.")
+    return geopotential.sel(level=500) / GRAVITY / 10
+
+
+MAPS = (
+    Quantity("500 hPa height", "dam", ("geopotential",), _height_500, step=8.0),
+    Quantity("Mean sea level pressure", "hPa", ("mean_sea_level_pressure",), lambda pressure: pressure / 100, step=5.0),
+)
+TEMPERATURE = Quantity("2 m temperature", "°C", ("2m_temperature",), lambda kelvin: kelvin - ZERO_CELSIUS_K)
+WHERE_PRESENT = (
+    Quantity("10 m wind speed", "m/s", ("10m_u_component_of_wind", "10m_v_component_of_wind"), np.hypot, floor=0.0),
+    Quantity("Precipitation in 6 h", "mm", ("total_precipitation_6hr",), lambda metres: metres * 1000, floor=0.0),
+)

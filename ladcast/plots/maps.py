@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from cartopy import crs
+from cartopy.io.shapereader import BasicReader
 from cartopy.mpl.geoaxes import GeoAxes
 from jaxtyping import Float
 from matplotlib.colors import Colormap, LinearSegmentedColormap
@@ -17,10 +21,10 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from scipy.interpolate import RectBivariateSpline, RegularGridInterpolator
+from shapely.geometry.base import BaseGeometry
 
 from ladcast.grid import TOLERANCE_DEG, Grid
-from ladcast.plots.coastlines import add_coastlines
-from ladcast.plots.style import INK, SMALL_PT, style_bar
+from ladcast.plots.style import INK, SMALL_PT, new_figure, style_bar
 
 DRAWN_STEP_DEG = 1.0
 HALO = 12
@@ -167,3 +171,65 @@ def _points(axes: GeoAxes, field: xr.DataArray) -> tuple[npt.NDArray[Any], npt.N
 def _place_points_first() -> dict[str, Any]:
     """Projects points before contouring: fast, and exact here since `refine_field` ends at the map's edges."""
     return {"transform": crs.PlateCarree(), "transform_first": True}
+
+
+SHAPEFILE = Path(__file__).parent / "natural_earth" / "ne_110m_coastline.shp"
+
+
+@lru_cache(maxsize=1)  # cartopy projects a geometry once for all maps, if it is the same object
+def read_coastlines(shapefile: Path = SHAPEFILE) -> tuple[BaseGeometry, ...]:
+    """Reads coastlines as lines in degrees of longitude and latitude (WGS 84), from this package alone."""
+    if not shapefile.is_file():
+        raise FileNotFoundError(
+            f"No coastlines at {shapefile}: the package data of ladcast.plots is incomplete; reinstall."
+        )
+    # Not cartopy's `Reader`: that becomes another class with other needs wherever fiona is installed.
+    reader = BasicReader(str(shapefile))
+    try:
+        return tuple(reader.geometries())
+    finally:
+        reader.close()
+
+
+def add_coastlines(axes: GeoAxes, *, colour: str = "0.35", width_pt: float = 0.5) -> None:
+    """Draws coastlines on a map of any projection, above shading and below labels."""
+    axes.add_geometries(
+        read_coastlines(), crs.PlateCarree(), facecolor="none", edgecolor=colour, linewidth=width_pt, zorder=1.5
+    )
+
+
+Maps = Mapping[str, Mapping[str, xr.DataArray]]
+"""Fields (latitude, longitude) by row and by column title; rows are named by channel."""
+PANEL_IN = (3.6, 2.0)
+
+
+def draw_comparison(maps: Maps, title: str) -> Figure:
+    """Draws a row of maps for each channel, all of a row on the scale of its first field.
+
+    Fields carry `units`. NaN stays blank.
+    """
+    columns = max(len(row) for row in maps.values())
+    figure = new_figure((PANEL_IN[0] * columns + 0.8, PANEL_IN[1] * len(maps) + 0.6))
+    top = 1 - 0.55 / figure.get_figheight()
+    cells = figure.add_gridspec(
+        len(maps),
+        columns + 1,
+        left=0.01,
+        right=0.93,
+        top=top,
+        bottom=0.02,
+        wspace=0.03,
+        width_ratios=[1] * columns + [0.03],
+    )
+    figure.text(0.01, 1 - 0.2 / figure.get_figheight(), title, fontsize=12, weight="bold", color=INK, va="center")
+    for number, (channel, fields) in enumerate(maps.items()):
+        first = next(iter(fields.values()))
+        low, high = (float(value) for value in np.nanquantile(first, [0.0, 0.995]))
+        levels = MaxNLocator(10, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        for column, (name, field) in enumerate(fields.items()):
+            axes = add_global_axes(figure, cells[number, column])
+            shading = draw_map(axes, field, levels=levels)
+            axes.set_title(f"{channel}: {name}", fontsize=9, color=INK, pad=4)
+        bar = figure.colorbar(shading, cax=figure.add_subplot(cells[number, columns]))
+        style_bar(bar, first.attrs.get("units", ""))
+    return figure

@@ -21,8 +21,7 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
-from ladcast.plots.coastlines import add_coastlines
-from ladcast.plots.maps import sequential_colours
+from ladcast.plots.maps import add_coastlines, sequential_colours
 from ladcast.plots.style import (
     AMBER,
     ENSEMBLE,

@@ -12,7 +12,7 @@ from ladcast.data.analysis import read_analysis
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.plots.comparison import Maps  # and with it all that drawing needs, before a long run begins
+from ladcast.plots.maps import Maps  # and with it all that drawing needs, before a long run begins
 from ladcast.recipes.options import ForecastValidation
 from ladcast.times import DAY, describe, parse_time
 from ladcast.training.logs import Validation

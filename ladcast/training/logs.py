@@ -75,7 +75,7 @@ class TrainingLog:
             self._draw(step, validation)
 
     def _draw(self, step: int, validation: Validation) -> None:
-        from ladcast.plots.comparison import draw_comparison
+        from ladcast.plots.maps import draw_comparison
         from ladcast.plots.style import save_figure
 
         figure = draw_comparison(validation.maps, f"{validation.title}, step {step} of the training")

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from ladcast.fields import MASKED_ON_LAND, VARIABLES
 from ladcast.times import HOUR, Times, describe
-from ladcast.verification.case import Area, Case
+from ladcast.verification.case import Area, Case, Region
 from ladcast.verification.climatology import Climatology
 from ladcast.verification.match import Match
-from ladcast.verification.regions import Region
 
 FIELD_DIMS = ("prediction_timedelta", "level", "latitude", "longitude")
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from ladcast.times import HOUR, Times, day_of_year
-from ladcast.verification.statistics.seeps import DRY_M
+from ladcast.verification.statistics.events import DRY_M
 
 STD, QUANTILE, DRY_FRACTION, WET_THRESHOLD = "_std", "_quantile", "_seeps_dry_fraction", "_seeps_threshold"
 """Suffixes; the last two are those of WeatherBench 2."""

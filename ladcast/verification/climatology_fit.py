@@ -16,7 +16,7 @@ from ladcast.fields import MASKED_ON_LAND, find_variable
 from ladcast.times import Times, day_of_year, describe
 from ladcast.verification.climatology import DAYS, DRY_FRACTION, DRY_LIMIT, QUANTILE, STD, WET_THRESHOLD, hour_of_day
 from ladcast.verification.statistics.base import FloatArray
-from ladcast.verification.statistics.seeps import DRY_M, WET_QUANTILE
+from ladcast.verification.statistics.events import DRY_M, WET_QUANTILE
 
 READ_AT_ONCE_BYTES = 64 * 2**20
 

@@ -13,7 +13,7 @@ import xarray as xr
 from torch import Tensor
 
 from ladcast.verification.accumulate import Accumulator, merge_accumulators
-from ladcast.verification.baselines import persistence
+from ladcast.verification.case import region_weights, select_regions
 from ladcast.verification.chunk import (
     Scope,
     ScoringChunk,
@@ -27,11 +27,8 @@ from ladcast.verification.chunk import (
 )
 from ladcast.verification.climatology import Climatology
 from ladcast.verification.match import common_channels, lead_chunks, match_truth
-from ladcast.verification.regions import region_weights, select_regions
 from ladcast.verification.statistics import select_statistics
 from ladcast.verification.statistics.distances import gaussian_statistics
-
-__all__ = ["ScoreOptions", "persistence", "score", "score_climatology", "score_each"]
 
 Found = tuple[ScoringChunk, int, dict[str, Tensor], Tensor]
 """A chunk, a position among its lead times, the sums [region, level, ...] there, and the weight [region, level]."""

@@ -17,7 +17,7 @@ from ladcast.data.store import open_store
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.released.registry import find_model
 from ladcast.verification.archive import merge_sums
-from ladcast.verification.comparison import FLOOR
+from ladcast.verification.bootstrap import FLOOR
 
 MODEL = find_model("nature-t31")
 REQUEST = EvaluationRequest("2000-01-01", "2000-01-02", every=24, members=2, days=1, steps=2)

@@ -15,7 +15,7 @@ from ladcast.commands.scoring import open_systems, score_systems
 from ladcast.forecasts.open import in_our_layout, open_system, parse_system
 from ladcast.verification import Accumulator, BlockBootstrap, fit_climatology
 from ladcast.verification.archive import keep_sums, read_sums
-from ladcast.verification.comparison import FLOOR, score_table
+from ladcast.verification.bootstrap import FLOOR, score_table
 
 LAT, LON = np.linspace(-90, 90, 7), np.arange(12) * 30.0
 STARTS = (np.datetime64("2020-01-01", "ns") + np.arange(6) * np.timedelta64(10, "D")).astype("datetime64[ns]")

@@ -1,14 +1,33 @@
 """Maps: interpolation respects the sphere, and shading has no seam."""
 
+import socket
+from pathlib import Path
+
+import cartopy
 import numpy as np
 import pytest
 import xarray as xr
 from cartopy import crs
+from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
+from shapely import union_all
+from shapely.geometry import Point
 
 from ladcast.grid import Grid
-from ladcast.plots.maps import add_colour_bar, add_global_axes, draw_map, refine_field, round_levels, sequential_colours
+from ladcast.plots.maps import (
+    SHAPEFILE,
+    add_coastlines,
+    add_colour_bar,
+    add_global_axes,
+    draw_comparison,
+    draw_map,
+    read_coastlines,
+    refine_field,
+    round_levels,
+    sequential_colours,
+)
 
 GRIDS = ("64x33", "64x32", "72x37", "72x37-south", "45x23")
 
@@ -121,3 +140,69 @@ def test_errors_name_what_is_wrong() -> None:
         draw_map(axes, on_grid("64x32"), line_step=5.0)
     with pytest.raises(ValueError, match="circle the globe"):
         draw_map(axes, on_grid("64x32").isel(longitude=slice(0, 30)))
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("plots must not open a network connection")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+
+
+@pytest.mark.parametrize(
+    ("cape", "longitude", "latitude"), [("Agulhas", 20.0, -34.8), ("Horn", -67.3, -56.0), ("Finisterre", -9.3, 42.9)]
+)
+def test_capes_lie_on_the_coast_and_the_pacific_does_not(cape: str, longitude: float, latitude: float) -> None:
+    coast = union_all(read_coastlines())
+    assert coast.distance(Point(longitude, latitude)) < 0.7, cape
+    assert coast.distance(Point(-130.0, 20.0)) > 5
+
+
+def test_draws_offline_and_leaves_cartopy_as_it_was(offline: None) -> None:
+    before = dict(cartopy.config)
+    figure = Figure()
+    axes = figure.add_subplot(projection=crs.Robinson())
+    bare = len(axes.get_children())
+    add_coastlines(axes)
+    figure.canvas.draw()
+    assert len(axes.get_children()) == bare + 1
+    assert cartopy.config == before
+
+
+def test_vendored_files_are_small_and_complete() -> None:
+    files = sorted(SHAPEFILE.parent.glob("ne_110m_coastline.*"))
+    assert [file.suffix for file in files] == [".dbf", ".shp", ".shx"]
+    assert sum(file.stat().st_size for file in files) < 150_000
+    assert "public domain" in (SHAPEFILE.parent / "README.md").read_text()
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"coast\.shp.*reinstall"):
+        read_coastlines(tmp_path / "coast.shp")
+
+
+GRID = Grid.parse("24x13")
+
+
+def field(scale: float) -> xr.DataArray:
+    lat, lon = np.meshgrid(np.deg2rad(GRID.latitude), np.deg2rad(GRID.longitude), indexing="ij")
+    coords = {"latitude": list(GRID.latitude), "longitude": list(GRID.longitude)}
+    return xr.DataArray(
+        scale * (10 + np.cos(lat) * np.sin(lon)), coords, ("latitude", "longitude"), attrs={"units": "K"}
+    )
+
+
+def test_a_row_for_each_channel_and_one_scale_in_it():
+    gap = field(3.0).where(field(3.0) > 28)
+    figure = draw_comparison(
+        {"t850": {"truth": field(1.0), "member 0": field(1.1)}, "sst": {"truth": gap, "member 0": gap}}, "Title"
+    )
+    maps = [axes for axes in figure.axes if isinstance(axes, GeoAxes)]
+    bars = [axes for axes in figure.axes if not isinstance(axes, GeoAxes)]
+    assert [axes.get_title() for axes in maps] == ["t850: truth", "t850: member 0", "sst: truth", "sst: member 0"]
+    assert [bar.get_ylabel() for bar in bars] == ["K", "K"]
+    shades = [next(item for item in axes.collections if isinstance(item, QuadContourSet)) for axes in maps]
+    np.testing.assert_array_equal(shades[0].levels, shades[1].levels)
+    assert shades[2].levels[0] <= 28 < 33 <= shades[2].levels[-1]

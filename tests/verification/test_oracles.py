@@ -10,9 +10,8 @@ import xarray as xr
 
 from ladcast.grid import Grid, grid_of
 from ladcast.verification import score
-from ladcast.verification.case import Area, Case
+from ladcast.verification.case import GLOBE, Area, Case
 from ladcast.verification.crps import fair_crps
-from ladcast.verification.regions import GLOBE
 from ladcast.verification.statistics.distances import rank_histogram
 from ladcast.verification.statistics.events import brier, fair_brier
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ladcast.verification.statistics.base import Axis, FloatArray, Means, Metric, Statistic
-from ladcast.verification.statistics.distances import DISTANCES
-from ladcast.verification.statistics.energy import ENERGY
-from ladcast.verification.statistics.events import EVENTS
-from ladcast.verification.statistics.seeps import SEEPS
+from ladcast.verification.statistics.distances import DISTANCES, ENERGY
+from ladcast.verification.statistics.events import EVENTS, SEEPS, TAILS
 from ladcast.verification.statistics.spectra import SPECTRA
-from ladcast.verification.statistics.tails import TAILS
 
 __all__ = [
     "METRICS",

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ladcast.verification.case import MEDIAN, Case
-from ladcast.verification.statistics.base import Axis, FloatArray, Metric, Statistic, ratio
+from ladcast.verification.statistics.base import Axis, FloatArray, Means, Metric, Statistic, fair_score, ratio
 
 EventTable = Float[np.ndarray, "*batch event count"]
 
@@ -156,4 +156,99 @@ EVENTS: tuple[Statistic | Metric, ...] = (
     _event_metric("resolution", "resolution part of the squared error of probabilities", resolution),
     _event_metric("base_rate", "frequency of the event", base_rate),
     _event_metric("economic_value", "value over cost / loss, 1 is a perfect forecast", economic_value, COST_OVER_LOSS),
+)
+
+
+def tail_error(case: Case) -> Float[Tensor, "region level quantile"]:
+    """Sums mean_i |v(x_i) - v(y)| with v(x) = max(x, t) for upper, min(x, t) for lower quantiles t."""
+    return torch.stack([case.area.sum(tail.member_error) for tail in case.tails], dim=-1)
+
+
+def tail_difference(case: Case) -> Float[Tensor, "region level quantile"]:
+    """Sums the mean distance of two members after the same v: with `tail_error`, the threshold-weighted CRPS.
+
+    Source: Allen et al. (2023), doi:10.1137/22M1532184 (chaining functions).
+    """
+    return torch.stack([case.area.sum(tail.member_difference) for tail in case.tails], dim=-1)
+
+
+TAIL_PAIR = ("tail_error", "tail_difference")
+
+TAILS: tuple[Statistic | Metric, ...] = (
+    Statistic("tail_error", tail_error, climate="quantiles", axes=(QUANTILE,), group="tails"),
+    Statistic("tail_difference", tail_difference, min_members=2, climate="quantiles", axes=(QUANTILE,), group="tails"),
+    Metric(
+        "tail_crps",
+        "fair CRPS beyond a climatological quantile, of max(x, t) or min(x, t)",
+        TAIL_PAIR,
+        fair_score(*TAIL_PAIR),
+        axes=(QUANTILE,),
+        better="low",
+    ),
+)
+
+
+DRY_M = 0.1e-3
+"""Dry is at most 0.1 mm in 6 hours, as in WeatherBench 2, whose 0.25 mm are of 24 hours."""
+WET_QUANTILE = 2 / 3
+"""The threshold between light and heavy leaves twice as many light as heavy amounts in the climatology."""
+DRY_FRACTIONS = (0.10, 0.85)
+"""Where it is dry more seldom or more often than this, SEEPS is not defined."""
+
+
+def seeps(case: Case) -> Float[Tensor, "region level"]:
+    """Sums the SEEPS of the members, averaged over them, where it is defined: 0 is perfect, 1 knows the climate.
+
+    The stable equitable error in probability space of precipitation in three categories (dry, light, heavy).
+    Source: Rodwell et al. (2010), doi:10.1002/qj.656.
+    """
+    dry = case.climate["dry_fraction"]
+    scores = seeps_scores(dry.clamp(*DRY_FRACTIONS))
+    observed = _category(case.truth, case.climate["wet_threshold"])
+    mean = torch.zeros_like(dry)
+    # one member at a time: all at once would need as much memory again as the members have
+    for member in case.members:
+        forecast = _category(member, case.climate["wet_threshold"])
+        mean = mean + scores.flatten(0, 1).gather(0, (3 * forecast + observed)[None])[0]
+    return case.area.sum(torch.where(_defined(dry), mean / len(case.members), 0.0)) + _without_climate(dry)
+
+
+def seeps_share(case: Case) -> Float[Tensor, "region level"]:
+    """Sums the area where SEEPS is defined."""
+    dry = case.climate["dry_fraction"]
+    return case.area.sum(_defined(dry)) + _without_climate(dry)
+
+
+def seeps_scores(dry: Float[Tensor, "*batch"]) -> Float[Tensor, "forecast observed *batch"]:
+    """Returns the score of each pair of categories (dry, light, heavy) for a climatological share of dry cases."""
+    zero = torch.zeros_like(dry)
+    rows = (
+        (zero, 1 / (1 - dry), 4 / (1 - dry)),
+        (1 / dry, zero, 3 / (1 - dry)),
+        (1 / dry + 3 / (2 + dry), 3 / (2 + dry), zero),
+    )
+    return torch.stack([torch.stack(row) for row in rows]) / 2
+
+
+def _category(amount: Tensor, wet_threshold: Tensor) -> Tensor:
+    return (amount > DRY_M).long() + ((amount > DRY_M) & (amount > wet_threshold)).long()
+
+
+def _defined(dry: Tensor) -> Tensor:
+    return (dry >= DRY_FRACTIONS[0]) & (dry <= DRY_FRACTIONS[1])
+
+
+def _without_climate(dry: Tensor) -> float:
+    """Keeps it visible that this variable has no climate of dry and wet: NaN, not zero."""
+    return float("nan") if bool(dry.isnan().all()) else 0.0
+
+
+def _mean_seeps(means: Means, _: int | float) -> FloatArray:
+    return ratio(means["seeps_score"], means["seeps_share"])
+
+
+SEEPS: tuple[Statistic | Metric, ...] = (
+    Statistic("seeps_score", seeps, climate="dry_fraction", group="seeps"),
+    Statistic("seeps_share", seeps_share, climate="dry_fraction", group="seeps"),
+    Metric("seeps", "SEEPS, mean over members", ("seeps_score", "seeps_share"), _mean_seeps, "1", better="low"),
 )

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from ladcast.grid import Grid
-from ladcast.verification.case import Area, Case
-from ladcast.verification.regions import GLOBE, REGIONS
+from ladcast.verification.case import GLOBE, REGIONS, Area, Case
 
 GRID = Grid.regular(60, 30)
 SHAPE = (2, *GRID.shape)

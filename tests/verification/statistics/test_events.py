@@ -5,8 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
-from ladcast.verification.case import Case
+from ladcast.grid import Grid
+from ladcast.verification import Climatology, ScoreOptions, fit_climatology, score
+from ladcast.verification import case as case_module
+from ladcast.verification.case import GLOBE, REGIONS, Area, Case
+from ladcast.verification.crps import moments
 from ladcast.verification.statistics.distances import rank_histogram
 from ladcast.verification.statistics.events import (
     COST_LOSS,
@@ -18,6 +23,11 @@ from ladcast.verification.statistics.events import (
     observed_frequency,
     reliability,
     resolution,
+    seeps,
+    seeps_scores,
+    seeps_share,
+    tail_difference,
+    tail_error,
 )
 
 MEMBERS = 8
@@ -109,3 +119,108 @@ def test_a_quantile_of_a_masked_cell_does_not_matter(case: Case) -> None:
     quantiles[1, 0, 3, 4] = torch.nan
     partial = replace(masked, climate={"quantiles": quantiles})
     torch.testing.assert_close(event_table(partial), event_table(masked), rtol=0, atol=0)
+
+
+GRID = Grid.regular(60, 30)
+SHAPE = (2, *GRID.shape)
+REGION_PAIR = (GLOBE, REGIONS["tropics"])
+
+
+def test_tails_beyond_everything_score_nothing_and_within_everything_the_crps(case: Case) -> None:
+    far = torch.tensor([-50.0, 50.0], dtype=torch.float64).reshape(2, 1, 1, 1).expand(2, *SHAPE)
+    nothing = Case(case.members, case.truth, case.area, {"quantiles": far}, (0.1, 0.9))
+    assert not tail_error(nothing).any()
+    everything = Case(case.members, case.truth, case.area, {"quantiles": -far}, (0.1, 0.9))
+    for tail, field in ((tail_error, case.moments.member_error), (tail_difference, case.moments.member_difference)):
+        whole = case.area.sum(field)
+        torch.testing.assert_close(tail(everything), whole[..., None].expand(2, 2, 2))
+
+
+def test_a_level_whose_quantile_is_not_known_has_no_score(case: Case) -> None:
+    """One cell is enough: a perfect Brier score would be the alternative."""
+    quantiles = case.climate["quantiles"].clone()
+    quantiles[1, 0, 3, 4] = torch.nan
+    partial = replace(case, climate={"quantiles": quantiles})
+    for statistic in (event_table, tail_error, tail_difference):
+        found, expected = statistic(partial), statistic(case)
+        assert found[:, 0, 1].isnan().all()
+        for known in ((0, 0), (1, 0), (1, 1)):
+            torch.testing.assert_close(found[:, *known], expected[:, *known], rtol=0, atol=0)
+
+
+def test_tails_are_computed_once_and_in_the_precision_of_the_members(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr(case_module, "moments", lambda *fields: calls.append(fields) or moments(*fields))
+    single = replace(case, members=case.members.float(), truth=case.truth.float())
+    tail_error(single)
+    tail_difference(single)
+    assert [members.dtype for members, _ in calls] == [torch.float32] * 2
+
+
+def test_a_climatology_with_quantiles_gives_every_score(forecast: xr.Dataset, truth: xr.Dataset, make_states) -> None:
+    years = np.arange("2003-01-01", "2004-01-01", dtype="datetime64[D]").astype("datetime64[ns]")
+    climatology = Climatology(fit_climatology(make_states(3, time=years), days=91, step=30, quantiles=(0.1, 0.9)))
+    options = ScoreOptions(("default", "events", "tails", "ranks"), ("globe", "tropics"))
+    metrics = score(forecast, truth, climatology=climatology, options=options).metrics("tropics")
+    assert metrics["quantile"].values.tolist() == [0.1, 0.9]
+    np.testing.assert_allclose(metrics["count"], np.linspace(0, 1, 6))
+    for name in ("brier", "fair_brier", "reliability", "economic_value", "tail_crps", "rank_frequency"):
+        assert np.isfinite(metrics[name].sel(channel="z500")).all(), name
+    np.testing.assert_allclose(metrics["base_rate"].sel(channel="t850").mean(), 0.1, atol=0.06)
+
+
+GRID = Grid.regular(8, 4)
+SHAPE = (1, *GRID.shape)
+
+
+def case(members: torch.Tensor, truth: torch.Tensor, dry: torch.Tensor) -> Case:
+    weights = torch.from_numpy(GLOBE.weights(GRID))[None]
+    area = Area(GRID, (GLOBE,), weights, torch.ones(SHAPE, dtype=torch.bool))
+    return Case(members, truth, area, {"dry_fraction": dry, "wet_threshold": torch.full(SHAPE, 2e-3)})
+
+
+def test_always_forecasting_one_category_scores_one() -> None:
+    dry = torch.linspace(0.1, 0.85, 16, dtype=torch.float64)
+    climate = torch.stack([dry, 2 * (1 - dry) / 3, (1 - dry) / 3])
+    for category in range(3):
+        torch.testing.assert_close((seeps_scores(dry)[category] * climate).sum(0), torch.ones_like(dry))
+
+
+def test_categories_are_dry_light_and_heavy() -> None:
+    dry = torch.full(SHAPE, 0.4)
+    amounts = [torch.full(SHAPE, amount) for amount in (0.08e-3, 1e-3, 5e-3)]
+    expected = seeps_scores(torch.tensor(0.4))
+    for forecast, first in enumerate(amounts):
+        for observed, second in enumerate(amounts):
+            scored = case(first[None], second, dry)
+            assert float(seeps(scored) / seeps_share(scored)) == pytest.approx(float(expected[forecast, observed]))
+
+
+def test_dry_is_at_most_a_tenth_of_a_millimetre_in_six_hours() -> None:
+    dry = torch.full(SHAPE, 0.4)
+    scored = case(torch.full((1, *SHAPE), 0.2e-3), torch.zeros(SHAPE), dry)
+    assert float(seeps(scored) / seeps_share(scored)) == pytest.approx(float(seeps_scores(torch.tensor(0.4))[1, 0]))
+
+
+def test_members_are_averaged() -> None:
+    dry = torch.full(SHAPE, 0.4)
+    members = torch.stack([torch.zeros(SHAPE), torch.full(SHAPE, 5e-3)])
+    scored = case(members, torch.zeros(SHAPE), dry)
+    assert float(seeps(scored) / seeps_share(scored)) == pytest.approx(float(seeps_scores(torch.tensor(0.4))[2, 0]) / 2)
+
+
+def test_deserts_and_rain_forests_are_left_out() -> None:
+    dry = torch.full(SHAPE, 0.4)
+    dry[..., :2] = 0.95
+    dry[..., 2:4] = 0.05
+    scored = case(torch.full((1, *SHAPE), 5e-3), torch.zeros(SHAPE), dry)
+    assert float(seeps_share(scored) / scored.area.total) == pytest.approx(0.5)
+    assert float(seeps(scored) / seeps_share(scored)) == pytest.approx(float(seeps_scores(torch.tensor(0.4))[2, 0]))
+
+
+def test_a_variable_without_dry_fraction_is_nan() -> None:
+    scored = case(torch.zeros(1, *SHAPE), torch.zeros(SHAPE), torch.full(SHAPE, torch.nan))
+    assert seeps(scored).isnan().all()
+    assert seeps_share(scored).isnan().all()

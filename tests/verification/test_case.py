@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from ladcast.grid import Grid
-from ladcast.verification.regions import REGIONS, region_weights, select_regions
+from ladcast.verification.case import REGIONS, region_weights, select_regions
 
 GRID = Grid.regular(24, 13)
 

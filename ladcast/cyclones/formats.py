@@ -1,13 +1,15 @@
-"""Reads ensemble tracks of tropical cyclones as ECMWF publishes them, in BUFR: a system to compare with.
+"""Files of tracks: netCDF trajectories (CF), CSV and GeoJSON of ours, and BUFR as ECMWF publishes its ensemble's.
 
-One message holds one storm, and a subset per member. Descriptors: analysed position, then for each forecast period the
-centre with its pressure and the place of the strongest wind (WMO template 3 16 082).
+One BUFR message holds one storm, and a subset per member. Descriptors: analysed position, then for each forecast period
+the centre with its pressure and the place of the strongest wind (WMO template 3 16 082).
 """
 
 from __future__ import annotations
 
+import csv
 import faulthandler
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import count
@@ -19,8 +21,122 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ladcast.cyclones.table import make_table
+from ladcast.cyclones.table import COLUMNS, group, make_table, rows
+from ladcast.files import whole_file
 from ladcast.times import HOUR
+
+PER_TRAJECTORY = ("storm", "name", "number", "start")
+PLACES = {"latitude": 3, "longitude": 3, "msl": 1, "depth": 1, "warm_core": 1, "height": 0, "wind": 1}
+"""Decimals in text formats; others have six significant digits."""
+
+
+def write_tracks(tracks: xr.Dataset, path: Path) -> Path:
+    """Writes a table of tracks, by suffix: .nc, .csv or .geojson. Readers see the old file or the whole new one.
+
+    Raises:
+        ValueError: the suffix is none of these.
+    """
+    writers: dict[str, Callable[[xr.Dataset, Path], None]] = {
+        ".nc": _write_netcdf,
+        ".csv": _write_csv,
+        ".geojson": _write_geojson,
+    }
+    if path.suffix not in writers:
+        raise ValueError(f"Expected a file of tracks named *{', *'.join(writers)}, got '{path.name}'.")
+    with whole_file(path) as temporary:
+        writers[path.suffix](tracks, temporary)
+    return path
+
+
+def read_tracks(path: Path) -> xr.Dataset:
+    """Reads the table of tracks from a netCDF file that `write_tracks` wrote, or from BUFR as ECMWF publishes it."""
+    if is_bufr(path):
+        return read_ensemble_tracks(path)
+    with xr.open_dataset(path, engine="netcdf4") as ds:
+        if "row_size" not in ds:
+            raise ValueError(f"{path}: expected trajectories as `ladcast track` writes them, 'row_size' is missing.")
+        ds = ds.load()
+    row = np.repeat(np.arange(ds.sizes["trajectory"]), ds["row_size"].values)
+    columns = {name: ds[name].values[row] for name in PER_TRAJECTORY if name in ds}
+    columns |= {name: ds[name].values for name in COLUMNS if name in ds and name not in columns}
+    attributes = {name: value for name, value in ds.attrs.items() if name not in ("Conventions", "featureType")}
+    return make_table(columns, **attributes)
+
+
+def _write_netcdf(tracks: xr.Dataset, path: Path) -> None:
+    """Writes a contiguous ragged array of trajectories (CF 1.11, H.4.3)."""
+    shared = [name for name in PER_TRAJECTORY if name in tracks]
+    first, track = group(tracks, tuple(name for name in shared if name != "name"))
+    order = np.lexsort([tracks["time"].values, track])
+    columns = [name for name in COLUMNS if name in tracks and name not in shared]
+    encoded: dict[str, Any] = {
+        name: (
+            "trajectory",
+            tracks[name].values[first].astype("U") if name in ("storm", "name") else tracks[name].values[first],
+            COLUMNS[name],
+        )
+        for name in shared
+    }
+    encoded["row_size"] = (
+        "trajectory",
+        np.bincount(track, minlength=len(first)),
+        {"long_name": "number of positions", "sample_dimension": "obs"},
+    )
+    encoded |= {name: ("obs", tracks[name].values[order], COLUMNS[name]) for name in columns}
+    ds = xr.Dataset(encoded, attrs={**tracks.attrs, "Conventions": "CF-1.11", "featureType": "trajectory"})
+    ds["trajectory"] = ("trajectory", np.arange(len(first)), {"cf_role": "trajectory_id"})
+    times = {name: {"units": "hours since 1900-01-01", "dtype": "float64"} for name in ("time", "start") if name in ds}
+    ds.to_netcdf(path, engine="netcdf4", encoding=times)
+
+
+def _write_csv(tracks: xr.Dataset, path: Path) -> None:
+    names = [name for name in COLUMNS if name in tracks]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(zip(*([_text(name, value) for value in tracks[name].values] for name in names), strict=True))
+
+
+def _write_geojson(tracks: xr.Dataset, path: Path) -> None:
+    """Writes a line per track, cut at the date line (RFC 7946, 3.1.9)."""
+    by = tuple(name for name in PER_TRAJECTORY if name in tracks and name != "name")
+    first, track = group(tracks, by)
+    features = []
+    for index in range(len(first)):
+        one = rows(tracks, track == index)
+        properties = {name: _text(name, one[name].values[0]) for name in PER_TRAJECTORY if name in one}
+        properties["times"] = [_text("time", time) for time in one["time"].values]
+        lines = _cut(one["longitude"].values, one["latitude"].values)
+        geometry = {"type": "MultiLineString", "coordinates": lines}
+        features.append({"type": "Feature", "properties": properties, "geometry": geometry})
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
+def _cut(longitude: np.ndarray, latitude: np.ndarray) -> list[list[list[float]]]:
+    """Cuts a line where it crosses the date line; both parts end on it."""
+    lines: list[list[list[float]]] = [[]]
+    for index, (lon, lat) in enumerate(zip(longitude.tolist(), latitude.tolist(), strict=True)):
+        if index and abs(lon - longitude[index - 1]) > 180:
+            before, edge = float(longitude[index - 1]), 180.0 if lon < 0 else -180.0
+            share = (edge - before) / ((lon - before + 540) % 360 - 180)
+            crossing = float(latitude[index - 1]) + share * (lat - float(latitude[index - 1]))
+            lines[-1].append([edge, round(crossing, 3)])
+            lines.append([[-edge, round(crossing, 3)]])
+        lines[-1].append([round(lon, 3), round(lat, 3)])
+    return [line if len(line) > 1 else line * 2 for line in lines]
+
+
+def _text(name: str, value: Any) -> Any:
+    if name in ("time", "start"):
+        return str(np.datetime64(value, "m")) + "Z"
+    if name in ("storm", "name"):
+        return str(value)
+    if name == "number":
+        return int(value)
+    if np.isnan(value):
+        return ""
+    return round(float(value), PLACES[name]) if name in PLACES else float(f"{value:.6g}")
+
 
 CENTRES = (1, 4)
 """Code table 0 08 005: 1 centre of the storm, 4 its centre in the perturbed analysis."""
@@ -118,8 +234,8 @@ def _storm(message: int) -> Iterator[Columns]:
             "longitude": _values(message, "longitude", centre),
             "msl": _values(message, "pressureReducedToMeanSeaLevel", step),
             "wind": _values(message, "windSpeedAt10M", step),
-            "storm": np.array([_text(message, "stormIdentifier")], dtype=object),
-            "name": np.array([_text(message, "longStormName")], dtype=object),
+            "storm": np.array([_text_of(message, "stormIdentifier")], dtype=object),
+            "name": np.array([_text_of(message, "longStormName")], dtype=object),
             "number": members.astype(int),
             "start": np.array([start]),
             "time": np.array([start + hours * HOUR]),
@@ -158,7 +274,7 @@ def _values(message: int, name: str, occurrence: int) -> npt.NDArray[np.float64]
     return np.where((abs(values) > LARGEST) | (values == MISSING_INTEGER), np.nan, values)
 
 
-def _text(message: int, name: str) -> str:
+def _text_of(message: int, name: str) -> str:
     return str(_eccodes().codes_get(message, name)).strip()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.cyclones.output import read_tracks, write_tracks
+from ladcast.cyclones.formats import read_tracks, write_tracks
 from ladcast.cyclones.table import make_table
 
 START = np.datetime64("2011-10-11T00", "ns")
