@@ -171,14 +171,14 @@ def test_a_climatology_with_quantiles_gives_every_score(forecast: xr.Dataset, tr
     np.testing.assert_allclose(metrics["base_rate"].sel(channel="t850").mean(), 0.1, atol=0.06)
 
 
-GRID = Grid.regular(8, 4)
-SHAPE = (1, *GRID.shape)
+RAIN_GRID = Grid.regular(8, 4)
+RAIN_SHAPE = (1, *RAIN_GRID.shape)
 
 
-def case(members: torch.Tensor, truth: torch.Tensor, dry: torch.Tensor) -> Case:
-    weights = torch.from_numpy(GLOBE.weights(GRID))[None]
-    area = Area(GRID, (GLOBE,), weights, torch.ones(SHAPE, dtype=torch.bool))
-    return Case(members, truth, area, {"dry_fraction": dry, "wet_threshold": torch.full(SHAPE, 2e-3)})
+def rain_case(members: torch.Tensor, truth: torch.Tensor, dry: torch.Tensor) -> Case:
+    weights = torch.from_numpy(GLOBE.weights(RAIN_GRID))[None]
+    area = Area(RAIN_GRID, (GLOBE,), weights, torch.ones(RAIN_SHAPE, dtype=torch.bool))
+    return Case(members, truth, area, {"dry_fraction": dry, "wet_threshold": torch.full(RAIN_SHAPE, 2e-3)})
 
 
 def test_always_forecasting_one_category_scores_one() -> None:
@@ -189,38 +189,38 @@ def test_always_forecasting_one_category_scores_one() -> None:
 
 
 def test_categories_are_dry_light_and_heavy() -> None:
-    dry = torch.full(SHAPE, 0.4)
-    amounts = [torch.full(SHAPE, amount) for amount in (0.08e-3, 1e-3, 5e-3)]
+    dry = torch.full(RAIN_SHAPE, 0.4)
+    amounts = [torch.full(RAIN_SHAPE, amount) for amount in (0.08e-3, 1e-3, 5e-3)]
     expected = seeps_scores(torch.tensor(0.4))
     for forecast, first in enumerate(amounts):
         for observed, second in enumerate(amounts):
-            scored = case(first[None], second, dry)
+            scored = rain_case(first[None], second, dry)
             assert float(seeps(scored) / seeps_share(scored)) == pytest.approx(float(expected[forecast, observed]))
 
 
 def test_dry_is_at_most_a_tenth_of_a_millimetre_in_six_hours() -> None:
-    dry = torch.full(SHAPE, 0.4)
-    scored = case(torch.full((1, *SHAPE), 0.2e-3), torch.zeros(SHAPE), dry)
+    dry = torch.full(RAIN_SHAPE, 0.4)
+    scored = rain_case(torch.full((1, *RAIN_SHAPE), 0.2e-3), torch.zeros(RAIN_SHAPE), dry)
     assert float(seeps(scored) / seeps_share(scored)) == pytest.approx(float(seeps_scores(torch.tensor(0.4))[1, 0]))
 
 
 def test_members_are_averaged() -> None:
-    dry = torch.full(SHAPE, 0.4)
-    members = torch.stack([torch.zeros(SHAPE), torch.full(SHAPE, 5e-3)])
-    scored = case(members, torch.zeros(SHAPE), dry)
+    dry = torch.full(RAIN_SHAPE, 0.4)
+    members = torch.stack([torch.zeros(RAIN_SHAPE), torch.full(RAIN_SHAPE, 5e-3)])
+    scored = rain_case(members, torch.zeros(RAIN_SHAPE), dry)
     assert float(seeps(scored) / seeps_share(scored)) == pytest.approx(float(seeps_scores(torch.tensor(0.4))[2, 0]) / 2)
 
 
 def test_deserts_and_rain_forests_are_left_out() -> None:
-    dry = torch.full(SHAPE, 0.4)
+    dry = torch.full(RAIN_SHAPE, 0.4)
     dry[..., :2] = 0.95
     dry[..., 2:4] = 0.05
-    scored = case(torch.full((1, *SHAPE), 5e-3), torch.zeros(SHAPE), dry)
+    scored = rain_case(torch.full((1, *RAIN_SHAPE), 5e-3), torch.zeros(RAIN_SHAPE), dry)
     assert float(seeps_share(scored) / scored.area.total) == pytest.approx(0.5)
     assert float(seeps(scored) / seeps_share(scored)) == pytest.approx(float(seeps_scores(torch.tensor(0.4))[2, 0]))
 
 
 def test_a_variable_without_dry_fraction_is_nan() -> None:
-    scored = case(torch.zeros(1, *SHAPE), torch.zeros(SHAPE), torch.full(SHAPE, torch.nan))
+    scored = rain_case(torch.zeros(1, *RAIN_SHAPE), torch.zeros(RAIN_SHAPE), torch.full(RAIN_SHAPE, torch.nan))
     assert seeps(scored).isnan().all()
     assert seeps_share(scored).isnan().all()
