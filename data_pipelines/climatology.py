@@ -30,6 +30,8 @@ class ClimatologyFit:
     def __post_init__(self) -> None:  # before anything is written
         if self.window_days < 1 or self.window_days % 2 == 0:
             raise ValueError(f"Expected --window-days odd, got {self.window_days}.")
+        if self.step_days < 1:
+            raise ValueError(f"Expected --step-days of at least 1, got {self.step_days}.")
         if not all(0 < probability < 1 for probability in self.quantiles):
             raise ValueError(f"Expected --quantiles between 0 and 1, got {list(self.quantiles)}.")
 

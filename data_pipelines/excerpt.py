@@ -30,6 +30,8 @@ def excerpt(
         headline: channel set of the truth: `headline`, `era5` or a YAML file.
         days: longest lead time of the truth.
     """
+    if not starts or days < 1:
+        raise ValueError(f"Expected --starts and --days of at least 1, got {len(starts)} starts and {days} days.")
     times = np.array([parse_time(start) for start in starts])
     leads = np.arange(days * 24 // 6 + 1) * STEP
     valid = np.unique(times[:, None] + leads)

@@ -52,6 +52,10 @@ class Origin:
     omit: tuple[str, ...] = ()
     accept_gaps: bool = False
 
+    def __post_init__(self) -> None:
+        if self.step_hours < 1:
+            raise ValueError(f"Expected --step-hours of at least 1, got {self.step_hours}.")
+
     @property
     def settings(self) -> tuple[tuple[str, str], ...]:
         """Returns names and values; raises ValueError for a setting without a value."""

@@ -16,17 +16,21 @@ import numpy as np
 import xarray as xr
 
 from data_pipelines.manifest import fingerprint
-from data_pipelines.options import (
-    Origin,
-    StateSelection,
-)
+from data_pipelines.options import Origin, StateSelection
 from ladcast.data.derive import hourly_windows, relative_vorticity, six_hour_parts
 from ladcast.data.lazy import lazy_maps
 from ladcast.data.sources.base import WEATHERBENCH_NAMES, from_hourly, translate
 from ladcast.data.sources.files import open_files
 from ladcast.data.sources.registry import make_source
-from ladcast.data.store import declared_gaps, open_store, select_period
-from ladcast.data.validation import check_regular
+from ladcast.data.store import (
+    check_analyses,
+    check_ends,
+    check_regular,
+    check_time_axis,
+    declared_gaps,
+    open_store,
+    select_period,
+)
 from ladcast.fields import PRECIPITATION, STATIC_VARIABLES, ChannelSet, read_channels
 from ladcast.grid import Grid, grid_of
 from ladcast.times import Times, describe, parse_time
@@ -89,7 +93,8 @@ class View(StateSource):
     def open_anew(self) -> xr.Dataset:
         """Opens the store, and leaves out what is not selected."""
         ds = open_store(self.store, self.channels, self.grid, regular=not self.accept_gaps)
-        return leave_out(select_period(ds, self.start, self.end), self.omit)
+        selected = leave_out(select_period(ds, self.start, self.end), self.omit)
+        return check_ends(selected, self.channels, str(self.store))
 
     @property
     def about(self) -> dict[str, Any]:
@@ -142,7 +147,8 @@ class Archive(StateSource):
         settings: dict[str, Any] = dict(self.settings)
         source = make_source(self.source, **settings)
         source.fetch(self.times, self.channels)
-        return open_store(source.open(self.times, self.channels), self.channels, self.grid, regular=False)
+        ds = open_store(source.open(self.times, self.channels), self.channels, self.grid, regular=False)
+        return check_ends(ds, self.channels, self.source)
 
     @property
     def times(self) -> Times:
@@ -171,9 +177,14 @@ class Derived(StateSource):
     step_hours: int = 6
     vorticity: bool = False
 
+    def __post_init__(self) -> None:
+        if self.step_hours < 1 or 24 % self.step_hours:
+            raise ValueError(f"Expected --step-hours that divide a day: 1, 2, 3, 4, 6 ..., got {self.step_hours}.")
+
     def open_anew(self) -> xr.Dataset:
         """Opens the store, chooses the times for which all fields can be made, and says how to make them."""
         ds = open_store(self._on_the_step(), self.view.channels, self.view.grid, regular=False)
+        check_ends(ds, self.view.channels, str(self.view.store))
         return with_vorticity(ds) if self.vorticity else ds
 
     @property
@@ -190,14 +201,16 @@ class Derived(StateSource):
         """Returns the frames every `step_hours` from 00 UTC for which all fields can be made."""
         view = self.view
         raw = open_files(view.store)
-        times = raw["time"].values
+        check_analyses(raw, str(view.store))
+        check_time_axis(raw, str(view.store))
+        times = np.atleast_1d(raw["time"].values)
         check_regular(times, declared_gaps(view.store), str(view.store))
         possible = np.ones(len(times), dtype=bool)
         if PRECIPITATION in view.channels.variables and PRECIPITATION not in raw:
             possible = np.isin(times, list(six_hour_parts(hourly_windows(times))))
         steps = (times - times.astype("datetime64[D]")) % np.timedelta64(self.step_hours, "h")
-        wanted = [*view.channels.variables, *STATIC_VARIABLES]
-        ds = translate(raw, (*WEATHERBENCH_NAMES, from_hourly), wanted)
+        ds = translate(raw, (*WEATHERBENCH_NAMES, from_hourly), [*view.channels.variables, *STATIC_VARIABLES])
+        ds.encoding["source"] = str(view.store)
         return select_period(ds.isel(time=np.flatnonzero(possible & (steps == 0))), view.start, view.end)
 
 

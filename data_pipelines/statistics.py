@@ -91,6 +91,10 @@ class Statistics:
     view: View
     stride: int = 1
 
+    def __post_init__(self) -> None:  # before anything is written
+        if self.stride < 1:
+            raise ValueError(f"Expected --stride of at least 1, got {self.stride}.")
+
     def about(self) -> Content:
         """Describes the product."""
         return {

@@ -10,3 +10,5 @@ KNOT = 0.514444
 """One knot in m s-1, to the six digits that tables of best tracks are converted with (1852 m / 3600 s)."""
 ZERO_CELSIUS_K = 273.15
 """The temperature of 0 degrees Celsius."""
+EARTH_ROTATION = 7.292e-5
+"""The angular velocity of the earth in s-1, of which the Coriolis parameter is twice the part along the vertical."""

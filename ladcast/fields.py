@@ -33,10 +33,12 @@ class Variable:
         plausible: bounds of the area mean of a correct field, in `units`: a mean outside says that the units are
             wrong, not that the weather is odd.
         extremes: bounds of single values, beyond the records: a value outside is damage, not weather.
+        contrast: bounds of the standard deviation over the sphere, from 300 to 850 hPa where there are levels.
         on_levels: whether the variable has pressure levels.
         non_negative: whether negative values are clipped, which a network may produce.
         masked_on_land: whether the variable is NaN over land, and there alone.
         accumulated_hours: over how many hours before its time the variable is summed; 0 for an instantaneous one.
+        smooth: whether neighbouring points resemble each other on every grid that resolves weather systems.
     """
 
     name: str
@@ -45,10 +47,12 @@ class Variable:
     standard_name: str = ""
     plausible: tuple[float, float] = UNBOUNDED
     extremes: tuple[float, float] = UNBOUNDED
+    contrast: tuple[float, float] = UNBOUNDED
     on_levels: bool = False
     non_negative: bool = False
     masked_on_land: bool = False
     accumulated_hours: int = 0
+    smooth: bool = False
 
 
 def _by_name(*rows: Variable) -> dict[str, Variable]:
@@ -57,30 +61,30 @@ def _by_name(*rows: Variable) -> dict[str, Variable]:
 
 # fmt: off
 VARIABLES = _by_name(
-    Variable("geopotential", "z", "m2 s-2", "geopotential",
-             plausible=(-3e3, 2.3e5), extremes=(-2e4, 6e5), on_levels=True),
-    Variable("specific_humidity", "q", "kg kg-1", "specific_humidity",
-             plausible=(-1e-6, 0.03), extremes=(-1e-3, 0.06), on_levels=True, non_negative=True),
-    Variable("temperature", "t", "K", "air_temperature",
-             plausible=(170.0, 320.0), extremes=(150.0, 350.0), on_levels=True),
-    Variable("u_component_of_wind", "u", "m s-1", "eastward_wind",
-             plausible=(-40.0, 60.0), extremes=(-250.0, 250.0), on_levels=True),
-    Variable("v_component_of_wind", "v", "m s-1", "northward_wind",
-             plausible=(-20.0, 20.0), extremes=(-250.0, 250.0), on_levels=True),
+    Variable("geopotential", "z", "m2 s-2", "geopotential", plausible=(-3e3, 2.3e5), extremes=(-2e4, 6e5),
+             contrast=(100.0, 2e4), on_levels=True, smooth=True),
+    Variable("specific_humidity", "q", "kg kg-1", "specific_humidity", plausible=(-1e-6, 0.03), extremes=(-1e-3, 0.06),
+             on_levels=True, non_negative=True),
+    Variable("temperature", "t", "K", "air_temperature", plausible=(170.0, 320.0), extremes=(150.0, 350.0),
+             contrast=(1.0, 40.0), on_levels=True, smooth=True),
+    Variable("u_component_of_wind", "u", "m s-1", "eastward_wind", plausible=(-40.0, 60.0), extremes=(-250.0, 250.0),
+             contrast=(0.5, 60.0), on_levels=True, smooth=True),
+    Variable("v_component_of_wind", "v", "m s-1", "northward_wind", plausible=(-20.0, 20.0), extremes=(-250.0, 250.0),
+             contrast=(0.5, 60.0), on_levels=True, smooth=True),
     Variable("vertical_velocity", "w", "Pa s-1", "lagrangian_tendency_of_air_pressure",
-             plausible=(-0.5, 0.5), extremes=(-60.0, 60.0), on_levels=True),
-    Variable("10m_u_component_of_wind", "u10", "m s-1", "eastward_wind",
-             plausible=(-20.0, 20.0), extremes=(-120.0, 120.0)),
-    Variable("10m_v_component_of_wind", "v10", "m s-1", "northward_wind",
-             plausible=(-20.0, 20.0), extremes=(-120.0, 120.0)),
-    Variable("2m_temperature", "t2m", "K", "air_temperature",
-             plausible=(240.0, 320.0), extremes=(160.0, 345.0)),
-    Variable("mean_sea_level_pressure", "msl", "Pa", "air_pressure_at_mean_sea_level",
-             plausible=(9.5e4, 1.05e5), extremes=(8.4e4, 1.12e5)),
-    Variable(SST, "sst", "K", "sea_surface_temperature",
-             plausible=(265.0, 310.0), extremes=(265.0, 320.0), masked_on_land=True),
-    Variable(PRECIPITATION, "tp6h", "m", "lwe_thickness_of_precipitation_amount",
-             plausible=(-1e-6, 0.01), extremes=(-1e-5, 2.0), non_negative=True, accumulated_hours=6),
+             plausible=(-0.5, 0.5), extremes=(-60.0, 60.0), contrast=(0.008, 5.0), on_levels=True),
+    Variable("10m_u_component_of_wind", "u10", "m s-1", "eastward_wind", plausible=(-20.0, 20.0),
+             extremes=(-120.0, 120.0), contrast=(0.5, 30.0), smooth=True),
+    Variable("10m_v_component_of_wind", "v10", "m s-1", "northward_wind", plausible=(-20.0, 20.0),
+             extremes=(-120.0, 120.0), contrast=(0.5, 30.0), smooth=True),
+    Variable("2m_temperature", "t2m", "K", "air_temperature", plausible=(240.0, 320.0), extremes=(160.0, 345.0),
+             contrast=(2.0, 50.0), smooth=True),
+    Variable("mean_sea_level_pressure", "msl", "Pa", "air_pressure_at_mean_sea_level", plausible=(9.5e4, 1.05e5),
+             extremes=(8.4e4, 1.12e5), contrast=(50.0, 5e3), smooth=True),
+    Variable(SST, "sst", "K", "sea_surface_temperature", plausible=(265.0, 310.0), extremes=(265.0, 320.0),
+             masked_on_land=True),
+    Variable(PRECIPITATION, "tp6h", "m", "lwe_thickness_of_precipitation_amount", plausible=(-1e-6, 0.01),
+             extremes=(-1e-5, 2.0), non_negative=True, accumulated_hours=6),
 )
 """The variables that change with time. Their order numbers them (a seed follows from it): add new ones at the end."""
 STATIC_VARIABLES = _by_name(

@@ -151,6 +151,12 @@ class Place:
         return int(abs(field["latitude"].values - self.latitude_deg).argmin()), int(abs(east).argmin())
 
 
+def eastward(longitude_deg: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Returns longitudes counted from 0 to 360 degrees; those that rounding has put just west of 0 are 0."""
+    around: npt.NDArray[np.float64] = (longitude_deg.astype(np.float64) + TOLERANCE_DEG) % 360 - TOLERANCE_DEG
+    return np.maximum(around, 0.0)
+
+
 def grid_of(ds: xr.Dataset) -> Grid:
     """Returns the grid of a dataset's coordinates, from south to north and eastward."""
     return Grid(tuple(ds["latitude"].values.tolist()), tuple(ds["longitude"].values.tolist()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,51 @@ def parse_time(text: str) -> np.datetime64:
     except ValueError:
         pass
     raise ValueError(f"Expected a UTC time such as 2011-10-11T00, got '{text}'.")
+
+
+def whole_seconds(times: npt.NDArray[Any], encoding: Mapping[str, Any], where: str) -> npt.NDArray[Any]:
+    """Returns times that a file holds as floating-point numbers, rounded to the second.
+
+    Days with six decimals or 16 digits are a few hundredths of a second off; 32-bit days since 1950 are up to 42 s off,
+    and which time they meant cannot be known.
+
+    Args:
+        times: datetime64 as xarray decoded them.
+        encoding: the `encoding` of their variable, with `dtype` and `units`.
+        where: the source, for messages.
+
+    Raises:
+        ValueError: times are off the second, or off the minute where their digits tell no seconds apart; the message
+            says how far.
+    """
+    exact = times.astype("datetime64[us]")  # nanoseconds end in the year 2262
+    if not times.size or np.isnat(times).any():
+        return times
+    in_floats = np.dtype(encoding.get("dtype", np.int64)).kind == "f"
+    apart_s = _spacing_s(exact, encoding) if in_floats else 0.0
+    unit, half = ("minute", np.timedelta64(30, "s")) if apart_s > 1 else ("second", np.timedelta64(500, "ms"))
+    nearest = (exact + half).astype(f"datetime64[{unit[0]}]")
+    off_s = abs(exact - nearest) / np.timedelta64(1, "s")
+    if off_s.max() > 0 and not (in_floats and unit == "second"):
+        worst = off_s.argmax()
+        why = f": its {encoding['dtype']} tells times apart by {apart_s:.0f} s only" if apart_s > 1 else ""
+        raise ValueError(
+            f"{where}: expected times on the {unit}, got {times.flat[worst]}, {off_s.flat[worst]:.3g} s off "
+            f"{nearest.flat[worst]}{why}. Write them as whole seconds (`ds.time.dt.round('h')`)."
+        )
+    return np.asarray(nearest.astype(times.dtype))
+
+
+def _spacing_s(times: npt.NDArray[Any], encoding: Mapping[str, Any]) -> float:
+    """Returns how far apart the numbers of a floating-point encoding are, in seconds, at the times furthest away."""
+    unit, _, reference = str(encoding.get("units", "days since 1970-01-01")).partition(" since ")
+    unit_s = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}.get(unit.strip().lower()[:1], 86400.0)
+    try:
+        origin = np.datetime64(reference.strip()[:10], "s")
+    except ValueError:
+        origin = np.datetime64("1970-01-01", "s")
+    furthest = abs((times - origin) / np.timedelta64(1, "s")).max() / unit_s
+    return float(np.spacing(np.dtype(encoding["dtype"]).type(furthest))) * unit_s
 
 
 def lead_times(count: int, step: np.timedelta64 = STEP) -> Shaped[np.ndarray, " lead"]:
@@ -90,7 +136,14 @@ def windows(times: Times, length: int, step: np.timedelta64) -> Int[np.ndarray, 
 
 def describe(times: Any, limit: int = 4) -> str:
     """Lists times for a message, shortened to the first few and the last."""
-    texts = [str(np.datetime64(time, "h")) for time in np.atleast_1d(times)]
+    texts = [_to_the_hour(time) for time in np.atleast_1d(times)]
     if len(texts) <= limit:
         return ", ".join(texts)
     return f"{', '.join(texts[:limit])} ... {texts[-1]} ({len(texts)} times)"
+
+
+def _to_the_hour(time: np.datetime64) -> str:
+    """Writes a time to the hour, and as far as needed where it is not on the hour."""
+    known = np.asarray(time)
+    rounded = (known.astype(f"datetime64[{unit}]") for unit in ("h", "m", "s"))
+    return str(next((short for short in rounded if short == known), known))

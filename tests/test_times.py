@@ -5,6 +5,7 @@ import datetime
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from ladcast.times import (
     STEP,
@@ -14,6 +15,7 @@ from ladcast.times import (
     lead_times,
     parse_time,
     to_epoch_seconds,
+    whole_seconds,
     windows,
     year_progress,
 )
@@ -102,3 +104,43 @@ def test_many_times_are_described_in_short():
     assert describe(axis[0]) == "2020-01-01T00"
     assert describe(axis[:2]) == "2020-01-01T00, 2020-01-01T06"
     assert describe(axis, limit=1) == "2020-01-01T00 ... 2020-01-03T06 (10 times)"
+
+
+def decoded(numbers, units: str) -> xr.DataArray:
+    return xr.decode_cf(
+        xr.Dataset(coords={"time": ("time", numbers, {"units": units, "calendar": "proleptic_gregorian"})})
+    )["time"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "units", "expected"),
+    [
+        (np.round([727938 + 5 / 24, 727938 + 6 / 24], 6), "days since 0001-01-01", ["1994-01-11T05", "1994-01-11T06"]),
+        (np.array([16081.25, 16081.5], "f4"), "days since 1950-01-01", ["1994-01-11T06", "1994-01-11T12"]),
+        (np.array([0.1, 0.2]), "hours since 2000-01-01", ["2000-01-01T00:06", "2000-01-01T00:12"]),
+    ],
+)
+def test_times_in_floating_point_are_rounded_to_the_second(numbers, units, expected):
+    time = decoded(numbers, units)
+    assert whole_seconds(time.values, time.encoding, "x").tolist() == np.array(expected, "datetime64[ns]").tolist()
+
+
+def test_times_of_32_bits_that_tell_no_seconds_apart_are_refused_with_what_they_are_off():
+    time = decoded(np.array([16081 + 7 / 24], "f4"), "days since 1950-01-01")
+    message = (
+        r"x: expected times on the minute, got 1994-01-11T07:00:28.*28.1 s off 1994-01-11T07:00: its float32 .* 84 s"
+    )
+    with pytest.raises(ValueError, match=message):
+        whole_seconds(time.values, time.encoding, "x")
+
+
+def test_whole_numbers_off_the_second_are_refused():
+    times = np.array(["2000-01-01T05:00:00.5"], "datetime64[ns]")
+    with pytest.raises(ValueError, match=r"expected times on the second, got 2000-01-01T05:00:00.5.*, 0.5 s off"):
+        whole_seconds(times, {"dtype": np.dtype("int64")}, "x")
+
+
+def test_what_is_not_on_the_hour_is_described_to_where_it_is():
+    assert describe([np.datetime64("2000-01-01T05", "ns"), np.datetime64("2000-01-01T05:00:28", "ns")]) == (
+        "2000-01-01T05, 2000-01-01T05:00:28"
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import xarray as xr
 from jaxtyping import Float
@@ -15,14 +16,19 @@ from torch import Tensor
 from ladcast.data.normalization import Normalizer, ocean_mask
 from ladcast.data.packing import pack
 from ladcast.data.regrid import regrid
+from ladcast.data.sources.files import FORECAST
 from ladcast.data.store import open_store
+from ladcast.data.weather import check_state, percent
 from ladcast.fields import ChannelSet
 from ladcast.grid import Grid, grid_of
 from ladcast.times import Times, describe
 from ladcast.types import OceanMask
 
-Fill = Literal["refuse", "mean", "nearest-level"]
+Fill = Literal["refuse", "interpolate", "mean", "nearest-level"]
 SHOWN_TIMES = 4
+MOST_INTERPOLATED = 0.01
+"""Share of the points of a field that may be interpolated from their neighbours."""
+SWEEPS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,29 +77,36 @@ class Analyses:
     def read(self, time: np.datetime64, *, fill: Fill = "refuse", normalizer: Normalizer | None = None) -> Analysis:
         """Reads the state of one time, regridded conservatively where the grid of the source is another.
 
-        Channels with NaN (but for the SST over land) are refused unless `fill` says how to fill them:
-        `nearest-level` takes the nearest complete level of the same variable, `mean` the mean of `normalizer`.
+        Channels with NaN (but for the SST over land) are refused unless `fill` says how to fill them: `interpolate`
+        takes the neighbours of a few missing points, `nearest-level` the nearest complete level of the same variable
+        (not of geopotential, which no other level resembles), `mean` the mean of `normalizer`.
 
         Raises:
-            ValueError: the time is not there, channels have NaN and `fill` is `refuse`, or they cannot be filled.
+            ValueError: the time is not there, no weather has its state, channels have NaN and `fill` is `refuse`, or
+                they cannot be filled.
         """
         index, channels = _find_time(self.times, time, self.where), self.channels
+        at = f"{self.where}: at {describe(self.times[index])}"
         state = pack(self.states.isel(time=[index]), channels)[0]
         gaps = _gaps(state, channels)
         if gaps:  # before regridding, which would hide small holes and widen large ones
-            state = _fill(state, gaps, channels, fill=fill, normalizer=normalizer, where=self.where)
+            state = _fill(state, gaps, channels, fill=fill, normalizer=normalizer, where=at)
+        made_up = () if fill == "interpolate" else gaps
+        check_state(state.numpy(), channels, grid_of(self.states), at, skip=made_up)
         regridded = torch.from_numpy(regrid(state.numpy(), grid_of(self.states), self.grid))
         filled = tuple(channels.names[gap] for gap in gaps)
         attributes = {name: self.states[name].attrs for name in channels.variables}
-        derived = tuple(f"{name}: {about['derived']}" for name, about in attributes.items() if "derived" in about)
+        derived = [f"{name}: {about['derived']}" for name, about in attributes.items() if "derived" in about]
+        if FORECAST in self.states.attrs:
+            derived.append(f"all fields: {self.states.attrs[FORECAST]}")
         ocean = ocean_mask(regridded, channels)
-        return Analysis(regridded, ocean, self.times[index], self.where, filled, derived)
+        return Analysis(regridded, ocean, self.times[index], self.where, filled, tuple(derived))
 
 
 def open_analyses(path: str | Path | xr.Dataset, channels: ChannelSet, grid: Grid) -> Analyses:
     """Opens the states of a store or file for forecasts with these channels on this grid; see `open_store`."""
-    where = "the dataset" if isinstance(path, xr.Dataset) else str(path)
-    return Analyses(open_store(path, channels, regular=False, complete=False), channels, grid, where)
+    where = str(path.encoding.get("source", "the dataset") if isinstance(path, xr.Dataset) else path)
+    return Analyses(open_store(path, channels, regular=False, complete=False, forecasts=True), channels, grid, where)
 
 
 def read_analysis(
@@ -134,24 +147,51 @@ def _fill(
     normalizer: Normalizer | None,
     where: str,
 ) -> Float[Tensor, "channel lat lon"]:
+    missing = [int(state[gap].isnan().sum()) for gap in gaps]
+    points = state[0].numel()
+    shares = [f"{channels.names[gap]} ({percent(n / points)})" for gap, n in zip(gaps, missing, strict=True)]
+    few = max(missing) <= max(MOST_INTERPOLATED * points, 1)
     if fill == "refuse":
-        shares = [f"{channels.names[gap]} ({float(state[gap].isnan().float().mean()):.0%})" for gap in gaps]
+        how = "interpolate" if few else "nearest-level` or `--fill mean"
         raise ValueError(
             f"{where}: expected complete fields, got NaN in {', '.join(shares)}. Take them from another "
-            "source, or fill them knowingly with fill='nearest-level' or fill='mean'."
+            f"source, or fill them knowingly: `--fill {how}`."
         )
-    if fill == "mean":
+    if fill == "interpolate":
+        if not few:
+            raise ValueError(
+                f"{where}: expected at most {percent(MOST_INTERPOLATED)} of a field to interpolate, got NaN in "
+                f"{', '.join(shares)}. Take them from another source, or use `--fill nearest-level` or `--fill mean`."
+            )
+        substitutes = {gap: torch.from_numpy(_interpolated(state[gap].numpy())) for gap in gaps}
+    elif fill == "mean":
         if normalizer is None:
             raise ValueError("fill='mean' needs a normalizer. Pass one, or use fill='nearest-level'.")
-        substitutes = {gap: normalizer.mean[gap].expand_as(state[gap]) for gap in gaps}
+        substitutes = {gap: normalizer.mean[gap].cpu().expand_as(state[gap]) for gap in gaps}
     else:
         substitutes = {gap: state[_nearest_complete(gap, gaps, channels, where)] for gap in gaps}
     planes = [torch.where(plane.isnan(), substitutes.get(i, plane), plane) for i, plane in enumerate(state)]
     return torch.stack(planes)
 
 
+def _interpolated(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Fills missing points such that each is the mean of its four neighbours: Laplace's equation, by relaxation."""
+    missing = np.isnan(plane)
+    filled = np.where(missing, np.nanmean(plane), plane).astype(np.float64)
+    for _ in range(SWEEPS):
+        rows = np.pad(filled, ((1, 1), (0, 0)), mode="edge")
+        around = (np.roll(filled, 1, 1) + np.roll(filled, -1, 1) + rows[2:] + rows[:-2]) / 4
+        filled = np.where(missing, around, filled)
+    return filled.astype(plane.dtype)
+
+
 def _nearest_complete(gap: int, gaps: list[int], channels: ChannelSet, where: str) -> int:
     wanted = channels.channels[gap]
+    if wanted.variable == "geopotential":
+        raise ValueError(
+            f"{where}: expected no NaN in {wanted.name}: the geopotential of another level is no substitute for it. "
+            "Take it from another source, or interpolate a few missing points (`--fill interpolate`)."
+        )
     # The logarithm of the pressure is nearly a height.
     distance = {
         index: abs(np.log(other.level / wanted.level))

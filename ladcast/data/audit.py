@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +14,26 @@ import xarray as xr
 
 from ladcast.data.layout import canonical_layout, on_grid
 from ladcast.data.lexicon import check_units
+from ladcast.data.packing import pack
 from ladcast.data.prefetch import prefetch
 from ladcast.data.sources.files import open_files
-from ladcast.data.store import declared_gaps, present_channels
-from ladcast.data.validation import area_means, check_present, check_regular, check_times, plausible_range
-from ladcast.fields import Channel, ChannelSet, find_variable
+from ladcast.data.store import (
+    Gaps,
+    check_analyses,
+    check_present,
+    check_regular,
+    check_times,
+    declared_gaps,
+    present_channels,
+)
+from ladcast.data.weather import FieldFacts, NoWeatherError, check_state
+from ladcast.fields import ChannelSet, find_variable
 from ladcast.grid import Grid, grid_of
-from ladcast.times import describe
+from ladcast.times import Times, describe
 
 SHOWN = 5
 PIECE_BYTES = 16 * 1024**2
+WHOLE_STATES = 8
 
 
 @dataclass(frozen=True)
@@ -82,8 +92,8 @@ def validate_store(
 
     Found by value at each time and level: NaN (but for SST on land) and infinities, area means that are not
     plausible, single values beyond a variable's `extremes`, constant fields (holes filled with a number), states that
-    repeat the one before, a land mask of the SST that changes. Gaps in time are reported unless the manifest declares
-    them.
+    repeat the one before, a land mask of the SST that changes; and at a few times, whether the fields of a state fit
+    each other. Gaps in time are reported unless the manifest declares them.
 
     Memory: a few times `threads * PIECE_BYTES` and the store's chunks, whatever the length of the store.
 
@@ -99,17 +109,20 @@ def validate_store(
     present = _present(raw, wanted)
     declared = tuple(sorted(gaps))
     try:
-        ds = on_grid(canonical_layout(raw, present, where), grid, where)
+        ds = on_grid(canonical_layout(raw, present, where, judged=False), grid, where)
     except (ValueError, KeyError) as error:
         return StoreReport(where, 0, present.names, (*problems, Problem("", None, str(error), 1)), declared)
     for name in present.variables:
         problems += _values(ds[name], present, threads)
+    problems += _states(ds, present)
     return StoreReport(where, ds.sizes["time"], present.names, tuple(problems), declared)
 
 
-def _structure(raw: xr.Dataset, channels: ChannelSet, gaps: set[tuple[Any, Any]] | None, where: str) -> list[Problem]:
+def _structure(raw: xr.Dataset, channels: ChannelSet, gaps: Gaps | None, where: str) -> list[Problem]:
     """Returns what each check of `open_store` says of names, units and times; `open_store` stops at the first."""
     problems: list[Problem] = []
+    with _noted(problems, where):
+        check_analyses(raw, where)
     with _noted(problems, where):
         check_present(raw, channels, where)
     for name in raw.data_vars:  # one at a time, because `check_units` stops at the first
@@ -141,96 +154,61 @@ def _present(raw: xr.Dataset, channels: ChannelSet) -> ChannelSet:
     return ChannelSet(upper, tuple(name for name in channels.surface if name in raw), kept)
 
 
+def _states(ds: xr.Dataset, channels: ChannelSet) -> Iterator[Problem]:
+    """Judges whole states at a few times from the first to the last: it takes a second look at all variables."""
+    for index in np.unique(np.linspace(0, ds.sizes["time"] - 1, WHOLE_STATES).astype(int)):
+        state = ds.isel(time=[index])
+        try:
+            check_state(pack(state, channels)[0].numpy(), channels, grid_of(ds), describe(state["time"].values))
+        except NoWeatherError as error:
+            yield Problem("", None, str(error), 1)
+
+
 def _values(field: xr.DataArray, channels: ChannelSet, threads: int) -> list[Problem]:
     """Reads one variable piece by piece; keeps a count and the first times of each fault, nothing else."""
     name = str(field.name)
-    levels: list[int | None] = list(channels.levels) if name in channels.upper_air else [None]
+    own = channels.channels[channels.rows(name)]
     found: dict[tuple[int, str], list[Any]] = {}
-    last: _Facts | None = None
-    for facts in _pieces(field, threads):
-        for fault, at in _faults(facts, last, channels.channels[channels.rows(name)]):
+    last: FieldFacts | None = None
+    for times, facts, moved in _pieces(field, threads):
+        faults = [(fault.format(*own[0].about.extremes), at) for fault, at in facts.faults(own)]
+        if own[0].about.masked_on_land:
+            faults.append(("has land elsewhere than at the first time", moved))
+        else:  # the ocean surface of ERA5 changes once a day
+            faults.append(("repeats the time before", _repeats(facts, last)))
+        for fault, at in faults:
             for place in np.flatnonzero(at.any(0)):
-                times = facts.times[at[:, place]]
                 entry = found.setdefault((int(place), fault), [0, []])
-                entry[0] += len(times)
-                entry[1] += list(times[: SHOWN - len(entry[1])])
+                entry[0] += int(at[:, place].sum())
+                entry[1] += list(times[at[:, place]][: SHOWN - len(entry[1])])
         last = facts  # the last time of a piece is compared with the first of the next
     return [
-        Problem(name, levels[p], fault, count, tuple(times)) for (p, fault), (count, times) in sorted(found.items())
+        Problem(name, own[p].level, fault, count, tuple(times)) for (p, fault), (count, times) in sorted(found.items())
     ]
 
 
-@dataclass(frozen=True, eq=False)
-class _Facts:
-    """Statistics of a piece, by time and level.
+def _pieces(field: xr.DataArray, threads: int) -> Iterator[tuple[Times, FieldFacts, npt.NDArray[np.bool_]]]:
+    """Yields times, the facts of their fields, and whether land and sea are elsewhere than at the first time."""
+    area = grid_of(field.to_dataset()).area_weights
+    length = max(1, PIECE_BYTES // (field.dtype.itemsize * field.size // field.sizes["time"]))
+    first_land = np.isnan(field.isel(time=0).values) if find_variable(field.name).masked_on_land else None
 
-    `nan`, `infinite` and `moved` are shares of the points; those have moved that were land at first and are sea, or the
-    reverse.
-    """
-
-    times: npt.NDArray[Any]
-    nan: npt.NDArray[Any]
-    infinite: npt.NDArray[Any]
-    low: npt.NDArray[Any]
-    high: npt.NDArray[Any]
-    mean: npt.NDArray[Any]
-    moved: npt.NDArray[Any]
-
-
-def _pieces(field: xr.DataArray, threads: int) -> Iterator[_Facts]:
-    weight = grid_of(field.to_dataset()).area_weights
-    state_bytes = field.dtype.itemsize * field.size // field.sizes["time"]
-    length = max(1, PIECE_BYTES // state_bytes)
-    first_land = np.isnan(field.isel(time=0).values) if find_variable(field.name).masked_on_land else np.empty(0)
-    starts = range(0, field.sizes["time"], length)
-
-    def read(start: int) -> _Facts:
+    def read(start: int) -> tuple[Times, FieldFacts, npt.NDArray[np.bool_]]:
         piece = field.isel(time=slice(start, start + length)).load()
-        return _facts(piece if "level" in piece.dims else piece.expand_dims(level=1, axis=1), weight, first_land)
+        values = piece.values if "level" in piece.dims else piece.values[:, None]
+        moved = np.zeros(values.shape[:2], dtype=bool)
+        if first_land is not None:
+            moved = (np.isnan(values) != first_land).any((-2, -1))
+        return piece["time"].values, FieldFacts.of(values, area), moved
 
-    return prefetch(read, starts, threads=threads, ahead=threads)
-
-
-def _facts(piece: xr.DataArray, weight: npt.NDArray[np.float64], first_land: npt.NDArray[Any]) -> _Facts:
-    values, horizontal = piece.values, (-2, -1)
-    times, none = piece["time"].values, np.zeros(piece.shape[:2])
-    if np.isfinite(values).all() and not first_land.size:  # nearly all pieces; the rest costs five more passes
-        mean = values.sum(-1, dtype=np.float64) @ weight / (values.shape[-1] * weight.sum())
-        return _Facts(times, none, none, values.min(horizontal), values.max(horizontal), mean, none)
-    nan, infinite = np.isnan(values), np.isinf(values)
-    known = ~(nan | infinite)
-    low = np.where(known, values, np.inf).min(horizontal)
-    high = np.where(known, values, -np.inf).max(horizontal)
-    mean = area_means(piece.copy(data=np.where(known, values, np.nan)), weight).values
-    moved = (nan != first_land).mean(horizontal) if first_land.size else none
-    return _Facts(times, nan.mean(horizontal), infinite.mean(horizontal), low, high, mean, moved)
+    return prefetch(read, range(0, field.sizes["time"], length), threads=threads, ahead=threads)
 
 
-def _faults(
-    facts: _Facts, last: _Facts | None, channels: Sequence[Channel]
-) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    """Yields each fault with the times and levels where it is."""
-    about = channels[0].about
-    bounds = np.array([plausible_range(channel) for channel in channels])
-    empty = facts.nan + facts.infinite == 1
-    lowest, highest = about.extremes
-    yield "is NaN everywhere", facts.nan == 1
-    if not about.masked_on_land:
-        yield "has NaN", (facts.nan > 0) & (facts.nan < 1)
-    yield "has infinities", facts.infinite > 0
-    yield "has an implausible area mean", ~empty & ((facts.mean < bounds[:, 0]) | (facts.mean > bounds[:, 1]))
-    yield f"has values outside {lowest:g}..{highest:g}", ~empty & ((facts.low < lowest) | (facts.high > highest))
-    yield "is constant", ~empty & (facts.low == facts.high)
-    if about.masked_on_land:
-        yield "has land elsewhere than at the first time", facts.moved > 0
-    else:  # the ocean surface of ERA5 changes once a day
-        yield "repeats the time before", ~empty & _repeats(facts, last)
-
-
-def _repeats(facts: _Facts, last: _Facts | None) -> npt.NDArray[np.bool_]:
+def _repeats(facts: FieldFacts, last: FieldFacts | None) -> npt.NDArray[np.bool_]:
     """Says where minimum, maximum and mean are those of the time before, to the last bit."""
     # Three numbers of a state stand for all: two states that share them to the last bit are one.
     now = np.stack([facts.low, facts.high, facts.mean])
     before = now[:, :1] * np.nan if last is None else np.stack([last.low, last.high, last.mean])[:, -1:]
-    same: npt.NDArray[np.bool_] = (now == np.concatenate([before, now[:, :-1]], axis=1)).all(0)
-    return same
+    same = (now == np.concatenate([before, now[:, :-1]], axis=1)).all(0)
+    repeated: npt.NDArray[np.bool_] = same & (facts.nan + facts.infinite < 1)
+    return repeated

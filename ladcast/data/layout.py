@@ -1,10 +1,11 @@
 """One layout for every source: (time, level, latitude, longitude), south to north, eastward from 0 degrees.
 
-Nothing is read here. Each variable becomes a view that reorders a state at the moment it is read.
+Nothing is read here. Each variable becomes a view that reorders a state, and judges it, at the moment it is read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,36 +14,54 @@ import numpy.typing as npt
 import xarray as xr
 
 from ladcast.data.lazy import LazyField, as_slice, lazy_variable
+from ladcast.data.weather import FieldGate
 from ladcast.fields import STATIC_VARIABLES, ChannelSet
-from ladcast.grid import TOLERANCE_DEG, Grid, grid_of
+from ladcast.grid import TOLERANCE_DEG, Grid, eastward, grid_of
 
 DIMENSIONS = ("time", "level", "latitude", "longitude")
 Order = npt.NDArray[np.int64]
+Judge = Callable[..., None]
 
 
-def canonical_layout(ds: xr.Dataset, channels: ChannelSet | None, where: str) -> xr.Dataset:
+def canonical_layout(
+    ds: xr.Dataset, channels: ChannelSet | None, where: str, *, judged: bool = True, complete: bool = True
+) -> xr.Dataset:
     """Selects the variables of `channels` and the static fields, lazily reordered to the canonical layout.
 
-    Without channels the static fields alone, which need no time.
+    Without channels the static fields alone, which need no time. The others are `judged` when they are read, and if
+    they must be `complete`, refused where they have NaN (see `FieldGate`).
 
     Raises:
         ValueError: a variable has other dimensions, or the coordinates do not cover the globe once.
     """
     ds = ds.expand_dims("time") if "time" in ds.coords and "time" not in ds.dims else ds
+    chosen = channels or ChannelSet((), (), ())
     rows, columns = _south_to_north(ds, where), _eastward(ds, where)
     order = {"latitude": rows, "longitude": columns}
     coordinates: dict[str, npt.NDArray[Any]] = {}
     if channels is not None:
         coordinates["time"] = ds["time"].values.astype("datetime64[ns]")
-    if channels is not None and channels.upper_air:
+    if chosen.upper_air:
         ds = ds.expand_dims("level") if "level" not in ds.dims else ds
-        order["level"] = _level_order(ds["level"].values, channels)
-        coordinates["level"] = np.asarray(channels.levels)
+        order["level"] = _level_order(ds["level"].values, chosen)
+        coordinates["level"] = np.asarray(chosen.levels)
     coordinates["latitude"] = ds["latitude"].values[rows].astype(np.float64)
-    coordinates["longitude"] = ds["longitude"].values[columns].astype(np.float64) % 360
-    names = [*(channels.variables if channels else ()), *(name for name in STATIC_VARIABLES if name in ds)]
-    variables = {name: _reordered(ds[name], order, _expected_dims(name, channels), where) for name in names}
-    return xr.Dataset(variables, coords=coordinates, attrs=ds.attrs)
+    coordinates["longitude"] = eastward(ds["longitude"].values[columns])
+    variables: dict[str, xr.Variable] = {}
+    for name in chosen.variables:
+        dims = DIMENSIONS if name in chosen.upper_air else ("time", *DIMENSIONS[2:])
+        own = chosen.channels[chosen.rows(name)]
+        gate = FieldGate(own, coordinates, where, complete) if judged else None
+        variables[name] = _reordered(ds[name], order, dims, where, gate)
+    for name in (name for name in STATIC_VARIABLES if name in ds):
+        variables[name] = _reordered(ds[name], order, DIMENSIONS[2:], where)
+    return xr.Dataset(variables, coords=coordinates, attrs=plain_attributes(ds.attrs))
+
+
+def plain_attributes(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Returns attributes as JSON has them: netCDF files hold NumPy's numbers and arrays."""
+    numpy = (np.generic, np.ndarray)
+    return {str(name): value.tolist() if isinstance(value, numpy) else value for name, value in attrs.items()}
 
 
 def on_grid(ds: xr.Dataset, grid: Grid | None, where: str) -> xr.Dataset:
@@ -65,7 +84,9 @@ def on_grid(ds: xr.Dataset, grid: Grid | None, where: str) -> xr.Dataset:
     return ds.assign_coords(latitude=np.asarray(grid.latitude), longitude=np.asarray(grid.longitude))
 
 
-def _reordered(field: xr.DataArray, order: dict[str, Order], dims: tuple[str, ...], where: str) -> xr.Variable:
+def _reordered(
+    field: xr.DataArray, order: dict[str, Order], dims: tuple[str, ...], where: str, judge: Judge | None = None
+) -> xr.Variable:
     if "time" not in dims and "time" in field.dims:
         field = field.isel(time=0, drop=True)
     if set(field.dims) != set(dims):
@@ -74,12 +95,16 @@ def _reordered(field: xr.DataArray, order: dict[str, Order], dims: tuple[str, ..
         raise ValueError(f"{where}: '{field.name}' is expected with dimensions {dims}, got {field.dims}. {advice}")
     own = {dim: index for dim, index in order.items() if dim in dims}
     shape = [len(own[dim]) if dim in own else field.sizes[dim] for dim in dims]
-    read = partial(_read_reordered, field.variable, dims, own)
-    return lazy_variable(dims, LazyField(shape, read, field.dtype), field.attrs)
+    read = partial(_read_reordered, field.variable, dims, own, judge)
+    return lazy_variable(dims, LazyField(shape, read, field.dtype), plain_attributes(field.attrs))
 
 
 def _read_reordered(
-    source: xr.Variable, dims: tuple[str, ...], order: dict[str, Order], *wanted: npt.NDArray[np.int64]
+    source: xr.Variable,
+    dims: tuple[str, ...],
+    order: dict[str, Order],
+    judge: Judge | None,
+    *wanted: npt.NDArray[np.int64],
 ) -> npt.NDArray[Any]:
     """Reads a variable in another order of dimensions and points, by whole maps, as stores keep them."""
     points = {
@@ -87,16 +112,11 @@ def _read_reordered(
     }
     maps = source.isel({dim: points[dim] for dim in ("time", "level") if dim in points})
     # Loaded before it is transposed: xarray's own lazy transpose reads point by point.
-    in_rows: npt.NDArray[Any] = maps.values.transpose([maps.dims.index(dim) for dim in dims])[
-        ..., points["latitude"], :
-    ]
-    return in_rows[..., points["longitude"]]
-
-
-def _expected_dims(name: str, channels: ChannelSet | None) -> tuple[str, ...]:
-    if channels is None or name in STATIC_VARIABLES:
-        return DIMENSIONS[2:]
-    return DIMENSIONS if name in channels.upper_air else ("time", *DIMENSIONS[2:])
+    in_rows = maps.values.transpose([maps.dims.index(dim) for dim in dims])[..., points["latitude"], :]
+    values: npt.NDArray[Any] = in_rows[..., points["longitude"]]
+    if judge is not None:
+        judge(values, *wanted)
+    return values
 
 
 def _level_order(present: npt.NDArray[Any], channels: ChannelSet) -> Order:
@@ -118,12 +138,12 @@ def _south_to_north(ds: xr.Dataset, where: str) -> Order:
 
 
 def _eastward(ds: xr.Dataset, where: str) -> Order:
-    longitude = _coordinate(ds, "longitude", where) % 360
+    longitude = eastward(_coordinate(ds, "longitude", where))
     order = np.argsort(longitude)
-    eastward = longitude[order]
-    steps = np.diff(np.append(eastward, eastward[0] + 360))
+    ordered = longitude[order]
+    steps = np.diff(np.append(ordered, ordered[0] + 360))
     if steps.min() < TOLERANCE_DEG:
-        twice = eastward[steps.argmin()]
+        twice = ordered[steps.argmin()]
         raise ValueError(f"{where}: 'longitude' has {twice:g} deg twice (modulo 360). Drop one of the two columns.")
     if abs(steps - 360 / len(steps)).max() > 2 * TOLERANCE_DEG:
         raise ValueError(
@@ -137,7 +157,14 @@ def _coordinate(ds: xr.Dataset, name: str, where: str) -> npt.NDArray[np.float64
     if name not in ds.coords or ds[name].dims != (name,) or ds[name].size < 2:
         got = ds[name].dims if name in ds.variables else f"the coordinates {', '.join(map(str, ds.coords))}"
         raise ValueError(f"{where}: expected a coordinate '{name}' along its own dimension, got {got}.")
-    return ds[name].values.astype(np.float64)
+    if ds[name].dtype.kind not in "fiu" or not np.isfinite(ds[name].values).all():
+        got = f"{np.count_nonzero(~np.isfinite(ds[name].values))} of {ds[name].size} that are not"
+        got = got if ds[name].dtype.kind == "f" else f"{ds[name].dtype}"
+        raise ValueError(f"{where}: '{name}' is expected in finite degrees, got {got}. Repair the coordinate.")
+    values: npt.NDArray[np.float64] = ds[name].values.astype(np.float64)
+    if name == "latitude" and abs(values).max() > 90 + TOLERANCE_DEG:
+        raise ValueError(f"{where}: 'latitude' is expected within -90..90 deg, got {_ends(values)}. Repair it.")
+    return values
 
 
 def _ends(values: npt.NDArray[np.float64]) -> str:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import xarray as xr
 
 from ladcast.constants import GRAVITY, KNOT, ZERO_CELSIUS_K
 from ladcast.fields import LAND_SEA_MASK, PRECIPITATION, STATIC_VARIABLES, SURFACE_GEOPOTENTIAL, VARIABLES
+from ladcast.times import whole_seconds
 from ladcast.units import same_units, spell_units
 
 _COORDINATES = {
@@ -91,16 +93,20 @@ CONVERSIONS = {
 """For each of our units, the other units that sources use."""
 
 
-def canonical_names(ds: xr.Dataset) -> xr.Dataset:
+def canonical_names(ds: xr.Dataset, where: str = "The dataset") -> xr.Dataset:
     """Renames variables and coordinates to ours; units and values stay as they are.
 
-    `time` becomes the valid time where the source has both. A `z` without levels is the surface geopotential.
+    `time` becomes the valid time where the source has both, on whole seconds. A `z` without levels is the surface
+    geopotential.
 
     Raises:
-        ValueError: two variables of the source stand for the same one of ours.
+        ValueError: two variables of the source stand for the same one of ours, or times are not on whole seconds.
     """
     ds = _use_valid_time(ds)
     ds = ds.rename(_renames(ds, _COORDINATES))
+    if "time" in ds.coords and ds["time"].dtype.kind == "M":
+        time = ds["time"]
+        ds = ds.assign_coords(time=time.copy(data=whole_seconds(np.asarray(time.values), time.encoding, where)))
     z = {"z": "geopotential" if "z" in ds and "level" in ds["z"].coords else SURFACE_GEOPOTENTIAL}
     return ds.rename(_renames(ds, _VARIABLES | z))
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from ladcast.data.regrid import regrid
 from ladcast.documents import describing, parse_json
 from ladcast.fields import VARIABLES, ChannelSet
-from ladcast.grid import Grid, grid_of
+from ladcast.grid import Grid, eastward, grid_of
 from ladcast.types import OceanMask, Scaled, State
 
 
@@ -47,8 +47,8 @@ class Normalizer:
         self._refuse(self.std <= 0, "a positive std")
 
     def __call__(self, state: State) -> Scaled:
-        """Scales a state; raises ValueError that names the channels where NaN is not land in the SST."""
-        self._refuse(self._gaps(state), "no NaN in the state")
+        """Scales a state; raises ValueError that names the channels with values that are not finite, nor land."""
+        self._refuse(self._gaps(state), "finite values in the state")
         scaled = (state - self.mean[:, None, None]) / self.std[:, None, None]
         return scaled.masked_fill(scaled.isnan(), self.sst_fill)
 
@@ -122,10 +122,11 @@ class Normalizer:
         return torch.tensor([channel.about.masked_on_land for channel in self.channels])
 
     def _gaps(self, state: State) -> Tensor:
-        """Says which channels have NaN where they may not; the SST has it over land, but not everywhere."""
-        gaps = state.isnan().any(dim=(-2, -1)).reshape(-1, len(self.channels)).any(dim=0)
+        """Says which channels have gaps where they may not; the SST is NaN over land, but not everywhere."""
+        gaps = (~state.isfinite()).any(dim=(-2, -1)).reshape(-1, len(self.channels)).any(dim=0)
         for index in self.channels.masked_on_land:
-            gaps[index] = state[..., index, :, :].isnan().flatten(-2).all(-1).any()
+            plane = state[..., index, :, :].flatten(-2)
+            gaps[index] = plane.isnan().all(-1).any() | plane.isinf().any()
         return gaps
 
     def _refuse(self, wrong: Tensor, expected: str) -> None:
@@ -176,9 +177,9 @@ def normalized_static(ds: xr.Dataset, names: Sequence[str], grid: Grid, where: s
     missing = [name for name in names if name not in ds]
     if missing:
         raise ValueError(f"{where}: expected the static fields {list(names)}, {missing} are missing. Add them.")
-    eastward = ds.assign_coords(longitude=ds["longitude"] % 360).sortby(["latitude", "longitude"])
-    planes = [eastward[name].transpose("latitude", "longitude").values.astype(np.float64) for name in names]
-    fields = regrid(np.stack(planes), grid_of(eastward), grid)
+    ordered = ds.assign_coords(longitude=eastward(ds["longitude"].values)).sortby(["latitude", "longitude"])
+    planes = [ordered[name].transpose("latitude", "longitude").values.astype(np.float64) for name in names]
+    fields = regrid(np.stack(planes), grid_of(ordered), grid)
     # Unweighted, as the released encoders saw them: each point counts alike, whatever its area.
     std = fields.std(axis=(-2, -1), ddof=1)
     useless = [name for name, spread in zip(names, std, strict=True) if not spread > 0]

@@ -40,7 +40,8 @@ class ForecastRequest:
         redraws: how often a member that fails (not finite, or beyond any weather) is drawn again; 0 stops at once.
         precision: of the network on a GPU; a CPU computes in float32. By default the model's own.
         compile: fuse the network's kernels first, which takes half a minute; for large ensembles on a GPU.
-        fill: what to do with channels that the source lacks: refuse, or take their mean or the nearest level.
+        fill: what to do with channels that the source lacks: refuse, or take their mean or the nearest level; or with a
+            few missing points: interpolate.
         device: cpu or cuda; a GPU where there is one.
         overwrite: replace an existing output, when the new one is complete.
     """
@@ -60,7 +61,7 @@ class ForecastRequest:
     redraws: int = 0
     precision: Literal["bfloat16", "float32"] | None = None
     compile: bool = False
-    fill: Literal["refuse", "mean", "nearest-level"] = "refuse"
+    fill: Literal["refuse", "interpolate", "mean", "nearest-level"] = "refuse"
     device: str | None = None
     overwrite: bool = False
 

@@ -46,11 +46,12 @@ class StateStore:
         return read_channels(self.channels or "era5")
 
     def open(self) -> xr.Dataset:
-        """Opens and checks the store."""
-        from ladcast.data.store import open_store
+        """Opens and checks the store; its first and last state are judged at once, the others when they are read."""
+        from ladcast.data.store import check_ends, open_store
         from ladcast.grid import Grid
 
-        return open_store(self.path, self.channel_set(), Grid.parse(self.grid))
+        channels = self.channel_set()
+        return check_ends(open_store(self.path, channels, Grid.parse(self.grid)), channels, str(self.path))
 
 
 @dataclass(frozen=True)

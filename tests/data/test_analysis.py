@@ -51,7 +51,7 @@ def test_an_unknown_time_lists_the_nearest(world, channels, grid):
 
 
 def test_gaps_are_refused_by_name_and_share(world, channels, grid):
-    with pytest.raises(ValueError, match=r"NaN in t500 \(100%\).*fill='nearest-level'"):
+    with pytest.raises(ValueError, match=r"NaN in t500 \(100%\).*--fill nearest-level"):
         read_analysis(without(world, "temperature", 500), SECOND, channels, grid)
 
 
@@ -105,7 +105,7 @@ class TestGfs:
         return shared / "kit/gfs/gfs_240x121_wb2names_2times.nc"
 
     def test_refused_by_default(self, path):
-        with pytest.raises(ValueError, match=r"gfs_240x121.*NaN in w50 \(100%\).*fill='nearest-level'"):
+        with pytest.raises(ValueError, match=r"gfs_240x121.*NaN in w50 \(100%\).*--fill nearest-level"):
             read_analysis(path, self.time, ERA5_CHANNELS, Grid.parse("240x121"))
 
     def test_filled_when_told_and_otherwise_as_in_the_file(self, path):

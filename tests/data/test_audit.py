@@ -7,7 +7,7 @@ import xarray as xr
 
 from ladcast.data import audit
 from ladcast.data.audit import validate_store
-from ladcast.data.validation import plausible_range
+from ladcast.data.weather import plausible_range
 from ladcast.fields import ERA5_CHANNELS, SST, ChannelSet
 
 

@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from ladcast.data.store import declared_gaps, open_store, present_channels, read_times, select_period
+from ladcast.data.store import check_ends, declared_gaps, open_store, present_channels, read_times, select_period
 from ladcast.fields import ERA5_CHANNELS, SST, ChannelSet
 from ladcast.grid import Grid
 
@@ -67,6 +67,9 @@ def test_a_long_store_opens_at_once_and_reads_single_frames(tmp_path):
         fill_value=280,
         dimension_names=(dims[0], *dims[2:]),
     )
+    written = 250 + np.arange(121)[:, None] / 4 * np.ones((2, 1, 240))
+    root["temperature"][20_000] = written.swapaxes(1, 2)
+    root["2m_temperature"][20_000] = 30 + written[0].T
     coordinates = {"level": [500, 850], "longitude": grid.longitude, "latitude": grid.latitude}
     for name, values in coordinates.items():
         root.create_array(name, data=np.asarray(values), dimension_names=(name,))
@@ -81,8 +84,7 @@ def test_a_long_store_opens_at_once_and_reads_single_frames(tmp_path):
     before = CountingStore.chunks_read
     frame = ds.isel(time=20_000).load()
     assert CountingStore.chunks_read - before == 2
-    assert frame["temperature"].shape == (2, 121, 240)
-    assert (frame["temperature"] == 250).all()
+    assert (frame["temperature"] == written).all()
 
 
 def test_a_grid_without_the_south_pole_drops_its_row(world, channels):
@@ -157,23 +159,63 @@ def spoiled(world: xr.Dataset, name: str, change) -> xr.Dataset:
         (SST, lambda t: t * np.nan, r"'sea_surface_temperature'.*NaN everywhere"),
         (SST, lambda t: t.fillna(290.0), r"NaN over land, got values everywhere.*sst.where"),
         (SST, lambda t: t.where(t["time"] < t["time"][-1], t.roll(longitude=4)), r"a mask that changes"),
+        ("specific_humidity", lambda q: q * 1000, r"looks like g kg-1: multiply by 0.001"),
     ],
 )
 def test_values_that_cannot_be_are_refused(world, channels, name, change, message):
     with pytest.raises(ValueError, match=message):
-        open_store(spoiled(world, name, change), channels)
-
-
-def test_specific_humidity_in_g_per_kg_is_noticed(world, channels):
-    with pytest.raises(ValueError, match=r"looks like g kg-1: multiply by 0.001"):
-        open_store(spoiled(world, "specific_humidity", lambda q: q * 1000), channels)
+        check_ends(open_store(spoiled(world, name, change), channels), channels, "x")
 
 
 def test_nan_is_refused_with_its_share_unless_gaps_are_accepted(world, channels):
     holed = spoiled(world, "temperature", lambda t: t.where((t["level"] != 500) | (t["latitude"] > -50)))
     with pytest.raises(ValueError, match=r"'temperature' at 500 hPa: expected no NaN, got 22.2% NaN at 2020-01-01T00"):
-        open_store(holed, channels)
-    assert open_store(holed, channels, complete=False).sizes["time"] == 5
+        open_store(holed, channels).load()
+    assert open_store(holed, channels, complete=False).load().sizes["time"] == 5
+
+
+def test_exactly_what_is_read_is_judged(world, channels):
+    """A chunk that was lost reads as 0: neither are other times refused for it, nor does it pass in the middle."""
+    lost = spoiled(world, "temperature", lambda t: t.where(t["time"] != t["time"][2], 0.0))
+    ds = open_store(lost, channels)
+    xr.testing.assert_equal(ds.isel(time=[0, 1, 3, 4]).load(), world.isel(time=[0, 1, 3, 4]))
+    with pytest.raises(ValueError, match=r"'temperature' at 300 hPa: .*one number everywhere, 0, at 2020-01-01T12"):
+        ds.isel(time=2).load()
+    with pytest.raises(ValueError, match=r"values within 150..350 K, got 0 at -90 deg N, 0 deg E .*\(1 of 1 points\)"):
+        ds["temperature"][2, 0, 0, 0].load()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.inf, r"got inf at -67.5 deg N, 67.5 deg E at 2020-01-01T06 \(1 of 144 points\). Half precision ends"),
+        (-32767.0, r"values within 150..350 K, got -32767 at -67.5 deg N, 67.5 deg E"),
+        (np.nan, r"expected no NaN, got 0.7% NaN at 2020-01-01T06"),
+    ],
+)
+def test_a_single_point_is_found_with_its_place(world, channels, value, message):
+    world["temperature"][1, 1, 1, 3] = value
+    with pytest.raises(ValueError, match=rf"'temperature' at 500 hPa: .*{message}"):
+        open_store(world, channels).load()
+
+
+def test_coordinates_that_rounding_put_west_of_0_are_0(world, channels, grid):
+    west = world.assign_coords(longitude=world["longitude"].values - 1e-5)
+    xr.testing.assert_equal(open_store(west, channels, grid).load(), world)
+    odd = world["longitude"].values.copy()
+    odd[3] = np.nan
+    with pytest.raises(ValueError, match=r"'longitude' is expected in finite degrees, got 1 of 16"):
+        open_store(world.assign_coords(longitude=odd), channels)
+
+
+def test_attributes_of_netcdf_become_plain_numbers(tmp_path, world, channels):
+    """Every file of the new Climate Data Store has NumPy's numbers there, which no JSON takes."""
+    world["temperature"].attrs = {"GRIB_paramId": np.int64(130), "flags": np.array([1, 2]), "units": "K"}
+    world.attrs["edition"] = np.int32(1)
+    world.to_netcdf(tmp_path / "a.nc")
+    ds = open_store(tmp_path / "a.nc", channels)
+    assert json.loads(json.dumps(ds["temperature"].attrs)) == {"GRIB_paramId": 130, "flags": [1, 2], "units": "K"}
+    assert json.dumps(ds.attrs)
 
 
 @pytest.mark.parametrize(
@@ -198,6 +240,16 @@ def test_nan_is_refused_with_its_share_unless_gaps_are_accepted(world, channels)
         (lambda ds: ds.isel(time=[0, 1, 1, 2]), r"'time' repeats 2020-01-01T06"),
         (lambda ds: ds.isel(time=[]), r"expected valid times, got 0"),
         (lambda ds: ds.assign_coords(time=range(5)), r"'time' is expected as datetime64, got int64"),
+        (
+            lambda ds: ds.assign_coords(
+                time=xr.date_range("2020-01-01", periods=5, calendar="360_day", use_cftime=True)
+            ),
+            r"'time' is expected as datetime64, got those of the calendar '360_day'",
+        ),
+        (lambda ds: ds.assign_coords(time=[np.datetime64(f"999{n}") for n in range(5)]), r"years 1678..2261, got 9994"),
+        (lambda ds: ds.assign(temperature=ds["temperature"].astype(str)), r"expected numbers in 'temperature', got <U"),
+        (lambda ds: ds.astype(complex), r"expected numbers in '\w+', got complex128"),
+        (lambda ds: ds.assign_coords(time=ds["time"] + np.timedelta64(28, "ms")), r"on the second, got .* 0.028 s off"),
     ],
 )
 def test_missing_content_is_refused(world, channels, spoil, message):
@@ -208,7 +260,7 @@ def test_missing_content_is_refused(world, channels, spoil, message):
 def test_the_gfs_file_of_the_kit(shared):
     path = shared / "kit/gfs/gfs_240x121_wb2names_2times.nc"
     with pytest.raises(ValueError, match=r"'vertical_velocity' at 50 hPa: expected no NaN, got 100.0% NaN"):
-        open_store(path, ERA5_CHANNELS)
+        open_store(path, ERA5_CHANNELS)["vertical_velocity"].load()
     ds = open_store(path, ERA5_CHANNELS, Grid.parse("240x121"), complete=False)
     plain = xr.open_dataset(path)
     xr.testing.assert_equal(

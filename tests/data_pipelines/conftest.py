@@ -36,7 +36,7 @@ def make_world(channels: ChannelSet, grid: Grid, num_times: int) -> xr.Dataset:
         about = VARIABLES[name]
         levels = channels.levels if about.on_levels else (None,)
         mean = np.array([typical(Channel(name, level)) for level in levels])[:, None, None]
-        scale = 0.02 * (about.plausible[1] - about.plausible[0])
+        scale = 500.0 if name == "geopotential" else 0.02 * (about.plausible[1] - about.plausible[0])
         values = mean + scale * random.standard_normal((num_times, len(levels), *grid.shape))
         values = np.where(land, np.nan, values) if name == SST else values
         point = ("latitude", "longitude")

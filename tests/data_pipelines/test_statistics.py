@@ -95,7 +95,7 @@ def test_a_hole_in_a_field_stops_the_stage(world: xr.Dataset, channel_file: Path
     hole["temperature"][50, 0, 0, 0] = np.nan
     hole.to_zarr(tmp_path / "hole.zarr")
     selection = StateSelection(channels=str(channel_file))
-    with pytest.raises(ValueError, match=r"'temperature' is missing \(NaN at 0% of the points\) at 2020-01-13T12"):
+    with pytest.raises(ValueError, match=r"'temperature' at 500 hPa: expected no NaN, got 0.7% NaN at 2020-01-13T12"):
         statistics(tmp_path / "hole.zarr", tmp_path / "a.json", selection=selection, execution=HERE)
 
 

@@ -17,6 +17,7 @@ from ladcast.data.lexicon import canonical_names
 from ladcast.data.loading.zarr_chunks import ChunkedArray, ChunkError, UnsupportedLayoutError, open_array
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
+from ladcast.data.weather import extremes, percent
 from ladcast.fields import find_variable
 from ladcast.grid import TOLERANCE_DEG
 from ladcast.times import Times, describe
@@ -105,6 +106,9 @@ class ChunkReader:
     std: npt.NDArray[np.float32]
     land: np.float32
     """Scaled value of the SST on land."""
+    lowest: npt.NDArray[np.float64]
+    highest: npt.NDArray[np.float64]
+    """Scaled bounds of the values of each channel."""
 
     @classmethod
     def open(cls, store: Path, ds: xr.Dataset, normalizer: Normalizer) -> ChunkReader:
@@ -116,7 +120,10 @@ class ChunkReader:
         shape = (len(channels), ds.sizes["latitude"], ds.sizes["longitude"])
         positions = _places(_coordinate(raw, "time"), _coordinate(ds, "time"))
         std = normalizer.std.numpy().reshape(-1, 1, 1)
-        return cls(times, shape, positions, fields, std, np.float32(normalizer.sst_fill))
+        bounds = np.array([extremes(channel) for channel in channels])
+        lowest, highest = ((bounds - normalizer.mean.numpy()[:, None]) / normalizer.std.numpy()[:, None]).T
+        lowest[list(channels.masked_on_land)] = -np.inf  # where land may have any value
+        return cls(times, shape, positions, fields, std, np.float32(normalizer.sst_fill), lowest, highest)
 
     def read(self, indices: npt.NDArray[np.int64], out: Float32[np.ndarray, "time channel lat lon"]) -> None:
         """Writes the normalised states at `indices` into `out`; raises ValueError that names the file and the time."""
@@ -141,8 +148,10 @@ class ChunkReader:
         np.divide(centred, self.std, out=centred)
         self._fill_land(centred, state)
         # The largest and smallest are NaN where any is: two fast passes for a check of all values.
-        if not (np.isfinite(centred.max()) and np.isfinite(centred.min())):
-            raise ValueError(self._describe_gaps(centred, state))
+        rows = centred.reshape(len(centred), -1)
+        inside = (rows.min(1) >= self.lowest) & (rows.max(1) <= self.highest)
+        if not inside.all():
+            raise ValueError(self._describe_fault(centred, state, int(inside.argmin())))
 
     def _fill_land(self, scaled: npt.NDArray[np.float32], state: int) -> None:
         """Puts `land` where the SST is NaN; raises ValueError where that is everywhere."""
@@ -150,15 +159,17 @@ class ChunkReader:
             if field.masked_on_land:
                 gaps = np.isnan(scaled[field.channels])
                 if gaps.all():
-                    raise ValueError(self._describe_gaps(scaled, state))
+                    raise ValueError(self._describe_fault(scaled, state, field.channels.start))
                 np.copyto(scaled[field.channels], self.land, where=gaps)
 
-    def _describe_gaps(self, scaled: npt.NDArray[np.float32], state: int) -> str:
-        shares = {field: (~np.isfinite(scaled[field.channels])).mean() for field in self.fields}
-        field, share = max(shares.items(), key=lambda item: item[1])
+    def _describe_fault(self, scaled: npt.NDArray[np.float32], state: int, channel: int) -> str:
+        field = next(field for field in self.fields if field.channels.start <= channel < field.channels.stop)
+        plane = scaled[channel] * self.std[channel] + field.mean[channel - field.channels.start]
+        share = (~np.isfinite(plane)).mean()
+        found = f"{percent(share)} NaN or infinite" if share else f"{plane.min():g}..{plane.max():g}"
         return (
-            f"'{field.name}' at {describe(self.times[state])}: expected finite values in {field.array.folder}, got "
-            f"{share:.1%} NaN or infinite. `ladcast-data validate` lists all such states."
+            f"'{field.name}' at {describe(self.times[state])}: expected finite values, and no others than weather has, "
+            f"in {field.array.folder}, got {found}. `ladcast-data validate` lists all such states."
         )
 
 
@@ -215,7 +226,7 @@ def _open_raw(store: Path) -> xr.Dataset:
     raw = xr.open_dataset(store, engine="zarr", chunks=None, consolidated=False)
     for name, variable in raw.variables.items():
         variable.attrs[STORED_NAME] = name
-    return canonical_names(raw)
+    return canonical_names(raw, str(store))
 
 
 def _check_encoding(variable: xr.Variable, folder: Path) -> None:

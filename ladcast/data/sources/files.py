@@ -20,11 +20,20 @@ from ladcast.data.sources.base import Rule, translate
 from ladcast.data.sources.grib import is_grib, open_grib
 from ladcast.fields import STATIC_VARIABLES, VARIABLES
 from ladcast.files import ZARR_MARKS, is_zarr
-from ladcast.grid import TOLERANCE_DEG
+from ladcast.grid import TOLERANCE_DEG, eastward
 
-SUFFIXES = (".nc", ".cdf", ".grib", ".grb")
-"""How names of files end that belong to a folder of data; anything may follow, as in `.grib2` or `.Grb_G212`."""
+SUFFIXES = (".nc", ".nc4", ".cdf", ".grib", ".grib2", ".grb", ".grb2")
+"""How names of files end that belong to a folder of data, in either case; GRIB may name its grid, as in `.Grb_G212`."""
+DATA_NAME = re.compile(rf"[^.].*({'|'.join(map(re.escape, SUFFIXES))})(_\w+)?", re.IGNORECASE)
 MEMBER_DIMENSIONS = ("number", "member", "realization")
+FORECAST = "forecast"
+"""The attribute of a dataset that says of which forecast its fields are, if they are no analyses."""
+STRANGERS = {
+    b"PK": "a zip archive: unpack it",
+    b"\x1f\x8b": "compressed: unpack it",
+    b"<": "a page of the web: ask again",
+}
+"""What files are that arrive under the name of data, by their first bytes."""
 
 
 def open_files(path: str | Path, member: int | None = None) -> xr.Dataset:
@@ -40,7 +49,7 @@ def open_files(path: str | Path, member: int | None = None) -> xr.Dataset:
     url = re.sub(r"^(gs|https):/+", r"\1://", str(path))  # `Path` folds the two slashes into one
     if "://" in url:
         root, _, name = url.rstrip("/").rpartition("/")
-        return _chosen(canonical_names(cloud.open_zarr(root, name)), member, url)
+        return _chosen(canonical_names(cloud.open_zarr(root, name), url), member, url)
     return open_all(_expanded(Path(path)), str(path), member)
 
 
@@ -63,7 +72,8 @@ def rules_of(raw: xr.Dataset) -> tuple[Rule, ...]:
 
 def _expanded(path: Path) -> list[Path]:
     if glob.has_magic(str(path)) and not path.exists():
-        found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+        fitting = Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))
+        found = sorted(p for p in fitting if not p.name.startswith("."))
         if not found:
             raise FileNotFoundError(f"{path}: no file fits this pattern. Check it.")
         return found
@@ -73,7 +83,7 @@ def _expanded(path: Path) -> list[Path]:
         )
     if path.is_file() or is_zarr(path):
         return [path]
-    inside = sorted(p for p in path.rglob("*") if _is_data(p))
+    inside = sorted(p for p in path.rglob("*") if _is_data(p) and not _is_hidden(p.relative_to(path)))
     if not inside:
         raise ValueError(
             f"{path} is a folder but no Zarr group: it has none of {', '.join(ZARR_MARKS)}, and no files "
@@ -83,26 +93,48 @@ def _expanded(path: Path) -> list[Path]:
 
 
 def _is_data(path: Path) -> bool:
-    return path.suffix == ".zarr" and is_zarr(path) if path.is_dir() else path.suffix.lower().startswith(SUFFIXES)
+    if path.is_dir():
+        return path.suffix == ".zarr" and is_zarr(path)
+    return DATA_NAME.fullmatch(path.name) is not None
+
+
+def _is_hidden(path: Path) -> bool:
+    """Says whether a file is no data: hidden, or a chunk of a store beside it."""
+    return any(part.startswith(".") for part in path.parts) or any(p.suffix == ".zarr" for p in path.parents)
 
 
 def _open_one(path: Path, member: int | None) -> xr.Dataset:
+    where = str(path)
     if path.is_dir():
-        return _chosen(canonical_names(_open_zarr(path)), member, str(path))
+        check_seal(path)
     try:
         # Named, because xarray would otherwise try every engine, and cfgrib leaves an index beside the file.
-        ds = xr.open_dataset(path, chunks=None, engine="netcdf4")
-    except (ValueError, OSError) as error:
+        ds = _open_zarr(path) if path.is_dir() else xr.open_dataset(path, chunks=None, engine="netcdf4")
+    except (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError) as error:
+        reason = _reason(path, error)
         raise ValueError(
-            f"{path}: expected a Zarr store or a netCDF file or a GRIB file, which this is not ({error})."
+            f"{path}: expected a Zarr store or a netCDF file or a GRIB file, which this is not ({reason})."
         ) from error
-    return _chosen(canonical_names(ds), member, str(path))
+    return _chosen(canonical_names(ds, where), member, where)
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(4)
+        for mark, what in STRANGERS.items():
+            if start.startswith(mark):
+                return f"it is {what}"
+        if not start:
+            return "it is empty: copy it again"
+    return f"{type(error).__name__}: {error}"
 
 
 def _open_zarr(path: Path) -> xr.Dataset:
-    check_seal(path)
     root = path / "zarr.json"
     version_3 = json.loads(root.read_text()) if root.is_file() else {}
+    if not isinstance(version_3, dict):
+        raise ValueError(f"zarr.json has a {type(version_3).__name__} in the place of an object")
     consolidated = bool(version_3.get("consolidated_metadata")) or (path / ".zmetadata").is_file()
     ds: xr.Dataset = xr.open_zarr(path, chunks=None, consolidated=consolidated)
     return ds
@@ -136,7 +168,7 @@ def merged(parts: Sequence[xr.Dataset], where: str) -> xr.Dataset:
         ValueError: they lie on different grids, have no time, or have the same time and level.
     """
     parts = [_oriented(_with_time(part, where)) for part in parts]
-    _check_one_grid(parts, where)
+    parts = _on_one_grid(parts, where)
     axes = {dim: _union(dim, parts) for dim in ("time", "level") if any(dim in part.coords for part in parts)}
     known = (*VARIABLES, *STATIC_VARIABLES, *NEAR_MISSES)
     fields: dict[str, xr.DataArray] = {}
@@ -144,7 +176,8 @@ def merged(parts: Sequence[xr.Dataset], where: str) -> xr.Dataset:
         pieces = [part[name] for part in parts if name in part]
         static = name in STATIC_VARIABLES
         fields[name] = _still(pieces[0]) if static else joined([_leveled(p) for p in pieces], axes, where)
-    return xr.Dataset(fields)
+    forecasts = [part.attrs[FORECAST] for part in parts if FORECAST in part.attrs]
+    return xr.Dataset(fields, attrs={FORECAST: forecasts[0]} if forecasts else {})
 
 
 def _with_time(part: xr.Dataset, where: str) -> xr.Dataset:
@@ -160,9 +193,9 @@ def _oriented(part: xr.Dataset) -> xr.Dataset:
     """Returns the views of the fields from south to north, eastward from 0 degrees, so that files fit together."""
     if not {"latitude", "longitude"} <= set(part.dims):
         return part
-    eastward = part["longitude"].values % 360
-    ordered = part.assign_coords(longitude=eastward)
-    return ordered.isel(latitude=np.argsort(part["latitude"].values), longitude=np.argsort(eastward))
+    longitude = eastward(part["longitude"].values)
+    ordered = part.assign_coords(longitude=longitude)
+    return ordered.isel(latitude=np.argsort(part["latitude"].values), longitude=np.argsort(longitude))
 
 
 def _leveled(piece: xr.DataArray) -> xr.DataArray:
@@ -180,16 +213,19 @@ def _union(dim: str, parts: Sequence[xr.Dataset]) -> npt.NDArray[np.generic]:
     return np.unique(np.concatenate(same))
 
 
-def _check_one_grid(parts: Sequence[xr.Dataset], where: str) -> None:
-    for dim in ("latitude", "longitude"):
-        first = parts[0][dim].values
+def _on_one_grid(parts: Sequence[xr.Dataset], where: str) -> list[xr.Dataset]:
+    """Returns the parts with the coordinates of the first: theirs may be rounded otherwise, within the tolerance."""
+    horizontal = ("latitude", "longitude")
+    gridless = [part for part in parts if not set(horizontal) <= set(part.dims)]
+    if gridless:
+        there = ", ".join(map(str, gridless[0].dims))
+        raise ValueError(f"{where}: expected files with latitude and longitude, got one with {there}. Leave it out.")
+    first = {dim: parts[0][dim].values for dim in horizontal}
+    for dim, values in first.items():
         for part in parts[1:]:
-            if (
-                dim not in part.dims
-                or part[dim].size != first.size
-                or abs(part[dim].values - first).max() > TOLERANCE_DEG
-            ):
+            if part[dim].size != values.size or abs(part[dim].values - values).max() > TOLERANCE_DEG:
                 raise ValueError(
-                    f"{where}: expected files on one grid, got {first.size} and {part[dim].size} values of '{dim}'. "
+                    f"{where}: expected files on one grid, got {values.size} and {part[dim].size} values of '{dim}'. "
                     "Open them apart, and regrid."
                 )
+    return [part.assign_coords(first) for part in parts]

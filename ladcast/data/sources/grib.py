@@ -7,8 +7,10 @@ where it adds up to six hours.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -22,6 +24,7 @@ from ladcast.data.lazy import HORIZONTAL, lazy_maps
 from ladcast.data.lexicon import ECCODES_NAMES
 from ladcast.data.sources.base import need
 from ladcast.fields import VARIABLES
+from ladcast.grid import TOLERANCE_DEG
 from ladcast.times import describe, parse_time
 
 MAGIC = b"GRIB"
@@ -37,20 +40,27 @@ PRECIPITATION = "tp"
 METRES_PER_UNIT = {"kg m**-2": 1e-3, "m": 1.0, "mm": 1e-3}
 HEADERS = [
     *("shortName", "typeOfLevel", "level:float", "number", "validityDate", "validityTime", "units", "centre"),
-    *("startStep", "endStep", "stepUnits", "gridType", "md5GridSection", "jPointsAreConsecutive"),
+    *("startStep", "endStep", "dataDate", "dataTime", "gridType", "md5GridSection", "jPointsAreConsecutive"),
     *("iScansNegatively", "alternativeRowScanning"),
 ]
+SCANNING = HEADERS[-3:]
+SHOWN_FORECASTS = 3
+STEP_UNITS = {"": "h", "h": "h", "m": "m", "s": "s", "D": "D"}
 # ecCodes keeps global state while it reads messages that hold several fields, as GFS writes u and v.
 _decoding = Lock()
 
 
 @dataclass(frozen=True)
 class Message:
-    """One field of a GRIB file: where it lies, and what its header claims."""
+    """One field of a GRIB file: where it lies, and what its header claims.
+
+    `flipped` says that its rows run the other way than those of the first message.
+    """
 
     path: Path
     offset: Any
     header: dict[str, Any]
+    flipped: bool = False
 
     @property
     def name(self) -> str:
@@ -58,17 +68,32 @@ class Message:
         short = str(self.header["shortName"])
         return OF_THE_SURFACE.get(short, short) if self.header["typeOfLevel"] == "surface" else short
 
-    @property
+    @cached_property
     def valid(self) -> np.datetime64:
         """Returns the time at which the field is valid, the end of an accumulation."""
-        date, clock = f"{self.header['validityDate']:08d}", f"{self.header['validityTime']:04d}"
-        return parse_time(f"{date[:4]}-{date[4:6]}-{date[6:]}T{clock[:2]}:{clock[2:]}")
+        return self._time("validityDate", "validityTime")
 
-    @property
+    @cached_property
     def window(self) -> Window:
         """Returns the interval of an accumulation."""
-        hours = int(self.header["endStep"]) - int(self.header["startStep"])
-        return Window(self.valid - np.timedelta64(hours, "h"), self.valid)
+        return Window(self.valid - (self._step("endStep") - self._step("startStep")), self.valid)
+
+    @cached_property
+    def forecast(self) -> str:
+        """Returns of which forecast the field is; an analysis, a sum or what does not change is of none."""
+        if not self._step("endStep") or self.name in (*STATIC, PRECIPITATION):
+            return ""
+        hours = self._step("endStep") / np.timedelta64(1, "h")
+        return f"{hours:g} h from {describe(self._time('dataDate', 'dataTime'))}"
+
+    def _time(self, date: str, clock: str) -> np.datetime64:
+        day, hour = f"{self.header[date]:08d}", f"{self.header[clock]:04d}"
+        return parse_time(f"{day[:4]}-{day[4:6]}-{day[6:]}T{hour[:2]}:{hour[2:]}")
+
+    def _step(self, key: str) -> np.timedelta64:
+        """Returns a step as a duration; ecCodes writes `6` for hours and `360m` for minutes."""
+        number, unit = re.fullmatch(r"(-?\d+)(\D*)", str(self.header[key])).groups()  # type: ignore[union-attr]
+        return np.timedelta64(int(number), STEP_UNITS[unit])  # type: ignore[call-overload,no-any-return]
 
     def values(self) -> npt.NDArray[np.float32]:
         """Decodes the field, shape (latitude, longitude), NaN where the file has no value."""
@@ -77,7 +102,8 @@ class Message:
             message = stream[self.offset]
             values = np.asarray(message["values"])
             shape, missing = (message["Ny"], message["Nx"]), message["missingValue"]
-        return np.where(values == missing, np.nan, values).reshape(shape).astype(np.float32)
+        rows = np.where(values == missing, np.nan, values).reshape(shape).astype(np.float32)
+        return rows[::-1] if self.flipped else rows
 
 
 def is_grib(path: Path) -> bool:
@@ -90,15 +116,16 @@ def open_grib(paths: Iterable[Path], where: str, member: int | None = None) -> x
     """Opens the known fields of GRIB files as one lazy dataset; what a level or time lacks is NaN.
 
     Raises:
-        ValueError: no known field, another grid than regular or Gaussian, several grids or ensemble members, or a
-            field that is there twice.
+        ValueError: no known field, another grid than regular or Gaussian, several grids, ensemble members or lead
+            times, or a field that is there twice.
     """
     found = [message for path in paths for message in read_headers(path) if _known(message)]
     if not found:
         known = ", ".join((*UPPER, *SURFACE, *STATIC, PRECIPITATION))
         raise ValueError(f"{where}: expected GRIB fields such as {known}, got none of them. Choose another file.")
-    coordinates = _horizontal(found, where)
+    coordinates, found = _horizontal(found, where)
     messages = _without_repeats(_one_member(found, member, where), where)
+    attrs = {"centre": str(messages[0].header["centre"]), **_forecast(messages, where)}
     times = np.unique([message.valid for message in messages if message.name not in STATIC])
     levels = np.unique([m.header["level:float"] for m in messages if m.name in UPPER])
     axes = {"time": times, "level": levels} | coordinates
@@ -108,7 +135,18 @@ def open_grib(paths: Iterable[Path], where: str, member: int | None = None) -> x
     # Static fields alone need no time.
     used = {dim for field in (*fields.values(), *rain.values()) for dim in field.dims}
     coords = {dim: values for dim, values in axes.items() if dim in used}
-    return xr.Dataset(fields | rain, coords, {"centre": str(messages[0].header["centre"])})
+    return xr.Dataset(fields | rain, coords, attrs)
+
+
+def _forecast(messages: Sequence[Message], where: str) -> dict[str, str]:
+    """Returns the attribute that says of which forecast the fields are; analyses have none."""
+    states = [message for message in messages if message.name not in (*STATIC, PRECIPITATION)]
+    lead_times = sorted({message.forecast.partition(" from")[0] for message in states})
+    if len(lead_times) > 1:
+        listed = ", ".join(lead or "analysis" for lead in lead_times)
+        raise ValueError(f"{where}: expected states of one lead time, got those of several: {listed}. Open them apart.")
+    forecasts = sorted({message.forecast for message in states} - {""})
+    return {"forecast": "; ".join(forecasts[:SHOWN_FORECASTS])} if forecasts else {}
 
 
 def read_headers(path: Path) -> Iterator[Message]:
@@ -132,7 +170,9 @@ def read_headers(path: Path) -> Iterator[Message]:
 def _known(message: Message) -> bool:
     if message.name in UPPER:
         return bool(message.header["typeOfLevel"] == "isobaricInhPa")
-    return message.name in (*SURFACE, *STATIC, PRECIPITATION)
+    if message.name == PRECIPITATION:
+        return message.header["units"] in METRES_PER_UNIT
+    return message.name in (*SURFACE, *STATIC)
 
 
 def _one_member(messages: Sequence[Message], member: int | None, where: str) -> list[Message]:
@@ -150,29 +190,45 @@ def _one_member(messages: Sequence[Message], member: int | None, where: str) -> 
     return [m for m in messages if member is None or m.header["number"] in ("undef", member)]
 
 
-def _horizontal(messages: Sequence[Message], where: str) -> dict[str, npt.NDArray[Any]]:
+def _horizontal(messages: Sequence[Message], where: str) -> tuple[dict[str, npt.NDArray[np.float64]], list[Message]]:
+    """Returns the coordinates of the one grid that all messages lie on, and the messages with their order of rows."""
     kinds = {str(m.header["gridType"]) for m in messages}
     if not kinds <= {"regular_ll", "regular_gg"}:
         raise ValueError(
             f"{where}: expected a regular latitude-longitude or Gaussian grid, got {', '.join(sorted(kinds))}. "
             "Interpolate it to a global grid first."
         )
-    # The hash of the grid's own section is equal where the grids are, and cheap to compare.
-    if len({m.header["md5GridSection"] for m in messages}) > 1:
-        raise ValueError(f"{where}: expected one grid, got several in one set of files. Open them apart.")
-    odd = [key for key in HEADERS[-3:] if messages[0].header[key] not in (0, "undef")]
+    # The hash of the grid's section tells whose points must be compared: editions write the same grid differently.
+    one_each = {message.header["md5GridSection"]: message for message in messages}
+    grids = {section: _points(message) for section, message in one_each.items()}
+    odd = [key for message in one_each.values() for key in SCANNING if message.header[key] not in (0, "undef")]
     if odd:
         raise ValueError(f"{where}: expected rows from west to east, got the scanning mode {odd}. Rewrite the file.")
-    stream = need("cfgrib", "Reading GRIB", "grib").messages.FileStream(str(messages[0].path))
+    latitude, longitude = first = grids[messages[0].header["md5GridSection"]]
+    flipped = {section: _same(grid, (latitude[::-1], longitude)) for section, grid in grids.items()}
+    if not all(_same(grid, first) or flipped[section] for section, grid in grids.items()):
+        raise ValueError(f"{where}: expected one grid, got several in one set of files. Open them apart.")
+    ordered = [replace(message, flipped=flipped[message.header["md5GridSection"]]) for message in messages]
+    return {"latitude": latitude, "longitude": longitude}, ordered
+
+
+Points = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+def _points(message: Message) -> Points:
+    """Returns latitudes and longitudes in the order of a message's rows and columns."""
+    stream = need("cfgrib", "Reading GRIB", "grib").messages.FileStream(str(message.path))
     with _decoding:
-        first = stream[messages[0].offset]
-        longitude = np.array(first["distinctLongitudes"], dtype=np.float64)
-        west = first["longitudeOfFirstGridPointInDegrees"]
+        field = stream[message.offset]
+        longitude = np.array(field["distinctLongitudes"], dtype=np.float64)
+        west = field["longitudeOfFirstGridPointInDegrees"]
         around = np.abs((longitude - west + 180) % 360 - 180)
-        return {
-            "latitude": np.array(first["distinctLatitudes"], dtype=np.float64),
-            "longitude": np.roll(longitude, -around.argmin()),  # ecCodes sorts them where the grid begins east of 0
-        }
+        # ecCodes sorts them where the grid begins east of 0.
+        return np.array(field["distinctLatitudes"], dtype=np.float64), np.roll(longitude, -around.argmin())
+
+
+def _same(one: Points, other: Points) -> bool:
+    return all(a.shape == b.shape and abs(a - b).max() < TOLERANCE_DEG for a, b in zip(one, other, strict=True))
 
 
 def _without_repeats(messages: Sequence[Message], where: str) -> list[Message]:

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ladcast.checksums import seal
+from ladcast.data.layout import on_grid
 from ladcast.data.regrid import regrid_dataset
 from ladcast.data.sources.assignment import SourceAssignment, assign_sources
 from ladcast.data.sources.base import Source
@@ -57,7 +58,7 @@ def fetch_start(plan: SourceAssignment, sources: Sources, output: Path, grid: Gr
         if len(channels):
             ds = _open(source, plan.time, channels)
             grid = grid or grid_of(ds)
-            there = ds if grid_of(ds).matches(grid) else regrid_dataset(ds, grid)
+            there = on_grid(ds, grid, name) if grid_of(ds).matches(grid) else regrid_dataset(ds, grid)
             parts.append(_only_planned(there, plan, name, with_static=not parts))
     state = xr.merge(parts, compat="no_conflicts", join="outer").assign_attrs(plan=str(plan))
     with whole_folder(output) as partial:

@@ -11,7 +11,8 @@ import xarray as xr
 
 from ladcast.data.lazy import HORIZONTAL
 from ladcast.data.sources.base import WEATHERBENCH_NAMES, Offer, Rule, Source, at_times, variables_of
-from ladcast.data.sources.files import open_files
+from ladcast.data.sources.files import FORECAST, open_files
+from ladcast.data.weather import percent
 from ladcast.fields import VARIABLES, ChannelSet, find_variable
 from ladcast.times import Times
 
@@ -32,8 +33,11 @@ class LocalTree(Source):
     def offer(self, time: np.datetime64) -> Offer:
         """Reads the fields of one time and says which are there, and where they have gaps."""
         ds, name = open_files(self.root, self.member), f"{self.name}: {Path(self.root).name}"
+        refusal = f"is no analysis but a forecast ({ds.attrs[FORECAST]})" if FORECAST in ds.attrs else ""
         if "time" in ds.coords and time not in np.atleast_1d(ds["time"].values):
-            return Offer(name, {}, WEATHERBENCH_NAMES, refusal="has not this time")
+            refusal = "has not this time"
+        if refusal:
+            return Offer(name, {}, WEATHERBENCH_NAMES, refusal=refusal)
         state = ds.sel(time=time) if "time" in ds.dims else ds
         fields = {str(n): frozenset(_levels(field)) for n, field in state.data_vars.items()}
         gaps = {key: reason for n in state.data_vars if n in VARIABLES for key, reason in _gaps(state[n])}
@@ -66,8 +70,8 @@ def _levels(field: xr.DataArray) -> list[float]:
 def _gaps(field: xr.DataArray) -> Iterator[tuple[tuple[str, float | None], str]]:
     """Yields the levels at which a field has NaN, with their share; NaN on land is no gap of the SST."""
     name = str(field.name)
-    shares = np.atleast_1d(field.isnull().mean(HORIZONTAL).values)
+    shares = np.atleast_1d(field.copy(data=~np.isfinite(field.values)).mean(HORIZONTAL).values)
     levels: list[float | None] = [*_levels(field)] or [None]
     for level, share in zip(levels, shares, strict=True):
         if share == 1 or (share > 0 and not find_variable(name).masked_on_land):
-            yield (name, level), f"'{name}' is {share:.0%} NaN"
+            yield (name, level), f"'{name}' is {percent(share)} NaN"

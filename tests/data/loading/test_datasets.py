@@ -46,7 +46,7 @@ def test_progress_counts_to_the_end(long_world, normalizer):
 
 def test_a_frame_that_cannot_be_read_stops_the_loading(long_world, normalizer):
     holed = long_world.assign(temperature=long_world["temperature"].where(long_world["time"] != long_world["time"][50]))
-    with pytest.raises(ValueError, match="no NaN in the state, which fails in the channels: t300, t500, t850"):
+    with pytest.raises(ValueError, match="finite values in the state, which fails in the channels: t300, t500, t850"):
         load_scaled(open_reader(holed, normalizer))
 
 

@@ -62,3 +62,21 @@ def state_fields() -> Callable[..., list[Field]]:
         return made
 
     return fields
+
+
+@pytest.fixture(scope="session")
+def gfs_analysis(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The forecast of GFS in the kit, with headers of an analysis of its time."""
+    eccodes = pytest.importorskip("eccodes")
+    path = tmp_path_factory.mktemp("gfs") / "gfs.grib2"
+    as_analysis = {"dataDate": 20110115, "dataTime": 1200, "startStep": 0, "endStep": 0}
+    eccodes.codes_grib_multi_support_on()  # a message may hold u and v
+    with (shared / "kit/gfs/gfs.t12z.pgrbf120.2p5deg.grib2").open("rb") as file, path.open("wb") as copy:
+        while (message := eccodes.codes_grib_new_from_file(file)) is not None:
+            if eccodes.codes_get(message, "stepType") == "instant":
+                for key, value in as_analysis.items():
+                    eccodes.codes_set(message, key, value)
+            eccodes.codes_write(message, copy)
+            eccodes.codes_release(message)
+    eccodes.codes_grib_multi_support_off()
+    return path

@@ -19,7 +19,7 @@ from ladcast.fields import ERA5_CHANNELS, ChannelSet
 from ladcast.times import parse_time
 
 RECENT = np.datetime64("now", "D").astype("datetime64[ns]") - np.timedelta64(1, "D")
-GFS_FILE, GFS_TIME = "kit/gfs/gfs.t12z.pgrbf120.2p5deg.grib2", parse_time("2011-01-15T12")
+GFS_TIME = parse_time("2011-01-15T12")
 
 
 def test_ecmwf_open_data_supplies_today_but_for_the_sst():
@@ -33,9 +33,8 @@ def test_ecmwf_open_data_supplies_today_but_for_the_sst():
     assert "cycle 6 h before" in by_name["tp6h"].how
 
 
-def test_the_real_gfs_file_lacks_w50_and_the_refusal_says_so(shared):
-    pytest.importorskip("cfgrib")
-    offer = LocalTree(shared / GFS_FILE).offer(GFS_TIME)
+def test_the_real_gfs_file_lacks_w50_and_the_refusal_says_so(gfs_analysis):
+    offer = LocalTree(gfs_analysis).offer(GFS_TIME)
     with pytest.raises(
         ValueError, match=r"1 cannot be had from .*\n  w50: .*'vertical_velocity' is 100% NaN\n.*--fill"
     ):
@@ -45,11 +44,10 @@ def test_the_real_gfs_file_lacks_w50_and_the_refusal_says_so(shared):
     assert set(plan.approximate) == {*(f"q{level}" for level in ERA5_CHANNELS.levels), "sst"}
 
 
-def test_a_second_source_fills_what_the_first_lacks(shared):
-    pytest.importorskip("cfgrib")
+def test_a_second_source_fills_what_the_first_lacks(gfs_analysis):
     fields = dict.fromkeys(("w", "t"), ALL_LEVELS)
     other = Offer("other", fields, same(vertical_velocity="w", temperature="t"))
-    plan = assign_sources(GFS_TIME, ERA5_CHANNELS, [LocalTree(shared / GFS_FILE).offer(GFS_TIME), other])
+    plan = assign_sources(GFS_TIME, ERA5_CHANNELS, [LocalTree(gfs_analysis).offer(GFS_TIME), other])
     assert plan.of_source("other") == ChannelSet(("vertical_velocity",), (), (50,))
 
 
@@ -106,18 +104,22 @@ def test_the_table_names_each_group_of_channels_once():
     assert len(text.splitlines()) == 2 + 12 + 1
 
 
-def test_a_local_file_without_the_time(shared):
-    pytest.importorskip("cfgrib")
-    offer = LocalTree(shared / GFS_FILE).offer(RECENT)
+def test_a_local_file_without_the_time(gfs_analysis):
+    offer = LocalTree(gfs_analysis).offer(RECENT)
     assert offer.supply(ERA5_CHANNELS.channels[0]) == "has not this time"
 
 
-def test_what_is_planned_from_files_is_what_opens(shared):
-    pytest.importorskip("cfgrib")
-    source = LocalTree(shared / GFS_FILE)
+def test_what_is_planned_from_files_is_what_opens(gfs_analysis):
+    source = LocalTree(gfs_analysis)
     plan = assign_sources(GFS_TIME, ERA5_CHANNELS, [source.offer(GFS_TIME)], partial=True)
     ds = source.open(np.array([GFS_TIME]), ERA5_CHANNELS)
     for planned in plan.channels:
         level = {} if planned.channel.level is None else {"level": planned.channel.level}
         values = ds[planned.channel.variable].sel(level).values
         assert np.isnan(values).all() == (planned.supply is None)
+
+
+def test_a_forecast_is_no_analysis(shared):
+    pytest.importorskip("cfgrib")
+    offer = LocalTree(shared / "kit/gfs/gfs.t12z.pgrbf120.2p5deg.grib2").offer(GFS_TIME)
+    assert offer.supply(ERA5_CHANNELS.channels[0]) == "is no analysis but a forecast (120 h from 2011-01-10T12)"
