@@ -52,7 +52,7 @@ def test_the_first_hours_of_a_store_have_no_sum(tmp_path, hourly):
     as_weatherbench(hourly).to_zarr(tmp_path / STORES["1h-240x121"])
     source = WeatherBench2("1h-240x121", tmp_path)
     with pytest.raises(ValueError, match=r"total_precipitation_6hr': expected no NaN, got 100.0% NaN at 2020-01-01T03"):
-        open_store(source.open(hourly["time"].values[[3]], WITH_RAIN), WITH_RAIN)
+        open_store(source.open(hourly["time"].values[[3]], WITH_RAIN), WITH_RAIN).load()
 
 
 def test_times_that_are_not_there_are_listed(tmp_path, world, channels):
