@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from ladcast.documents import read_mapping
-from ladcast.files import sha256, whole_folder
+from ladcast.files import sha256, whole_file, whole_folder
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
@@ -87,6 +87,18 @@ def verify_checkpoint(folder: Path) -> None:
         raise ValueError(f"{folder / MANIFEST} lacks the SHA-256 of {WEIGHTS}. Copy the checkpoint again.")
     for name, expected in {**hashes, **_hashes(folder, DATA_HASHES)}.items():
         _verify(folder / name, expected)
+
+
+def list_data(folder: Path, *names: str) -> None:
+    """Brings the hashes of these data files up to date in the manifest of a model's folder, if it is one."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return
+    manifest = dict(read_document(folder, MANIFEST))
+    there = {name: sha256(folder / name) for name in names if (folder / name).is_file()}
+    others = {name: digest for name, digest in _hashes(folder, DATA_HASHES).items() if name not in names}
+    with whole_file(path) as partial:
+        partial.write_bytes(_encode(MANIFEST, {**manifest, DATA_HASHES: {**others, **there}}))
 
 
 def _hashes(folder: Path, key: str = "sha256") -> dict[str, str]:

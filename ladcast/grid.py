@@ -13,6 +13,8 @@ from jaxtyping import Float
 
 TOLERANCE_DEG = 1e-3
 """Within which coordinates are equal: many files have them rounded to float32 or to three decimals."""
+MOST_POINTS = 43_200
+"""Around the globe: half an arc minute is finer than any global analysis."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Grid:
             raise ValueError(f"Expected a grid as LONxLAT such as 240x121 or 240x121-south, got '{text}'.") from None
         if crop not in ("", "south"):
             raise ValueError(f"Expected no suffix or '-south' after the size, got '-{crop}' in '{text}'.")
+        if max(num_lon, num_lat) > MOST_POINTS:
+            raise ValueError(f"Expected a grid of at most {MOST_POINTS} points around or along, got '{text}'.")
         grid = cls.regular(num_lon, num_lat)
         return grid.without_south_pole() if crop else grid
 

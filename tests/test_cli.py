@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 import torch
 import xarray as xr
 
+from ladcast.checkpoint import list_data
 from ladcast.cli import app, run
-from ladcast.released.registry import find_model
+from ladcast.released.registry import ModelFolder, find_model
 from ladcast.run import ExitCode
 
 MODEL = find_model("nature-t31")
@@ -240,6 +242,74 @@ def test_json_is_all_that_stands_on_stdout(tmp_path: Path, capsys: pytest.Captur
     assert "persistence" in shown.err
     run(app, ["export", str(output), str(tmp_path / "fc.nc"), "--variables", "z", "--levels", "500", "--json"])
     assert json.loads(capsys.readouterr().out) == {"export": str(tmp_path / "fc.nc")}
+
+
+TOO_LARGE = {
+    "members": (["--members", "1000000"], "are free"),
+    "batch": (["--batch-size", "1000000000"], "1000000000 members at once take"),
+    "steps": (["--steps", "100000000"], "steps of at most 10000, got 100000000"),
+    "days": (["--days", "200000"], "days of at most 36500, got 200000"),
+    "more days": (["--days", str(10**21)], "days of at most 36500"),
+}
+
+
+@pytest.mark.parametrize(("tokens", "message"), TOO_LARGE.values(), ids=TOO_LARGE)
+def test_what_memory_and_disk_cannot_hold_is_refused_at_once(tokens: list[str], message: str, tmp_path: Path):
+    assert message in fail("forecast", "--output", str(tmp_path / "fc.zarr"), *tokens)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_changed_file_of_the_model_is_refused(tmp_path: Path):
+    model = Path(shutil.copytree(MODEL.path, tmp_path / "model"))
+    truth = xr.load_dataset(model / "truth.nc")
+    truth.assign({"2m_temperature": truth["2m_temperature"] + 10}).to_netcdf(model / "truth.nc")
+    for command in (["forecast", *QUICK, "--model", str(model)], ["verify", str(model)]):
+        assert "truth.nc" in fail(*command)
+    manifest = json.loads((model / "manifest.json").read_text())
+    del manifest["sha256_of_data"]  # as in folders of earlier versions
+    (model / "manifest.json").write_text(json.dumps(manifest))
+    assert ModelFolder(model).truth == model / "truth.nc"
+
+
+@pytest.fixture
+def short_truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the embedded model with the truth of one day."""
+    model = Path(shutil.copytree(MODEL.path, tmp_path_factory.mktemp("models") / "short"))
+    xr.load_dataset(model / "truth.nc").isel(time=slice(0, 5)).to_netcdf(model / "truth.nc")
+    list_data(model, "truth.nc")
+    return model
+
+
+def test_a_forecast_goes_on_with_what_is_missing_beside_its_store(
+    short_truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Killed before the scores, before the page, and not at all; with a day more than there is truth for."""
+    from ladcast.commands import scoring
+    from ladcast.plots import style
+
+    monkeypatch.chdir(tmp_path)
+    command = ["forecast", "--members", "2", "--days", "2", "--steps", "2", "--model", str(short_truth)]
+
+    def kill(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "score_forecasts", kill)
+        assert "run the same command again" in fail(*command, code=ExitCode.INTERRUPTED)
+    made = {path.name: path.read_bytes() for path in (tmp_path / "forecast.zarr").rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(style, "save_figure", kill)
+        fail(*command, code=ExitCode.INTERRUPTED)
+    assert "truth: 4 of 8 lead times are scored, without 30 h, 36 h, 42 h, 48 h." in capsys.readouterr().out
+    scores = (tmp_path / "forecast.scores.nc").read_bytes()
+    assert xr.load_dataset(tmp_path / "forecast.scores.nc").sizes["prediction_timedelta"] == 4
+    run(app, command)
+    assert {path.name for path in tmp_path.iterdir()} == {"forecast.zarr", "forecast.scores.nc", "forecast.png"}
+    assert (tmp_path / "forecast.scores.nc").read_bytes() == scores
+    assert made == {path.name: path.read_bytes() for path in (tmp_path / "forecast.zarr").rglob("*") if path.is_file()}
+    assert "add --overwrite" in fail(*command, code=ExitCode.OUTPUT)
+    (tmp_path / "forecast.png").unlink()
+    assert "options.seed was 0, now 1" in fail(*command, "--seed", "1", code=ExitCode.OUTPUT)
 
 
 def test_a_failure_is_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

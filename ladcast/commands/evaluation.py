@@ -16,9 +16,8 @@ from ladcast.commands.scoring import open_climatology, scoring_options
 from ladcast.data.analysis import read_analysis
 from ladcast.data.packing import pack, unpack
 from ladcast.data.store import open_store
-from ladcast.files import remove
 from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.forecasting.cost import network_costs, require_memory
+from ladcast.forecasting.cost import require_memory
 from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.progress import show_progress
@@ -47,8 +46,7 @@ def make_and_score(
 ) -> dict[str, Accumulator]:
     """Makes and scores the forecasts of this process's share of the starts, beside baselines from the same store.
 
-    The sums of each start are kept, in `scoring.sums` or else beside the output until all are there, and a run that
-    was stopped goes on after the last one.
+    With `scoring.sums` the sums of each start are kept, and a run that was stopped goes on after the last one.
 
     Raises:
         ValueError: the store lacks initial or valid times, which the message lists; the sums that are there are those
@@ -63,25 +61,11 @@ def make_and_score(
         print(MEANS_ONLY, file=sys.stderr)
     task = _Evaluation(model.path.name, forecaster, truth, climatology, request, scoring_options(scoring))
     starts = share_of_starts(request, truth["time"].values, scoring, task.lead_times)
-    require_memory(network_costs(forecaster.config, forecaster.grid), request.members, str(forecaster.device))
-    made_of = task.identity(scoring) | provenance(store, model, request)
-    folder = scoring.sums or unfinished_sums(request.output)
-    try:
-        claim_folder(folder, task.systems, made_of)
-    except ValueError as error:
-        if scoring.sums is not None:
-            raise
-        if not request.overwrite:
-            raise ValueError(f"{error} Delete {folder}, or add --overwrite, to start afresh.") from None
-        remove(folder)
-        claim_folder(folder, task.systems, made_of)
-    done = [task.kept(start, folder) for start in show_progress(starts, len(starts), "evaluate")]
+    require_memory(forecaster.config, forecaster.grid, request.members, str(forecaster.device))
+    if scoring.sums is not None:
+        claim_folder(scoring.sums, task.systems, task.identity(scoring) | provenance(store, model, request))
+    done = [task.kept(start, scoring.sums) for start in show_progress(starts, len(starts), "evaluate")]
     return {name: merge_accumulators(scores[name] for scores in done) for name in done[0]}
-
-
-def unfinished_sums(output: Path) -> Path:
-    """Returns the folder of an evaluation that was not asked to keep sums: it goes when the scores are written."""
-    return output.with_name(f"{output.name}.partial")
 
 
 def provenance(store: Path, model: ModelFolder, request: EvaluationRequest) -> dict[str, str]:
@@ -167,8 +151,10 @@ class _Evaluation:
         chosen |= {"statistics": scoring.statistics, "regions": scoring.regions, "grid": self.forecaster.grid}
         return {key: str(value) for key, value in chosen.items()}
 
-    def kept(self, start: np.datetime64, folder: Path) -> dict[str, Accumulator]:
+    def kept(self, start: np.datetime64, folder: Path | None) -> dict[str, Accumulator]:
         """Returns the scores of a start, from the folder where it was scored before."""
+        if folder is None:
+            return self.score(start)
         label = describe(start)
         if (folder / self.name / f"{label}.nc").is_file():
             return {name: read_sums(folder / name / f"{label}.nc") for name in self.systems}

@@ -50,22 +50,23 @@ def evaluate(
         scoring: what to compute, where, and which share of it.
         model: name of an embedded model, or a checkpoint folder.
     """
-    from ladcast.commands.evaluation import make_and_score, provenance, unfinished_sums
+    from ladcast.commands.evaluation import make_and_score, provenance
     from ladcast.commands.scoring import report, score_outputs
 
     folder = find_model(model)
     outputs = score_outputs(request.output, request.scorecard, scoring)
-    require_outputs(
-        outputs, [store, request.climatology, folder.climatology, *folder.files], overwrite=request.overwrite
-    )
-    scores = make_and_score(store, folder, request, scoring)
+    inputs = [store, request.analyses, request.climatology, folder.climatology, *folder.files]
+    require_outputs(outputs, inputs, overwrite=request.overwrite)
+    # Without a folder that stays, what each start gives is kept until the scores are written.
+    unfinished = request.output.with_name(f"{request.output.name}.partial")
+    scores = make_and_score(store, folder, request, replace(scoring, sums=scoring.sums or unfinished))
     if scoring.part is not None:
         print(f"sums {scoring.sums}")
         return {}
     about = {"model": model, **provenance(store, folder, request), "members": str(request.members)}
     about["seed"] = str(request.seed)
     results = report(scores, request.output, request.scorecard, scoring, about)
-    remove(unfinished_sums(request.output))
+    remove(unfinished)
     return results
 
 

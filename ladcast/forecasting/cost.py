@@ -21,6 +21,8 @@ from ladcast.models.autoencoder import Autoencoder
 FLOAT32_BYTES = 4
 COPIES_OF_A_BLOCK = 3
 """How often a decoded block is in memory at once: as the decoder made it, per member, and joined."""
+FEW = 0.05
+"""Share of the memory up to which decoded blocks do not matter, nor do the activations of a call of as many rows."""
 SHARE_OF_FREE_MEMORY = 0.8
 """What a batch may fill: kernels need work space, and allocators leave gaps."""
 
@@ -55,15 +57,19 @@ class NetworkCosts:
     @property
     def host_bytes(self) -> int:
         """Returns the memory that the decoded block of one member takes on the host, in all its copies."""
-        rows, columns = self.grid.shape
-        frames = COPIES_OF_A_BLOCK * self.config.frames.future
-        return frames * self.config.autoencoder.channels * rows * columns * FLOAT32_BYTES
+        return block_bytes(self.config, self.grid)
 
     def working_bytes(self, rows: int, decoded_rows: int = 1) -> int:
         """Returns the memory of weights and activations with `rows` members in a call of the stepper's network."""
         step = self.network.activation_bytes + (rows - 1) * self.network_bytes_per_row
         decode = self.decode.activation_bytes + (decoded_rows - 1) * self.decode_bytes_per_row
         return self.network_bytes + self.autoencoder_bytes + max(step, decode, self.encode.activation_bytes)
+
+
+def block_bytes(config: ForecasterConfig, grid: Grid) -> int:
+    """Returns the memory that the decoded block of one member takes on the host, in all its copies."""
+    rows, columns = grid.shape
+    return COPIES_OF_A_BLOCK * config.frames.future * config.autoencoder.channels * rows * columns * FLOAT32_BYTES
 
 
 def network_costs(config: ForecasterConfig, grid: Grid, device: str = "cpu") -> NetworkCosts:
@@ -102,14 +108,22 @@ def fitting_batch(costs: NetworkCosts, members: int, device: str) -> int:
     return min(fits, max(host // costs.host_bytes, 1))
 
 
-def require_memory(costs: NetworkCosts, rows: int, device: str) -> None:
-    """Raises ValueError where that many members at once, with their decoded block, are more than the memory holds."""
-    needed = costs.working_bytes(rows, decoded_at_once(device)), rows * costs.host_bytes
-    wanted = {device: needed[0], "cpu": needed[1]} if device.startswith("cuda") else {"cpu": sum(needed)}
-    for where, size in wanted.items():
-        if size > (free := free_memory(where)):
+def require_memory(config: ForecasterConfig, grid: Grid, rows: int, device: str) -> None:
+    """Raises ValueError where that many members at once are more than the memory holds.
+
+    The networks are only looked at where the decoded blocks alone take a good part of it.
+    """
+    blocks, host = rows * block_bytes(config, grid), free_memory("cpu")
+    if blocks < FEW * host:
+        return
+    working = network_costs(config, grid, device).working_bytes(rows, decoded_at_once(device)) if blocks < host else 0
+    wanted = {device: (working, free_memory(device)), "cpu": (blocks, host)}
+    if not device.startswith("cuda"):
+        wanted = {"cpu": (working + blocks, host)}
+    for where, (size, free) in wanted.items():
+        if size > free:
             raise ValueError(
-                f"{rows} members at once take {size / 2**30:.3g} GiB of memory on {where}, of which "
+                f"{rows} members at once take at least {size / 2**30:.3g} GiB of memory on {where}, of which "
                 f"{free / 2**30:.3g} GiB are free. Take fewer with --batch-size, 0 for as many as fit, or --members."
             )
 

@@ -15,7 +15,7 @@ import numpy as np
 from ladcast.data.analysis import Analyses, open_analyses
 from ladcast.data.sources.files import open_files
 from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.forecasting.cost import NetworkCosts, fitting_batch, network_costs, require_memory
+from ladcast.forecasting.cost import fitting_batch, network_costs, require_memory
 from ladcast.forecasting.ensemble import InitialCondition, MemberBatch, ensemble_options, staggered
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.options import ForecastRequest
@@ -52,13 +52,12 @@ def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
         forecaster = load_forecaster(model.path, str(job.device)).with_settings(**request.stepper_settings)
         analyses = open_analyses(source, forecaster.channels, forecaster.grid)
         conditions = find_conditions(request, analyses, forecaster)
-        costs = network_costs(forecaster.config, forecaster.grid, str(forecaster.device))
         options = ensemble_options(request, forecaster.frames)
         if not request.batch_size:
-            options = replace(options, batch_size=choose_batch(request, costs, len(conditions), job))
+            options = replace(options, batch_size=choose_batch(request, forecaster, len(conditions), job))
         if job.first(is_made(request, forecast_identity(forecaster, conditions, options))):
             return request.output if job.is_first else None
-        require_memory(costs, options.batch_size, str(forecaster.device))
+        require_memory(forecaster.config, forecaster.grid, options.batch_size, str(forecaster.device))
         if request.compile:
             forecaster.stepper.compile()
         unreal = analyses.unreal if source == model.starts else _unreal(model)
@@ -102,7 +101,7 @@ def _unreal(model: ModelFolder) -> str | None:
     return None if model.starts is None else open_files(model.starts).attrs.get("unreal")
 
 
-def choose_batch(request: ForecastRequest, costs: NetworkCosts, forecasts: int, job: Ranks) -> int:
+def choose_batch(request: ForecastRequest, forecaster: Forecaster, forecasts: int, job: Ranks) -> int:
     """Returns how many members are computed at once: as many as an unfinished run has, or as fit the free memory.
 
     The number is the same on all processes, and leaves work for each of them; so many `forecasts` are to be made.
@@ -110,7 +109,8 @@ def choose_batch(request: ForecastRequest, costs: NetworkCosts, forecasts: int, 
     begun = job.first(begun_identity(request.output).get("options", {}).get("batch_size"))
     if begun is not None:
         return int(begun)
-    fits = job.least(fitting_batch(costs, request.members, str(job.device)))
+    costs = network_costs(forecaster.config, forecaster.grid, str(forecaster.device))
+    fits = job.least(fitting_batch(costs, request.members, str(forecaster.device)))
     return min(fits, -(-request.members * forecasts // job.size))
 
 

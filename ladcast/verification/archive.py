@@ -167,7 +167,8 @@ def claim_folder(
     path = folder / f"{systems[0]}.json"
     held = _read_claim(path)
     if held:
-        require_same(held, about, str(folder), remedy="Choose another folder.")
+        remedy = "Delete it to start afresh." if folder.suffix == ".partial" else "Choose another folder."
+        require_same(held, about, str(folder), remedy=remedy)
     claimed = held.get(CLAIMED, datetime.now(UTC).isoformat(timespec="microseconds"))
     expected = sorted({*held.get(EXPECTED, ()), *map(describe, init_times)})
     claim = {**about, CLAIMED: claimed, SYSTEMS: held.get(SYSTEMS, list(systems)), EXPECTED: expected}
