@@ -9,12 +9,10 @@ from typing import Any
 import xarray as xr
 
 from ladcast.forecasts.formats.base import FrameWriter
+from ladcast.forecasts.formats.cf import NetcdfWriter, ZarrWriter
 from ladcast.forecasts.formats.grib import GribWriter
-from ladcast.forecasts.formats.netcdf import NetcdfWriter
-from ladcast.forecasts.formats.zarr import ZarrWriter
-from ladcast.forecasts.open import open_forecast
+from ladcast.forecasts.open import open_forecast, open_part
 from ladcast.forecasts.options import ExportFormat, Selection
-from ladcast.forecasts.part import open_part
 from ladcast.progress import show_progress
 from ladcast.resumable import sole_writer
 

@@ -14,8 +14,8 @@ import xarray as xr
 from ladcast.checksums import seal
 from ladcast.fields import VARIABLES
 from ladcast.files import whole_file, whole_folder
+from ladcast.forecasts.open import open_part
 from ladcast.forecasts.options import Selection
-from ladcast.forecasts.part import open_part
 from ladcast.forecasts.products import Event, Method, at_points, mean_and_spread, probabilities, quantiles
 from ladcast.forecasts.write import CHECKED
 from ladcast.grid import Place

@@ -10,9 +10,9 @@ from ladcast.checksums import CHECKSUMS
 from ladcast.cli import app, run
 from ladcast.commands.products import decode, export
 from ladcast.forecasting.codec import LatentCodec
-from ladcast.forecasts.formats.zarr import ZarrWriter
+from ladcast.forecasts.formats.cf import ZarrWriter
+from ladcast.forecasts.open import open_part
 from ladcast.forecasts.options import ExportFormat, Selection
-from ladcast.forecasts.part import open_part
 from ladcast.forecasts.write_products import write_whole
 
 EUROPE = Selection(("geopotential", "t2m"), (500, 850), (6, 24), (2, 0), "-10,35,30,70")

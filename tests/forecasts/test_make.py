@@ -17,7 +17,7 @@ from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.stepper import FrameCounts
 from ladcast.forecasts.make import choose_batch, make_forecast
 from ladcast.released.registry import find_model
-from ladcast.resumable import Unfinished
+from ladcast.resumable import Unfinished, sole_writer
 from ladcast.training.distributed import Ranks
 
 MODEL = find_model("nature-t31")
@@ -32,6 +32,16 @@ def request(output: Path, **changes: object) -> ForecastRequest:
 
 def read(path: Path, **options: object) -> xr.Dataset:
     return xr.open_dataset(path, decode_timedelta=True, **options).load()
+
+
+def test_a_second_forecast_at_once_says_who_writes(tmp_path: Path):
+    with sole_writer(tmp_path / "fc.zarr"):
+        for overwrite in (False, True):
+            with pytest.raises(
+                FileExistsError, match=rf"being written by host .*, process {os.getpid()}\. Wait for it"
+            ):
+                make_forecast(request(tmp_path / "fc.zarr", overwrite=overwrite), MODEL)
+    assert not list(tmp_path.iterdir())
 
 
 def free_port() -> int:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.forecasts.part import crop
+from ladcast.forecasts.open import crop
 from ladcast.forecasts.products import Event, at_points, mean_and_spread, probabilities, quantiles
 from ladcast.grid import Grid, Place
 

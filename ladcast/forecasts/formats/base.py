@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
+from ladcast.forecasts.open import FORECAST_AXES
 from ladcast.resumable import Unfinished
 
-FORECAST_AXES = ("time", "prediction_timedelta", "number")
 CHUNKED_WHOLE = {"number", "realization", "latitude", "longitude"}
 """Dimensions that a chunk of a field holds whole: the others are read apart."""
 FRAMES = "frames"

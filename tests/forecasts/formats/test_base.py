@@ -4,8 +4,7 @@ import pytest
 import xarray as xr
 
 from ladcast.forecasts.formats.base import fingerprint
-from ladcast.forecasts.formats.netcdf import NetcdfWriter
-from ladcast.forecasts.formats.zarr import ZarrWriter
+from ladcast.forecasts.formats.cf import NetcdfWriter, ZarrWriter
 
 
 def test_a_fingerprint_follows_what_a_forecast_is(forecast: xr.Dataset):

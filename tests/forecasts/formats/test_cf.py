@@ -1,7 +1,26 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
+import pytest
 import xarray as xr
+import zarr
 
 from ladcast.cf import with_metadata
+from ladcast.forecasts.formats.base import FrameWriter
+from ladcast.forecasts.formats.cf import NetcdfWriter, ZarrWriter
+
+
+def write(writer: FrameWriter, *, stop_after: int | None = None) -> Path:
+    """Exports a forecast, or leaves it as a kill would after some frames."""
+    for _ in range(writer.start(), writer.frames if stop_after is None else stop_after):
+        writer.append()
+    return writer.finish() if stop_after is None else writer.content
+
+
+def read(path: Path) -> xr.Dataset:
+    return xr.open_zarr(path, chunks=None, decode_timedelta=True).load()
 
 
 def test_values_and_dimensions_stay(forecast: xr.Dataset):
@@ -25,3 +44,83 @@ def test_cf_names_begin_with_a_letter_and_refer_to_each_other(forecast: xr.Datas
     assert described["tp6h"].attrs["cell_methods"] == "forecast_period: sum"
     assert described["forecast_period"].attrs["bounds"] in described.variables
     assert described["z"].dims[:3] == ("forecast_reference_time", "forecast_period", "realization")
+
+
+def test_the_file_holds_the_forecast(forecast: xr.Dataset, tmp_path: Path):
+    path = write(NetcdfWriter(forecast, tmp_path / "fc.nc", names="weatherbench2"))
+    stored = xr.load_dataset(path, decode_timedelta=True, decode_coords="all")
+    for name, field in forecast.data_vars.items():
+        added = ["valid_time", "prediction_timedelta_bounds"]
+        xr.testing.assert_equal(stored[name].drop_vars(added, errors="ignore"), field)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["fc.nc"]
+
+
+def test_a_killed_file_starts_afresh(forecast: xr.Dataset, tmp_path: Path):
+    write(NetcdfWriter(forecast, tmp_path / "fc.nc"), stop_after=1)
+    again = NetcdfWriter(forecast, tmp_path / "fc.nc")
+    assert again.start() == 0
+    stored = xr.load_dataset(write(again), decode_timedelta=True)
+    np.testing.assert_array_equal(stored["z"].values, forecast["geopotential"].values)
+
+
+def check_cf(path: Path) -> str:
+    """Returns the report of the IOOS compliance checker, or skips where it is not installed."""
+    checker = Path(sys.executable).with_name("compliance-checker")
+    if not checker.is_file():
+        pytest.skip("compliance-checker is not installed (pip install compliance-checker)")
+    done = subprocess.run([checker, "-t", "cf:1.11", path], capture_output=True, text=True, timeout=120)
+    assert "IOOS Compliance Checker Report" in done.stdout, done.stderr
+    return done.stdout
+
+
+def test_the_file_passes_the_cf_checker_without_errors(forecast: xr.Dataset, tmp_path: Path):
+    report = check_cf(write(NetcdfWriter(forecast, tmp_path / "fc.nc")))
+    assert "Errors" not in report, report
+
+
+def test_the_checker_finds_wrong_units(forecast: xr.Dataset, tmp_path: Path):
+    path = write(NetcdfWriter(forecast, tmp_path / "fc.nc"))
+    ds = xr.load_dataset(path, decode_cf=False)
+    ds["t2m"].attrs["units"] = "Pa"
+    ds.to_netcdf(tmp_path / "wrong.nc")
+    assert 'Units "Pa" for variable t2m' in check_cf(tmp_path / "wrong.nc")
+
+
+def test_a_zarr_store_passes_it_as_netcdf(forecast: xr.Dataset, tmp_path: Path):
+    store = write(ZarrWriter(forecast, tmp_path / "fc.zarr", names="cf"))
+    ds = xr.open_zarr(store, decode_cf=False, chunks=None)
+    ds.to_netcdf(
+        tmp_path / "from_zarr.nc", encoding={"latitude": {"_FillValue": None}, "longitude": {"_FillValue": None}}
+    )
+    report = check_cf(tmp_path / "from_zarr.nc")
+    assert "Errors" not in report, report
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_the_store_holds_the_forecast(zarr_format, forecast: xr.Dataset, tmp_path: Path):
+    path = write(ZarrWriter(forecast, tmp_path / "fc.zarr", zarr_format=zarr_format))
+    stored = read(path)
+    for name, field in forecast.data_vars.items():
+        np.testing.assert_array_equal(stored[name].values, field.values)
+        assert stored[name].dims == field.dims
+    xr.testing.assert_equal(stored["time"].drop_vars("time").drop_attrs(), forecast["time"].drop_vars("time"))
+    assert zarr.open_group(path).metadata.zarr_format == zarr_format
+    assert zarr.open_group(path).metadata.consolidated_metadata is not None
+
+
+def test_the_levels_of_a_frame_share_a_shard(forecast: xr.Dataset, tmp_path: Path):
+    path = write(ZarrWriter(forecast, tmp_path / "fc.zarr"))
+    array = zarr.open_group(path)["geopotential"]
+    assert array.chunks == (1, 1, 3, 1, 8, 16)
+    assert array.shards == (1, 1, 3, 2, 8, 16)
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 5])
+def test_a_killed_export_goes_on_to_the_same_store(stop_after: int, forecast: xr.Dataset, tmp_path: Path):
+    write(ZarrWriter(forecast, tmp_path / "whole.zarr"))
+    write(ZarrWriter(forecast, tmp_path / "killed.zarr"), stop_after=stop_after)
+    assert not (tmp_path / "killed.zarr").exists()
+    resumed = ZarrWriter(forecast, tmp_path / "killed.zarr")
+    assert resumed.start() == stop_after
+    write(resumed)
+    xr.testing.assert_identical(read(tmp_path / "whole.zarr"), read(tmp_path / "killed.zarr"))

@@ -9,7 +9,7 @@ cfgrib = pytest.importorskip("cfgrib", reason="the extra [grib] is not installed
 
 from ladcast.fields import PRECIPITATION, SST, VARIABLES  # noqa: E402
 from ladcast.forecasts.formats.grib import GribWriter  # noqa: E402  # only where ecCodes is installed
-from ladcast.forecasts.part import crop  # noqa: E402
+from ladcast.forecasts.open import crop  # noqa: E402
 
 PLANE = ("latitude", "longitude")
 
@@ -146,3 +146,13 @@ def test_uneven_latitudes_are_refused(forecast: xr.Dataset, tmp_path: Path):
     with pytest.raises(ValueError, match="evenly spaced values of latitude"):
         GribWriter(uneven, tmp_path / "fc.grib2")
     assert not list(tmp_path.iterdir())
+
+
+def test_members_that_grib_cannot_number_are_refused_before_anything_is_written(forecast: xr.Dataset, tmp_path: Path):
+    last = forecast.isel(number=[2, 2, 2]).assign_coords(number=[0, 254, 255])
+    with pytest.raises(ValueError, match=r"from 0 to 254, in 8 bits; the forecast has the member 255\. Choose"):
+        GribWriter(last, tmp_path / "fc.grib2")
+    assert not list(tmp_path.iterdir())
+    few = last[["2m_temperature"]].isel(number=[0, 1], time=[0], prediction_timedelta=[0])
+    write(few, tmp_path / "fc.grib2", ensemble_size=300)
+    np.testing.assert_array_equal(read(tmp_path / "fc.grib2", "2t")["number"], [0, 254])

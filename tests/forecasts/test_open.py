@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import xarray as xr
 
+from ladcast.forecasts.open import crop, open_part, select
 from ladcast.forecasts.options import Selection
-from ladcast.forecasts.part import crop, select
 
 
 def test_no_selection_keeps_all(forecast: xr.Dataset):
@@ -60,3 +62,8 @@ def test_the_same_region_is_the_same_whichever_way_it_is_written(forecast: xr.Da
 def test_a_region_without_points_is_refused(region, forecast: xr.Dataset):
     with pytest.raises(ValueError, match="region"):
         crop(forecast, region)
+
+
+def test_rows_of_others_run_northward_as_ours_do(forecast: xr.Dataset, tmp_path: Path):
+    forecast.isel(latitude=slice(None, None, -1)).to_zarr(tmp_path / "ifs.zarr")
+    xr.testing.assert_equal(open_part(tmp_path / "ifs.zarr", Selection()), forecast)
