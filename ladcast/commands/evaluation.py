@@ -63,7 +63,8 @@ def make_and_score(
     starts = share_of_starts(request, truth["time"].values, scoring, task.lead_times)
     require_memory(forecaster.config, forecaster.grid, request.members, str(forecaster.device))
     if scoring.sums is not None:
-        claim_folder(scoring.sums, task.systems, task.identity(scoring) | provenance(store, model, request))
+        made_of = task.identity(scoring) | provenance(store, model, request)
+        claim_folder(scoring.sums, task.systems, made_of, starts_of(request))
     done = [task.kept(start, scoring.sums) for start in show_progress(starts, len(starts), "evaluate")]
     return {name: merge_accumulators(scores[name] for scores in done) for name in done[0]}
 
@@ -88,12 +89,17 @@ def first_states(path: Path) -> xr.Dataset:
     return opened.isel(prediction_timedelta=0, number=0, drop=True)
 
 
+def starts_of(request: EvaluationRequest) -> Starts:
+    """Returns the initial times of all processes."""
+    first, last = parse_time(request.start), parse_time(request.end)
+    return np.arange(first, last + HOUR, request.every * HOUR).astype("datetime64[ns]")
+
+
 def share_of_starts(
     request: EvaluationRequest, held: Times, scoring: Scoring, leads: Shaped[np.ndarray, " lead"]
 ) -> Starts:
     """Returns the initial times of this process; raises ValueError where the store lacks one, or a valid time."""
-    first, last = parse_time(request.start), parse_time(request.end)
-    starts = np.arange(first, last + HOUR, request.every * HOUR).astype("datetime64[ns]")
+    starts = starts_of(request)
     missing = np.setdiff1d(starts, held)
     if missing.size or not starts.size:
         what = f"lacks the initial times {describe(missing)}" if starts.size else "is asked for no initial time"
