@@ -19,7 +19,6 @@ EXCHANGE = 2
 """RENAME_EXCHANGE of renameat2."""
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
 """Files that make a folder a Zarr group."""
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def require_outputs(
@@ -139,8 +138,7 @@ def hdf_errors(path: Path) -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         if "HDF error" not in str(error):
             raise
-        advice = f"No more of {path} can be written ({error}). Free some space and run the same command again."
-        raise OSError(errno.ENOSPC, advice) from error
+        raise OSError(errno.ENOSPC, f"No more can be written ({error})", str(path)) from error
 
 
 def put_in_place(new: Path, path: Path) -> None:

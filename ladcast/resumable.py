@@ -187,13 +187,11 @@ def sole_writer(product: Path) -> Iterator[None]:
     descriptor = _open_locked(path, product)
     try:
         _sign(descriptor, path, product)
-        try:
-            with _signs_of_life(descriptor):
-                yield
-        finally:
-            if _writer(path) == _signature():  # else another host took us for dead, and it is its lock now
-                path.unlink()
+        with _signs_of_life(descriptor):
+            yield
     finally:
+        if _writer(path) in ("", _signature()):  # else it is the lock of another host, perhaps as it took us for dead
+            path.unlink(missing_ok=True)
         os.close(descriptor)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -94,6 +95,9 @@ def let_threads_sleep() -> None:
 def _advice(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted. What is written so far is kept: run the same command again to go on."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        what = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+        return f"{what.rstrip('.')}. Free some space and run the same command again."
     return str(error)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import pytest
 from cyclopts import App, CycloptsError, Parameter
 
-from ladcast.run import ExitCode, TerminatedError, exit_code, strictly, termination_as_error, to_json
+from ladcast.run import ExitCode, TerminatedError, exit_code, run, strictly, termination_as_error, to_json, version_of
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,24 @@ def test_sigterm_ends_the_work_and_the_former_handler_returns():
     with pytest.raises(TerminatedError), termination_as_error():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_full_disk_is_named_with_what_to_do(capsys: pytest.CaptureFixture[str]):
+    app = App("ladcast", result_action="return_value")
+
+    @app.default
+    def write() -> None:
+        raise OSError(28, "No space left on device", "fc.nc")
+
+    with pytest.raises(SystemExit) as stopped:
+        run(app, [])
+    assert stopped.value.code == ExitCode.OUTPUT
+    assert "No space left on device: fc.nc. Free some space and run the same command again." in capsys.readouterr().err
+
+
+def test_no_run_fails_for_a_version_that_cannot_be_had():
+    assert version_of("no-such-package") == "no-such-package unknown"
+    assert version_of("numpy").startswith("numpy 2.")
 
 
 def test_json_holds_paths_and_no_nan(tmp_path):
