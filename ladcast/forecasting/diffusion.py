@@ -111,7 +111,3 @@ class DiffusionStepper(Stepper):
         sampling = replace(self.config.sampling, **settings)
         sampling.sigmas()
         return replace(self, config=replace(self.config, sampling=sampling))
-
-    def compile(self) -> None:
-        """Lets torch.compile fuse the transformer's kernels at its first call, which takes half a minute on a GPU."""
-        self.network.network.compile(dynamic=False)

@@ -15,7 +15,7 @@ from ladcast.forecasting.stepper import Stepper, TransformerStepperConfig
 from ladcast.models.transformer import LatentTransformer
 from ladcast.types import LatentSequence, PastSequence
 
-MemberNoise = Float[Tensor, "batch number"]
+MemberNoise = Float[Tensor, "batch *numbers"]
 
 FIRST_PERTURBATION = 0.1
 """Standard deviation of a new network's perturbation of its condition. Not zero: of equal members the distance has no
@@ -26,8 +26,9 @@ gradient, and the mean gradient of their errors is none either, so that their sp
 class OneCallConfig(TransformerStepperConfig):
     """Describes the network, the random numbers of a member, and the noise level that the network is told."""
 
-    noise_features: Annotated[int, Ge(1)] = 32
-    """Unit Gaussian numbers that make a member of a forecast."""
+    noise_features: Annotated[int, Ge(0)] = 32
+    """Unit Gaussian numbers that make a member of a forecast. 0: a member is made of a field of them in the shape of
+    the frames, which the network sees in the place of noisy ones."""
     sigma_start: Annotated[float, Gt(0)] = 2.0
     """The noise level that the network believes to see. A denoiser that is shown nothing but noise far larger than the
     latents (0.5) answers with the mean of all forecasts: its weights are a start for these. Still larger levels are
@@ -40,14 +41,16 @@ class OneCall(nn.Module):
 
     F is a backbone as in `Denoiser`, with weights of the same names, called with no noisy frames at a fixed noise
     level; A z perturbs the condition that modulates all of its blocks (FGN, arXiv 2506.10772). With z = 0 this is
-    D(0; sigma_start) of the denoiser.
+    D(0; sigma_start) of the denoiser. Where z is a field there is no A: c_out F(z; c_noise).
     """
 
     def __init__(self, network: LatentTransformer, config: OneCallConfig) -> None:
         super().__init__()
         self.network = network
-        self.noise = nn.Linear(config.noise_features, config.transformer.dim, bias=False)
-        nn.init.normal_(self.noise.weight, std=FIRST_PERTURBATION / math.sqrt(config.noise_features))
+        self.noise = None
+        if config.noise_features:
+            self.noise = nn.Linear(config.noise_features, config.transformer.dim, bias=False)
+            nn.init.normal_(self.noise.weight, std=FIRST_PERTURBATION / math.sqrt(config.noise_features))
         self.frames = config.frames.future
         self.c_noise = math.log(config.sigma_start) / 4
         self.c_out = config.sigma_start * config.sigma_data / math.hypot(config.sigma_start, config.sigma_data)
@@ -55,10 +58,10 @@ class OneCall(nn.Module):
     def forward(self, past: PastSequence, init_time: Int[Tensor, " batch"], noise: MemberNoise) -> LatentSequence:
         """Returns what one call makes, scaled to `sigma_data`, in the dtype of `past`."""
         batch, latent, _, *sides = past.shape
-        nothing = past.new_zeros(batch, latent, self.frames, *sides)
-        made: LatentSequence = self.network(
-            nothing, past.new_full((batch,), self.c_noise), past, init_time, self.noise(noise)
-        )
+        c_noise, perturbation = past.new_full((batch,), self.c_noise), None
+        if self.noise is not None:
+            perturbation, noise = self.noise(noise), past.new_zeros(batch, latent, self.frames, *sides)
+        made: LatentSequence = self.network(noise, c_noise, past, init_time, perturbation)
         return self.c_out * made.to(past.dtype)
 
 
@@ -94,9 +97,7 @@ class OneCallStepper(Stepper):
         return self.config.frames_of(self.network(past, init_time, noise), past)
 
     def noise_shape(self, frame_shape: tuple[int, int, int]) -> tuple[int, ...]:
-        """Returns the number of random numbers of a member, whatever the size of its frames."""
-        return (self.config.noise_features,)
-
-    def compile(self) -> None:
-        """Lets torch.compile fuse the transformer's kernels at its first call."""
-        self.network.network.compile(dynamic=False)
+        """Returns the number of random numbers of a member, or the shape `latent time y x` of its field of them."""
+        latent, *sides = frame_shape
+        numbers = self.config.noise_features
+        return (numbers,) if numbers else (latent, self.config.frames.future, *sides)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -195,3 +197,9 @@ class EfficientViTBlock(nn.Module):
     def forward(self, field: Field) -> Field:
         mixed: Tensor = self.mlp(field + self.attention_norm(self.attention(field)))
         return mixed
+
+
+def blocks(model: nn.Module) -> Iterator[nn.Module]:
+    """Yields the blocks of a network: the units that are compiled, sharded over GPUs, recomputed and given to Muon."""
+    kinds = (DualStreamBlock, EfficientViTBlock, RefinerBlock, ResidualBlock, SingleStreamBlock)
+    return (module for module in model.modules() if isinstance(module, kinds))

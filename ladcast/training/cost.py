@@ -15,8 +15,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ladcast.data.loading.batches import SampleBatch
 from ladcast.meters import flop_counter, kept_for_backward
+from ladcast.nn.block import blocks
 from ladcast.training.distributed import Ranks
-from ladcast.training.parallel import Loss, LossModule, blocks, recompute_blocks
+from ladcast.training.parallel import Loss, LossModule, recompute_blocks
 
 FLOAT_BYTES = 4
 

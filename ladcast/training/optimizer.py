@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from ladcast.nn.block import blocks
 from ladcast.training.options import AnomalyPolicy, OptimizerOptions
-from ladcast.training.parallel import blocks, local_part
+from ladcast.training.parallel import local_part
 
 
 class Muon(torch.optim.Optimizer):

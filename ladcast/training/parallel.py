@@ -14,12 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from ladcast.data.loading.batches import SampleBatch
-from ladcast.nn.block import DualStreamBlock, EfficientViTBlock, RefinerBlock, ResidualBlock, SingleStreamBlock
+from ladcast.nn.block import blocks
 from ladcast.training.distributed import Ranks
 from ladcast.training.options import TrainingOptions
-
-BLOCKS = (DualStreamBlock, EfficientViTBlock, RefinerBlock, ResidualBlock, SingleStreamBlock)
-"""The units that are sharded, recomputed and, where the model is more than that, compiled."""
 
 Loss = Callable[[nn.Module, SampleBatch, torch.Generator], Tensor]
 
@@ -84,11 +81,6 @@ def _recompute(model: nn.Module, *, compiled: bool) -> None:
         # Compiled within: what begins with a checkpoint is never compiled.
         forward = torch.compile(block.forward, dynamic=False) if compiled else block.forward
         block.forward = partial(checkpoint, forward, use_reentrant=False)
-
-
-def blocks(model: nn.Module) -> Iterator[nn.Module]:
-    """Yields the blocks of a network."""
-    return (module for module in model.modules() if isinstance(module, BLOCKS))
 
 
 def gradients_stay(work: nn.Module, last: bool) -> AbstractContextManager[None]:

@@ -91,6 +91,22 @@ def test_a_folder_holds_it(retrofit: Forecaster, tmp_path: Path):
     torch.testing.assert_close(loaded.step(past, time, noise), retrofit.step(past, time, noise))
 
 
+@torch.no_grad()
+def test_a_field_of_noise_is_seen_in_the_place_of_noisy_frames(forecaster: Forecaster, retrofit: Forecaster):
+    """The weights of a denoiser then make a forecast of the noise at its place, and nothing is new."""
+    config = replace(retrofit.stepper.config, noise_features=0, change_std=None)
+    stepper = OneCallStepper.build(config)
+    stepper.network.load_state_dict(forecaster.stepper.network.state_dict())
+    assert stepper.noise_shape((4, 4, 8)) == (4, 4, 4, 8)
+    past, seconds = inputs(2)
+    noise = torch.randn(2, 4, 4, 4, 8, generator=torch.Generator().manual_seed(3))
+    sigma, data = config.sigma_start, config.sigma_data
+    noisy = noise * (sigma**2 + data**2) ** 0.5  # which the denoiser scales to the noise
+    denoised = forecaster.stepper.network(noisy, torch.full((2,), sigma), Condition(past, seconds))
+    skipped = data**2 / (sigma**2 + data**2) * noisy
+    torch.testing.assert_close(stepper(past, seconds, noise), denoised - skipped, rtol=1e-5, atol=1e-5)
+
+
 def test_it_has_one_call_and_no_settings(retrofit: Forecaster):
     assert retrofit.stepper.calls == 1
     assert retrofit.stepper.settings() == {}

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from ladcast.nn.block import blocks
 from ladcast.training.distributed import RankInfo, find_rank
-from ladcast.training.parallel import blocks
 
 STEPS = ["steps=6", "checkpoint_every=3", "micro_batch_size=2", "optimizer={learning_rate: 0.01, warmup_steps: 10}"]
 
