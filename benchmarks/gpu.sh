@@ -19,6 +19,7 @@ limited 120 scores python3 benchmarks/scores.py
 limited 120 tracker python3 benchmarks/tracker.py
 limited 120 members python3 benchmarks/members.py
 limited 300 training python3 benchmarks/training.py
+limited 300 one_call python3 benchmarks/one_call.py
 limited 300 networks python3 benchmarks/networks.py
 limited 300 positions python3 benchmarks/positions.py --size tiny --batch 512
 limited 300 positions_375m python3 benchmarks/positions.py --size 375m --batch 8

@@ -9,6 +9,7 @@ from torch import nn
 from ladcast.config import complete, load_config
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
+from ladcast.nn.block import blocks
 
 CONFIGS = Path(__file__).parents[1] / "configs/model"
 RELEASED = {"position": "geo", "rotate_past_in_dual": False, "time_of_day": False}
@@ -74,7 +75,8 @@ def time_transformer(name: str) -> None:
 
     for precision in ("float32", "tf32", "bfloat16"):
         report(name, precision, call)
-    network.compile(dynamic=False)
+    for block in blocks(network):
+        block.compile(dynamic=False)
     report(name, "bfloat16", call, "compiled")
 
 
