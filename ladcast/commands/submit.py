@@ -31,13 +31,18 @@ def submit_train(config: Path, *, overrides: Overrides = (), submission: Annotat
     profile = load_config(find_profile(submission.profile, config), SlurmProfile, submission.changes())
     recipe = open_recipe(config, overrides)
     output: Path = recipe.run.output.resolve()
+    copy = output / "config.yaml"
+    if copy == config and overrides:
+        raise ValueError(f"{config} is the copy that the jobs of this run read: --set would write over it. Edit it.")
     said = [
         check_plan(recipe, profile.ranks, profile.gpu_memory_gib if profile.gpus_per_node else None),
         _script(recipe.kind, output, profile, submission),
     ]
     if not submission.only_print:
         script = output / "job.sbatch"
-        files = {output / "config.yaml": yaml.safe_dump(recipe.settings, sort_keys=False), script: said[-1]}
+        files = {copy: yaml.safe_dump(recipe.settings, sort_keys=False), script: said[-1]}
+        if copy == config:
+            del files[copy]
         for path, text in files.items():
             with whole_file(path) as partial:  # a job that starts meanwhile reads the old file or the new one
                 partial.write_text(text)

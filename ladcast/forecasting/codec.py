@@ -82,6 +82,18 @@ class LatentCodec(nn.Module):
         self.frames_at_once = frames_at_once
         self.register_buffer("static", static)
 
+    def with_scale(self, latent_scale: LatentScale) -> LatentCodec:
+        """Returns this codec with another scale of its latents, sharing its weights."""
+        shared = LatentCodec(
+            self.autoencoder,
+            self.normalizer,
+            self.grid,
+            static=self.static,
+            latent_scale=latent_scale,
+            frames_at_once=self.frames_at_once,
+        )
+        return shared.train(self.training)
+
     @torch.no_grad()
     def encode(self, state: State) -> Latent:
         """Encodes states `frame channel lat lon` in SI units; NaN of the sea surface temperature means land."""

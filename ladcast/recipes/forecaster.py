@@ -148,10 +148,8 @@ class ForecasterRecipe(Recipe):
         store = open_latents(run, autoencoder)
         mean, std = (tuple(store[name].values.tolist()) for name in ("latent_mean", "latent_std"))
         # Weights that training starts from know the scale they were trained with.
-        codec.latent_scale = (
-            LatentScale(mean, std) if run.initial is None else load_codec(run.initial, "cpu").latent_scale
-        )
-        recipe = cls(run, codec, autoencoder, run.train.select(store))
+        scale = LatentScale(mean, std) if run.initial is None else load_codec(run.initial, "cpu").latent_scale
+        recipe = cls(run, codec.with_scale(scale), autoencoder, run.train.select(store))
         if not recipe.samples:
             length, hours = run.frames.past + recipe.future, run.frames.step_hours
             raise ConfigError(f"{run.latents} has no {length} frames {hours} h apart in the training period.")

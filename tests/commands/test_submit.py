@@ -3,7 +3,7 @@
 import io
 import json
 from contextlib import redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +96,19 @@ def test_the_plan_and_the_script_are_printed_and_the_job_is_submitted(site: Site
     assert site.asked() == [f"--parsable {site.folder / 'run/job.sbatch'}"]
     copy = yaml.safe_load((site.folder / "run/config.yaml").read_text())
     assert Path(copy["latents"]) == site.folder / "latents.zarr"  # from wherever the job reads it
+
+
+def test_the_copy_is_submitted_again_as_it_is(site: Site, capsys: pytest.CaptureFixture[str]):
+    site.submit()
+    copy = site.folder / "run/config.yaml"
+    copy.write_text(f"# mine\n{copy.read_text()}")
+    again = replace(site, config=copy)
+    again.submit()
+    assert copy.read_text().startswith("# mine")
+    with pytest.raises(SystemExit):
+        again.submit("--set", "training.steps=2")
+    assert "would write over it" in capsys.readouterr().err
+    assert copy.read_text().startswith("# mine")
 
 
 @pytest.mark.slow

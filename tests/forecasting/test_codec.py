@@ -35,3 +35,11 @@ def test_decode_restores_units_shape_and_land(forecaster: Forecaster, analysis: 
     (sst,) = forecaster.channels.masked_on_land
     assert torch.equal(state[0, sst].isnan(), ~analysis.ocean)
     assert 200 < state[0, 0].mean() < 300
+
+
+def test_another_scale_shares_the_weights(forecaster: Forecaster, analysis: Analysis):
+    codec, state = forecaster.codec, analysis.state[None]
+    plain = codec.with_scale(LatentScale.identity(4))
+    assert not plain.training
+    torch.testing.assert_close(codec.latent_scale.apply(plain.encode(state)), codec.encode(state))
+    assert plain.autoencoder is codec.autoencoder
