@@ -39,7 +39,7 @@ JOBS = (
     Job(f"{FORECAST} fc.zarr --overwrite", ("fc.zarr",), replaces=True),
     Job(f"{FORECAST} lat.zarr --keep latents", ("lat.zarr",)),
     Job(f"{SCORE} --output s.nc", ("s.nc",)),
-    Job(f"{SCORE} --sums sums", ("sums",), grows=True),
+    Job(f"{SCORE} --sums sums --output summed.nc", ("sums", "summed.nc"), grows=True),
     Job("ladcast merge world/sums --output m.nc", ("m.nc",)),
     Job(f"ladcast track world/fc.zarr --all {COARSE} --output t.nc", ("t.nc",)),
     Job(f"{EVALUATE} --output e.nc --sums e", ("e.nc",)),
@@ -116,7 +116,7 @@ def write_world(folder: Path, call: Callable[[str], int | None]) -> None:
     make(f"{FORECAST} world/fc.zarr")
     make(f"{FORECAST} world/other.zarr --seed 1")
     make(f"{FORECAST} world/lat.zarr --keep latents")
-    make(f"{SCORE} --sums world/sums")
+    make(f"{SCORE} --sums world/sums --output world/summed.nc")
 
 
 @dataclass(frozen=True)
