@@ -82,6 +82,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("extension", "changes"),
     [("convolutional", {}), ("convolutional", DIFFUSION), ("convolutional", ONE_CALL)],

@@ -65,8 +65,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
         "model": {
             "heads": 1,
             "head_dim": 8,
-            "dual_blocks": 1,
+            "dual_blocks": 0,
             "single_blocks": 1,
+            "refiner_blocks": 0,
             "patch_size": 4,
             "rope_axes_dim": [2, 2, 4],
         },
@@ -139,13 +140,6 @@ def test_an_array_trains_a_model_for_each_seed(site: Site):
     assert f'output="{site.folder}/run/seed-$SLURM_ARRAY_TASK_ID"' in script
 
 
-def test_only_printing_leaves_nothing(site: Site, capsys: pytest.CaptureFixture[str]):
-    site.submit("--only-print")
-    assert "exec srun" in capsys.readouterr().out
-    assert not (site.folder / "asked").exists()
-    assert not (site.folder / "run").exists()
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -180,7 +174,7 @@ def store(tmp_path: Path) -> Path:
         (["validation.starts=[2031-01-01T00]"], "which the validation starts from"),
         (["validation.starts=[1994-01-11T00]", "validation.days=200"], "which the validation starts from"),
         (["validation.starts=[1994-01-11T00]", "validation.variables=[z5000]"], "z5000 are no channels"),
-        (["trackers=[wandbb]"], "Unknown trackers wandbb"),
+        (["trackers=[wandbb]"], "'trackers.0': Input should be 'tensorboard', 'wandb' or 'mlflow' (got 'wandbb')"),
         (["initial=nowhere"], "nowhere: expected a folder with weights.safetensors"),
         (["frames.past=2"], "Expected past 1"),
     ],
@@ -193,9 +187,13 @@ def test_what_would_fail_at_the_first_checkpoint_is_found_before(
     assert message in site.refused("--set", *before, *settings)
 
 
-def test_data_in_gpu_memory_count(site: Site):
+@pytest.mark.slow
+def test_data_in_gpu_memory_count_and_only_printing_leaves_nothing(site: Site, capsys: pytest.CaptureFixture[str]):
     site.profile.write_text("{gpus_per_node: 4, gpu_memory_gib: 0.02}")
     site.submit("--only-print")
+    assert "exec srun" in capsys.readouterr().out
+    assert not (site.folder / "asked").exists()
+    assert not (site.folder / "run").exists()
     site.profile.write_text("{gpus_per_node: 4, gpu_memory_gib: 0.001}")
     assert "data_on_gpu=false" in site.refused("--set", "data_on_gpu=true")
 
@@ -205,6 +203,7 @@ def test_what_is_no_latent_store_is_refused(site: Site):
     assert "holds no latents" in site.refused()
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_too_small_is_named_with_what_helps(site: Site):
     site.profile.write_text("{gpus_per_node: 2, gpu_memory_gib: 0.001}")
     message = site.refused()

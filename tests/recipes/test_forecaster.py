@@ -159,6 +159,7 @@ def test_effects_count_in_units_of_departures(codec: LatentCodec, generator: tor
     torch.testing.assert_close(latent_effects(codec, latents, even), before)
 
 
+@pytest.mark.slow
 def test_two_calls_of_the_network_are_planned(recipe: ForecasterRecipe):
     """The forecast between them is counted without values, as all else."""
     double = changed(recipe, push_forward={"blocks": 2, "steps": 2}, frames={"future": 2})
@@ -217,6 +218,7 @@ def test_a_stepper_of_another_making_is_no_start(recipe: ForecasterRecipe, diffu
         recipe.check_initial(retrofit.stepper_config)
 
 
+@pytest.mark.slow
 def test_the_rollout_of_one_call_is_planned_and_trained_on(recipe: ForecasterRecipe):
     """Three members over two days cost as much as six forecasts, and the one for the mean as a seventh."""
     flops = []

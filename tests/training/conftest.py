@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 PROGRAM = Path(__file__).with_name("ranks_program.py")
 
@@ -20,51 +19,42 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-@pytest.fixture
-def start_ranks() -> Callable[..., list[subprocess.Popen]]:
-    """Starts `ranks_program.py` on some ranks: with the variables of torchrun, as it would."""
-    started: list[subprocess.Popen] = []
+@pytest.fixture(scope="session")
+def run_ranks() -> Callable[..., None]:
+    """Runs `ranks_program.py` on some ranks to its end; on one rank in this process, which has loaded PyTorch already.
 
-    def start(size: int, *arguments: object) -> list[subprocess.Popen]:
-        port = free_port()
+    Each rank is a process of its own, with the variables of torchrun.
+    """
+
+    def run(size: int, *arguments: object) -> None:
+        words = [str(argument) for argument in arguments]
+        if size == 1:
+            program = runpy.run_path(str(PROGRAM))
+            program["main"](program["split"](words), lambda: False)
+            return
         common = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(PROGRAM.parents[2])}
-        meeting = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        meeting = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         ranks = [
             subprocess.Popen(
-                [sys.executable, str(PROGRAM), *map(str, arguments)],
+                [sys.executable, str(PROGRAM), *words],
                 env={**common, **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)},
                 stderr=subprocess.PIPE,
                 text=True,
             )
             for rank in range(size)
         ]
-        started.extend(ranks)
-        return ranks
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-@pytest.fixture
-def run_ranks(start_ranks) -> Callable[..., None]:
-    """Runs the program on some ranks to its end; on one rank in this process, which has loaded PyTorch already."""
-
-    def run(size: int, *arguments: object) -> None:
-        if size == 1:
-            pairs = (str(argument).split("=", 1) for argument in arguments[1:])
-            settings = {key: yaml.safe_load(value) for key, value in pairs}
-            runpy.run_path(str(PROGRAM))["main"](Path(str(arguments[0])), settings, lambda: False)
-            return
-        for process in start_ranks(size, *arguments):
-            _, errors = process.communicate(timeout=240)
-            assert process.returncode == 0, errors
+        try:
+            for process in ranks:
+                _, errors = process.communicate(timeout=400)
+                assert process.returncode == 0, errors
+        finally:
+            for process in ranks:
+                process.kill()
 
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def initial_weights() -> dict[str, torch.Tensor]:
     """The weights that the program starts from."""
     return runpy.run_path(str(PROGRAM))["new_model"]().state_dict()

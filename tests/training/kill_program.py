@@ -83,7 +83,7 @@ def main(folder: Path, kills: int, interval: int, background: bool) -> None:
     moments = random.Random(0)
     for _ in range(kills):
         child = fork(killed, options)
-        time.sleep(moments.uniform(0.2, 1.0))
+        time.sleep(moments.uniform(0.1, 0.7))
         os.kill(child, signal.SIGKILL)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         log = killed / "log"

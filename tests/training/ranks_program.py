@@ -1,6 +1,7 @@
 """Trains a small transformer on the ranks that the environment describes: ranks_program.py FOLDER KEY=VALUE ...
 
-Writes the averaged weights to FOLDER/weights.pt at the end. While FOLDER/slow exists, each step lasts 1 s longer.
+Further runs follow after "--": ranks meet once for all. Writes the averaged weights to FOLDER/weights.pt at the end. While
+FOLDER/slow exists, each step lasts 1 s longer.
 """
 # ruff: noqa: E402 - signals may come while the rest is imported
 
@@ -99,15 +100,28 @@ class WavesRecipe(Recipe):
         return (self.run.output / "partial.pt").rename(self.run.output / "weights.pt")
 
 
-def main(folder: Path, settings: dict[str, object], interrupted: Interruption) -> None:
-    options = parse_config({"batch_size": 8, "ema_decay": 0.8, **settings}, TrainingOptions, where="test")
+def main(runs: list[list[str]], interrupted: Interruption) -> None:
+    """Takes for each run its folder and its settings."""
     with join_ranks("cpu") as ranks:
-        recipe = WavesRecipe(WavesRun(options, folder))
-        weights = train(recipe, ranks, interrupted)
-        if ranks.is_first:
-            recipe.save(weights)
+        for folder, *pairs in runs:
+            settings = {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in pairs)}
+            options = parse_config({"batch_size": 8, "ema_decay": 0.8, **settings}, TrainingOptions, where="test")
+            recipe = WavesRecipe(WavesRun(options, Path(folder)))
+            weights = train(recipe, ranks, interrupted)
+            if ranks.is_first:
+                recipe.save(weights)
+
+
+def split(words: list[str]) -> list[list[str]]:
+    """Splits a command line where "--" stands."""
+    runs: list[list[str]] = [[]]
+    for word in words:
+        if word == "--":
+            runs.append([])
+        else:
+            runs[-1].append(word)
+    return runs
 
 
 if __name__ == "__main__":
-    pairs = [argument.split("=", 1) for argument in sys.argv[2:]]
-    main(Path(sys.argv[1]), {key: yaml.safe_load(value) for key, value in pairs}, interruption)
+    main(split(sys.argv[1:]), interruption)

@@ -62,7 +62,7 @@ def test_nothing_real_is_touched():
 
 def small_stepper() -> tuple[DiffusionStepper, tuple[torch.Tensor, ...]]:
     config = TransformerConfig(
-        3, (-60.0, 60.0), (45.0, 315.0), heads=2, head_dim=8, dual_blocks=1, single_blocks=3, rope_axes_dim=(2, 2, 4)
+        3, (-60.0, 60.0), (45.0, 315.0), heads=2, head_dim=8, dual_blocks=1, single_blocks=1, rope_axes_dim=(2, 2, 4)
     )
     with torch.device("meta"):
         stepper = DiffusionStepper.build(DiffusionConfig(config))
@@ -74,6 +74,7 @@ def denoising(stepper: DiffusionStepper, *, blocks: int = 1) -> Loss:
     return lambda _, batch, generator: objective(stepper, batch, generator)
 
 
+@pytest.mark.slow
 def test_attention_counts_with_the_square_of_its_tokens():
     """The rest of a transformer grows with the tokens: its second difference over their number is attention alone."""
     stepper, (past, future, time_s) = small_stepper()
@@ -86,11 +87,7 @@ def test_attention_counts_with_the_square_of_its_tokens():
     ]
     joint = [16 * (number + 1) for number in frames]
     squares = joint[2] ** 2 - 2 * joint[1] ** 2 + joint[0] ** 2
-    products, blocks, width = (
-        2 + 5,
-        4,
-        16,
-    )  # products of attention forward and backward; the backward one makes one anew
+    products, blocks, width = 2 + 5, 2, 16  # products of attention forward and backward, which makes one anew
     assert flops[2] - 2 * flops[1] + flops[0] == 2 * products * blocks * width * squares
 
 
@@ -109,21 +106,25 @@ def counted() -> dict[str, Footprint]:
     return found
 
 
+@pytest.mark.slow
 def test_recomputing_takes_less_memory_and_no_more_arithmetic_of_the_model(counted: dict[str, Footprint]):
     assert counted["recomputed"].sample_bytes < 0.6 * counted["narrow"].sample_bytes
     assert counted["recomputed"].flops_per_sample == counted["narrow"].flops_per_sample
 
 
+@pytest.mark.slow
 def test_bfloat16_halves_most_activations(counted: dict[str, Footprint]):
     assert 0.5 < counted["narrow"].sample_bytes / counted["wide"].sample_bytes < 0.95
 
 
+@pytest.mark.slow
 def test_device_memory_adds_up(counted: dict[str, Footprint]):
     footprint = counted["narrow"]
     more = footprint.device_bytes(7, shards=2) - footprint.device_bytes(4, shards=2)
     assert more == pytest.approx(3 * footprint.sample_bytes)
 
 
+@pytest.mark.slow
 def test_forecasts_between_blocks_are_counted():
     """Two blocks cost two steps of training, and the calls that forecast the first: three of Heun's two steps."""
     stepper, (past, future, time_s) = small_stepper()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("kill_program.py")
-KILLS = 15
+KILLS = 8
 INTERVAL = 5
 
 

@@ -11,30 +11,45 @@ from ladcast.training.distributed import RankInfo, find_rank
 STEPS = ["steps=6", "checkpoint_every=3", "micro_batch_size=2", "optimizer={learning_rate: 0.01, warmup_steps: 10}"]
 
 
+SPREAD = {
+    "ddp": ["sharding=ddp"],
+    "fsdp": ["sharding=fsdp", "recompute=true"],
+    "half": ["sharding=fsdp", "steps=3"],  # within the warm-up the schedule does not depend on the number of steps
+}
+"""Runs on two ranks by their names."""
+
+
 @pytest.fixture(scope="module")
-def finished() -> dict[str, dict[str, torch.Tensor]]:
-    """What the runs that tests compare with have ended in."""
-    return {}
+def folder(tmp_path_factory: pytest.TempPathFactory, run_ranks) -> Path:
+    """The folder of all runs on two ranks, which are started once."""
+    folder = tmp_path_factory.mktemp("ranks")
+    words: list[object] = []
+    for name, settings in SPREAD.items():
+        (folder / name).mkdir()
+        words += ["--", folder / name, *STEPS, *settings]
+    run_ranks(2, *words[1:])
+    return folder
 
 
-@pytest.fixture
-def train(tmp_path: Path, run_ranks):
-    def run(size: int, *settings: str, folder: str = "run") -> dict[str, torch.Tensor]:
-        (tmp_path / folder).mkdir(exist_ok=True)
-        run_ranks(size, tmp_path / folder, *STEPS, *settings)
-        return torch.load(tmp_path / folder / "weights.pt")
+@pytest.fixture(scope="module")
+def train(folder: Path, run_ranks):
+    """Trains on one rank in a folder and returns the weights."""
+
+    def run(name: str, *settings: str) -> dict[str, torch.Tensor]:
+        (folder / name).mkdir(exist_ok=True)
+        run_ranks(1, folder / name, *STEPS, *settings)
+        return torch.load(folder / name / "weights.pt")
 
     return run
 
 
-@pytest.fixture
-def alone(finished, train, initial_weights) -> dict[str, torch.Tensor]:
+@pytest.fixture(scope="module")
+def alone(train, initial_weights) -> dict[str, torch.Tensor]:
     """The weights that one rank ends in."""
-    if not finished:
-        finished["alone"] = train(1, folder="alone")
-        moved = [(finished["alone"][name] - tensor).abs().max() for name, tensor in initial_weights.items()]
-        assert max(moved) > 1e-3  # far more than the tolerance below
-    return finished["alone"]
+    weights = train("alone")
+    moved = [(weights[name] - tensor).abs().max() for name, tensor in initial_weights.items()]
+    assert max(moved) > 1e-3  # far more than the tolerance below
+    return weights
 
 
 def assert_close(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -44,21 +59,20 @@ def assert_close(weights: dict[str, torch.Tensor], expected: dict[str, torch.Ten
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [["sharding=ddp"], ["sharding=fsdp", "recompute=true"]])
-def test_two_ranks_take_the_steps_of_one(train, alone, settings: list[str]):
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_two_ranks_take_the_steps_of_one(folder: Path, alone, name: str):
     """Micro-batches, their noise and the average of weights are the same; sums are in another order."""
-    assert_close(train(2, *settings), alone)
+    assert_close(torch.load(folder / name / "weights.pt"), alone)
 
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_ranks_and_other_shards(train, alone):
-    train(2, "sharding=fsdp", "steps=3")  # within the warm-up the schedule does not depend on the number of steps
-    assert_close(train(1), alone)
+    assert_close(train("half"), alone)
 
 
 @pytest.mark.slow
 def test_recomputing_changes_nothing(train, alone):
-    weights = train(1, "recompute=true")
+    weights = train("recomputed", "recompute=true")
     assert all(torch.equal(weights[name], alone[name]) for name in alone)
 
 
