@@ -60,12 +60,16 @@ def make_and_score(
     if climatology is not None and not climatology.stds:
         print(MEANS_ONLY, file=sys.stderr)
     task = _Evaluation(model.path.name, forecaster, truth, climatology, request, scoring_options(scoring))
-    starts = share_of_starts(request, truth["time"].values, scoring, task.lead_times)
+    starts = wanted_starts(request, truth["time"].values, task.lead_times)
+    part, count = scoring.share
+    share: Starts = np.array_split(starts, count)[part]
+    if not share.size:
+        raise ValueError(f"Part {scoring.part} has no starts: there are {starts.size}.")
     require_memory(forecaster.config, forecaster.grid, request.members, str(forecaster.device))
     if scoring.sums is not None:
         made_of = task.identity(scoring) | provenance(store, model, request)
-        claim_folder(scoring.sums, task.systems, made_of, starts_of(request))
-    done = [task.kept(start, scoring.sums) for start in show_progress(starts, len(starts), "evaluate")]
+        claim_folder(scoring.sums, task.systems, made_of, starts)
+    done = [task.kept(start, scoring.sums) for start in show_progress(share, len(share), "evaluate")]
     return {name: merge_accumulators(scores[name] for scores in done) for name in done[0]}
 
 
@@ -89,29 +93,18 @@ def first_states(path: Path) -> xr.Dataset:
     return opened.isel(prediction_timedelta=0, number=0, drop=True)
 
 
-def starts_of(request: EvaluationRequest) -> Starts:
-    """Returns the initial times of all processes."""
+def wanted_starts(request: EvaluationRequest, held: Times, leads: Shaped[np.ndarray, " lead"]) -> Starts:
+    """Returns the initial times that are asked for; raises ValueError where the store lacks one, or a valid time."""
     first, last = parse_time(request.start), parse_time(request.end)
-    return np.arange(first, last + HOUR, request.every * HOUR).astype("datetime64[ns]")
-
-
-def share_of_starts(
-    request: EvaluationRequest, held: Times, scoring: Scoring, leads: Shaped[np.ndarray, " lead"]
-) -> Starts:
-    """Returns the initial times of this process; raises ValueError where the store lacks one, or a valid time."""
-    starts = starts_of(request)
+    starts: Starts = np.arange(first, last + HOUR, request.every * HOUR).astype("datetime64[ns]")
     missing = np.setdiff1d(starts, held)
     if missing.size or not starts.size:
         what = f"lacks the initial times {describe(missing)}" if starts.size else "is asked for no initial time"
         raise ValueError(f"The store {what}; {_span(held)}. Change --start, --end or --every.")
-    part, count = scoring.share
-    share: Starts = np.array_split(starts, count)[part]
-    if not share.size:
-        raise ValueError(f"Part {scoring.part} has no starts: there are {starts.size}.")
     missing = np.setdiff1d(starts[:, None] + leads, held)
     if missing.size:
         raise ValueError(f"The store lacks the valid times {describe(missing)}; {_span(held)}. Change --end or --days.")
-    return share
+    return starts
 
 
 def _span(held: Times) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from ladcast.device import find_device
 from ladcast.forecasts.open import in_our_order, open_system, parse_system
 from ladcast.grid import Grid, grid_of
 from ladcast.run import version_of
-from ladcast.times import HOUR, Times, describe
+from ladcast.times import describe
 from ladcast.verification import (
     Accumulator,
     BlockBootstrap,
@@ -38,7 +37,7 @@ from ladcast.verification.bootstrap import (
     score_table,
     why_no_intervals,
 )
-from ladcast.verification.systems import Cut, Intersection, Systems
+from ladcast.verification.systems import Systems, cut_to_truth
 from ladcast.verification.table import count_of, plain_scores
 
 
@@ -57,7 +56,7 @@ def open_systems(forecasts: Sequence[Path], request: ScoreRequest) -> Systems:
     reference = None if climatology is None else grid_of(climatology)
     cut, report = intersect(opened, equal_members=request.equal_members, reference=reference)
     truth = open_store(request.truth, grid=report.grid, regular=False)
-    cut, report = _on_truth(cut, report, truth["time"].values)
+    cut, report = cut_to_truth(cut, report, truth["time"].values)
     return Systems(
         forecasts=cut,
         truth=truth,
@@ -66,20 +65,6 @@ def open_systems(forecasts: Sequence[Path], request: ScoreRequest) -> Systems:
         years=None if request.years is None else open_store(request.years, grid=report.grid),
         baselines=request.baselines,
     )
-
-
-def _on_truth(
-    systems: dict[str, xr.Dataset], report: Intersection, held: Times
-) -> tuple[dict[str, xr.Dataset], Intersection]:
-    """Cuts systems to the lead times at which the truth holds the valid times of all starts."""
-    known = np.isin(report.init_times[:, None] + report.lead_times, held).all(axis=0)
-    if known.all() or not known.any():  # without any, the scorer says what the truth lacks
-        return systems, report
-    lacking = tuple(f"{lead / HOUR:g} h" for lead in report.lead_times[~known])
-    cut = Cut("truth", "lead times", int(known.sum()), lacking)
-    leads = {"prediction_timedelta": report.lead_times[known]}
-    report = replace(report, lead_times=leads["prediction_timedelta"], cuts=(*report.cuts, cut))
-    return {name: ds.sel(leads) for name, ds in systems.items()}, report
 
 
 def open_climatology(path: Path, grid: Grid) -> Climatology:

@@ -91,6 +91,32 @@ def intersect(
     return cut, Intersection(members, init_times, leads, grid_of(first), tuple(cuts))
 
 
+def cut_to_truth(
+    systems: Mapping[str, xr.Dataset], report: Intersection, held: Times
+) -> tuple[dict[str, xr.Dataset], Intersection]:
+    """Cuts systems to the starts that have any truth, and to the lead times that have it from all of these.
+
+    Where there is no truth at all nothing is cut: the scorer says what is missing.
+    """
+    known = np.isin(report.init_times[:, None] + report.lead_times, held)
+    starts = known.any(axis=1)
+    leads = known[starts].all(axis=0)
+    if known.all() or not leads.any():
+        return dict(systems), report
+    cuts = []
+    for axis, kept, values in (
+        (AXES["time"], starts, report.init_times),
+        (AXES["prediction_timedelta"], leads, report.lead_times),
+    ):
+        if not kept.all():
+            cuts.append(Cut("truth", axis, int(kept.sum()), tuple(_each(values[~kept]))))
+    report = replace(
+        report, init_times=report.init_times[starts], lead_times=report.lead_times[leads], cuts=(*report.cuts, *cuts)
+    )
+    chosen = {"time": report.init_times, "prediction_timedelta": report.lead_times}
+    return {name: ds.sel(chosen) for name, ds in systems.items()}, report
+
+
 Cutting = tuple[dict[str, xr.Dataset], list[Cut]]
 
 

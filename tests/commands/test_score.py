@@ -103,6 +103,21 @@ def test_what_is_left_out_is_said(scored: tuple[dict[str, Accumulator], list[str
     assert "Members: ladcast 4, ifs 6." in text
 
 
+def test_what_there_is_truth_for_is_scored_and_the_rest_said(
+    stores: list[Path], folder: Path, tmp_path: Path, scored: tuple[dict[str, Accumulator], list[str]]
+) -> None:
+    """The truth ends 12 hours after the last but one start: that is the only lead time of five starts."""
+    truth = xr.open_zarr(folder / "truth.zarr")
+    truth.sel(time=slice(STARTS[-2] + LEADS[0])).drop_encoding().to_zarr(tmp_path / "short.zarr")
+    systems, notes = score_forecasts(stores, ScoreRequest(tmp_path / "short.zarr"), Scoring())
+    assert "truth: 5 of 6 starts are scored, without 2020-02-20T00." in notes
+    assert "truth: 1 of 4 lead times are scored, without 24 h, 36 h, 48 h." in notes
+    both = np.isin(STARTS[1:], STARTS[:-1])
+    for name, total in systems["ladcast"].sums.items():
+        if name in (whole := scored[0]["ladcast"]).sums:
+            np.testing.assert_array_equal(total[1:], whole.sums[name][both][..., :1])
+
+
 def test_better_forecasts_score_better(scored: tuple[dict[str, Accumulator], list[str]]) -> None:
     systems, _ = scored
     crps = {name: scores.metrics()["fair_crps"] for name, scores in systems.items() if scores.members > 1}
