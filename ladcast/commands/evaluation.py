@@ -84,7 +84,9 @@ def provenance(store: Path, model: ModelFolder, request: EvaluationRequest) -> d
 def first_states(path: Path) -> xr.Dataset:
     """Opens states to start from: those of a store, or member 0 of forecasts at the lead time 0 h."""
     opened = (
-        xr.open_zarr(path, decode_timedelta=True) if path.is_dir() else xr.open_dataset(path, decode_timedelta=True)
+        xr.open_zarr(path, decode_timedelta=True, consolidated=False)
+        if path.is_dir()
+        else xr.open_dataset(path, decode_timedelta=True)
     )
     if "prediction_timedelta" not in opened.dims:
         return opened
