@@ -1,6 +1,6 @@
 """An ensemble to latents at the released 375M size on a GPU: one call of the network a day beside a diffusion's calls.
 
-`python benchmarks/one_call.py [--members 50] [--days 15] [--calls 20 39]`; random weights, bfloat16, compiled by blocks.
+`python benchmarks/one_call.py [--members 50] [--days 15] [--calls 20 39]`: random weights, bfloat16, blocks compiled.
 """
 
 import argparse
