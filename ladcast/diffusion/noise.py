@@ -8,13 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ladcast.types import Positive
+
 
 @dataclass(frozen=True)
 class TrainingNoise:
     """Describes ln sigma ~ N(mean, std^2) (Karras et al. 2022, arXiv 2206.00364, table 1)."""
 
     mean: float = -1.2
-    std: float = 1.2
+    std: Positive = 1.2
 
     def sample(self, size: int, generator: torch.Generator) -> Float[Tensor, " batch"]:
         """Draws `size` noise levels on the generator's device."""

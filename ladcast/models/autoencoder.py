@@ -14,6 +14,7 @@ from ladcast.models.layouts import AUTOENCODER
 from ladcast.models.pretrained import Pretrained
 from ladcast.nn.block import ChannelNorm, EfficientViTBlock, ResidualBlock
 from ladcast.nn.sphere import CELL_CENTRED, PoleKernel, Poles, SphericalConv2d
+from ladcast.types import Count
 
 BlockKind = Literal["residual", "efficientvit"]
 Field = Float[Tensor, "batch channel lat lon"]
@@ -27,20 +28,20 @@ class AutoencoderConfig:
         ValueError: stages of unequal number, an unknown block, or widths that the shortcuts cannot connect.
     """
 
-    channels: int
+    channels: Count
     """Predicted channels."""
     static_channels: int
     """Channels of constant fields that the encoder sees beside the predicted ones."""
-    latent_channels: int
-    widths: tuple[int, ...]
+    latent_channels: Count
+    widths: tuple[Count, ...]
     """Channels of each stage, finest first."""
     blocks: tuple[int, ...]
     """Blocks of each stage, in the encoder and again in the decoder."""
     kinds: tuple[BlockKind, ...]
     """Kind of the blocks of each stage."""
-    kernels: tuple[tuple[int, ...], ...]
+    kernels: tuple[tuple[Count, ...], ...]
     """Convolution sizes of the further scales of attention, per stage; empty for a single scale."""
-    head_dim: int = 32
+    head_dim: Count = 32
     pole_rows: tuple[bool, bool] = (False, False)
     """Whether the first (southern) and last (northern) row lie on a pole; rows of coarser stages never do."""
     pole_kernel: PoleKernel = "geometric"

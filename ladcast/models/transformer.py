@@ -34,7 +34,7 @@ from ladcast.nn.position import (
     evenly_spaced_radians,
 )
 from ladcast.times import day_progress, to_epoch_seconds, year_progress
-from ladcast.types import LatentSequence
+from ladcast.types import Count, LatentSequence, Positive
 
 
 @dataclass(frozen=True)
@@ -45,36 +45,36 @@ class TransformerConfig:
         ValueError: an unknown position encoding, or axes that do not fill the head dimension in pairs.
     """
 
-    latent_channels: int
+    latent_channels: Count
     latitude_deg: tuple[float, float]
     """Latitudes of the first and last row of tokens (patch centres)."""
     longitude_deg: tuple[float, float]
     """Longitudes of the first and last column of tokens (patch centres)."""
-    heads: int = 12
-    head_dim: int = 128
+    heads: Count = 12
+    head_dim: Count = 128
     dual_blocks: int = 2
     single_blocks: int = 4
     refiner_blocks: int = 1
-    mlp_ratio: int = 4
-    patch_size: int = 1
+    mlp_ratio: Count = 4
+    patch_size: Count = 1
     """Latent cells per token along each side."""
     position: str = "geo_seamless"
     """Name in `ladcast.nn.position.POSITION_ENCODINGS`; released weights need "geo"."""
     rope_axes_dim: tuple[int, int, int] = (16, 56, 56)
     """Head dimensions that encode time, latitude and longitude."""
-    rope_theta: float = 256.0
+    rope_theta: Positive = 256.0
     rotate_past_in_dual: bool = True
     """Whether conditioning tokens know their positions in dual-stream blocks; released weights need False."""
     time_of_day: bool = True
     """Whether the network sees the UTC hour beside the season; released weights need False."""
-    spacing_deg: float | None = None
+    spacing_deg: Positive | None = None
     """Degrees that distances and offsets between tokens are counted in; None: those between columns. To run a network
     on another grid than it was trained on, keep those of training."""
-    max_frames: int = 4
+    max_frames: Count = 4
     """Largest difference in frames that learned position tables tell apart."""
     area_weighted: bool = False
     """Whether attention weighs tokens by their area on the globe."""
-    frames_per_token: int = 1
+    frames_per_token: Count = 1
     """Consecutive frames that one token holds."""
     past_beside: bool = False
     """Whether each token to predict also holds the last known frame at its place; conditioning frames then have no

@@ -30,8 +30,9 @@ from ladcast.recipes.recipe import Recipe, as_input, carry_out
 from ladcast.recipes.validation import maps_of
 from ladcast.training.logs import Validation
 from ladcast.training.objectives import ReconstructionTraining, channel_weights, reconstruction_error
-from ladcast.training.options import Count, TrackerName, TrainingOptions
+from ladcast.training.options import TrackerName, TrainingOptions
 from ladcast.training.parallel import Loss
+from ladcast.types import Count
 
 VALIDATED_AT_ONCE = 64
 HALF_BYTES = 2

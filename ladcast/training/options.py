@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
 
-Count = Annotated[int, Ge(1)]
-Positive = Annotated[float, Gt(0)]
+from ladcast.types import Count, Positive
+
 TrackerName = Literal["tensorboard", "wandb", "mlflow"]
 
 

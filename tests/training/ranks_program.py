@@ -1,7 +1,7 @@
 """Trains a small transformer on the ranks that the environment describes: ranks_program.py FOLDER KEY=VALUE ...
 
-Further runs follow after "--": ranks meet once for all. Writes the averaged weights to FOLDER/weights.pt at the end. While
-FOLDER/slow exists, each step lasts 1 s longer.
+Further runs follow after "--": ranks meet once for all. Writes the averaged weights to FOLDER/weights.pt at the end.
+While FOLDER/slow exists, each step lasts 1 s longer.
 """
 # ruff: noqa: E402 - signals may come while the rest is imported
 
