@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from annotated_types import Ge, Interval
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 from ladcast.data.loading.batches import SampleBatch
@@ -139,6 +139,9 @@ class CrpsTraining:
     """Calls that a training sample spans; each member goes on from its own forecast."""
     detach: bool = False
     """Whether gradients end between calls: less memory, but no call learns to serve the next one."""
+    pooled: tuple[Annotated[int, Ge(2)], ...] = ()
+    """Sides, in cells, of squares whose means are scored beside the cells, each side with the same weight. The score of
+    cells alone does not see whether cells err together: their mean may then have any spread."""
     mean_weight: Annotated[float, Ge(0)] = 0.0
     """Weight of the squared error of the first call without noise, whose right answer is the mean (arXiv 2608.06107).
     It costs a call more, and holds what a network knows that starts from weights of another kind."""
@@ -172,8 +175,10 @@ class CrpsObjective(Objective):
         for truth in blocks:
             noise = torch.randn(len(known), *shape, generator=generator, device=known.device)
             made = stepper.call_network(known, time, noise)
-            score = almost_fair_crps(made.unflatten(0, (-1, config.members)), truth, config.alpha)
-            scores.append((self.weight * score / unit).mean())
+            members = made.unflatten(0, (-1, config.members))
+            for side in (1, *config.pooled):
+                score = almost_fair_crps(pool(members, side), pool(truth, side), config.alpha)
+                scores.append((pool(self.weight, side) * score / unit).mean())
             known = torch.cat([known, made], dim=2)[:, :, -frames.past :]
             known = known.detach() if config.detach else known
             time = time + frames.future * frames.step_hours * HOUR_S
@@ -182,6 +187,24 @@ class CrpsObjective(Objective):
             mean = stepper.call_network(past, seconds, torch.zeros(len(past), *shape, device=past.device))
             loss = loss + config.mean_weight * (self.weight * ((mean - blocks[0]) / unit) ** 2).mean()
         return loss
+
+
+def pool(fields: Float[Tensor, "*lead y x"], side: int) -> Float[Tensor, "*lead row column"]:
+    """Returns the means of squares with a side in cells; an axis that is shorter gives one mean.
+
+    Raises:
+        ValueError: squares do not fill the field.
+    """
+    if side == 1:
+        return fields
+    kernel = [min(side, extent) for extent in fields.shape[-2:]]
+    if any(extent % length for extent, length in zip(fields.shape[-2:], kernel, strict=True)):
+        raise ValueError(
+            f"objective.pooled: squares of {side} cells do not fill a field of {fields.shape[-2]} x {fields.shape[-1]} "
+            "cells. Choose sides that divide both, or one that is longer than both for the mean of the globe."
+        )
+    means: Tensor = nn.functional.avg_pool2d(fields[None].flatten(0, -3)[:, None], kernel)
+    return means.reshape(*fields.shape[:-2], *means.shape[-2:])
 
 
 def almost_fair_crps(

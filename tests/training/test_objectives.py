@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from ladcast.diffusion.denoiser import Condition, Denoiser, denoising_loss, training_noise_like
 from ladcast.diffusion.noise import TrainingNoise
@@ -22,6 +23,7 @@ from ladcast.training.objectives import (
     PushForward,
     almost_fair_crps,
     channel_weights,
+    pool,
     reconstruction_error,
 )
 from ladcast.verification.crps import fair_crps, member_difference, member_error
@@ -230,6 +232,38 @@ def test_the_mean_is_asked_for_without_noise_in_the_first_call(batch):
     error = 0.8 * past[:, :, -1:] - future[:, :, :4]
     torch.testing.assert_close(with_mean - without, 0.2 * (ROWS * error**2).mean())
     assert not seen[-1][2].any()
+
+
+def test_pooled_cells_score_means_of_squares(batch):
+    past, future, seconds = batch
+    cells, both = (crps_of(batch, CrpsTraining(pooled=pooled)) for pooled in ((), (2,)))
+    coarse = (F.avg_pool2d(x.flatten(0, 2), 2).unflatten(0, x.shape[:3]) for x in (past, future))
+    torch.manual_seed(0)
+    means = CrpsObjective(CrpsTraining(), ROWS.mean(0, keepdim=True))(
+        Linear.build(OneCallConfig(TransformerConfig(3, (-60.0, 60.0), (45.0, 315.0)), FrameCounts(2, 12))),
+        (*coarse, seconds),
+        torch.Generator().manual_seed(0),
+    )
+    torch.testing.assert_close(both, (cells + means) / 2)  # the linear stepper commutes with means
+
+
+def test_means_see_that_cells_err_together(generator):
+    """Of a truth independent from cell to cell; members that are not score as well in cells, and worse in means."""
+    truth = torch.randn(4000, 1, 4, 4, generator=generator)
+    apart = torch.randn(4000, 2, 1, 4, 4, generator=generator)
+    together = torch.randn(4000, 2, 1, 1, 1, generator=generator).expand(-1, -1, -1, 4, 4)
+
+    def score(members: torch.Tensor, side: int) -> float:
+        return almost_fair_crps(pool(members, side), pool(truth, side), 1.0).mean().item()
+
+    assert score(together, 1) == pytest.approx(score(apart, 1), rel=0.03)
+    assert score(together, 4) > 1.5 * score(apart, 4)
+
+
+def test_squares_that_do_not_fill_the_field_are_refused():
+    assert pool(torch.ones(2, 3, 4, 8), 9).shape == (2, 3, 1, 1)
+    with pytest.raises(ValueError, match="squares of 3 cells do not fill a field of 4 x 8"):
+        pool(torch.ones(2, 3, 4, 8), 3)
 
 
 def test_members_are_those_of_the_generator(batch):
