@@ -14,8 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-Shape = Sequence[int]
-
 
 def flop_counter() -> FlopCounterMode:
     """Returns PyTorch's counter, with formulas for what it does not know or counts wrongly.
@@ -24,13 +22,22 @@ def flop_counter() -> FlopCounterMode:
     """
     aten = torch.ops.aten
 
-    def attention(query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
+    def attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: object, **__: object) -> int:
         return int(sdpa_flop_count(query, key, value))
 
-    def attention_backward(gradient: Shape, query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
+    def attention_backward(
+        gradient: Sequence[int],
+        query: Sequence[int],
+        key: Sequence[int],
+        value: Sequence[int],
+        *_: object,
+        **__: object,
+    ) -> int:
         return int(sdpa_backward_flop_count(gradient, query, key, value))
 
-    def convolution_backward(gradient: Shape, x: Shape, weight: Shape, *rest: Any, **_: object) -> int:
+    def convolution_backward(
+        gradient: Sequence[int], x: Sequence[int], weight: Sequence[int], *rest: Any, **_: object
+    ) -> int:
         transposed, wanted = rest[4], rest[7]
         batch, _channels, *cells = x if transposed else gradient
         return 2 * batch * math.prod(cells) * math.prod(weight) * int(sum(wanted[:2]))

@@ -67,13 +67,13 @@ def make_and_score(
         raise ValueError(f"Part {scoring.part} has no starts: there are {starts.size}.")
     require_memory(forecaster.config, forecaster.grid, request.members, str(forecaster.device))
     if scoring.sums is not None:
-        made_of = task.identity(scoring) | provenance(store, model, request)
+        made_of = task.identity(scoring) | evaluation_sources(store, model, request)
         claim_folder(scoring.sums, task.systems, made_of, starts)
     done = [task.kept(start, scoring.sums) for start in show_progress(share, len(share), "evaluate")]
     return {name: merge_accumulators(scores[name] for scores in done) for name in done[0]}
 
 
-def provenance(store: Path, model: ModelFolder, request: EvaluationRequest) -> dict[str, str]:
+def evaluation_sources(store: Path, model: ModelFolder, request: EvaluationRequest) -> dict[str, str]:
     """Says which stores the model is scored against; a climatology of its own is named by the model's folder."""
     own = f"{model.path.name}/{model.climatology.name}" if model.climatology else "none"
     climatology = str(request.climatology or own)

@@ -50,7 +50,7 @@ def evaluate(
         scoring: what to compute, where, and which share of it.
         model: name of an embedded model, or a checkpoint folder.
     """
-    from ladcast.commands.evaluation import make_and_score, provenance
+    from ladcast.commands.evaluation import evaluation_sources, make_and_score
     from ladcast.commands.scoring import report, score_outputs
 
     folder = find_model(model)
@@ -63,7 +63,7 @@ def evaluate(
     if scoring.part is not None:
         print(f"sums {scoring.sums}")
         return {}
-    about = {"model": model, **provenance(store, folder, request), "members": str(request.members)}
+    about = {"model": model, **evaluation_sources(store, folder, request), "members": str(request.members)}
     about["seed"] = str(request.seed)
     results = report(scores, request.output, request.scorecard, scoring, about)
     remove(unfinished)

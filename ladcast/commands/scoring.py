@@ -106,7 +106,7 @@ def score_forecasts(
     if scoring.part is not None:
         return systems, {}
     output = request.output or forecasts[0].with_suffix(".scores.nc")
-    about = provenance(forecasts, request)
+    about = score_sources(forecasts, request)
     return systems, report(scores, output, request.scorecard, scoring, about, notes=systems.notes)
 
 
@@ -130,7 +130,7 @@ def score_systems(
         chosen = {key: str(getattr(request, key)) for key in ("equal_members", "baselines")}
         chosen |= {key: str(getattr(scoring, key)) for key in ("statistics", "regions")}
         chosen["grid"] = str(systems.report.grid)
-        made_of = {**provenance(forecasts, request), **chosen}
+        made_of = {**score_sources(forecasts, request), **chosen}
         claim_folder(scoring.sums, systems.names, made_of, systems.report.init_times)
     if request.workers == 1:
         scores = systems.score(starts, scoring_options(scoring))
@@ -162,7 +162,7 @@ def _open_and_score(
     return open_systems(forecasts, request).score(starts, scoring_options(scoring))
 
 
-def provenance(forecasts: Sequence[Path], request: ScoreRequest) -> dict[str, str]:
+def score_sources(forecasts: Sequence[Path], request: ScoreRequest) -> dict[str, str]:
     """Says which stores are scored against which."""
     stores = {
         "forecast": ", ".join(map(str, forecasts)),

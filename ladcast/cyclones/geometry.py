@@ -9,9 +9,10 @@ import numpy.typing as npt
 from jaxtyping import Float
 
 from ladcast.constants import MEAN_EARTH_RADIUS_KM
+from ladcast.verification.statistics.base import FloatArray
 
 KM_PER_DEGREE = float(np.pi) * MEAN_EARTH_RADIUS_KM / 180
-Values = npt.NDArray[np.float64]
+
 Degrees = npt.NDArray[Any] | float
 
 
@@ -21,13 +22,13 @@ def unit_vectors(latitude: Degrees, longitude: Degrees) -> Float[np.ndarray, "*p
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat) + 0 * lon], axis=-1)
 
 
-def positions(vectors: Float[np.ndarray, "*point 3"]) -> tuple[Values, Values]:
+def positions(vectors: Float[np.ndarray, "*point 3"]) -> tuple[FloatArray, FloatArray]:
     """Returns latitude and longitude (-180 to 180) of vectors of any length."""
     x, y, z = np.moveaxis(np.asarray(vectors, dtype=float), -1, 0)
     return np.rad2deg(np.arctan2(z, np.hypot(x, y))), np.rad2deg(np.arctan2(y, x))
 
 
-def distance_km(latitude: Degrees, longitude: Degrees, other_latitude: Degrees, other_longitude: Degrees) -> Values:
+def distance_km(latitude: Degrees, longitude: Degrees, other_latitude: Degrees, other_longitude: Degrees) -> FloatArray:
     """Returns great-circle distances in km, exact to the last digits also for near and opposite points."""
     here, there = unit_vectors(latitude, longitude), unit_vectors(other_latitude, other_longitude)
     here, there = np.broadcast_arrays(here, there)
@@ -35,7 +36,7 @@ def distance_km(latitude: Degrees, longitude: Degrees, other_latitude: Degrees, 
     return np.asarray(MEAN_EARTH_RADIUS_KM * angle)
 
 
-def bearing_deg(latitude: Degrees, longitude: Degrees, other_latitude: Degrees, other_longitude: Degrees) -> Values:
+def bearing_deg(latitude: Degrees, longitude: Degrees, other_latitude: Degrees, other_longitude: Degrees) -> FloatArray:
     """Returns the direction from one point to another, clockwise from north."""
     lat, other = np.deg2rad(np.asarray(latitude)), np.deg2rad(np.asarray(other_latitude))
     east = np.deg2rad(np.asarray(other_longitude) - np.asarray(longitude))
@@ -43,7 +44,9 @@ def bearing_deg(latitude: Degrees, longitude: Degrees, other_latitude: Degrees, 
     return np.asarray(np.rad2deg(np.arctan2(np.sin(east) * np.cos(other), x)) % 360)
 
 
-def destination(latitude: Degrees, longitude: Degrees, bearing: Degrees, distance: Degrees) -> tuple[Values, Values]:
+def destination(
+    latitude: Degrees, longitude: Degrees, bearing: Degrees, distance: Degrees
+) -> tuple[FloatArray, FloatArray]:
     """Returns the point that lies `distance` km away in the direction `bearing` (degrees clockwise from north)."""
     lat, lon = np.deg2rad(np.asarray(latitude, dtype=float)), np.deg2rad(np.asarray(longitude, dtype=float))
     east, north = _tangents(lat, lon)
@@ -62,11 +65,11 @@ def extrapolate(
     sine = np.linalg.norm(axis, axis=-1)
     angle = np.arctan2(sine, (before * now).sum(-1)) * np.asarray(steps)
     ahead = np.cross(axis, now) / np.maximum(sine, 1e-12)[..., None]
-    vectors: Values = np.cos(angle)[..., None] * now + np.sin(angle)[..., None] * ahead
+    vectors: FloatArray = np.cos(angle)[..., None] * now + np.sin(angle)[..., None] * ahead
     return vectors
 
 
-def _tangents(lat: Values, lon: Values) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def _tangents(lat: FloatArray, lon: FloatArray) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     zero = 0 * lat
     east = np.stack([-np.sin(lon), np.cos(lon), zero], axis=-1)
     north = np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], axis=-1)

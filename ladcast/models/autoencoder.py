@@ -12,12 +12,11 @@ from torch.nn import functional as F
 
 from ladcast.models.layouts import AUTOENCODER
 from ladcast.models.pretrained import Pretrained
-from ladcast.nn.block import ChannelNorm, EfficientViTBlock, ResidualBlock
+from ladcast.nn.block import ChannelNorm, EfficientViTBlock, Field, ResidualBlock
 from ladcast.nn.sphere import CELL_CENTRED, PoleKernel, Poles, SphericalConv2d
 from ladcast.types import Count
 
 BlockKind = Literal["residual", "efficientvit"]
-Field = Float[Tensor, "batch channel lat lon"]
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from torch import Tensor
 from ladcast.nn.position import GeoRotary
 
 PublicConfig = Mapping[str, Any]
-Shape = tuple[int, ...]
-State = dict[str, Tensor]
+
+StateDict = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class PublicLayout:
                     f"got {said.get(key, 'absent')}. This network has no such variant."
                 )
 
-    def from_public(self, state: Mapping[str, Tensor], shapes: Mapping[str, Shape], config: Any) -> State:
+    def from_public(self, state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], config: Any) -> StateDict:
         """Converts public tensors to a state dict with these shapes.
 
         Raises:
@@ -93,7 +93,7 @@ class PublicLayout:
             for key, entry in entries.items()
         }
 
-    def to_public(self, state: Mapping[str, Tensor], config: Any) -> State:
+    def to_public(self, state: Mapping[str, Tensor], config: Any) -> StateDict:
         """Converts a state dict to public tensors: the exact inverse of `from_public`."""
         entries = self._entries({key: tuple(tensor.shape) for key, tensor in state.items()}, config)
         return {
@@ -105,7 +105,7 @@ class PublicLayout:
     def _missing(self, public: PublicConfig) -> list[str]:
         return sorted((self.fields.keys() | self.required) - public.keys())
 
-    def _entries(self, shapes: Mapping[str, Shape], config: Any) -> dict[str, dict[str, Shape]]:
+    def _entries(self, shapes: Mapping[str, tuple[int, ...]], config: Any) -> dict[str, dict[str, tuple[int, ...]]]:
         """Maps each of our keys to its public keys and their shapes: three for a fused projection, else one."""
         entries = {}
         for key, shape in shapes.items():
@@ -121,7 +121,7 @@ class PublicLayout:
         return tuple(f"{module.replace('{qkv}', part)}.{leaf}" for part in parts)
 
 
-def _public_shape(name: str, shape: Shape, config: Any) -> Shape:
+def _public_shape(name: str, shape: tuple[int, ...], config: Any) -> tuple[int, ...]:
     """Public patch embeddings are 3-D convolutions, and public attention projections are linear maps."""
     if re.search(r"_embedder\.proj\.weight$", name):
         return (shape[0], config.latent_channels, 1, config.patch_size, config.patch_size)

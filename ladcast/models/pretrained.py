@@ -20,7 +20,7 @@ from torch import nn
 from ladcast.documents import describing, read_mapping
 from ladcast.files import whole_folder
 from ladcast.models.hub import CONFIG_FILE, find_folder
-from ladcast.models.layouts import PublicLayout, State
+from ladcast.models.layouts import PublicLayout, StateDict
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 INDEX_FILE = "diffusion_pytorch_model.safetensors.index.json"
@@ -111,7 +111,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{error} Fetch it again.") from None
 
 
-def read_weights(folder: Path) -> State:
+def read_weights(folder: Path) -> StateDict:
     """Reads the tensors of a folder from one file, or from the shards that its index lists."""
     index = folder / INDEX_FILE
     if (folder / WEIGHTS_FILE).is_file() or not index.is_file():
@@ -119,7 +119,7 @@ def read_weights(folder: Path) -> State:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict):
         raise ValueError(f"{index} has no 'weight_map' that says which shard holds which tensor. Fetch it again.")
-    state: State = {}
+    state: StateDict = {}
     for shard in sorted(set(weight_map.values())):
         state |= _read_shard(folder / Path(shard).name)
     lost = sorted(set(weight_map) - set(state))
@@ -130,7 +130,7 @@ def read_weights(folder: Path) -> State:
     return state
 
 
-def _read_shard(path: Path) -> State:
+def _read_shard(path: Path) -> StateDict:
     if not path.is_file():
         pickles = sorted(file.name for file in path.parent.glob("*.bin"))
         hint = (

@@ -49,7 +49,7 @@ class FrameWriter(ABC):
                 "Give a store that `ladcast forecast` wrote."
             )
         self.forecast = forecast.transpose(*FORECAST_AXES, ...)
-        identity = {"forecast": fingerprint(forecast), **settings} if self.goes_on else None
+        identity = {"forecast": layout_hash(forecast), **settings} if self.goes_on else None
         self.unfinished = Unfinished(path, identity, kind="content", overwrite=overwrite)
         self.done = 0
 
@@ -118,7 +118,7 @@ class FrameWriter(ABC):
         """Completes `self.content`."""
 
 
-def fingerprint(forecast: xr.Dataset) -> str:
+def layout_hash(forecast: xr.Dataset) -> str:
     """Returns a hash of what a forecast is: its attributes, coordinates and variables, not its values."""
     digest = hashlib.sha256(json.dumps({name: str(value) for name, value in forecast.attrs.items()}).encode())
     for name in sorted(map(str, forecast.variables)):

@@ -3,19 +3,19 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from ladcast.forecasts.formats.base import fingerprint
+from ladcast.forecasts.formats.base import layout_hash
 from ladcast.forecasts.formats.cf import NetcdfWriter, ZarrWriter
 
 
 def test_a_fingerprint_follows_what_a_forecast_is(forecast: xr.Dataset):
-    assert fingerprint(forecast) == fingerprint(forecast.copy())
+    assert layout_hash(forecast) == layout_hash(forecast.copy())
     others = [
         forecast.assign_attrs(source="another model"),
         forecast.isel(number=[0, 1]),
         forecast.assign_coords(number=[1, 2, 3]),
         forecast.drop_vars("geopotential"),
     ]
-    assert len({fingerprint(other) for other in [forecast, *others]}) == 5
+    assert len({layout_hash(other) for other in [forecast, *others]}) == 5
 
 
 def test_an_existing_output_is_kept(forecast: xr.Dataset, tmp_path: Path):
