@@ -1,5 +1,7 @@
 """Trackers get the numbers of the log; they are found by name."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +76,15 @@ def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: p
     with pytest.raises(ValueError, match="not installed: wandb"):
         open_trackers(["wandb"], tmp_path, {})
     assert open_trackers(None, tmp_path, {}) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["autoencoder", "forecaster"])
+def test_a_run_that_could_not_draw_its_validation_ends_before_it_begins(which: str):
+    """Without cartopy, by exit code 6 (software), not at the first checkpoint; with it, these data are missing."""
+    config = Path(__file__).parents[2] / f"configs/train/nature_{which}.yaml"
+    program = "import sys; sys.modules['cartopy'] = None; from ladcast.cli import main; main()"
+    command = [sys.executable, "-c", program, "train", which, str(config), "--set", "training.steps=1"]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert answer.returncode == 6, answer.stderr
+    assert "cartopy" in answer.stderr
