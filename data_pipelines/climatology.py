@@ -13,7 +13,7 @@ from data_pipelines.manifest import Content, describe_times
 from data_pipelines.options import EVERYTHING, EXECUTION, ExecutionArgument, SelectionArgument
 from data_pipelines.product import produce
 from data_pipelines.states import View
-from data_pipelines.work import WorkUnit, item_units
+from data_pipelines.workers import WorkUnit, item_units
 from ladcast.verification.climatology_fit import fit_climatology
 
 

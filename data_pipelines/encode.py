@@ -26,8 +26,7 @@ from data_pipelines.product import produce
 from data_pipelines.reading import read_frames
 from data_pipelines.states import View
 from data_pipelines.statistics import FrameMoments
-from data_pipelines.work import WorkUnit, time_units
-from data_pipelines.workers import worker_number
+from data_pipelines.workers import WorkUnit, time_units, worker_number
 from data_pipelines.zarr_store import StoredVariable, Template, write_frames, write_small
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.data.loading.reader import StateReader, XarrayReader, open_reader

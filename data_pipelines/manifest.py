@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.work import WorkUnit
+from data_pipelines.workers import Checksums, WorkUnit
 from ladcast.files import sha256, whole_file
 from ladcast.resumable import require_same
 from ladcast.times import Times, describe
@@ -24,7 +24,6 @@ MANIFEST = "manifest.json"
 JOURNAL = "blocks.jsonl"
 METADATA_FILES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", MANIFEST)
 Content = dict[str, Any]
-Checksums = dict[str, str]
 
 
 def manifest_path(product: Path) -> Path:

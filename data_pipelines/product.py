@@ -19,7 +19,6 @@ from typing import Protocol
 
 from data_pipelines.manifest import (
     MANIFEST,
-    Checksums,
     Content,
     Journal,
     check_unchanged,
@@ -30,8 +29,7 @@ from data_pipelines.manifest import (
     write_manifest,
 )
 from data_pipelines.options import Execution
-from data_pipelines.work import WorkUnit
-from data_pipelines.workers import make_all
+from data_pipelines.workers import Checksums, WorkUnit, make_all
 from ladcast.progress import show_progress
 from ladcast.resumable import sole_writer
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_pipelines.options import EXECUTION, Execution, ExecutionArgument
 
+PLACE = re.compile(r"\{(\w*)\}")
+"""A name of `paths` within an argument."""
 WITHOUT_EXECUTION = {"simulate", "excerpt", "validate", "status", "plan"}
 
 
@@ -63,15 +66,12 @@ def read_calls(config: Path, places: dict[str, str]) -> list[StageCall]:
     """Reads the calls; `{name}` in an argument is one of `paths`, which count from the folder of the file.
 
     Raises:
-        ValueError: the file has other keys, an unknown stage or an unknown path.
+        FileNotFoundError: there is no such file.
+        ValueError: it is no YAML, has other keys, an unknown stage or an unknown path.
     """
-    import yaml
-
     from data_pipelines.cli import STAGES
 
-    content = yaml.safe_load(config.read_text()) or {}
-    if set(content) != {"paths", "stages"}:
-        raise ValueError(f"{config}: expected the keys 'paths' and 'stages', got {sorted(content)}.")
+    content = _read_yaml(config)
     unknown = [name for name in places if name not in content["paths"]]
     if unknown:
         raise ValueError(f"{config} has no path '{unknown[0]}'. It has {', '.join(content['paths'])}.")
@@ -79,24 +79,51 @@ def read_calls(config: Path, places: dict[str, str]) -> list[StageCall]:
     paths = {name: str(folder / place) for name, place in content["paths"].items()} | places
     calls = []
     for number, entry in enumerate(content["stages"], start=1):
-        arguments = dict(entry)
+        where = f"{config}, step {number}"
+        if not isinstance(entry, dict):
+            raise ValueError(f"{where}: expected a stage and its arguments, got {entry!r}. Write `- stage: NAME`.")
+        arguments = {str(name): value for name, value in entry.items()}
         stage = arguments.pop("stage", None)
-        if stage not in STAGES:
-            raise ValueError(f"{config}, step {number}: unknown stage '{stage}'. Known: {', '.join(STAGES)}.")
-        filled = {name: _fill(value, paths, f"{config}, step {number}") for name, value in arguments.items()}
-        calls.append(StageCall(stage, filled))
+        if stage == "run" or not isinstance(stage, str) or stage not in STAGES:
+            known = ", ".join(name for name in STAGES if name != "run")
+            raise ValueError(f"{where}: unknown stage '{stage}'. Known: {known}.")
+        calls.append(StageCall(stage, {name: _fill(value, paths, where) for name, value in arguments.items()}))
     return calls
 
 
+def _read_yaml(config: Path) -> dict[str, Any]:
+    import yaml
+
+    if not config.is_file():
+        raise FileNotFoundError(f"{config} is no file: expected YAML with 'paths' and 'stages'. Check the path.")
+    try:
+        content = yaml.safe_load(config.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{config} is no YAML: {str(error) or type(error).__name__}. Correct it.") from error
+    if not isinstance(content, dict) or set(content) != {"paths", "stages"}:
+        got = sorted(map(str, content)) if isinstance(content, dict) else f"a {type(content).__name__}"
+        raise ValueError(f"{config}: expected the keys 'paths' and 'stages', got {got}.")
+    paths, stages = content["paths"] or {}, content["stages"]
+    if not isinstance(paths, dict) or not all(isinstance(part, str) for pair in paths.items() for part in pair):
+        raise ValueError(f"{config}: expected 'paths' as names of folders and files, got {paths!r}.")
+    if not isinstance(stages, list):
+        raise ValueError(f"{config}: expected 'stages' as a list, got a {type(stages).__name__}.")
+    return {"paths": paths, "stages": stages}
+
+
 def _fill(value: Any, paths: dict[str, str], where: str) -> Any:
-    if isinstance(value, list):
+    """Puts paths in the place of their names; everything else stays as it is written."""
+    if isinstance(value, list) and not any(isinstance(item, list) for item in value):
         return [_fill(item, paths, where) for item in value]
+    if isinstance(value, list | dict):
+        raise ValueError(f"{where}: expected a value or a list, got {value!r}.")
     if not isinstance(value, str):
         return value
-    try:
-        return value.format(**paths)
-    except (KeyError, IndexError, ValueError) as error:
-        raise ValueError(f"{where}: '{value}' names no known path ({error}). Known: {', '.join(paths)}.") from None
+    unknown = [name for name in PLACE.findall(value) if name not in paths]
+    if unknown or set("{}") & set(PLACE.sub("", value)):
+        named = f"'{unknown[0]}'" if unknown else "a brace alone"
+        raise ValueError(f"{where}: '{value}' names no known path ({named}). Known: {', '.join(paths) or 'none'}.")
+    return PLACE.sub(lambda match: paths[match[1]], value)
 
 
 def _option(name: str, value: Any) -> list[str]:

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from data_pipelines.manifest import Content, fingerprint
 from data_pipelines.options import EXECUTION, ExecutionArgument
 from data_pipelines.product import produce
-from data_pipelines.work import WorkUnit, item_units
+from data_pipelines.workers import WorkUnit, item_units
 from ladcast.cf import state_coordinates
 from ladcast.constants import GRAVITY, MODEL_EARTH_RADIUS_M
 from ladcast.data.layout import canonical_layout

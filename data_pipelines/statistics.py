@@ -20,7 +20,7 @@ from data_pipelines.options import EVERYTHING, EXECUTION, ExecutionArgument, Sel
 from data_pipelines.product import produce
 from data_pipelines.reading import read_frames
 from data_pipelines.states import View
-from data_pipelines.work import WorkUnit, time_units
+from data_pipelines.workers import WorkUnit, time_units
 from ladcast.data.normalization import Normalizer
 from ladcast.data.packing import pack
 from ladcast.data.prefetch import prefetch

@@ -32,7 +32,7 @@ from data_pipelines.options import (
 from data_pipelines.product import produce
 from data_pipelines.reading import DISK, NETWORK, Patience, read_field
 from data_pipelines.states import Archive, Derived, StateSource, View
-from data_pipelines.work import WorkUnit, time_units
+from data_pipelines.workers import WorkUnit, time_units
 from data_pipelines.zarr_store import StoredVariable, Template, write_frames
 from ladcast.cf import STATE_COORDINATES
 from ladcast.data.prefetch import prefetch

@@ -32,7 +32,7 @@ from data_pipelines.gcm.nature_run import (
 from data_pipelines.gcm.restart import KeptStates
 from data_pipelines.gcm.timeline import FRAME, FRAMES_PER_DAY, SimulationOptions
 from data_pipelines.manifest import Content, fingerprint
-from data_pipelines.work import WorkUnit, item_units
+from data_pipelines.workers import WorkUnit, item_units
 from ladcast.cf import FORECAST_COORDINATES, state_coordinates
 from ladcast.fields import LEVELS_HPA
 from ladcast.times import describe

@@ -19,7 +19,7 @@ from data_pipelines.gcm import JCM_VERSION, require_jcm
 from data_pipelines.gcm.restart import kept_state, read_state, save_state
 from data_pipelines.gcm.timeline import FRAMES_PER_DAY, SimulationOptions
 from data_pipelines.manifest import MANIFEST, Content, describe_times, read_manifest, write_manifest
-from data_pipelines.work import WorkUnit
+from data_pipelines.workers import WorkUnit
 from data_pipelines.zarr_store import Slices, StoredVariable, Template, write_frames
 from ladcast.cf import state_attributes, state_coordinates
 from ladcast.fields import LAND_SEA_MASK, LEVELS_HPA, SST, VARIABLES

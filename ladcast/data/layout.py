@@ -95,7 +95,7 @@ def _reordered(
         raise ValueError(f"{where}: '{field.name}' is expected with dimensions {dims}, got {field.dims}. {advice}")
     own = {dim: index for dim, index in order.items() if dim in dims}
     shape = [len(own[dim]) if dim in own else field.sizes[dim] for dim in dims]
-    read = partial(_read_reordered, field.variable, dims, own, judge)
+    read = partial(_read_reordered, field.variable, dims, own, judge, f"{where}: '{field.name}'")
     return lazy_variable(dims, LazyField(shape, read, field.dtype), plain_attributes(field.attrs))
 
 
@@ -104,6 +104,7 @@ def _read_reordered(
     dims: tuple[str, ...],
     order: dict[str, Order],
     judge: Judge | None,
+    where: str,
     *wanted: npt.NDArray[np.int64],
 ) -> npt.NDArray[Any]:
     """Reads a variable in another order of dimensions and points, by whole maps, as stores keep them."""
@@ -111,8 +112,12 @@ def _read_reordered(
         dim: as_slice(order[dim][index] if dim in order else index) for dim, index in zip(dims, wanted, strict=True)
     }
     maps = source.isel({dim: points[dim] for dim in ("time", "level") if dim in points})
-    # Loaded before it is transposed: xarray's own lazy transpose reads point by point.
-    in_rows = maps.values.transpose([maps.dims.index(dim) for dim in dims])[..., points["latitude"], :]
+    try:
+        # Loaded before it is transposed: xarray's own lazy transpose reads point by point.
+        stored = maps.values
+    except (RuntimeError, ZeroDivisionError) as error:  # of netCDF and of the codecs of Zarr
+        raise ValueError(f"{where}: expected values that can be read, got '{error}'. Copy the file again.") from error
+    in_rows = stored.transpose([maps.dims.index(dim) for dim in dims])[..., points["latitude"], :]
     values: npt.NDArray[Any] = in_rows[..., points["longitude"]]
     if judge is not None:
         judge(values, *wanted)
@@ -157,11 +162,15 @@ def _coordinate(ds: xr.Dataset, name: str, where: str) -> npt.NDArray[np.float64
     if name not in ds.coords or ds[name].dims != (name,) or ds[name].size < 2:
         got = ds[name].dims if name in ds.variables else f"the coordinates {', '.join(map(str, ds.coords))}"
         raise ValueError(f"{where}: expected a coordinate '{name}' along its own dimension, got {got}.")
-    if ds[name].dtype.kind not in "fiu" or not np.isfinite(ds[name].values).all():
-        got = f"{np.count_nonzero(~np.isfinite(ds[name].values))} of {ds[name].size} that are not"
-        got = got if ds[name].dtype.kind == "f" else f"{ds[name].dtype}"
+    stored = ds[name].values
+    if stored.dtype.kind not in "fiu" or not np.isfinite(stored).all():
+        got = (
+            f"{(~np.isfinite(stored)).sum()} of {stored.size} that are not"
+            if stored.dtype.kind == "f"
+            else stored.dtype
+        )
         raise ValueError(f"{where}: '{name}' is expected in finite degrees, got {got}. Repair the coordinate.")
-    values: npt.NDArray[np.float64] = ds[name].values.astype(np.float64)
+    values: npt.NDArray[np.float64] = stored.astype(np.float64)
     if name == "latitude" and abs(values).max() > 90 + TOLERANCE_DEG:
         raise ValueError(f"{where}: 'latitude' is expected within -90..90 deg, got {_ends(values)}. Repair it.")
     return values

@@ -130,7 +130,7 @@ def check_units(ds: xr.Dataset, where: str) -> None:
 
 
 def _use_valid_time(ds: xr.Dataset) -> xr.Dataset:
-    if "valid_time" not in ds.variables:
+    if "valid_time" not in ds.variables or ds["valid_time"].ndim > 1:  # of several forecasts, which have two axes
         return ds
     if "time" in ds.variables and ds["valid_time"].dims == ds["time"].dims:
         return ds.assign_coords(time=ds["time"].copy(data=ds["valid_time"].values)).drop_vars("valid_time")

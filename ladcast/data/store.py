@@ -154,8 +154,12 @@ def _check_axis(ds: xr.Dataset, name: str, where: str) -> None:
 def check_times(times: Times, where: str) -> None:
     """Raises ValueError unless the times are datetime64, increase and do not repeat."""
     if times.dtype.kind != "M" and times.size:
-        got = f"those of the calendar '{times.flat[0].calendar}'" if hasattr(times.flat[0], "calendar") else times.dtype
-        raise ValueError(f"{where}: 'time' is expected as datetime64, got {got}. Use a standard calendar.")
+        got, advice = str(times.dtype), "Use a standard calendar."
+        if hasattr(times.flat[0], "calendar"):
+            got = f"those of the calendar '{times.flat[0].calendar}'"
+        if times.dtype.kind == "m":
+            got, advice = "time differences", "Put the dates in their place, such as `ds.assign_coords(time=dates)`."
+        raise ValueError(f"{where}: 'time' is expected as datetime64, got {got}. {advice}")
     if times.size == 0 or np.isnat(times).any():
         raise ValueError(
             f"{where}: expected valid times, got {times.size} with {np.isnat(times).sum()} empty. Repair it."
@@ -190,6 +194,8 @@ def check_regular(times: Times, declared: Gaps, where: str) -> None:
 
 def _check_levels(ds: xr.Dataset, channels: ChannelSet, where: str) -> None:
     _check_axis(ds, "level", where)
+    if ds["level"].dtype.kind not in "fiu":
+        raise ValueError(f"{where}: expected 'level' as numbers in hPa, got {ds['level'].dtype}. Convert it.")
     present = np.atleast_1d(ds["level"].values).astype(float)
     missing = [level for level in channels.levels if not np.isclose(present, level).any()]
     if missing:

@@ -16,7 +16,7 @@ from data_pipelines.manifest import Content, Journal, read_journal, read_manifes
 from data_pipelines.options import Execution, StoreLayout
 from data_pipelines.product import UnitsFailedError, partial_folder, produce
 from data_pipelines.transfer import regrid
-from data_pipelines.work import WorkUnit, item_units
+from data_pipelines.workers import WorkUnit, item_units
 from ladcast.data.store import open_store
 
 HERE = Execution(workers=0)

@@ -76,11 +76,24 @@ def test_execution_goes_to_the_stages_that_work_in_units(tmp_path: Path):
         ({"stages": []}, r"expected the keys 'paths' and 'stages', got \['stages'\]"),
         ({"paths": {}, "stages": [{"stage": "regird"}]}, r"step 1: unknown stage 'regird'\. Known: plan, download"),
         ({"paths": {"a": "b"}, "stages": [{"stage": "status", "folder": "{c}"}]}, r"'\{c\}' names no known path"),
+        ({"paths": {"a": "b"}, "stages": [{"stage": "status", "folder": "{a.x}"}]}, r"'\{a.x\}' names no known path"),
+        ({"paths": {"a": "b"}, "stages": [{"stage": "run", "config": "a.yaml"}]}, r"step 1: unknown stage 'run'"),
+        ({"paths": {"a": "b"}, "stages": ["status"]}, r"step 1: expected a stage and its arguments, got 'status'"),
+        ({"paths": {"a": "b"}, "stages": {"stage": "status"}}, r"expected 'stages' as a list, got a dict"),
+        ({"paths": ["a"], "stages": []}, r"expected 'paths' as names of folders and files"),
+        ([1, 2], r"expected the keys 'paths' and 'stages', got a list"),
+        ({"paths": {}, "stages": [{"stage": "status", "folder": [["a"]]}]}, r"step 1: expected a value or a list"),
     ],
 )
 def test_wrong_files_are_refused(content: dict, message: str, tmp_path: Path):
     with pytest.raises(ValueError, match=message):
         read_calls(write(tmp_path / "a.yaml", content), {})
+
+
+def test_a_file_that_is_no_yaml_is_named(tmp_path: Path):
+    (tmp_path / "a.yaml").write_text("paths: [")
+    with pytest.raises(ValueError, match=r"a\.yaml is no YAML"):
+        read_calls(tmp_path / "a.yaml", {})
 
 
 @pytest.mark.parametrize(

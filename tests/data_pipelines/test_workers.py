@@ -1,5 +1,8 @@
 """Where work is done: the same answers from this process and from others, and requests that make no sense."""
 
+import multiprocessing
+import os
+import signal
 import time
 from collections.abc import Callable
 from functools import partial
@@ -7,10 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from data_pipelines.manifest import Checksums
 from data_pipelines.options import Execution
-from data_pipelines.work import WorkUnit, item_units
-from data_pipelines.workers import PROFILES, make_all, read_profile, worker_number
+from data_pipelines.workers import (
+    PROFILES,
+    Checksums,
+    WorkUnit,
+    credentials,
+    item_units,
+    make_all,
+    read_profile,
+    worker_number,
+)
 
 UNITS = item_units(list("abc"))
 
@@ -46,10 +56,56 @@ def number(unit: WorkUnit) -> Checksums:
     return {unit.label: str(worker_number())}
 
 
+def sockets() -> set[str]:
+    """Returns the ports of this machine that listen, of either protocol."""
+    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    return {line.split()[1] for table in tables for line in table if line.split()[3] == "0A"}
+
+
 @pytest.mark.slow
-def test_workers_have_numbers_of_their_own():
-    outcomes = [outcome for _, outcome in make_all(number, item_units(list("abcdef")), Execution(workers=2))]
+def test_workers_have_numbers_of_their_own_and_listen_on_no_port():
+    before, listening = sockets(), set()
+    outcomes = []
+    for _, outcome in make_all(number, item_units(list("abcdef")), Execution(workers=2)):
+        outcomes.append(outcome)
+        listening |= owned_ports(sockets() - before)
     assert {value for outcome in outcomes for value in outcome.values()} == {"0", "1"}
+    assert not listening
+
+
+def owned_ports(new: set[str]) -> set[str]:
+    """Returns those of the sockets that a child of this process has open."""
+    inodes = set()
+    for child in multiprocessing.active_children():
+        links = [str(link.readlink()) for link in Path(f"/proc/{child.pid}/fd").iterdir() if link.is_symlink()]
+        inodes |= {link[8:-1] for link in links if link.startswith("socket:[")}
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    return {row[1] for row in rows if row[9] in inodes and row[1] in new}
+
+
+def die_once(folder: Path, unit: WorkUnit) -> Checksums:
+    """Kills its own process: the first time for unit b, always for unit d."""
+    if unit.label == "d" or (unit.label == "b" and not (folder / "b").exists()):
+        (folder / unit.label).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {unit.label: "made"}
+
+
+@pytest.mark.slow
+def test_a_unit_of_a_worker_that_died_is_made_by_another(tmp_path: Path):
+    units = item_units(list("abcde"))
+    outcomes = {u.label: outcome for u, outcome in make_all(partial(die_once, tmp_path), units, Execution(workers=2))}
+    assert outcomes["b"] == {"b": "made"}
+    assert isinstance(outcomes.pop("d"), RuntimeError)
+    assert all(outcome == {label: "made"} for label, outcome in outcomes.items())
+
+
+def test_jobs_speak_with_a_key_that_only_its_owner_can_read(tmp_path: Path):
+    pytest.importorskip("distributed")
+    security = credentials(tmp_path)
+    assert security.require_encryption
+    assert (tmp_path / "key.pem").stat().st_mode & 0o777 == 0o600
+    assert security.get_tls_config_for_role("worker")["key"] == str(tmp_path / "key.pem")
 
 
 def test_outside_of_workers_the_number_is_0():

@@ -28,6 +28,8 @@ DATA_NAME = re.compile(rf"[^.].*({'|'.join(map(re.escape, SUFFIXES))})(_\w+)?", 
 MEMBER_DIMENSIONS = ("number", "member", "realization")
 FORECAST = "forecast"
 """The attribute of a dataset that says of which forecast its fields are, if they are no analyses."""
+UNREADABLE = (ArithmeticError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+"""What xarray and the libraries below it raise where metadata are damaged."""
 STRANGERS = {
     b"PK": "a zip archive: unpack it",
     b"\x1f\x8b": "compressed: unpack it",
@@ -110,7 +112,7 @@ def _open_one(path: Path, member: int | None) -> xr.Dataset:
     try:
         # Named, because xarray would otherwise try every engine, and cfgrib leaves an index beside the file.
         ds = _open_zarr(path) if path.is_dir() else xr.open_dataset(path, chunks=None, engine="netcdf4")
-    except (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         reason = _reason(path, error)
         raise ValueError(
             f"{path}: expected a Zarr store or a netCDF file or a GRIB file, which this is not ({reason})."

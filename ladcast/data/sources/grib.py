@@ -7,13 +7,14 @@ where it adds up to six hours.
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +46,8 @@ HEADERS = [
 ]
 SCANNING = HEADERS[-3:]
 SHOWN_FORECASTS = 3
-STEP_UNITS = {"": "h", "h": "h", "m": "m", "s": "s", "D": "D"}
+LEAST_BYTES = {1: 21, 2: 5, 3: 14, 4: 9, 5: 11, 6: 6, 7: 5}
+"""Of the sections of edition 2, by number."""
 # ecCodes keeps global state while it reads messages that hold several fields, as GFS writes u and v.
 _decoding = Lock()
 
@@ -92,8 +94,13 @@ class Message:
 
     def _step(self, key: str) -> np.timedelta64:
         """Returns a step as a duration; ecCodes writes `6` for hours and `360m` for minutes."""
-        number, unit = re.fullmatch(r"(-?\d+)(\D*)", str(self.header[key])).groups()  # type: ignore[union-attr]
-        return np.timedelta64(int(number), STEP_UNITS[unit])  # type: ignore[call-overload,no-any-return]
+        found = re.fullmatch(r"(-?\d+)([hmsD]?)", str(self.header[key]))
+        if found is None:
+            raise ValueError(
+                f"{self.path}: expected a step in days, hours, minutes or seconds, got {self.header[key]}."
+            )
+        unit = cast(Literal["D", "h", "m", "s"], found[2] or "h")
+        return np.timedelta64(int(found[1]), unit)
 
     def values(self) -> npt.NDArray[np.float32]:
         """Decodes the field, shape (latitude, longitude), NaN where the file has no value."""
@@ -156,15 +163,79 @@ def read_headers(path: Path) -> Iterator[Message]:
         ValueError: the file cannot be read as GRIB.
     """
     messages, eccodes = need("cfgrib", "Reading GRIB", "grib").messages, need("eccodes", "Reading GRIB", "grib")
+    check_sections(path)
     try:
         stream = messages.FileStream(str(path), errors="raise")
         with _decoding:
             index = messages.FileIndex.from_fieldset(stream, HEADERS)
-    except (EOFError, ValueError, eccodes.CodesInternalError) as error:
+    except (EOFError, KeyError, TypeError, ValueError, eccodes.CodesInternalError) as error:
         raise ValueError(f"{path}: expected whole GRIB messages, got '{error}'. Download the file again.") from error
     for header, offsets in index.iter_index():
         for offset in offsets:
             yield Message(path, offset, dict(zip(index.index_keys, header, strict=True)))
+
+
+def check_sections(path: Path) -> None:
+    """Walks through the sections of all messages: ecCodes ends the whole process where their lengths are damaged.
+
+    Raises:
+        ValueError: lengths or numbers of points contradict each other; the message says where.
+    """
+    if not path.stat().st_size:
+        raise ValueError(f"{path}: expected GRIB messages, got an empty file. Download the file again.")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        at = content.find(MAGIC)
+        while at >= 0:
+            size = _message_size(content, at)
+            fault = f"ends after {len(content) - at} of {size} bytes" if at + size > len(content) else ""
+            fault = fault or (_fault_of_edition_2 if content[at + 7] == 2 else _fault_of_edition_1)(content, at, size)
+            if fault:
+                raise ValueError(
+                    f"{path}: expected whole GRIB messages, got one at byte {at} that {fault}. Download the file again."
+                )
+            at = content.find(MAGIC, at + max(size, 8))
+
+
+def _message_size(content: mmap.mmap, at: int) -> int:
+    first, length = (8, 8) if content[at + 7 : at + 8] == b"\2" else (4, 3)
+    return int.from_bytes(content[at + first : at + first + length], "big")
+
+
+def _fault_of_edition_1(content: mmap.mmap, at: int, size: int) -> str:
+    if content[at + 7] != 1:
+        return f"is of edition {content[at + 7]}"
+    if size & 0x800000:  # the length of very long messages is written in another way
+        return ""
+    flags, place = content[at + 15], at + 8
+    least = [28, *([32] if flags & 0x80 else []), *([6] if flags & 0x40 else []), 11]
+    for shortest in least:
+        length = int.from_bytes(content[place : place + 3], "big")
+        if not shortest <= length <= at + size - place:
+            return f"has a section of {length} bytes"
+        place += length
+    return "" if content[place : place + 4] == b"7777" and place + 4 == at + size else "does not end where it says"
+
+
+def _fault_of_edition_2(content: mmap.mmap, at: int, size: int) -> str:
+    place, before, points, values = at + 16, 0, 0, 0
+    while place < at + size - 4:
+        length, number = int.from_bytes(content[place : place + 4], "big"), content[place + 4]
+        if length < LEAST_BYTES.get(number, size) or length > at + size - place:
+            return f"has a section {number} of {length} bytes"
+        if not (number > before or (before == 7 and number > 1)):
+            return f"has section {number} after section {before}"
+        if number == 3:
+            points = int.from_bytes(content[place + 6 : place + 10], "big")
+            template = int.from_bytes(content[place + 12 : place + 14], "big")
+            columns, rows = (int.from_bytes(content[place + k : place + k + 4], "big") for k in (30, 34))
+            if template in (0, 40) and columns * rows != points:
+                return f"has {columns} x {rows} points, or {points}"
+        if number == 5:
+            values = int.from_bytes(content[place + 5 : place + 9], "big")
+            if values > points:
+                return f"has {values} values at {points} points"
+        place, before = place + length, number
+    return "" if before == 7 and content[place : place + 4] == b"7777" else "does not end where it says"
 
 
 def _known(message: Message) -> bool:

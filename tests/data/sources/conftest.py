@@ -18,16 +18,17 @@ GRID = {
 
 @pytest.fixture
 def write_grib() -> Callable[[Path, Iterable[Field]], Path]:
-    """Returns a function that writes fields (keys, values north to south) on a 16 x 9 grid to a GRIB2 file."""
+    """Returns a function that writes fields (keys, values north to south) on a 16 x 9 grid to a GRIB file."""
     eccodes = pytest.importorskip("eccodes")
 
     def write(path: Path, fields: Iterable[Field]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
             for keys, values in fields:
-                handle = eccodes.codes_grib_new_from_samples("regular_ll_pl_grib2")
+                handle = eccodes.codes_grib_new_from_samples(f"regular_ll_pl_grib{keys.get('edition', 2)}")
                 for key, value in (GRID | {"dataDate": 20200101, "dataTime": 0, "bitsPerValue": 24} | keys).items():
-                    eccodes.codes_set(handle, key, value)
+                    if key != "edition":
+                        eccodes.codes_set(handle, key, value)
                 eccodes.codes_set_values(handle, np.broadcast_to(values, (9, 16)).astype(float).ravel())
                 eccodes.codes_write(handle, file)
                 eccodes.codes_release(handle)

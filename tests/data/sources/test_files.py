@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -93,3 +94,76 @@ def test_importing_and_reading_netcdf_loads_no_optional_library(tmp_path, world)
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"cfgrib", "eccodes", "gribapi", "obstore", "cdsapi", "ecmwf"} & set(answer.stdout.split())
+
+
+def test_what_is_no_data_is_passed_over_in_a_folder(tmp_path, world, channels):
+    world.to_netcdf(tmp_path / "a.nc")
+    for name in ("._a.grib2", ".hidden.nc", "b.ncx4", "a.grib2.idx", "notes.txt"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7")
+    xr.testing.assert_equal(open_store(tmp_path, channels).load(), world)
+    assert open_files(tmp_path / "*.nc").equals(open_files(tmp_path / "a.nc"))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"PK\3\4", "a zip archive: unpack it"),
+        (b"\x1f\x8b\x08", "compressed"),
+        (b"<html>", "a page of the web"),
+        (b"", "empty"),
+    ],
+)
+def test_a_file_that_is_something_else_is_named_for_what_it_is(tmp_path, content, reason):
+    (tmp_path / "a.nc").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"a\.nc: expected a Zarr store .*it is {reason}"):
+        open_files(tmp_path / "a.nc")
+
+
+def test_files_whose_coordinates_are_rounded_otherwise_are_on_one_grid(tmp_path, world, channels):
+    degrees = {dim: np.rad2deg(np.deg2rad(world[dim].values).astype("f4")) for dim in ("latitude", "longitude")}
+    upper = list(channels.upper_air)
+    world[upper].to_netcdf(tmp_path / "upper.nc")
+    world.drop_vars([*upper, "level"]).assign_coords(degrees).to_netcdf(tmp_path / "surface.nc")
+    ds = open_store(tmp_path, channels).load()
+    np.testing.assert_allclose(ds["latitude"], world["latitude"], atol=1e-3)
+    np.testing.assert_array_equal(ds["2m_temperature"].values, world["2m_temperature"].values)
+    assert ds.sizes == world.sizes
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda about: [about], r"a\.zarr: expected a Zarr store .*which this is not"),
+        (lambda about: about | {"fill_value": "x"}, r"a\.zarr: expected a Zarr store"),
+        (lambda about: about | {"codecs": [{"name": "odd"}]}, r"a\.zarr: expected a Zarr store"),
+        (
+            lambda about: about | {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [0, 3, 9, 16]}}},
+            r"a\.zarr: 'temperature': expected values that can be read, got .*zero",
+        ),
+    ],
+)
+def test_damaged_metadata_of_zarr_are_refused_with_the_store(tmp_path, world, channels, spoil, message):
+    world.to_zarr(tmp_path / "a.zarr", consolidated=False, zarr_format=3)
+    path = tmp_path / "a.zarr/temperature/zarr.json"
+    path.write_text(json.dumps(spoil(json.loads(path.read_text()))))
+    with pytest.raises(ValueError, match=message):
+        open_store(tmp_path / "a.zarr", channels)["temperature"].load()
+
+
+def test_a_chunk_that_was_cut_is_refused_with_its_variable(tmp_path, world, channels):
+    world.to_zarr(tmp_path / "a.zarr", consolidated=False, zarr_format=3)
+    chunk = next(path for path in sorted((tmp_path / "a.zarr/temperature/c").rglob("*")) if path.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:50])
+    with pytest.raises(ValueError, match=r"a\.zarr: 'temperature': expected values that can be read"):
+        open_store(tmp_path / "a.zarr", channels).load()
+
+
+def test_a_forecast_with_two_axes_of_time_says_what_to_select(tmp_path, world, channels):
+    steps = np.array([0, 6], "timedelta64[h]").astype("timedelta64[ns]")
+    both = world.drop_vars("land_sea_mask").expand_dims(step=steps, axis=1)
+    both = both.assign_coords(valid_time=(("time", "step"), world["time"].values[:, None] + steps))
+    with pytest.raises(ValueError, match=r"got \('time', 'step', .*ds.isel\(step=0\)"):
+        open_store(both, channels)
+    graphcast = world.assign_coords(time=world["time"] - world["time"][0])
+    with pytest.raises(ValueError, match=r"got time differences\. Put the dates in their place"):
+        open_store(graphcast, channels)

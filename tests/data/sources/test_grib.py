@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ladcast.data.sources.files import open_files
-from ladcast.data.sources.grib import is_grib, open_grib, read_headers
+from ladcast.data.sources.grib import check_sections, is_grib, open_grib, read_headers
 from ladcast.data.store import open_store
 from ladcast.fields import ChannelSet
 
@@ -147,3 +147,52 @@ def test_nothing_is_written_beside_the_file(tmp_path, write_grib, state_fields):
     path = write_grib(tmp_path / "a.grib2", state_fields(["t", "2t"]))
     open_store(path).load()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_both_editions_lie_on_one_grid(tmp_path, write_grib, state_fields):
+    """They write the same grid with other digits, and may run in other directions."""
+    keys, values = state_fields(["2t"])[0]
+    ends = {"latitudeOfFirstGridPointInDegrees": -90, "latitudeOfLastGridPointInDegrees": 90, "jScansPositively": 1}
+    other = write_grib(tmp_path / "b", [({"shortName": "msl", "edition": 1, **ends}, values[::-1] + 1e5)])
+    ds = open_grib([write_grib(tmp_path / "a", [(keys, values)]), other], "x")
+    np.testing.assert_allclose(ds["msl"].values - 1e5, ds["2t"].values, atol=0.1)
+
+
+def test_sums_over_minutes_are_used_or_passed_over(tmp_path, write_grib, state_fields):
+    minutes = {"indicatorOfUnitOfTimeRange": 0, "indicatorOfUnitForTimeRange": 0}
+    keys, values = rain(0, 360, 6.0, **minutes)
+    ds = open_grib([write_grib(tmp_path / "a", [(keys, values)])], "a")
+    np.testing.assert_allclose(ds["tp6h"].values, 6e-3, atol=1e-6)
+    half_an_hour = rain(0, 30, 1.0, **minutes)
+    assert "tp6h" not in open_grib([write_grib(tmp_path / "b", [half_an_hour, *state_fields(["2t"])])], "b")
+
+
+def test_states_of_several_lead_times_are_refused_and_one_is_named(tmp_path, write_grib, state_fields):
+    analysis, later = (state_fields(["2t"], stepRange=step) for step in (0, 6))
+    with pytest.raises(ValueError, match=r"x: expected states of one lead time, got those of several: analysis, 6 h"):
+        open_grib([write_grib(tmp_path / "a", [*analysis, *later])], "x")
+    assert open_grib([write_grib(tmp_path / "b", later)], "b").attrs["forecast"] == "6 h from 2020-01-01T00"
+    with pytest.raises(ValueError, match=r"expected analyses, got a forecast \(6 h from 2020-01-01T00\)"):
+        open_store(tmp_path / "b")
+
+
+@pytest.mark.parametrize("edition", [1, 2])
+def test_damaged_sections_are_refused_before_they_are_decoded(shared, tmp_path, edition):
+    """ecCodes ends the whole process where it trusts some of these lengths."""
+    path = (
+        shared
+        / "kit"
+        / {1: "era5/era5_eda_10members_zt_850_500_3deg.grib", 2: "gfs/gfs.t12z.pgrbf120.2p5deg.grib2"}[edition]
+    )
+    whole = path.read_bytes()[:60_000]
+    size = int.from_bytes(whole[4:7] if edition == 1 else whole[8:16], "big")
+    copy = tmp_path / "a.grib"
+    copy.write_bytes(whole[:size])
+    check_sections(copy)
+    lengths = [5, 8 + 2, 8 + whole[10] + 2] if edition == 1 else [15, 16 + 3, 16 + 21 + 3, 16 + 21 + 9]
+    for place in lengths:
+        damaged = bytearray(whole[:size])
+        damaged[place] ^= 0x55
+        copy.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"a\.grib: expected whole GRIB messages, got one at byte 0 that"):
+            check_sections(copy)
