@@ -164,12 +164,9 @@ def _coordinate(ds: xr.Dataset, name: str, where: str) -> npt.NDArray[np.float64
         raise ValueError(f"{where}: expected a coordinate '{name}' along its own dimension, got {got}.")
     stored = ds[name].values
     if stored.dtype.kind not in "fiu" or not np.isfinite(stored).all():
-        got = (
-            f"{(~np.isfinite(stored)).sum()} of {stored.size} that are not"
-            if stored.dtype.kind == "f"
-            else stored.dtype
-        )
-        raise ValueError(f"{where}: '{name}' is expected in finite degrees, got {got}. Repair the coordinate.")
+        numbers = stored.dtype.kind == "f"
+        odd = f"{(~np.isfinite(stored)).sum()} of {stored.size} that are not" if numbers else str(stored.dtype)
+        raise ValueError(f"{where}: '{name}' is expected in finite degrees, got {odd}. Repair the coordinate.")
     values: npt.NDArray[np.float64] = stored.astype(np.float64)
     if name == "latitude" and abs(values).max() > 90 + TOLERANCE_DEG:
         raise ValueError(f"{where}: 'latitude' is expected within -90..90 deg, got {_ends(values)}. Repair it.")
