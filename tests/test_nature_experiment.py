@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_forty_starts_are_shared_and_raced(commands: list[list[str]]):
     assert len(evaluated) == 16  # from the truth, and from analyses with an error
     assert {tokens[tokens.index("--part") + 1] for tokens in evaluated} == {f"{k}/8" for k in range(1, 9)}
     race = next(tokens for _, *tokens in commands if "data/race.zarr" in tokens and tokens[0] == "simulate")
-    starts = [word for flag, word in zip(race, race[1:], strict=False) if flag == "--at"]
+    starts = [word for flag, word in pairwise(race) if flag == "--at"]
     assert len(starts) == 40
     assert (starts[0], starts[-1]) == ("2101-01-11T00", "2102-02-05T00")
 
