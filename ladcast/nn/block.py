@@ -11,12 +11,11 @@ from torch.nn import functional as F
 
 from ladcast.nn.attention import MultiscaleLinearAttention, QueryKeyValue, attend
 from ladcast.nn.embedding import MLP
-from ladcast.nn.position import Positions
+from ladcast.nn.position import Positions, Tokens
 from ladcast.nn.sphere import Poles, SphericalConv2d
 
-Tokens = Float[Tensor, "batch token features"]
 PastTokens = Float[Tensor, "batch past_token features"]
-Condition = Float[Tensor, "batch features"]
+ConditionFeatures = Float[Tensor, "batch features"]
 Field = Float[Tensor, "batch channel lat lon"]
 
 
@@ -30,7 +29,7 @@ class Modulation(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, condition: Condition) -> tuple[Float[Tensor, "batch 1 features"], ...]:
+    def forward(self, condition: ConditionFeatures) -> tuple[Float[Tensor, "batch 1 features"], ...]:
         vectors: Tensor = self.linear(F.silu(condition))[:, None]
         return vectors.chunk(self.count, dim=-1)
 
@@ -63,7 +62,7 @@ class DualStreamBlock(nn.Module):
         self.past = Stream(dim, heads, mlp_ratio)
 
     def forward(
-        self, future: Tokens, past: PastTokens, *, condition: Condition, positions: Positions
+        self, future: Tokens, past: PastTokens, *, condition: ConditionFeatures, positions: Positions
     ) -> tuple[Tokens, PastTokens]:
         pairs = ((self.future, future), (self.past, past))
         modulations = [stream.modulation(condition) for stream, _ in pairs]
@@ -98,7 +97,7 @@ class SingleStreamBlock(nn.Module):
         self.mlp_in = nn.Linear(dim, mlp_ratio * dim)
         self.to_out = nn.Linear((1 + mlp_ratio) * dim, dim)
 
-    def forward(self, tokens: Tokens, *, condition: Condition, positions: Positions) -> Tokens:
+    def forward(self, tokens: Tokens, *, condition: ConditionFeatures, positions: Positions) -> Tokens:
         shift, scale, gate = self.modulation(condition)
         normed = modulated_norm(tokens, shift=shift, scale=scale)
         query, key, value = self.qkv(normed)
@@ -122,7 +121,7 @@ class RefinerBlock(nn.Module):
         self.mlp = MLP(dim, mlp_ratio * dim, dim)
         self.gates = Modulation(dim, 2)
 
-    def forward(self, tokens: Tokens, *, condition: Condition, positions: Positions) -> Tokens:
+    def forward(self, tokens: Tokens, *, condition: ConditionFeatures, positions: Positions) -> Tokens:
         attention_gate, mlp_gate = self.gates(condition)
         query, key, value = self.qkv(self.norm_attention(tokens))
         tokens = tokens + attention_gate * attend(query, key, value, positions)

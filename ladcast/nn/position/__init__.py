@@ -3,7 +3,6 @@
 A new encoding is one class in this package and its entry in `POSITION_ENCODINGS`.
 """
 
-from ladcast.nn.position.alibi import GeodesicALiBi, alibi_slopes
 from ladcast.nn.position.base import (
     EncodingOptions,
     Heads,
@@ -12,11 +11,18 @@ from ladcast.nn.position.base import (
     Rotation,
     ScoreMod,
     TokenGrid,
+    Tokens,
     evenly_spaced_radians,
 )
-from ladcast.nn.position.relative import AbsoluteScale, AddedVectors, ProductVectors, SignedScale
-from ladcast.nn.position.rotary import ContextAwareRotary, GeoRotary, SeamlessGeoRotary, TemporalRotary
-from ladcast.nn.position.spherical import SphericalRotary
+from ladcast.nn.position.relative import (
+    AbsoluteScale,
+    AddedVectors,
+    GeodesicALiBi,
+    ProductVectors,
+    SignedScale,
+    alibi_slopes,
+)
+from ladcast.nn.position.rotary import ContextAwareRotary, GeoRotary, SeamlessGeoRotary, SphericalRotary, TemporalRotary
 
 __all__ = [
     "POSITION_ENCODINGS",
@@ -28,6 +34,7 @@ __all__ = [
     "Rotation",
     "ScoreMod",
     "TokenGrid",
+    "Tokens",
     "alibi_slopes",
     "build_position_encoding",
     "evenly_spaced_radians",
