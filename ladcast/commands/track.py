@@ -93,17 +93,18 @@ def track(
 def _find_tracks(path: Path, options: TrackOptions, best: xr.Dataset | None, device: str) -> xr.Dataset:
     """Tracks a forecast or analyses, or reads the tracks of a system that has some."""
     from ladcast.cyclones.detection import CoarseGridError
+    from ladcast.cyclones.fields import PRESSURE
     from ladcast.cyclones.formats import is_bufr
     from ladcast.cyclones.tracker import find_tracks
-    from ladcast.data.store import open_store
+    from ladcast.data.store import open_where_present
     from ladcast.device import find_device
     from ladcast.forecasts.open import open_forecast
 
     if is_bufr(path):
         return _read_system(path, options, best)
-    source = open_store(path) if path.is_file() else open_forecast(path)
+    source = open_where_present(path, PRESSURE) if path.is_file() else open_forecast(path)
     if path.is_dir() and "prediction_timedelta" not in source.dims:
-        source = open_store(path)
+        source = open_where_present(path, PRESSURE)
     try:
         return find_tracks(source, options, best, device=str(find_device(device)))
     except CoarseGridError as error:

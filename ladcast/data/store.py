@@ -70,6 +70,26 @@ def open_store(
     return ds
 
 
+def open_where_present(path: str | Path, variable: str) -> xr.Dataset:
+    """Opens the states of those times at which one variable is there; archives such as ERA-40 have others without it.
+
+    What is there is judged as `open_store` does, and must be complete where it is read.
+
+    Raises:
+        ValueError: the variable is at no time, or the times at which it is are not evenly spaced.
+    """
+    ds = open_store(path, regular=False)
+    if variable not in ds:
+        return ds
+    gappy = open_store(path, regular=False, complete=False)[variable]
+    there = [not gappy.isel(time=index).isnull().all() for index in range(gappy.sizes["time"])]
+    if not any(there):
+        raise ValueError(f"{path}: expected '{variable}', got NaN everywhere at all times. Take another source.")
+    kept = ds.isel(time=np.flatnonzero(there))
+    check_regular(kept["time"].values, declared_gaps(Path(path)), str(path))
+    return kept
+
+
 def check_ends(ds: xr.Dataset, channels: ChannelSet, where: str) -> xr.Dataset:
     """Judges the first and the last state of a dataset that will be read from end to end, and returns it.
 

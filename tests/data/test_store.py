@@ -6,7 +6,15 @@ import pytest
 import xarray as xr
 import zarr
 
-from ladcast.data.store import check_ends, declared_gaps, open_store, present_channels, read_times, select_period
+from ladcast.data.store import (
+    check_ends,
+    declared_gaps,
+    open_store,
+    open_where_present,
+    present_channels,
+    read_times,
+    select_period,
+)
 from ladcast.fields import ERA5_CHANNELS, SST, ChannelSet
 from ladcast.grid import Grid
 
@@ -326,3 +334,11 @@ def test_a_period_has_both_its_ends(numbered: xr.Dataset, start: str | None, end
 def test_a_period_without_frames_is_refused_with_what_is_there(numbered: xr.Dataset):
     with pytest.raises(ValueError, match=r"No states from 2021-01-01 to None: .* 2020-01-01T00 to 2020-02-20T12"):
         select_period(numbered, "2021-01-01", None)
+
+
+def test_times_without_a_variable_are_passed_over(shared):
+    """ERA-40 as its users have it: analyses at 12 UTC, and at 18 UTC only what a forecast adds up."""
+    ds = open_where_present(shared / "kit/era40/era40_sfc_2p5deg_200207.nc", "mean_sea_level_pressure")
+    assert ds.sizes["time"] == 31
+    assert set(ds["time"].dt.hour.values) == {12}
+    assert ds["mean_sea_level_pressure"].isel(time=[0, -1]).notnull().all()
