@@ -109,7 +109,7 @@ def test_all_lows_are_tracked_and_recognised(forecast: Path, best_track: Path, t
     assert "observed storms: 24 hits, 0 misses; 0 positions of other lows" in capsys.readouterr().out
     assert set(read_tracks(tmp_path / "every.nc")["storm"].values.tolist()) == {STORM}
     again = f"again={tmp_path / 'every.nc'}"
-    track(forecast, "--all", "--best-track", best_track, "--against", again, "--output", tmp_path / "every.nc")
+    track(forecast, "--all", "--best-track", best_track, "--against", again, "--output", tmp_path / "second.nc")
     said = capsys.readouterr().out
     errors = dict(line.split()[::2] for line in said[said.index("same cases") :].splitlines()[2:4])
     assert set(errors) == {"1", "2"}
