@@ -7,6 +7,8 @@ from pathlib import Path
 
 OF_THE_RUN = {"manifest.json", "state.json", "log.jsonl", "zarr.json"}
 """Files that hold times or paths; of a store the values of arrays lie beside them."""
+TIMES = {"claimed"}
+"""Keys of documents that say when they were written."""
 
 
 def values_of(path: Path) -> dict[str, str]:
@@ -29,6 +31,9 @@ def _file(path: Path, name: str) -> Iterator[tuple[str, str]]:
         rows = (json.loads(line) for line in path.read_text().splitlines())
         last = {(row["step"], "loss" in row): row.get("loss", 0) for row in rows}  # a step may be written again
         yield name, _digest(json.dumps(sorted(last.items())).encode())
+    elif path.suffix == ".json":
+        content = json.loads(path.read_text())
+        yield name, _digest(json.dumps({key: content[key] for key in content if key not in TIMES}).encode())
     elif path.suffix == ".png":
         yield name, "drawn"
     else:
