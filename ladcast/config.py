@@ -58,16 +58,20 @@ def parse_config(content: Mapping[str, Any], schema: type[Schema], *, where: str
     try:
         parsed = TypeAdapter(schema).validate_python(content)
     except ValidationError as error:
-        problems = "; ".join(
-            f"'{'.'.join(map(str, e['loc']))}': {e['msg']} (got {reprlib.repr(e['input'])})" for e in error.errors()
-        )
-        raise ConfigError(f"{where}: {problems}.") from None
+        raise ConfigError(f"{where}: {'; '.join(map(_describe, error.errors()))}.") from None
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
     if key := _endless_number(parsed):
         raise ConfigError(f"{where}: '{key}': expected a finite number.")
     anchored: Schema = _anchor_paths(parsed, folder)
     return anchored
+
+
+def _describe(error: Mapping[str, Any]) -> str:
+    """Says what is wrong where; a schema that refuses its settings together says itself what it got."""
+    message = error["msg"].removeprefix("Value error, ").removesuffix(".")
+    key = ".".join(map(str, error["loc"]))
+    return f"'{key}': {message} (got {reprlib.repr(error['input'])})" if key else message
 
 
 def complete(section: Mapping[str, Any], schema: type[Schema], *, where: str, **known: Any) -> Schema:

@@ -110,7 +110,7 @@ def test_a_run_of_an_earlier_version_goes_on(recipe: ForecasterRecipe):
         ({"objective": {"kind": "crp"}}, "Unknown kind of objective 'crp'"),
         ({"objective": {"kind": "crps", "members": 1}}, "'members': Input should be greater than or equal to 2"),
         ({"objective": {"kind": "crps", "alpha": 1.5}}, "'alpha': Input should be less than or equal to 1"),
-        ({"stepper": {"kind": "one_call", "noise_features": 0}}, "'noise_features': Input should be greater than"),
+        ({"stepper": {"kind": "one_call", "noise_features": -1}}, "'noise_features': Input should be greater than"),
         ({"stepper": {"sampler": "heun"}}, r"unknown config key 'sampler'\. Did you mean 'sampling'"),
         ({"model": None}, "model: expected the settings of a transformer"),
     ],
