@@ -8,7 +8,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from data_pipelines.compact import write_compact
+from data_pipelines.excerpt import write_compact
 from data_pipelines.manifest import Content, describe_times
 from data_pipelines.options import EVERYTHING, EXECUTION, ExecutionArgument, SelectionArgument
 from data_pipelines.product import produce

@@ -147,3 +147,10 @@ def test_only_the_period_and_the_grid_that_are_asked_for_count(
     assert kept.sizes["time"] == 7
     expected = np.nanmean(pack(kept, channels).numpy(), (0, 2, 3), dtype=np.float64)
     np.testing.assert_allclose(Normalizer.load(path, channels).mean, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [0, -1])
+def test_a_stride_that_takes_no_frames_is_refused(store: Path, channel_file: Path, tmp_path: Path, stride: int):
+    selection = StateSelection(channels=str(channel_file))
+    with pytest.raises(ValueError, match=rf"--stride of at least 1, got {stride}"):
+        statistics(store, tmp_path / "a.json", stride=stride, selection=selection, execution=HERE)

@@ -295,3 +295,9 @@ def test_times_that_an_archive_lacks_are_listed(full_store: Path, tmp_path: Path
     period = StateSelection("2020-01-03T00", "2020-01-04T12")
     with pytest.raises(ValueError, match="lacks 2020-01-04T00"):
         download("weatherbench2", tmp_path / "a.zarr", origin=origin, selection=period, execution=HERE)
+
+
+@pytest.mark.parametrize("hours", [0, 5, -6])
+def test_steps_that_do_not_divide_a_day_are_refused(store, selection, tmp_path: Path, hours: int):
+    with pytest.raises(ValueError, match=rf"--step-hours that divide a day: .*got {hours}"):
+        derive(store, tmp_path / "a.zarr", step_hours=hours, selection=selection, execution=HERE)
