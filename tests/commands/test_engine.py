@@ -12,6 +12,7 @@ import xarray as xr
 from xarray.backends.plugins import list_engines
 
 from ladcast.checkpoint import MANIFEST
+from ladcast.checksums import CHECKSUMS
 from ladcast.commands.options import ScoreRequest, Scoring
 from ladcast.commands.products import plot
 from ladcast.commands.scoring import open_systems, score_systems
@@ -46,6 +47,7 @@ def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def rename_model(store: Path, **changes: str | None) -> None:
+    (store / CHECKSUMS).unlink(missing_ok=True)  # as whoever changes a store by hand does
     metadata = json.loads((store / "zarr.json").read_text())
     for attributes in (metadata["attributes"],):
         attributes[KEY].update(changes)
