@@ -60,7 +60,7 @@ def forecast(tmp_path: Path) -> Path:
 
 
 def track(*tokens: str | Path) -> None:
-    run(app, ["track", *map(str, tokens)])
+    run(app, ["track", *map(str, tokens), "--overwrite"])
 
 
 def fail(*tokens: str | Path) -> str:
