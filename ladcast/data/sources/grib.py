@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +51,17 @@ LEAST_BYTES = {1: 21, 2: 5, 3: 14, 4: 9, 5: 11, 6: 6, 7: 5}
 """Of the sections of edition 2, by number."""
 # ecCodes keeps global state while it reads messages that hold several fields, as GFS writes u and v.
 _decoding = Lock()
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[Any]:
+    """Yields the messages of a file to one thread at a time; raises ValueError where they make no sense to ecCodes."""
+    messages, eccodes = need("cfgrib", "Reading GRIB", "grib").messages, need("eccodes", "Reading GRIB", "grib")
+    try:
+        with _decoding:
+            yield messages.FileStream(str(path), errors="raise")
+    except (EOFError, KeyError, TypeError, ValueError, eccodes.CodesInternalError) as error:
+        raise ValueError(f"{path}: expected whole GRIB messages, got '{error}'. Download the file again.") from error
 
 
 @dataclass(frozen=True)
@@ -104,8 +116,7 @@ class Message:
 
     def values(self) -> npt.NDArray[np.float32]:
         """Decodes the field, shape (latitude, longitude), NaN where the file has no value."""
-        stream = need("cfgrib", "Reading GRIB", "grib").messages.FileStream(str(self.path))
-        with _decoding:
+        with decoding(self.path) as stream:
             message = stream[self.offset]
             values = np.asarray(message["values"])
             shape, missing = (message["Ny"], message["Nx"]), message["missingValue"]
@@ -162,14 +173,9 @@ def read_headers(path: Path) -> Iterator[Message]:
     Raises:
         ValueError: the file cannot be read as GRIB.
     """
-    messages, eccodes = need("cfgrib", "Reading GRIB", "grib").messages, need("eccodes", "Reading GRIB", "grib")
     check_sections(path)
-    try:
-        stream = messages.FileStream(str(path), errors="raise")
-        with _decoding:
-            index = messages.FileIndex.from_fieldset(stream, HEADERS)
-    except (EOFError, KeyError, TypeError, ValueError, eccodes.CodesInternalError) as error:
-        raise ValueError(f"{path}: expected whole GRIB messages, got '{error}'. Download the file again.") from error
+    with decoding(path) as stream:
+        index = need("cfgrib", "Reading GRIB", "grib").messages.FileIndex.from_fieldset(stream, HEADERS)
     for header, offsets in index.iter_index():
         for offset in offsets:
             yield Message(path, offset, dict(zip(index.index_keys, header, strict=True)))
@@ -288,8 +294,7 @@ Points = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 def _points(message: Message) -> Points:
     """Returns latitudes and longitudes in the order of a message's rows and columns."""
-    stream = need("cfgrib", "Reading GRIB", "grib").messages.FileStream(str(message.path))
-    with _decoding:
+    with decoding(message.path) as stream:
         field = stream[message.offset]
         longitude = np.array(field["distinctLongitudes"], dtype=np.float64)
         west = field["longitudeOfFirstGridPointInDegrees"]
