@@ -22,7 +22,8 @@ from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.recipes.autoencoder import autoencoder_config, reconstruction_loss
-from ladcast.recipes.forecaster import latent_rows, transformer_config
+from ladcast.recipes.forecaster import transformer_config
+from ladcast.recipes.latents import latent_rows
 from ladcast.training.cost import count_flops, peak_flops
 from ladcast.training.distributed import Ranks, join_ranks
 from ladcast.training.loop import TrainingState, compute_gradient

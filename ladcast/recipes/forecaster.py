@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import xarray as xr
 from jaxtyping import Float
@@ -29,6 +27,7 @@ from ladcast.forecasting.stepper import FrameCounts, Stepper
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import AutoencoderConfig
 from ladcast.models.transformer import TransformerConfig
+from ladcast.recipes.latents import decoded_weights, latent_rows, open_latents, usual_changes
 from ladcast.recipes.options import TRAIN, DryRun, ForecastValidation, Period
 from ladcast.recipes.recipe import Recipe, as_input, carry_out
 from ladcast.recipes.validation import check_validation, validate_forecaster
@@ -40,13 +39,6 @@ from ladcast.training.parallel import Loss
 
 FLOAT_BYTES = 4
 DIFFUSION = {"kind": "diffusion"}
-SAMPLED_WINDOWS = 1024
-"""Windows, evenly spaced, whose changes stand for those of all."""
-SAMPLED_LATENTS = 16
-LATENT_NUDGE = 0.1
-"""By how many standard deviations a latent channel is changed to see what that does to the decoded field."""
-WEIGHT_RANGE = (0.3, 3.0)
-"""Weights of the loss that follow from the decoded field stay within, relative to their mean."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +137,7 @@ class ForecasterRecipe(Recipe):
             ConfigError, FileNotFoundError, ValueError: something that the run needs is missing or does not fit.
         """
         codec, autoencoder = load_codec(run.autoencoder, str(device)), checkpoint_hash(run.autoencoder)
-        store = open_latents(run, autoencoder)
+        store = open_latents(run.latents, run.autoencoder, autoencoder)
         mean, std = (tuple(store[name].values.tolist()) for name in ("latent_mean", "latent_std"))
         # Weights that training starts from know the scale they were trained with.
         scale = LatentScale(mean, std) if run.initial is None else load_codec(run.initial, "cpu").latent_scale
@@ -189,16 +181,7 @@ class ForecasterRecipe(Recipe):
         known = None if self.run.initial is None else getattr(read_config(self.run.initial).stepper, "change_std", None)
         if known is not None and len(known) == frames.future:
             return torch.tensor(known)
-        found = windows(self.times, 1 + frames.future, frames.step)
-        chosen = found[np.unique(np.linspace(0, len(found) - 1, SAMPLED_WINDOWS).astype(int))]
-        needed, places = np.unique(chosen, return_inverse=True)
-        sequence = self._scaled(needed)[torch.from_numpy(places.reshape(chosen.shape))]
-        change = (sequence[:, 1:] - sequence[:, :1]).double()
-        return change.square().mean(dim=(0, 3, 4)).sqrt().float()
-
-    def _scaled(self, numbers: npt.NDArray[np.int64]) -> Tensor:
-        """Reads some latents, scaled."""
-        return self.codec.latent_scale.apply(torch.from_numpy(self.latents["latent"].isel(time=numbers).values))
+        return usual_changes(self.latents, self.codec.latent_scale, frames)
 
     @cached_property
     def objective_config(self) -> Any:
@@ -207,21 +190,13 @@ class ForecasterRecipe(Recipe):
         return parse_config(section, find_objective(section["kind"]).Config, where="objective")
 
     def objective(self, device: torch.device) -> Objective:
-        """Returns the objective, with the areas of latent rows on a device."""
+        """Returns the objective, with the weights of latents on a device."""
         kind = find_objective(self.objective_config.kind)
-        rows = latent_rows(self.codec.grid, self.codec.autoencoder.config)
-        weight = rows if self.run.latent_weights == "equal" else self._decoded_weights[:, :, None, None] * rows
+        weight = latent_rows(self.codec.grid, self.codec.autoencoder.config)
+        if self.run.latent_weights == "decoded":
+            factors = channel_weights(self.run.channel_weights, self.codec.normalizer.channels)
+            weight = decoded_weights(self.codec, self.latents, self.changes, factors)[:, :, None, None] * weight
         return kind(self.objective_config, weight.to(device))
-
-    @cached_property
-    def _decoded_weights(self) -> Float[Tensor, "latent frame"]:
-        """Returns weights with mean 1: how much the usual change of each latent channel moves the decoded field."""
-        chosen = np.unique(np.linspace(0, len(self.times) - 1, SAMPLED_LATENTS).astype(int))
-        factors = channel_weights(self.run.channel_weights, self.codec.normalizer.channels)
-        effects = latent_effects(self.codec, self._scaled(chosen), factors)
-        weights = effects[:, None] * self.changes.T
-        weights = (weights / weights.mean()).clamp(*WEIGHT_RANGE)
-        return weights / weights.mean()
 
     @cached_property
     def future(self) -> int:
@@ -340,20 +315,6 @@ class ForecasterRecipe(Recipe):
         return folder
 
 
-def open_latents(run: ForecasterRun, autoencoder: str) -> xr.Dataset:
-    """Opens the latents of a run; raises ConfigError where they are not those of the autoencoder with this hash."""
-    store: xr.Dataset = xr.open_zarr(run.latents, chunks=None)
-    maker = store.attrs.get("autoencoder")
-    if maker is None or "latent" not in store:
-        raise ConfigError(f"{run.latents} holds no latents. Make them with `ladcast-data encode`.")
-    if maker != autoencoder:
-        raise ConfigError(
-            f"{run.latents} was made by another autoencoder ({maker[:12]}) than {run.autoencoder} "
-            f"({autoencoder[:12]}). Run `ladcast-data encode` again."
-        )
-    return store
-
-
 def transformer_config(model: Section, autoencoder: AutoencoderConfig, grid: Grid) -> TransformerConfig:
     """Completes the section `model` of a configuration with what its autoencoder and the grid say."""
     tokens = grid.coarsen(autoencoder.downsampling * model.get("patch_size", TransformerConfig.patch_size))
@@ -397,34 +358,3 @@ def complete_stepper(run: ForecasterRun, codec: LatentCodec, change_std: list[li
         if given is not None and field_name not in fields:
             raise ConfigError(f"{name}: a stepper of the kind '{section['kind']}' has no use for it. Remove it.")
     return complete(section, schema, where="stepper", **{name: known[name] for name in known if name in fields})
-
-
-def latent_rows(grid: Grid, autoencoder: AutoencoderConfig) -> Tensor:
-    """Returns the area of each latent row, `y 1`, with mean 1."""
-    rows = grid.coarsen(autoencoder.downsampling)
-    return torch.tensor(np.asarray(rows.area_weights), dtype=torch.float32)[:, None]
-
-
-@torch.no_grad()
-def latent_effects(
-    codec: LatentCodec, latents: Float[Tensor, "frame latent y x"], factors: Float[Tensor, " channel"]
-) -> Float[Tensor, " latent"]:
-    """Returns by how much the decoded field moves when one latent channel is nudged by noise, for each of them.
-
-    That is the root of the mean square over frames, points and channels with their `factors`; a channel counts in units
-    of its departures where the autoencoder knows those, else in units of its normalisation.
-    """
-    device, generator = codec.static.device, torch.Generator().manual_seed(0)
-    latents, factors = latents.to(device), factors.to(device)[:, None, None]
-    unit = getattr(codec.autoencoder, "departure_std", torch.ones(1, device=device))
-
-    def decode(scaled: Tensor) -> Tensor:
-        return codec.autoencoder.decode(codec.latent_scale.invert(scaled)) / unit
-
-    effects, before = [], decode(latents)
-    for channel in range(latents.shape[1]):
-        nudged = latents.clone()
-        noise = torch.randn(nudged[:, channel].shape, generator=generator)
-        nudged[:, channel] += LATENT_NUDGE * codec.latent_scale.target * noise.to(device)
-        effects.append((factors * (decode(nudged) - before) ** 2).mean().sqrt())
-    return torch.stack(effects).cpu()

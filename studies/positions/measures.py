@@ -23,7 +23,8 @@ from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, Memb
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.grid import Grid
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
-from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun, latent_rows, open_latents
+from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun
+from ladcast.recipes.latents import latent_rows, open_latents
 from ladcast.recipes.options import Period, StateStore
 from ladcast.times import DAY, parse_time, to_epoch_seconds
 from ladcast.verification.crps import fair_crps
@@ -71,7 +72,7 @@ class Measures:
     @cached_property
     def test(self) -> LatentDataset:
         """Returns the latents that training did not see."""
-        unseen = self.options.test.select(open_latents(self.run, self.recipe.autoencoder))
+        unseen = self.options.test.select(open_latents(self.run.latents, self.run.autoencoder, self.recipe.autoencoder))
         run = replace(self.run, data_on_gpu=False)
         return replace(self.recipe, run=run, latents=unseen).read(torch.device("cpu"))
 

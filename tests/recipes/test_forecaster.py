@@ -18,7 +18,8 @@ from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.stepper import FrameCounts
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
-from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun, latent_effects
+from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun
+from ladcast.recipes.latents import latent_effects
 from ladcast.recipes.options import ForecastValidation, StateStore
 from ladcast.recipes.recipe import digest
 from ladcast.recipes.validation import check_validation
