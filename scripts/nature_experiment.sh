@@ -14,6 +14,7 @@ gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l || true)
 device=$( ((gpus)) && echo cuda || echo cpu)
 processes=$((gpus ? 4 * gpus : 1))
 mkdir -p "$data" "$runs"
+data=$(realpath "$data") runs=$(realpath "$runs")
 
 starts=$(for ((k = 0; k < 40; k++)); do date -u -d "2101-01-11 + $((10 * k)) days" +%Y-%m-%dT00; done)
 
@@ -35,7 +36,7 @@ evaluate() {  # evaluate NAME OPTION...: all starts, shared by several processes
         jobs+=($!)
     done
     for job in "${jobs[@]}"; do wait "$job"; done
-    ladcast merge "$runs/$name" --first nature-t31 --output "$runs/$name.nc"
+    ladcast merge "$runs/$name" --first nature-t31 --output "$runs/$name.nc" --overwrite
 }
 
 for stage in ${@:-nature test statistics autoencoder latents forecaster evaluate race pack}; do
@@ -48,13 +49,13 @@ for stage in ${@:-nature test statistics autoencoder latents forecaster evaluate
         ladcast-data climatology "$data/nature.zarr" "$data/climatology.nc" --grid 64x33-south --channels headline
         ;;
     autoencoder)
-        train autoencoder nature_autoencoder "data.path=$PWD/$data/nature.zarr" "statistics=$PWD/$data/statistics.json" \
-            "output=$PWD/$runs/nature_autoencoder"
+        train autoencoder nature_autoencoder "data.path=$data/nature.zarr" "statistics=$data/statistics.json" \
+            "output=$runs/nature_autoencoder"
         ;;
     latents) ladcast-data encode "$data/nature.zarr" "$runs/nature_autoencoder/autoencoder" "$data/latents.zarr" ;;
     forecaster)
-        train forecaster nature_forecaster "latents=$PWD/$data/latents.zarr" "output=$PWD/$runs/nature_forecaster" \
-            "autoencoder=$PWD/$runs/nature_autoencoder/autoencoder" "validation.store.path=$PWD/$data/nature.zarr"
+        train forecaster nature_forecaster "latents=$data/latents.zarr" "output=$runs/nature_forecaster" \
+            "autoencoder=$runs/nature_autoencoder/autoencoder" "validation.store.path=$data/nature.zarr"
         ;;
     evaluate) evaluate scores --climatology "$data/climatology.nc" --statistics default zonal_spectra ranks ;;
     race)  # the atmospheric model and the forecaster from the same analyses, which have an error
@@ -64,13 +65,13 @@ for stage in ${@:-nature test statistics autoencoder latents forecaster evaluate
         ladcast-data simulate "$data/race.zarr" --members 16 --days 10 --perturb 0.1 "${from[@]}"
         evaluate race --analyses "$data/analyses.zarr" --climatology "$data/climatology.nc"
         ladcast score "$data/race.zarr" --truth "$data/test.zarr" --name atmospheric-model --no-baselines \
-            --sums "$runs/race" --workers "$(nproc)" --output "$runs/atmospheric_model.nc"
-        ladcast merge "$runs/race" --first nature-t31 --output "$runs/race.nc"
+            --sums "$runs/race" --workers "$(nproc)" --output "$runs/atmospheric_model.nc" --overwrite
+        ladcast merge "$runs/race" --first nature-t31 --output "$runs/race.nc" --overwrite
         ;;
     pack)
         model=$runs/nature_forecaster/nature-t31
         cp "$data/climatology.nc" "$model/climatology.nc"
-        ladcast-data excerpt "$data/test.zarr" "$model" --starts 2101-01-11T00 --starts 2101-07-10T00
+        ladcast-data excerpt "$data/test.zarr" "$model" --starts 2101-01-11T00 --starts 2101-07-10T00 --overwrite
         du -sh "$model"
         ;;
     *)

@@ -58,10 +58,16 @@ def test_forty_starts_are_shared_and_raced(commands: list[list[str]]):
     evaluated = [tokens for _, *tokens in commands if tokens[0] == "evaluate"]
     assert len(evaluated) == 16  # from the truth, and from analyses with an error
     assert {tokens[tokens.index("--part") + 1] for tokens in evaluated} == {f"{k}/8" for k in range(1, 9)}
-    race = next(tokens for _, *tokens in commands if "data/race.zarr" in tokens and tokens[0] == "simulate")
+    race = next(tokens for _, *tokens in commands if tokens[0] == "simulate" and tokens[1].endswith("data/race.zarr"))
     starts = [word for flag, word in pairwise(race) if flag == "--at"]
     assert len(starts) == 40
     assert (starts[0], starts[-1]) == ("2101-01-11T00", "2102-02-05T00")
+
+
+def test_what_is_written_twice_is_replaced(commands: list[list[str]]):
+    written = [tokens for _, *tokens in commands if tokens[0] in ("merge", "score", "excerpt")]
+    assert len(written) == 5
+    assert all("--overwrite" in tokens for tokens in written)
 
 
 def test_a_stage_that_is_none_is_refused(tmp_path: Path):
