@@ -166,6 +166,7 @@ class _UnpicklerBefore(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Returns a class of the table."""
+        module = module.removesuffix("._local")  # where Python 3.13 has `pathlib`
         if f"{module}.{name}" not in CLASSES_BEFORE or "." in name:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no snapshot needs")
         return super().find_class(module, name)

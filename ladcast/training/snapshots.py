@@ -110,10 +110,11 @@ class Snapshots:
     def note_validation(self, step: int) -> None:
         """Notes that the validation of a step is in the log, with its maps."""
         if self.ranks.is_first:
-            before = self._notes()
-            (self.folder / f"{VALIDATED}{step:010d}").touch()
-            for path in before:
-                path.unlink()
+            note = self.folder / f"{VALIDATED}{step:010d}"
+            note.touch()
+            for path in self._notes():
+                if path != note:
+                    path.unlink()
 
     def _write(self, partial: Path, pieces: dict[str, Any], document: str) -> None:
         """Writes the files of this rank; the first one gives a snapshot its name when all have done so."""

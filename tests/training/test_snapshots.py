@@ -200,6 +200,14 @@ class Command:
         return os.system, (self.command,)
 
 
+@pytest.mark.parametrize("module", ["pathlib", "pathlib._local"])
+def test_a_snapshot_of_earlier_versions_may_name_its_folder(tmp_path: Path, module: str):
+    """Python 3.13 has paths in a module of its own."""
+    write_before(tmp_path, f"c{module}\nPosixPath\n(Va\ntR.".encode())
+    with pytest.raises(ValueError, match=r"'PosixPath' object has no attribute"):  # it is found, and no snapshot
+        load(tmp_path)
+
+
 def test_a_prepared_snapshot_runs_no_code(tmp_path: Path):
     """A pickle whose hash fits: `system` is not called, nor found by a dotted name within a module that is allowed."""
     command = pickle.dumps(Command(f"touch {tmp_path / 'run'}"))
@@ -226,3 +234,10 @@ def test_the_state_of_an_earlier_version_is_not_overlooked(tmp_path: Path):
 def test_the_manifest_names_every_file(folder: Path):
     newest = folder / "step-0000000003"
     assert set(json.loads((newest / "manifest.json").read_text())["sha256"]) | {"manifest.json"} == set(names(newest))
+
+
+def test_the_note_of_a_validation_stays_when_its_step_comes_again(folder: Path):
+    snapshots = Snapshots(folder)
+    for step in (2, 3, 3):
+        snapshots.note_validation(step)
+    assert snapshots.validated() == 3
