@@ -47,6 +47,8 @@ HEADERS = [
 ]
 SCANNING = HEADERS[-3:]
 SHOWN_FORECASTS = 3
+MISSING = 2**32 - 1
+"""Four bytes of edition 2 that say nothing."""
 LEAST_BYTES = {1: 21, 2: 5, 3: 14, 4: 9, 5: 11, 6: 6, 7: 5}
 """Of the sections of edition 2, by number."""
 # ecCodes keeps global state while it reads messages that hold several fields, as GFS writes u and v.
@@ -193,7 +195,7 @@ def check_sections(path: Path) -> None:
         at = content.find(MAGIC)
         while at >= 0:
             size = _message_size(content, at)
-            fault = f"ends after {len(content) - at} of {size} bytes" if at + size > len(content) else ""
+            fault = f"ends after {len(content) - at} of {size} bytes" if at + max(size, 8) > len(content) else ""
             fault = fault or (_fault_of_edition_2 if content[at + 7] == 2 else _fault_of_edition_1)(content, at, size)
             if fault:
                 raise ValueError(
@@ -234,7 +236,8 @@ def _fault_of_edition_2(content: mmap.mmap, at: int, size: int) -> str:
             points = int.from_bytes(content[place + 6 : place + 10], "big")
             template = int.from_bytes(content[place + 12 : place + 14], "big")
             columns, rows = (int.from_bytes(content[place + k : place + k + 4], "big") for k in (30, 34))
-            if template in (0, 40) and columns * rows != points:
+            # Of a reduced grid, which is named later on, the number of columns is missing.
+            if template in (0, 40) and columns != MISSING and columns * rows != points:
                 return f"has {columns} x {rows} points, or {points}"
         if number == 5:
             values = int.from_bytes(content[place + 5 : place + 9], "big")
