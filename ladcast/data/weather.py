@@ -72,7 +72,8 @@ def extremes(channel: Channel) -> tuple[float, float]:
     if channel.variable != "geopotential" or channel.level is None:
         return channel.about.extremes
     standard = _standard_geopotential(channel.level)
-    return 0.75 * standard - 8e3, 1.25 * standard + 8e3
+    margin = 1.6e4  # of 1000 hPa below sea level in the deepest typhoon, 840 hPa as for the pressure there
+    return 0.75 * standard - margin, 1.25 * standard + margin
 
 
 def _standard_geopotential(level_hpa: int) -> float:
