@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.options import EXECUTION, Execution, ExecutionArgument
+from ladcast.documents import read_mapping
 
 PLACE = re.compile(r"\{(\w*)\}")
 """A name of `paths` within an argument."""
@@ -92,17 +93,11 @@ def read_calls(config: Path, places: dict[str, str]) -> list[StageCall]:
 
 
 def _read_yaml(config: Path) -> dict[str, Any]:
-    import yaml
-
     if not config.is_file():
         raise FileNotFoundError(f"{config} is no file: expected YAML with 'paths' and 'stages'. Check the path.")
-    try:
-        content = yaml.safe_load(config.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{config} is no YAML: {str(error) or type(error).__name__}. Correct it.") from error
-    if not isinstance(content, dict) or set(content) != {"paths", "stages"}:
-        got = sorted(map(str, content)) if isinstance(content, dict) else f"a {type(content).__name__}"
-        raise ValueError(f"{config}: expected the keys 'paths' and 'stages', got {got}.")
+    content = read_mapping(config)
+    if set(content) != {"paths", "stages"}:
+        raise ValueError(f"{config}: expected the keys 'paths' and 'stages', got {sorted(map(str, content))}.")
     paths, stages = content["paths"] or {}, content["stages"]
     if not isinstance(paths, dict) or not all(isinstance(part, str) for pair in paths.items() for part in pair):
         raise ValueError(f"{config}: expected 'paths' as names of folders and files, got {paths!r}.")

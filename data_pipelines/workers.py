@@ -24,6 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from data_pipelines.options import Execution
+from ladcast.documents import read_mapping
 from ladcast.times import Times, describe
 
 PROFILES = Path(__file__).parents[1] / "configs/slurm"
@@ -100,13 +101,11 @@ def read_profile(name: str) -> dict[str, Any]:
     Raises:
         FileNotFoundError: there is no such profile; the message lists those that there are.
     """
-    import yaml
-
     path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in PROFILES.glob("[!t]*.yaml"))) or "none"
         raise FileNotFoundError(f"No SLURM profile at {path}. Give one of {known}, or the path of a YAML file.")
-    return dict(yaml.safe_load(path.read_text()) or {})
+    return read_mapping(path)
 
 
 def worker_number() -> int:

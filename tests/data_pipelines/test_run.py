@@ -81,7 +81,7 @@ def test_execution_goes_to_the_stages_that_work_in_units(tmp_path: Path):
         ({"paths": {"a": "b"}, "stages": ["status"]}, r"step 1: expected a stage and its arguments, got 'status'"),
         ({"paths": {"a": "b"}, "stages": {"stage": "status"}}, r"expected 'stages' as a list, got a dict"),
         ({"paths": ["a"], "stages": []}, r"expected 'paths' as names of folders and files"),
-        ([1, 2], r"expected the keys 'paths' and 'stages', got a list"),
+        ([1, 2], r"expected a mapping of names to values, got list"),
         ({"paths": {}, "stages": [{"stage": "status", "folder": [["a"]]}]}, r"step 1: expected a value or a list"),
     ],
 )
@@ -92,7 +92,7 @@ def test_wrong_files_are_refused(content: dict, message: str, tmp_path: Path):
 
 def test_a_file_that_is_no_yaml_is_named(tmp_path: Path):
     (tmp_path / "a.yaml").write_text("paths: [")
-    with pytest.raises(ValueError, match=r"a\.yaml is no YAML"):
+    with pytest.raises(ValueError, match=r"a\.yaml cannot be read as YAML"):
         read_calls(tmp_path / "a.yaml", {})
 
 
