@@ -32,8 +32,7 @@ REFUSED = {2, 3, 4, 5, 6, 7}
 """Exit codes of a refusal (docs/outputs.md)."""
 KNOWN = {
     "RuntimeError: NetCDF: ": "a damaged netCDF file that is read late ends in a traceback of its library",
-    "--onto 99999999x9999999": "a grid that no memory holds is not refused before it is made",
-    "sums/persistence/ladcast-1-of-1.nc is gone": "the merger of sums does not miss the baselines of a part",
+    "sums/persistence/ladcast-1-of-1.nc is gone": "a merger of sums that lacks a baseline says so, and ends with 0",
     ".removed-": "a kill between the last rename and the removal of what it replaced leaves the latter, hidden",
 }
 """Faults that are known and open, by a text of the command, its output or its left-overs (docs/reliability.md)."""
