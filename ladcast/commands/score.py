@@ -95,7 +95,7 @@ def merge(
     from ladcast.commands.scoring import report, score_outputs
     from ladcast.verification.archive import merge_sums, read_claims
 
-    inputs, shown = list(sums.glob("**/*.*")), Scoring(block_days=block_days, channels=channels)
+    inputs, shown = [*sums.glob("*.json"), *sums.glob("*/*.nc")], Scoring(block_days=block_days, channels=channels)
     require_outputs(score_outputs(output, scorecard, shown), inputs, overwrite=overwrite)
     scores, notes = merge_sums(sums, first)
     shown = replace(shown, regions=next(iter(scores.values())).regions)  # which have figures of their own

@@ -20,7 +20,7 @@ WRITERS: Mapping[str, tuple[str, ...]] = {
         "fc.zarr --truth IN.png --output s.nc --scorecard OUT.png",
     ),
     "evaluate": ("IN.nc --start 2000-01-01 --end 2000-01-02 --output OUT.nc",),
-    "merge": ("IN/sums.nc --output OUT.nc",),
+    "merge": ("IN/fc/part.nc --output OUT.nc",),
     "track": ("IN.nc --all --output OUT.nc", "e.nc --all --best-track IN.csv --output OUT.nc"),
     "plot": ("fc.zarr --truth IN.png --output OUT.png", "IN.png --output OUT.png"),
     "export": ("IN.zarr OUT.zarr", "IN.nc OUT.nc"),
@@ -73,8 +73,8 @@ def test_no_command_writes_over_what_it_reads(
     file = there(path)
     words = [word.replace("IN", str(tmp_path / "it")) for word in tokens.split()]
     words = [str(path) if "OUT" in word else word for word in words]
-    if name == "merge":  # which reads all files of a folder
-        words[0] = str(path.parent)
+    if name == "merge":  # which reads files of systems in a folder, where scores may lie beside them
+        words[0] = str(path.parents[1])
     before = sorted(tmp_path.rglob("*"))
     message = refused(name, [*words, "--overwrite"], ExitCode.INPUT, capsys)
     assert "is read or written too" in message
