@@ -164,10 +164,10 @@ class Unfinished:
 
 
 def begun_identity(path: Path) -> dict[str, Any]:
-    """Returns the identity of the run that has begun `path` and not completed it; empty where there is none."""
+    """Returns the identity of the run that has begun `path` and not completed it; empty where none can be read."""
     try:
         identity: dict[str, Any] = read_document(path.with_name(f"{path.name}.partial") / PROGRESS / BEGUN, MANIFEST)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     return identity
 

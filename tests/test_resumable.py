@@ -63,6 +63,17 @@ def test_another_run_does_not_go_on(product: Path):
         Unfinished(product, {"seed": 1, "extra": 0}).start(create)
 
 
+def test_a_damaged_beginning_is_named_and_gives_way_when_asked(product: Path, tmp_path: Path):
+    create(product)
+    Unfinished(product, {"seed": 1}, overwrite=True).start(create)
+    (tmp_path / "product.partial/progress/begun/manifest.json").write_text("{")
+    assert begun_identity(product) == {}
+    with pytest.raises(FileExistsError, match=r"product exists already"):
+        Unfinished(product, {"seed": 1})
+    assert Unfinished(product, {"seed": 1}, overwrite=True).start(create) == {}
+    assert begun_identity(product)["seed"] == 1
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_what_is_not_ours_is_not_deleted(product: Path, tmp_path: Path, overwrite: bool):
     (tmp_path / "product.partial").mkdir()
