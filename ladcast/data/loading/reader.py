@@ -123,6 +123,8 @@ class ChunkReader:
         bounds = np.array([extremes(channel) for channel in channels])
         lowest, highest = ((bounds - normalizer.mean.numpy()[:, None]) / normalizer.std.numpy()[:, None]).T
         lowest[list(channels.masked_on_land)] = -np.inf  # where land may have any value
+        largest = float(np.finfo(np.float32).max)  # infinities are beyond any bounds
+        lowest, highest = lowest.clip(-largest), highest.clip(max=largest)
         return cls(times, shape, positions, fields, std, np.float32(normalizer.sst_fill), lowest, highest)
 
     def read(self, indices: npt.NDArray[np.int64], out: Float32[np.ndarray, "time channel lat lon"]) -> None:

@@ -196,6 +196,16 @@ def test_a_field_of_nan_is_named_with_its_time(tmp_path, long_world, channels, n
         read(reader, [5, 6, 7])
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinities_are_named_where_land_may_have_any_value(tmp_path, long_world, channels, normalizer, value: float):
+    sst = long_world["sea_surface_temperature"].copy(deep=True)
+    sst[6, -1, -1] = value
+    path = write(long_world.assign(sea_surface_temperature=sst), tmp_path / "states.zarr", frames=2)
+    reader = open_reader(open_store(path, channels), normalizer, path)
+    with pytest.raises(ValueError, match=r"'sea_surface_temperature' at 2020-01-02T12: expected finite"):
+        read(reader, [6])
+
+
 def test_nan_read_through_xarray_is_named_with_its_time(long_world, channels, normalizer):
     reader = open_reader(holed(long_world, "temperature", 6), normalizer)
     with pytest.raises(ValueError, match=r"2020-01-02T12: Expected finite values in the state, .* t300, t500, t850"):
