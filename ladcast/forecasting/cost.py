@@ -124,7 +124,8 @@ def require_memory(config: ForecasterConfig, grid: Grid, rows: int, device: str)
         if size > free:
             raise ValueError(
                 f"{rows} members at once take at least {size / 2**30:.3g} GiB of memory on {where}, of which "
-                f"{free / 2**30:.3g} GiB are free. Take fewer with --batch-size, 0 for as many as fit, or --members."
+                f"{free / 2**30:.3g} GiB are free. Take fewer --members, or make a forecast with a "
+                "smaller --batch-size (0: as many as fit)."
             )
 
 
