@@ -19,7 +19,7 @@ from ladcast.files import is_zarr
 from ladcast.forecasts.engine import CACHE_BYTES, LatentEngine
 from ladcast.forecasts.manifest import is_latent_store
 from ladcast.forecasts.options import Bounds, Selection
-from ladcast.grid import TOLERANCE_DEG
+from ladcast.grid import TOLERANCE_DEG, eastward
 from ladcast.times import HOUR, describe, parse_time
 
 DIMENSIONS = {
@@ -111,8 +111,9 @@ def in_our_layout(ds: xr.Dataset, where: str) -> xr.Dataset:
 
 def in_our_order(ds: xr.Dataset) -> xr.Dataset:
     """Orders rows from south to north and columns eastward from 0 degrees."""
+    longitude = ds["longitude"]
     ds = ds.assign_coords(
-        latitude=ds["latitude"].astype(np.float64), longitude=ds["longitude"].astype(np.float64) % 360
+        latitude=ds["latitude"].astype(np.float64), longitude=longitude.copy(data=eastward(longitude.values))
     )
     for name in ("latitude", "longitude"):
         if (np.diff(ds[name].values) < 0).any():
@@ -209,10 +210,10 @@ def crop(forecast: xr.Dataset, region: Bounds) -> xr.Dataset:
     columns = columns[np.argsort(offset[columns])]
     if not rows.size or not columns.size:
         raise ValueError(f"No points of the grid lie in the region {region}. Choose a larger one.")
-    eastward = west + offset[columns]
+    unwrapped = west + offset[columns]
     part = forecast.isel(latitude=rows, longitude=columns)
     described = forecast["longitude"].attrs
-    return part.assign_coords(longitude=("longitude", np.round(eastward - 360 * (eastward[0] >= 180), 6), described))
+    return part.assign_coords(longitude=("longitude", np.round(unwrapped - 360 * (unwrapped[0] >= 180), 6), described))
 
 
 def _names(forecast: xr.Dataset, variables: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.forecasts.open import crop, open_part, select
+from ladcast.forecasts.open import crop, in_our_order, open_part, select
 from ladcast.forecasts.options import Selection
 
 
@@ -35,6 +35,14 @@ def test_levels_do_not_matter_to_surface_variables(forecast: xr.Dataset):
 def test_what_is_not_there_is_named_beside_what_is(wanted, message: str, forecast: xr.Dataset):
     with pytest.raises(ValueError, match=message):
         select(forecast, wanted)
+
+
+def test_a_longitude_that_rounding_put_just_west_of_0_stays_first(forecast: xr.Dataset):
+    longitude = forecast["longitude"].values.astype(np.float32)
+    rounded = forecast.assign_coords(longitude=np.where(longitude == 0, np.float32(-1e-5), longitude))
+    ordered = in_our_order(rounded.isel(longitude=slice(None, None, -1), latitude=slice(None, None, -1)))
+    np.testing.assert_allclose(ordered["longitude"], forecast["longitude"], atol=1e-4)
+    assert (ordered["geopotential"].values == forecast["geopotential"].values).all()
 
 
 def test_a_region_across_the_meridian_of_0_runs_eastward(forecast: xr.Dataset):
