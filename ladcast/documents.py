@@ -1,4 +1,4 @@
-"""Reads YAML and JSON that people and other programs have written: strictly, and no more than a document may hold."""
+"""Reads JSON and YAML that people and other programs have written; YAML strictly, and no more than a document holds."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 DEEPEST = 50
-"""Levels of a document; the deepest of ours has six."""
+"""Levels of a YAML document; the deepest of ours has six."""
 LARGEST = 100_000
-"""Values of a document with all its aliases written out; the largest of ours has some 2,000."""
+"""Values of a YAML document with all its aliases written out; the largest of ours has some 2,000."""
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
