@@ -14,6 +14,7 @@ from data_pipelines.options import EVERYTHING, EXECUTION, ExecutionArgument, Sel
 from data_pipelines.product import produce
 from data_pipelines.states import View
 from data_pipelines.workers import WorkUnit, item_units
+from ladcast.documents import read_netcdf
 from ladcast.verification.climatology_fit import fit_climatology
 
 
@@ -73,7 +74,7 @@ class ClimatologyFit:
 
     def finish(self, folder: Path) -> Path:
         """Puts the variables together and rounds them."""
-        parts = [xr.load_dataset(folder / f"parts/{unit.label}.nc") for unit in self.units()]
+        parts = [read_netcdf(folder / f"parts/{unit.label}.nc") for unit in self.units()]
         path = folder / "climatology.nc"
         source = self.view.open().attrs.get("source", self.view.store.name)
         write_compact(

@@ -1,19 +1,27 @@
-"""Reads JSON and YAML that people and other programs have written; YAML strictly, and no more than a document holds."""
+"""Reads YAML, JSON and netCDF that people and other programs have written; what cannot be read is said with its path.
+
+YAML is read strictly, and no more than a document may hold.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 DEEPEST = 50
 """Levels of a YAML document; the deepest of ours has six."""
 LARGEST = 100_000
 """Values of a YAML document with all its aliases written out; the largest of ours has some 2,000."""
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+"""What xarray and the libraries below it raise where a file is damaged."""
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -30,6 +38,27 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a mapping of names to values, got {type(content).__name__}.")
     return content
+
+
+def read_netcdf(path: Path, names: Collection[str] | None = None, **decoding: Any) -> xr.Dataset:
+    """Reads a netCDF file into memory, as xarray decodes it; of `names`, where they are given, what is there.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no netCDF file, or it is damaged; the message begins with the path.
+    """
+    import xarray as xr
+
+    try:
+        with xr.open_dataset(path, engine="netcdf4", **decoding) as ds:
+            wanted = ds if names is None else ds[[name for name in names if name in ds.variables]]
+            return wanted.load()
+    except FileNotFoundError:
+        raise
+    except UNREADABLE as error:
+        raise ValueError(
+            f"{path} cannot be read as netCDF ({type(error).__name__}: {error}). Copy it again, or make it again."
+        ) from error
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 EXCHANGE = 2
@@ -27,7 +27,7 @@ def require_outputs(
     """Refuses outputs that cannot be: each command asks before any work.
 
     An output ending in `.zarr` is a folder, any other a file. Inputs may be patterns with `*`. What is None is left
-    out.
+    out. What dead processes have left beside an output goes, also where the output is refused (`sweep`).
 
     Raises:
         ValueError: an output is, holds or lies in what is read, or another output.
@@ -39,6 +39,8 @@ def require_outputs(
         for path in read:
             if _destroys(output, path):
                 raise ValueError(f"{output} cannot be written: {path} is read or written too. Choose another output.")
+        with suppress(OSError):  # a folder that cannot be written is refused below
+            sweep(output)
         _require_free(output, overwrite=overwrite)
         _require_writable(output)
         read.append(output)

@@ -98,6 +98,12 @@ def test_a_misspelt_key_of_the_validation_is_refused_too(path: Path):
         load_config(path, ForecasterRun, ["validation.member=3"])
 
 
+@pytest.mark.parametrize("setting", ["members=0", "members=-1", "days=0", "days=36501", "days=.nan", "members=2.5"])
+def test_a_validation_has_members_and_days(setting: str):
+    with pytest.raises(ConfigError, match=rf"'validation\.{setting.split('=')[0]}'"):
+        load_config(FORECASTERS[0], ForecasterRun, [f"validation.{setting}"])
+
+
 def parameters(network: Callable[[], torch.nn.Module]) -> int:
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in network().parameters())

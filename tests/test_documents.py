@@ -1,10 +1,13 @@
 """Documents are read strictly: one that is endless, deep, ambiguous or no text is refused at once, with its name."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import xarray as xr
 
-from ladcast.documents import DEEPEST, LARGEST, describing, parse_json, parse_yaml, read_mapping
+from ladcast.documents import DEEPEST, LARGEST, describing, parse_json, parse_yaml, read_mapping, read_netcdf
 
 BOMB = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
 
@@ -60,3 +63,35 @@ def test_what_a_file_does_not_describe_is_a_refusal_with_its_name(content: objec
         describing("a number", Path("here/a.json")),
     ):
         int(content["n"])
+
+
+@pytest.fixture
+def netcdf(tmp_path: Path) -> Path:
+    """A file of packed noise, most of which is the values of one chunk."""
+    noise = np.random.default_rng(0).random(9000)
+    ds = xr.Dataset({"noise": ("x", noise), "other": 3.0})
+    ds.to_netcdf(tmp_path / "noise.nc", engine="netcdf4", encoding={"noise": {"zlib": True, "chunksizes": [9000]}})
+    return tmp_path / "noise.nc"
+
+
+def test_a_netcdf_file_is_read_whole_or_in_part(netcdf: Path):
+    assert set(read_netcdf(netcdf)) == {"noise", "other"}
+    assert set(read_netcdf(netcdf, ["other", "nothing"])) == {"other"}
+    with pytest.raises(FileNotFoundError):
+        read_netcdf(netcdf.with_name("none.nc"))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: b"",
+        lambda content: b"CDF?",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[: len(content) // 2] + bytes(512) + content[len(content) // 2 + 512 :],
+    ],
+    ids=["empty", "foreign", "cut", "zeros"],
+)
+def test_a_damaged_netcdf_file_is_refused_with_its_name(netcdf: Path, spoil: Callable[[bytes], bytes]):
+    netcdf.write_bytes(spoil(netcdf.read_bytes()))
+    with pytest.raises(ValueError, match=rf"^{netcdf} cannot be read as netCDF \("):
+        read_netcdf(netcdf)

@@ -173,6 +173,16 @@ def test_the_next_run_cleans_what_is_its_own(tmp_path: Path):
     assert {path.name for path in tmp_path.iterdir()} == {"out.nc", *others}
 
 
+def test_a_run_that_is_refused_cleans_what_is_its_own(read_from: Path):
+    dead = next(number for number in range(4_000_000, 5_000_000) if not Path(f"/proc/{number}").exists())
+    here = socket.gethostname()
+    fill(read_from.with_name(f".in.zarr.partial.removed-{dead}@{here}"), "", folder=True)
+    kept = fill(read_from.with_name(f".in.zarr.partial.removed-{os.getppid()}@{here}"), "", folder=True)
+    with pytest.raises(FileExistsError, match="exists already"):
+        require_outputs([read_from])
+    assert set(read_from.parent.iterdir()) == {read_from, kept}
+
+
 def test_a_full_disk_is_no_riddle_of_hdf5(tmp_path: Path):
     ds = xr.Dataset({"a": ("x", np.random.default_rng(0).random(100_000))})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

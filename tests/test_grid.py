@@ -106,6 +106,12 @@ def test_a_size_that_is_none_shows_the_form(text: str):
         Grid.parse(text)
 
 
+@pytest.mark.parametrize("text", ["99999999x9999999", "43201x2", "2x43201", "1000000000000000000000x3-south"])
+def test_a_size_that_no_memory_holds_is_refused_at_once(text: str):
+    with pytest.raises(ValueError, match=f"a grid of at most 43200 points around or along, got '{text}'"):
+        Grid.parse(text)
+
+
 def test_only_the_south_pole_can_be_dropped():
     with pytest.raises(ValueError, match="'-south' after the size, got '-north'"):
         Grid.parse("240x121-north")

@@ -14,6 +14,7 @@ from jaxtyping import Shaped
 from ladcast.commands.options import EvaluationRequest, Scoring
 from ladcast.commands.scoring import open_climatology, scoring_options
 from ladcast.data.analysis import read_analysis
+from ladcast.data.lazy import guarded
 from ladcast.data.packing import pack, unpack
 from ladcast.data.store import open_store
 from ladcast.forecasting.checkpoints import load_forecaster
@@ -86,7 +87,7 @@ def first_states(path: Path) -> xr.Dataset:
     opened = (
         xr.open_zarr(path, decode_timedelta=True, consolidated=False)
         if path.is_dir()
-        else xr.open_dataset(path, decode_timedelta=True)
+        else guarded(xr.open_dataset(path, decode_timedelta=True), str(path))
     )
     if "prediction_timedelta" not in opened.dims:
         return opened
@@ -157,7 +158,7 @@ class _Evaluation:
         if folder is None:
             return self.score(start)
         label = describe(start)
-        if (folder / self.name / f"{label}.nc").is_file():
+        if all((folder / name / f"{label}.nc").is_file() for name in self.systems):
             return {name: read_sums(folder / name / f"{label}.nc") for name in self.systems}
         scores = self.score(start)
         keep_sums(scores, folder, label)

@@ -6,8 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-
 from ladcast.commands.options import DEFAULT_PLACE, FLAT, Results, ScoreRequest, Scoring, report_paths
 from ladcast.files import require_outputs
 from ladcast.forecasting.options import ForecastRequest
@@ -15,8 +13,6 @@ from ladcast.forecasts.manifest import read_identity
 from ladcast.released.registry import DEFAULT_MODEL, find_model
 
 DEFAULT_REQUEST = ForecastRequest()
-SHOWN = np.timedelta64(120, "h").astype("timedelta64[ns]")
-"""Lead time of the maps, or the nearest that there is."""
 
 
 def forecast(
@@ -53,7 +49,7 @@ def forecast(
 
     where = Place.parse(place)
     if page is not None:  # what only the end needs, before the forecast is made, lest it fail then
-        from ladcast.plots.forecast import draw_forecast
+        from ladcast.plots.forecast import draw_forecast, shown_lead
         from ladcast.plots.style import save_figure
     from ladcast.forecasts.make import make_forecast
 
@@ -73,9 +69,8 @@ def forecast(
         opened = open_forecast(store)
         if systems is not None and not systems.report.cuts:  # of latents, what is decoded already
             (opened,) = systems.forecasts.values()
-        leads = opened["prediction_timedelta"].values
-        lead = leads[abs(leads - SHOWN).argmin()]
-        figure = draw_forecast(opened, place=where, truth=None if systems is None else systems.truth, lead=lead)
+        known = None if systems is None else systems.truth
+        figure = draw_forecast(opened, place=where, truth=known, lead=shown_lead(opened))
         results |= report_paths(page=save_figure(figure, page))
     elif draw and hindrance:
         print(f"no page: {hindrance}")

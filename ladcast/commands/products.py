@@ -18,7 +18,7 @@ def plot(
     truth: Path | None = None,
     output: Path | None = None,
     place: str = DEFAULT_PLACE,
-    lead_days: float = 5.0,
+    lead_days: float | None = None,
     overwrite: bool = False,
 ) -> Results:
     """Draw one page: ensemble mean and spread on maps, and the plume of one place.
@@ -28,7 +28,7 @@ def plot(
         truth: Zarr store or netCDF file to draw beside the plume.
         output: .png, .pdf or .svg file; by default beside the forecast.
         place: place of the plume, as Name,latitude,longitude.
-        lead_days: lead time of the maps, such as 5, or 0.25 for 6 hours.
+        lead_days: lead time of the maps, such as 5, or 0.25 for 6 hours; by default the last whole day up to the fifth.
         overwrite: replace an existing output.
     """
     import numpy as np
@@ -36,7 +36,7 @@ def plot(
     from ladcast.data.store import open_store
     from ladcast.forecasts.open import open_forecast
     from ladcast.grid import Place, grid_of
-    from ladcast.plots.forecast import draw_forecast
+    from ladcast.plots.forecast import draw_forecast, shown_lead
     from ladcast.plots.style import require_figure_name, save_figure
 
     output, where = output or forecast.with_suffix(".png"), Place.parse(place)
@@ -44,7 +44,8 @@ def plot(
     require_outputs([output], [forecast, truth], overwrite=overwrite)
     opened = open_forecast(forecast)
     analyses = None if truth is None else open_store(truth, grid=grid_of(opened), regular=False)
-    lead = np.timedelta64(round(lead_days * 86_400), "s").astype("timedelta64[ns]")
+    asked = None if lead_days is None else np.timedelta64(round(lead_days * 86_400), "s").astype("timedelta64[ns]")
+    lead = shown_lead(opened) if asked is None else asked
     figure = draw_forecast(opened, place=where, truth=analyses, lead=lead)
     return report_paths(page=save_figure(figure, output))
 

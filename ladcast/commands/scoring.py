@@ -11,9 +11,11 @@ import numpy as np
 import xarray as xr
 
 from ladcast.commands.options import ScoreRequest, Scoring
+from ladcast.data.lazy import guarded
 from ladcast.data.lexicon import canonical_names
 from ladcast.data.store import open_store
 from ladcast.device import find_device
+from ladcast.documents import read_netcdf
 from ladcast.forecasts.open import in_our_order, open_system, parse_system
 from ladcast.grid import Grid, grid_of
 from ladcast.run import version_of
@@ -75,7 +77,8 @@ def open_climatology(path: Path, grid: Grid) -> Climatology:
 def _read_climatology(path: Path) -> xr.Dataset:
     """Opens a climatology in our names and order; raises ValueError that names the file where it is none."""
     try:
-        ds = canonical_names(xr.open_zarr(path, chunks=None) if path.is_dir() else xr.load_dataset(path))
+        ds = guarded(xr.open_zarr(path, chunks=None), str(path)) if path.is_dir() else read_netcdf(path)
+        ds = canonical_names(ds)
         if missing := [name for name in ("latitude", "longitude") if name not in ds.dims]:
             raise ValueError(f"the dimensions {missing} are missing")
         ds = in_our_order(ds)

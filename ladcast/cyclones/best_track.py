@@ -23,6 +23,7 @@ from jaxtyping import Bool
 from ladcast.constants import KNOT
 from ladcast.cyclones.atcf import read_b_deck, read_hurdat2
 from ladcast.cyclones.records import Record, best_track_table, missing_or
+from ladcast.documents import read_netcdf
 from ladcast.times import STEP
 
 NAMES = {
@@ -167,13 +168,9 @@ def _broken_row(texts: Mapping[str, Sequence[str]], numbers: list[int], path: Pa
 
 def _netcdf_columns(path: Path) -> Columns:
     """Reads IBTrACS as netCDF (v04), of many storms or of one, with what it has of the optional variables."""
-    with xr.open_dataset(path, engine="netcdf4") as ds:
-        if lacking := [name for name in ("sid", "time", "lat", "lon") if name not in ds.variables]:
-            raise ValueError(f"{path}: expected the variables of IBTrACS, {', '.join(lacking)} missing.")
-        there = [
-            name for name in ("time", *IBTRACS_TEXTS.values(), "track_type", *IBTRACS_NUMBERS) if name in ds.variables
-        ]
-        ds = ds[there].load()
+    ds = read_netcdf(path, ("time", *IBTRACS_TEXTS.values(), "track_type", *IBTRACS_NUMBERS))
+    if lacking := [name for name in ("sid", "time", "lat", "lon") if name not in ds.variables]:
+        raise ValueError(f"{path}: expected the variables of IBTrACS, {', '.join(lacking)} missing.")
     shape = ds["lat"].shape
     columns = {ours: _texts(ds[name], shape).astype(object) for ours, name in IBTRACS_TEXTS.items() if name in ds}
     # Times are floats of days: rounding brings back whole minutes.

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from ladcast.cyclones.table import COLUMNS, group, make_table, rows
+from ladcast.documents import read_netcdf
 from ladcast.files import whole_file
 from ladcast.times import HOUR
 
@@ -52,10 +53,9 @@ def read_tracks(path: Path) -> xr.Dataset:
     """Reads the table of tracks from a netCDF file that `write_tracks` wrote, or from BUFR as ECMWF publishes it."""
     if is_bufr(path):
         return read_ensemble_tracks(path)
-    with xr.open_dataset(path, engine="netcdf4") as ds:
-        if "row_size" not in ds:
-            raise ValueError(f"{path}: expected trajectories as `ladcast track` writes them, 'row_size' is missing.")
-        ds = ds.load()
+    ds = read_netcdf(path)
+    if "row_size" not in ds:
+        raise ValueError(f"{path}: expected trajectories as `ladcast track` writes them, 'row_size' is missing.")
     row = np.repeat(np.arange(ds.sizes["trajectory"]), ds["row_size"].values)
     columns = {name: ds[name].values[row] for name in PER_TRAJECTORY if name in ds}
     columns |= {name: ds[name].values for name in COLUMNS if name in ds and name not in columns}

@@ -115,7 +115,7 @@ def _read_reordered(
     try:
         # Loaded before it is transposed: xarray's own lazy transpose reads point by point.
         stored = maps.values
-    except (RuntimeError, ZeroDivisionError) as error:  # of netCDF and of the codecs of Zarr
+    except (RuntimeError, ZeroDivisionError) as error:  # of what `ladcast.data.lazy.guarded` has not opened
         raise ValueError(f"{where}: expected values that can be read, got '{error}'. Copy the file again.") from error
     in_rows = stored.transpose([maps.dims.index(dim) for dim in dims])[..., points["latitude"], :]
     values: npt.NDArray[Any] = in_rows[..., points["longitude"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,35 @@ def lazy_variable(
 ) -> xr.Variable:
     """Returns a lazy field as a variable of a dataset."""
     return xr.Variable(dims, indexing.LazilyIndexedArray(field), attrs, encoding)
+
+
+def guarded(ds: xr.Dataset, where: str) -> xr.Dataset:
+    """Returns a dataset whose values are read as late as before, but whose damage ends in a ValueError that names it.
+
+    `where` is the file or store, with which messages begin.
+    """
+    late = {
+        name: _guarded(ds.variables[name], f"{where}: '{name}'") for name in ds.variables if name not in ds.xindexes
+    }
+    return ds.assign_coords({n: late[n] for n in late if n in ds.coords}).assign(
+        {n: late[n] for n in late if n in ds.data_vars}
+    )
+
+
+def _guarded(stored: xr.Variable, where: str) -> xr.Variable:
+    read = partial(_read_stored, stored, where)  # pickles
+    field = LazyField(stored.shape, read, stored.dtype)
+    return lazy_variable([str(dim) for dim in stored.dims], field, stored.attrs, stored.encoding)
+
+
+def _read_stored(stored: xr.Variable, where: str, *points: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    try:
+        values: npt.NDArray[Any] = stored[tuple(map(as_slice, points))].values
+    except (OSError, RuntimeError, ValueError, ZeroDivisionError) as error:  # of netCDF and of Zarr and its codecs
+        raise ValueError(
+            f"{where}: expected values that can be read, got '{error}'. Copy it again, or make it again."
+        ) from error
+    return values
 
 
 def as_slice(index: npt.NDArray[np.int64]) -> slice | npt.NDArray[np.int64]:

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ladcast.data.regrid import regrid
-from ladcast.documents import describing, parse_json
+from ladcast.documents import describing, parse_json, read_netcdf
 from ladcast.fields import VARIABLES, ChannelSet
 from ladcast.grid import Grid, eastward, grid_of
 from ladcast.types import OceanMask, Scaled, State
@@ -194,5 +194,4 @@ def read_static(path: Path, names: Sequence[str], grid: Grid) -> Float[Tensor, "
     """Reads constant fields from a netCDF file; otherwise as `normalized_static`."""
     if not path.is_file():
         raise FileNotFoundError(f"No static fields at {path}: expected a netCDF file with {', '.join(names)}.")
-    with xr.open_dataset(path) as ds:
-        return normalized_static(ds, names, grid, str(path))
+    return normalized_static(read_netcdf(path), names, grid, str(path))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from ladcast.checksums import check_seal
-from ladcast.data.lazy import LazyField, as_slice, lazy_variable
+from ladcast.data.lazy import guarded
 from ladcast.data.lexicon import canonical_names, check_units
 from ladcast.fields import VARIABLES
 from ladcast.files import is_zarr
@@ -46,7 +44,7 @@ def open_forecast(path: Path, **decoding: Any) -> xr.Dataset:
     if is_zarr(path):
         check_seal(path)
         forecast: xr.Dataset = xr.open_zarr(path, chunks=None, decode_timedelta=True)
-        return forecast.assign({name: _guarded(field, path) for name, field in forecast.data_vars.items()})
+        return guarded(forecast, str(path))
     if path.exists():
         raise ValueError(
             f"{path} exists, but is no forecast store: expected a folder in Zarr, such as `ladcast forecast` writes. "
@@ -54,22 +52,6 @@ def open_forecast(path: Path, **decoding: Any) -> xr.Dataset:
         )
     hint = f" It is unfinished. {GO_ON}" if path.with_name(f"{path.name}.partial").is_dir() else ""
     raise FileNotFoundError(f"No forecast at {path}.{hint}")
-
-
-def _guarded(field: xr.DataArray, path: Path) -> xr.Variable:
-    """Returns a stored field whose damage ends in an error that names it."""
-    read = partial(_read, field.variable, f"{path}: {field.name}")  # pickles
-    return lazy_variable(
-        [str(dim) for dim in field.dims], LazyField(field.shape, read, field.dtype), field.attrs, field.encoding
-    )
-
-
-def _read(stored: xr.Variable, where: str, *points: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    try:
-        values: npt.NDArray[Any] = stored[tuple(map(as_slice, points))].values
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{where} is damaged ({error}). Copy the store again, or make it again.") from error
-    return values
 
 
 def open_system(paths: Sequence[Path]) -> xr.Dataset:

@@ -21,6 +21,23 @@ from ladcast.plots.maps import add_colour_bar, add_global_axes, draw_map
 from ladcast.plots.style import ENSEMBLE, INK, MARGIN, SMALL_PT, TRUTH, new_figure, quiet
 from ladcast.times import DAY, describe
 
+SHOWN_DAY = 5
+"""The last day whose maps are drawn unless another is asked for."""
+
+
+def shown_lead(forecast: xr.Dataset) -> np.timedelta64:
+    """Returns the lead time of the maps by default: the last whole day up to the fifth, else the last one.
+
+    Raises:
+        ValueError: the forecast has no lead times.
+    """
+    if "prediction_timedelta" not in forecast.dims:
+        raise ValueError("A forecast needs the dimension prediction_timedelta.")
+    leads = forecast["prediction_timedelta"].values.astype("timedelta64[ns]")
+    days = leads / DAY
+    whole = leads[(days % 1 == 0) & (days > 0) & (days <= SHOWN_DAY)]
+    return np.timedelta64((whole if whole.size else leads).max())
+
 
 def draw_forecast(
     forecast: xr.Dataset, *, place: Place, truth: xr.Dataset | None = None, lead: np.timedelta64 | None = None

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Ge, Interval
+
+from ladcast.forecasting.options import MOST_DAYS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -60,8 +64,8 @@ class ForecastValidation:
 
     store: StateStore
     starts: tuple[str, ...]
-    members: int = 4
-    days: int = 5
+    members: Annotated[int, Ge(1)] = 4
+    days: Annotated[int, Interval(ge=1, le=MOST_DAYS)] = 5
     variables: tuple[str, ...] = ("z500", "t850")
     """Channels that are logged and drawn."""
 

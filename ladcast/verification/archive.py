@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ladcast.documents import read_netcdf
 from ladcast.fields import Channel
 from ladcast.files import whole_file
 from ladcast.resumable import require_same
@@ -69,8 +70,10 @@ def write_sums(scores: Accumulator, path: Path, made_of: Mapping[str, str] | Non
 
 def read_sums(path: Path) -> Accumulator:
     """Reads what `write_sums` wrote; raises ValueError for another file."""
-    with xr.open_dataset(path, decode_timedelta=True) as opened:
-        ds = opened.load()
+    return _accumulator(read_netcdf(path, decode_timedelta=True), path)
+
+
+def _accumulator(ds: xr.Dataset, path: Path) -> Accumulator:
     if "weight" not in ds or "members" not in ds.attrs:
         raise ValueError(f"{path} holds no sums of statistics. Give files that `ladcast score --sums` wrote.")
     members = float(ds.attrs["members"])
@@ -217,6 +220,25 @@ def missing_sums(folder: Path, held: Mapping[str, Accumulator]) -> Iterator[str]
                 )
 
 
+def _require_companions(folder: Path, held: Mapping[str, Accumulator]) -> None:
+    """Raises ValueError where a system lacks what the one that it was scored with has; see `keep_sums`.
+
+    That one is written last: without it a part is not finished, but without the others they were deleted.
+    """
+    for claim in _claims(folder):
+        own, *others = claim[SYSTEMS]
+        if own not in held:
+            continue
+        for name in others:
+            there = set(held[name].init_times) if name in held else set()
+            lacking = np.array([start for start in held[own].init_times if start not in there])
+            if lacking.size:
+                raise ValueError(
+                    f"{folder / name} lacks sums from {describe(lacking)}, which {folder / own} has: they were "
+                    "deleted. Score these initial times again."
+                )
+
+
 def _claims(folder: Path) -> list[dict[str, Any]]:
     return sorted(map(_read_claim, folder.glob("*.json")), key=lambda claim: str(claim[CLAIMED]))
 
@@ -242,33 +264,38 @@ def merge_sums(folder: Path, first: str | None = None) -> tuple[dict[str, Accumu
     `first` comes first, then the systems in the order in which they were written.
 
     Raises:
-        FileNotFoundError: the folder holds no sums, or not those of `first`.
-        ValueError: parts do not belong together, or were made of something else; a start is in two of them.
+        FileNotFoundError: the folder holds no sums, or not those of `first`, or of baselines alone.
+        ValueError: parts do not belong together, or were made of something else; a start is in two of them; sums of a
+            part were deleted.
     """
     files = sorted(folder.glob("*/*.nc"))
     names = list(dict.fromkeys(path.parent.name for path in files))
-    if not names or (first is not None and first not in names):
-        raise FileNotFoundError(f"{folder} holds sums of {names}, expected those of {first or 'a system'}.")
-    written, _ = read_claims(folder)
-    order = dict.fromkeys(name for name in (first, *written, *names) if name in names)
     # what a baseline is does not depend on the model beside it
     own = {claim[SYSTEMS][0] for claim in _claims(folder)}
-    merged = {name: _merge_files(folder / name, COMPARABLE if name not in own else None) for name in order}
+    if not names or (first is not None and first not in names) or (own and own.isdisjoint(names)):
+        wanted = first or ", ".join(sorted(own)) or "a system"
+        raise FileNotFoundError(f"{folder} holds sums of {names}, expected those of {wanted}.")
+    written, _ = read_claims(folder)
+    order = dict.fromkeys(name for name in (first, *written, *names) if name in names)
+    merged = {
+        name: merge_accumulators(_parts(folder / name, COMPARABLE if name not in own else None)) for name in order
+    }
+    _require_companions(folder, merged)
     cut, notes = common_starts(merged)
     return cut, [*differences(folder), *missing_sums(folder, merged), *notes]
 
 
-def _merge_files(folder: Path, keys: Sequence[str] | None) -> Accumulator:
-    """Merges the sums of one system; raises ValueError where two differ in what they were made of, or in these keys."""
-    paths, first = sorted(folder.glob("*.nc")), dict[str, str]()
-    for path in paths:
-        with xr.open_dataset(path) as opened:
-            made_of = json.loads(opened.attrs.get(MADE_OF, "{}"))
+def _parts(folder: Path, keys: Sequence[str] | None) -> Iterator[Accumulator]:
+    """Yields the sums of one system; raises ValueError where two differ in what they were made of, or in these keys."""
+    first = dict[str, str]()
+    for path in sorted(folder.glob("*.nc")):
+        ds = read_netcdf(path, decode_timedelta=True)
+        made_of = json.loads(ds.attrs.get(MADE_OF, "{}"))
         made_of = {key: value for key, value in made_of.items() if keys is None or key in keys}
         first = first or made_of
         if made_of:  # older files do not say it
             require_same(first, made_of, str(path), remedy="Delete what is wrong, and score its initial times again.")
-    return merge_accumulators(map(read_sums, paths))
+        yield _accumulator(ds, path)
 
 
 def common_starts(systems: Mapping[str, Accumulator]) -> tuple[dict[str, Accumulator], list[str]]:

@@ -30,12 +30,6 @@ LONGEST_S = 90
 MEMORY_BYTES = 24 * 2**30
 REFUSED = {2, 3, 4, 5, 6, 7}
 """Exit codes of a refusal (docs/outputs.md)."""
-KNOWN = {
-    "RuntimeError: NetCDF: ": "a damaged netCDF file that is read late ends in a traceback of its library",
-    "sums/persistence/ladcast-1-of-1.nc is gone": "a merger of sums that lacks a baseline says so, and ends with 0",
-    ".removed-": "a kill between the last rename and the removal of what it replaced leaves the latter, hidden",
-}
-"""Faults that are known and open, by a text of the command, its output or its left-overs (docs/reliability.md)."""
 FAULTS = ("lost", "different", "torn", "junk", "hung", "crashed", "wrongly accepted")
 
 
@@ -103,8 +97,7 @@ class Campaign:
         """Counts an outcome, and prints a fault with the end of the command's output."""
         log = self.folder / "log"
         said = log.read_text(errors="replace").strip().splitlines()[-3:] if log.exists() else []
-        known = [text for text in KNOWN if text in "\n".join([about, *said])]
-        self.counts[what, f"{outcome} (known)" if known and outcome in FAULTS else outcome] += 1
+        self.counts[what, outcome] += 1
         if outcome in FAULTS:
             print(f"{outcome}: {about}", *said, sep="\n    ", flush=True)
 

@@ -53,7 +53,7 @@ JOBS = (
     Job(f"ladcast products quantiles world/fc.zarr q.zarr --level 0.5 {FEW}", ("q.zarr",)),
     Job("ladcast products points world/fc.zarr p.csv --place Oslo,59.9,10.8", ("p.csv",)),
     Job("ladcast analysis 2001-01-01T06 --source world/states.zarr --model world/tiny --output a.zarr", ("a.zarr",)),
-    Job("ladcast plot world/fc.zarr --lead-days 1 --output p.png", ("p.png",)),
+    Job("ladcast plot world/fc.zarr --output p.png", ("p.png",)),
     Job(f"ladcast-data statistics world/states.zarr s.json {GRID}", ("s.json",), grows=True),
     Job("ladcast-data encode world/states.zarr world/autoencoder l.zarr", ("l.zarr",), grows=True),
     Job("ladcast-data regrid world/states.zarr coarse.zarr --onto 32x17", ("coarse.zarr",), grows=True),

@@ -133,7 +133,7 @@ def test_scores_plots_and_descriptions_take_latents(kept, tmp_path: Path):
     (scores_of_fields, *_), (scores_of_latents, *_) = fields.values(), latents.values()
     xr.testing.assert_identical(scores_of_latents.metrics(), scores_of_fields.metrics())
     page = tmp_path / "page.png"
-    plot(kept.latents, output=page, lead_days=1.0)
+    plot(kept.latents, output=page)  # of less than five days
     assert page.stat().st_size > 50_000
     described = [
         [sorted(line.split(", ")) for line in show(str(path))["description"].splitlines()[-2:]] for path in paths

@@ -1,5 +1,6 @@
 """`ladcast score` and `merge`: many stores, other systems, several processes, and what is said about all that."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from ladcast.cli import app, run
 from ladcast.commands.options import ScoreRequest, Scoring
 from ladcast.commands.scoring import open_systems, score_systems
 from ladcast.forecasts.open import in_our_layout, open_system, parse_system
+from ladcast.run import ExitCode
 from ladcast.verification import Accumulator, BlockBootstrap, fit_climatology
 from ladcast.verification.archive import keep_sums, read_sums
 from ladcast.verification.bootstrap import FLOOR, score_table
@@ -229,6 +231,27 @@ def test_a_file_that_is_no_climatology_is_named(stores: list[Path], folder: Path
             open_systems(stores[:1], ScoreRequest(folder / "truth.zarr", tmp_path / name))
     with pytest.raises(FileNotFoundError, match=r"No climatology at .*none\.nc"):
         open_systems(stores[:1], ScoreRequest(folder / "truth.zarr", tmp_path / "none.nc"))
+
+
+@pytest.mark.parametrize("option", ["--truth", "--climatology"])
+def test_a_file_whose_values_are_damaged_is_refused_with_its_name(
+    stores: list[Path], folder: Path, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its metadata are whole, so that it opens; the libraries below xarray fail when its fields are read."""
+    truth, climatology = xr.load_dataset(folder / "truth.zarr", engine="zarr"), folder / "climatology.nc"
+    whole = truth.drop_encoding() if option == "--truth" else xr.load_dataset(climatology).drop_encoding()
+    path = tmp_path / "damaged.nc"
+    whole.to_netcdf(path, engine="netcdf4", encoding={name: {"zlib": True} for name in whole.data_vars})
+    content = bytearray(path.read_bytes())
+    half = len(content) // 2
+    content[half : half + 512] = bytes(512)
+    path.write_bytes(content)
+    xr.open_dataset(path).close()
+    files = {"--truth": folder / "truth.zarr", "--climatology": climatology} | {option: path}
+    with pytest.raises(SystemExit) as stopped:
+        run(app, ["score", str(stores[0]), *(str(word) for pair in files.items() for word in pair), "--output", "s.nc"])
+    assert stopped.value.code == ExitCode.INPUT
+    assert re.search(rf"{path}.* (expected values that can be read|cannot be read as netCDF)", capsys.readouterr().err)
 
 
 def test_the_layout_of_cfgrib_is_read(folder: Path) -> None:

@@ -1,8 +1,10 @@
+import pickle
+
 import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.data.lazy import elementwise, joined, lazy_maps, six_hour_sums
+from ladcast.data.lazy import elementwise, guarded, joined, lazy_maps, six_hour_sums
 
 TIMES = np.datetime64("2020-01-01", "ns") + np.arange(12) * np.timedelta64(1, "h")
 INDEXES = [
@@ -80,3 +82,28 @@ def test_six_hour_sums_read_what_they_need(field, times):
     sums = six_hour_sums(hourly).isel(time=times).values
     whole = hourly.rolling(time=6).sum().isel(time=times).values
     np.testing.assert_allclose(sums, whole, rtol=1e-5)
+
+
+def test_what_is_read_late_says_where_it_is_damaged(tmp_path):
+    """Also an auxiliary coordinate; whole values come as they are stored, by any index, and in other processes."""
+    path, random = tmp_path / "late.nc", np.random.default_rng(0)
+    stored = xr.Dataset(
+        {"field": (("time", "x"), random.random((40, 300)), {"units": "K"}), "scalar": 3.0, "text": ("x", ["a"] * 300)},
+        {"time": np.arange(40), "valid": ("time", np.datetime64("2020-01-01", "ns") + np.arange(40)), "height": 2.0},
+    )
+    stored.to_netcdf(path, encoding={"field": {"zlib": True, "chunksizes": (40, 300)}})
+    with xr.open_dataset(path, chunks=None) as opened:
+        late = guarded(opened, str(path))
+        assert set(late.coords) == set(stored.coords)
+        xr.testing.assert_identical(pickle.loads(pickle.dumps(late)).load(), stored)
+        some = {"time": [7, 3, 4], "x": slice(1, None, 90)}
+        xr.testing.assert_identical(late.isel(some).load(), stored.isel(some))
+    content = bytearray(path.read_bytes())
+    at = len(content) // 2
+    content[at : at + 512] = bytes(512)
+    path.write_bytes(content)
+    with (
+        xr.open_dataset(path, chunks=None) as opened,
+        pytest.raises(ValueError, match=rf"^{path}: 'field': expected values that can be read, got"),
+    ):
+        guarded(opened, str(path)).load()

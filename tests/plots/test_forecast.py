@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ladcast.grid import Grid, Place
-from ladcast.plots.forecast import BANDS, draw_forecast, draw_plume, lead_days, style_lead_axis
+from ladcast.plots.forecast import BANDS, draw_forecast, draw_plume, lead_days, shown_lead, style_lead_axis
 from ladcast.plots.style import save_figure
 from ladcast.times import lead_times
 
@@ -225,6 +225,22 @@ def test_bands_reach_from_quantile_to_quantile(axes: Axes, members: xr.DataArray
         first = corners[np.isclose(corners[:, 0], 0.25), 1]
         expected = np.quantile(members[0], [low, high])
         np.testing.assert_allclose([first.min(), first.max()], expected)
+
+
+@pytest.mark.parametrize(
+    ("hours", "shown"),
+    [
+        ([6, 12, 18, 24, 30], 24),
+        ([*range(0, 246, 6)], 120),
+        ([48, 96, 144], 96),
+        ([0, 6, 12, 18], 18),
+        ([144, 168], 168),
+    ],
+)
+def test_the_last_whole_day_up_to_the_fifth_is_shown(hours: list[int], shown: int) -> None:
+    leads = np.array(hours, "timedelta64[h]").astype("timedelta64[ns]")
+    forecast = xr.Dataset(coords={"prediction_timedelta": leads})
+    assert shown_lead(forecast) == np.timedelta64(shown, "h")
 
 
 def test_few_members_have_no_bands(axes: Axes, members: xr.DataArray) -> None:

@@ -147,8 +147,22 @@ def test_sums_that_are_missing_are_said(sums: Path) -> None:
     merged, notes = merge_sums(sums)
     assert len(merged["ours"].init_times) == 2
     assert "ours: 2 of 3 initial times are there, without 2020-12-31" in notes[0]
-    shutil.rmtree(sums / "persistence")
-    assert "persistence: 0 of 3 initial times are there" in "\n".join(merge_sums(sums)[1])
+
+
+def test_a_part_that_is_not_finished_has_baselines_first(sums: Path) -> None:
+    next(sums.glob("ours/2020-12-31*.nc")).unlink()
+    merged, notes = merge_sums(sums)
+    assert len(merged["persistence"].init_times) == 2
+    assert "ours: 2 of 3 initial times are there, without 2020-12-31" in notes[0]
+
+
+@pytest.mark.parametrize("pattern", ["persistence/2020-12-31*.nc", "persistence/*.nc"])
+def test_sums_of_baselines_that_were_deleted_are_missed(sums: Path, pattern: str) -> None:
+    """They are written before those of the system that they were scored with."""
+    for path in sums.glob(pattern):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"persistence lacks sums from .*2020-12-31.*, which .*ours has: .*deleted"):
+        merge_sums(sums)
 
 
 def test_sums_of_another_run_are_refused(sums: Path, forecast: xr.Dataset, truth: xr.Dataset, tmp_path: Path) -> None:
@@ -158,6 +172,19 @@ def test_sums_of_another_run_are_refused(sums: Path, forecast: xr.Dataset, truth
     keep_sums({"ours": score(forecast.isel(time=[0]), truth)}, other, label)
     shutil.copy(other / f"ours/{label}.nc", sums / f"ours/{label}.nc")
     with pytest.raises(ValueError, match=r"ours/2020-.*nc was made of something else .*seed was '1', now '0'"):
+        merge_sums(sums)
+
+
+def test_baselines_alone_are_no_scores(sums: Path) -> None:
+    shutil.rmtree(sums / "ours")
+    with pytest.raises(FileNotFoundError, match=r"holds sums of \['persistence'\], expected those of ours"):
+        merge_sums(sums)
+
+
+def test_damaged_sums_are_named(sums: Path) -> None:
+    path = next(sums.glob("persistence/*.nc"))
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match=rf"^{path} cannot be read as netCDF"):
         merge_sums(sums)
 
 

@@ -13,11 +13,12 @@ import numpy.typing as npt
 import xarray as xr
 
 from ladcast.checksums import check_seal
-from ladcast.data.lazy import elementwise, joined
+from ladcast.data.lazy import elementwise, guarded, joined
 from ladcast.data.lexicon import NEAR_MISSES, canonical_names
 from ladcast.data.sources import cloud
 from ladcast.data.sources.base import Rule, translate
 from ladcast.data.sources.grib import is_grib, open_grib
+from ladcast.documents import UNREADABLE
 from ladcast.fields import STATIC_VARIABLES, VARIABLES
 from ladcast.files import ZARR_MARKS, is_zarr
 from ladcast.grid import TOLERANCE_DEG, eastward
@@ -28,8 +29,6 @@ DATA_NAME = re.compile(rf"[^.].*({'|'.join(map(re.escape, SUFFIXES))})(_\w+)?", 
 MEMBER_DIMENSIONS = ("number", "member", "realization")
 FORECAST = "forecast"
 """The attribute of a dataset that says of which forecast its fields are, if they are no analyses."""
-UNREADABLE = (ArithmeticError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)
-"""What xarray and the libraries below it raise where metadata are damaged."""
 STRANGERS = {
     b"PK": "a zip archive: unpack it",
     b"\x1f\x8b": "compressed: unpack it",
@@ -117,7 +116,7 @@ def _open_one(path: Path, member: int | None) -> xr.Dataset:
         raise ValueError(
             f"{path}: expected a Zarr store or a netCDF file or a GRIB file, which this is not ({reason})."
         ) from error
-    return _chosen(canonical_names(ds, where), member, where)
+    return _chosen(canonical_names(guarded(ds, where), where), member, where)
 
 
 def _reason(path: Path, error: Exception) -> str:
