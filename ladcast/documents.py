@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -40,8 +40,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_netcdf(path: Path, names: Collection[str] | None = None, **decoding: Any) -> xr.Dataset:
-    """Reads a netCDF file into memory, as xarray decodes it; of `names`, where they are given, what is there.
+def read_netcdf(path: Path, **decoding: Any) -> xr.Dataset:
+    """Reads a netCDF file into memory, as xarray decodes it.
 
     Raises:
         FileNotFoundError: there is none.
@@ -50,9 +50,7 @@ def read_netcdf(path: Path, names: Collection[str] | None = None, **decoding: An
     import xarray as xr
 
     try:
-        with xr.open_dataset(path, engine="netcdf4", **decoding) as ds:
-            wanted = ds if names is None else ds[[name for name in names if name in ds.variables]]
-            return wanted.load()
+        return xr.load_dataset(path, engine="netcdf4", **decoding)
     except FileNotFoundError:
         raise
     except UNREADABLE as error:

@@ -23,7 +23,6 @@ from jaxtyping import Bool
 from ladcast.constants import KNOT
 from ladcast.cyclones.atcf import read_b_deck, read_hurdat2
 from ladcast.cyclones.records import Record, best_track_table, missing_or
-from ladcast.documents import read_netcdf
 from ladcast.times import STEP
 
 NAMES = {
@@ -65,7 +64,7 @@ def read_best_tracks(path: Path, *, synoptic: bool = True) -> xr.Dataset:
         raise FileNotFoundError(f"No best tracks at {path}: expected IBTrACS (.csv or .nc), HURDAT2 or a b-deck.")
     try:
         columns = _netcdf_columns(path) if path.suffix == ".nc" else _text_columns(path)
-    except (OSError, EOFError, zlib.error, csv.Error) as error:
+    except (OSError, EOFError, RuntimeError, zlib.error, csv.Error) as error:  # of netCDF, too
         raise ValueError(
             f"{path}: expected a file of best tracks, it cannot be read ({error}). Fetch it again."
         ) from None
@@ -168,9 +167,13 @@ def _broken_row(texts: Mapping[str, Sequence[str]], numbers: list[int], path: Pa
 
 def _netcdf_columns(path: Path) -> Columns:
     """Reads IBTrACS as netCDF (v04), of many storms or of one, with what it has of the optional variables."""
-    ds = read_netcdf(path, ("time", *IBTRACS_TEXTS.values(), "track_type", *IBTRACS_NUMBERS))
-    if lacking := [name for name in ("sid", "time", "lat", "lon") if name not in ds.variables]:
-        raise ValueError(f"{path}: expected the variables of IBTrACS, {', '.join(lacking)} missing.")
+    with xr.open_dataset(path, engine="netcdf4") as ds:
+        if lacking := [name for name in ("sid", "time", "lat", "lon") if name not in ds.variables]:
+            raise ValueError(f"{path}: expected the variables of IBTrACS, {', '.join(lacking)} missing.")
+        there = [
+            name for name in ("time", *IBTRACS_TEXTS.values(), "track_type", *IBTRACS_NUMBERS) if name in ds.variables
+        ]
+        ds = ds[there].load()
     shape = ds["lat"].shape
     columns = {ours: _texts(ds[name], shape).astype(object) for ours, name in IBTRACS_TEXTS.items() if name in ds}
     # Times are floats of days: rounding brings back whole minutes.

@@ -67,7 +67,7 @@ def _guarded(stored: xr.Variable, where: str) -> xr.Variable:
 
 def _read_stored(stored: xr.Variable, where: str, *points: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     try:
-        values: npt.NDArray[Any] = stored[tuple(map(as_slice, points))].values
+        values: npt.NDArray[Any] = np.asarray(stored[tuple(map(as_slice, points))].values)  # a scalar, too
     except (OSError, RuntimeError, ValueError, ZeroDivisionError) as error:  # of netCDF and of Zarr and its codecs
         raise ValueError(
             f"{where}: expected values that can be read, got '{error}'. Copy it again, or make it again."

@@ -89,7 +89,12 @@ def test_what_is_read_late_says_where_it_is_damaged(tmp_path):
     path, random = tmp_path / "late.nc", np.random.default_rng(0)
     stored = xr.Dataset(
         {"field": (("time", "x"), random.random((40, 300)), {"units": "K"}), "scalar": 3.0, "text": ("x", ["a"] * 300)},
-        {"time": np.arange(40), "valid": ("time", np.datetime64("2020-01-01", "ns") + np.arange(40)), "height": 2.0},
+        {
+            "time": np.arange(40),
+            "valid": ("time", np.datetime64("2020-01-01", "ns") + np.arange(40)),
+            "height": 2.0,
+            "start": np.datetime64("2020-01-01", "ns"),
+        },
     )
     stored.to_netcdf(path, encoding={"field": {"zlib": True, "chunksizes": (40, 300)}})
     with xr.open_dataset(path, chunks=None) as opened:
