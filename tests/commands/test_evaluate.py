@@ -172,6 +172,8 @@ def test_a_resumed_run_keeps_its_systems_in_order_and_reads_no_others(
     for name, scores in whole.items():
         np.testing.assert_array_equal(again[name].sums["squared_error"], scores.sums["squared_error"])
     shutil.rmtree(tmp_path / "sums" / "another")
+    (tmp_path / "sums/persistence/2000-01-02T00.nc").unlink()
+    make_and_score(store, model, REQUEST, scoring)  # makes again what was deleted, of baselines too
     merged, _ = merge_sums(tmp_path / "sums")
     assert list(merged) == list(whole)
 

@@ -285,6 +285,12 @@ def test_wrong_requests_are_refused(source, selection, origin, message: str, tmp
         download(source, tmp_path / "a.zarr", origin=origin, selection=selection, execution=HERE)
 
 
+def test_a_grid_that_no_memory_holds_is_refused_at_once(store, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"at most 43200 points around or along, got '99999999x9999999'"):
+        regrid(store, tmp_path / "b.zarr", onto="99999999x9999999", execution=HERE)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_neither_a_file_nor_an_archive_is_refused(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.zarr is neither a file nor an archive\. Archives: weatherb"):
         download(str(tmp_path / "nowhere.zarr"), tmp_path / "a.zarr", execution=HERE)
