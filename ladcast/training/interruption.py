@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -38,6 +39,10 @@ class Interruption:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._listening.__exit__(kind, error, traceback)
+        if kind is None and job_name(os.environ) is not None:
+            # The work is done and written: a signal that comes while the program ends would make a failed job of it.
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)

@@ -118,7 +118,7 @@ class Measures:
         return total / len(chosen)
 
     def _on_finer_grid(self) -> tuple[Denoiser, Tensor]:
-        """Returns the same weights on the refined grid, and the areas of its latent rows."""
+        """Returns the same weights on the refined grid, and the areas `y 1` of its latent rows."""
         forecaster, factor = self.forecaster, self.options.refinement
         config, codec = forecaster.config, forecaster.codec
         downsampling = config.autoencoder.downsampling
@@ -127,7 +127,9 @@ class Measures:
         network.load_state_dict(forecaster.stepper.network.network.state_dict())
         latitude = torch.from_numpy(finer_centres(codec.grid.coarsen(downsampling).latitude, factor))
         area = latitude.deg2rad().cos()
-        return Denoiser(network, config.stepper.sigma_data).eval(), (area / area.mean()).float().to(forecaster.device)
+        return Denoiser(network, config.stepper.sigma_data).eval(), (area / area.mean()).float()[:, None].to(
+            forecaster.device
+        )
 
     def forecasts(self) -> dict[str, float]:
         """Returns fair CRPS by channel, day and frames a call, and of z500 the CRPS near 0 E and near the poles.

@@ -104,7 +104,8 @@ def recipe_of(study: PositionStudy, encoding: str, seed: int, device: torch.devi
     """Opens the training run of one cell."""
     run = load_config(study.forecaster, ForecasterRun, [*study.overrides, f"training.seed={seed}"])
     assert run.model is not None, "the study trains diffusion steppers"
-    size = replace(run.model, position=encoding.removesuffix(AREA), area_weighted=encoding.endswith(AREA))
+    choice = {"position": encoding.removesuffix(AREA), "area_weighted": encoding.endswith(AREA)}
+    size = {**(run.model or {}), **choice}
     return ForecasterRecipe.open(replace(run, model=size, validation=None), device)
 
 

@@ -21,6 +21,14 @@ def test_a_signal_is_remembered_and_handlers_are_put_back(number: signal.Signals
     assert signal.getsignal(number) == before
 
 
+def test_a_job_that_is_done_does_not_die_of_a_signal_while_it_ends(commands, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    with Interruption() as interruption:
+        pass
+    os.kill(os.getpid(), signal.SIGUSR1)  # of which a program that expects none dies
+    assert not interruption()
+
+
 def test_a_task_of_an_array_is_named_as_such():
     """Its SLURM_JOB_ID may be that of the whole array."""
     array = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
