@@ -6,17 +6,25 @@
 import argparse
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from ladcast.config import load_config
+from ladcast.fields import ERA5_CHANNELS
 from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper, SamplingOptions
 from ladcast.forecasting.one_call import OneCallConfig, OneCallStepper
 from ladcast.forecasting.stepper import Stepper
-from ladcast.models.transformer import TransformerConfig
+from ladcast.grid import Grid
+from ladcast.recipes.autoencoder import autoencoder_config
+from ladcast.recipes.forecaster import transformer_config
 
-SIZE = TransformerConfig(84, latitude_deg=(-83.25, 84.75), longitude_deg=(5.25, 353.25))
+CONFIGS = Path(__file__).parents[1] / "configs/model"
+GRID = Grid.parse("240x121-south")
 GIB = 2**30
+AUTOENCODER = autoencoder_config(load_config(CONFIGS / "autoencoder/dcae84.yaml", dict), ERA5_CHANNELS, GRID, 5)
+SIZE = transformer_config(load_config(CONFIGS / "transformer/375m.yaml", dict), AUTOENCODER, GRID)
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -31,8 +39,10 @@ def seconds_of(work: Callable[[], object]) -> float:
 @torch.no_grad()
 def roll_out(stepper: Stepper, members: int, days: int) -> torch.Tensor:
     """Makes the latents of an ensemble, a day a step."""
-    shape = stepper.noise_shape((84, 15, 30))
-    past, start = torch.randn(members, 84, 1, 15, 30), torch.full((members,), 1_540_000_000)
+    rows, columns = GRID.coarsen(AUTOENCODER.downsampling).shape
+    channels = AUTOENCODER.latent_channels
+    shape = stepper.noise_shape((channels, rows, columns))
+    past, start = torch.randn(members, channels, 1, rows, columns), torch.full((members,), 1_540_000_000)
     for day in range(days):
         past = stepper(past, start + 86_400 * day, torch.randn(members, *shape))[:, :, -1:]
     return past

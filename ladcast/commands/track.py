@@ -53,14 +53,7 @@ def track(
         overwrite: replace existing outputs.
     """
     from ladcast.config import from_overrides, load_config
-    from ladcast.cyclones import read_best_tracks, select_storm, write_tracks
-    from ladcast.cyclones.report import (
-        compare_systems,
-        describe_comparison,
-        describe_errors,
-        describe_tracks,
-        verify_tracks,
-    )
+    from ladcast.cyclones import read_best_tracks, report, select_storm, write_tracks
     from ladcast.cyclones.tracker import TrackOptions
 
     options = load_config(config, TrackOptions, overrides) if config else from_overrides(overrides, TrackOptions)
@@ -75,14 +68,14 @@ def track(
     best = best if best is None or options.storm is None else select_storm(best, options.storm)
     tracks = _find_tracks(forecast, options, best, device)
     written = [write_tracks(tracks, output.with_suffix(suffix)) for suffix in TRACK_FILES]
-    lines = list(describe_tracks(tracks, best))
+    lines = list(report.describe_tracks(tracks, best))
     if best is not None and tracks.sizes["point"]:
         others = {name: _read_system(path, options, best) for name, path in systems.items()}
-        reports = {name: verify_tracks(table, best) for name, table in {"forecast": tracks, **others}.items()}
-        lines += describe_errors(reports["forecast"])
+        reports = {name: report.verify_tracks(table, best) for name, table in {"forecast": tracks, **others}.items()}
+        lines += report.describe_errors(reports["forecast"])
         if others:
-            reports = compare_systems(reports)
-            lines += describe_comparison(reports)
+            reports = report.compare_systems(reports)
+            lines += report.describe_comparison(reports)
         if options.storm is not None:
             written.append(_draw_storm(reports, output.with_suffix(".png")))
     said = "\n".join([*lines, f"tracks {', '.join(map(str, written))}"])

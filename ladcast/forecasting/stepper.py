@@ -75,8 +75,8 @@ class TransformerStepperConfig:
 
     def shortened(self) -> TransformerStepperConfig:
         """Returns the configuration with one block of each kind in its transformer."""
-        blocks = ("dual_blocks", "single_blocks", "refiner_blocks")
-        depth = {name: min(getattr(self.transformer, name), 1) for name in blocks}
+        counts = ("dual_blocks", "single_blocks", "refiner_blocks")
+        depth = {name: min(getattr(self.transformer, name), 1) for name in counts}
         return replace(self, transformer=replace(self.transformer, **depth))
 
 

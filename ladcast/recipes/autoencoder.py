@@ -37,7 +37,7 @@ from ladcast.types import Count
 VALIDATED_AT_ONCE = 64
 HALF_BYTES = 2
 MOST_STATES = 8192
-"""States that a mean state is computed from: more do not change it."""
+"""States, evenly spaced, that a mean state is computed from."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class AutoencoderRecipe(Recipe):
         """Returns the weighted error of the reconstruction."""
         valid = valid_points(pack(self.store.isel(time=[0]), self.channels), self.channels)
         return reconstruction_loss(
-            self.config, self.static, self.grid, valid=valid, channels=self.channels, options=self.run.loss
+            self.config, self.static.to(device), self.grid, valid=valid, channels=self.channels, options=self.run.loss
         )
 
     def read(self, device: torch.device, progress: Callable[[int, int], None]) -> BatchSource:
