@@ -1,7 +1,7 @@
-"""Kills, spoilt files and bad options: campaign.py FOLDER --kills N --files N --options N [--seed S] [--seconds S].
+"""Kills, pairs, spoilt files, bad options: campaign.py FOLDER --kills N --pairs N --files N --options N [--seed S].
 
 Commands run as forks of this process, which has imported what they need. Prints a line for each fault and a table of
-counts, and ends with 1 where something was lost, different, hung, crashed or wrongly accepted.
+counts, and ends with 1 where something was lost, different, hung, crashed or wrongly accepted. After --seconds it ends.
 """
 
 import argparse
@@ -30,7 +30,9 @@ LONGEST_S = 90
 MEMORY_BYTES = 24 * 2**30
 REFUSED = {2, 3, 4, 5, 6, 7}
 """Exit codes of a refusal (docs/outputs.md)."""
-FAULTS = ("lost", "different", "torn", "junk", "hung", "crashed", "wrongly accepted")
+FAULTS = ("lost", "different", "torn", "junk", "hung", "crashed", "unclear", "wrongly accepted")
+BUSY = ("is being written by", "exists already", "exist already")
+"""What the second of two equal commands may be refused with."""
 
 
 @dataclass
@@ -54,8 +56,8 @@ class Campaign:
         """Runs a command to its end."""
         return self.wait(self.start(line))
 
-    def start(self, line: str) -> int:
-        """Starts a command in a fork with a session of its own."""
+    def start(self, line: str, log: str = "log") -> int:
+        """Starts a command in a fork with a session of its own; its output goes to the file `log`."""
         child = os.fork()
         if child:
             return child
@@ -63,8 +65,8 @@ class Campaign:
         try:
             os.setsid()
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-            log = os.open(self.folder / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(log, 1), os.dup2(log, 2)
+            said = os.open(self.folder / log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(said, 1), os.dup2(said, 2)
             os.chdir(self.folder)
             status = run_command(line.split())
         finally:
@@ -124,7 +126,7 @@ class Campaign:
         torn = [] if job.grows else [name for name in job.outputs if not self.is_whole(name, before, whole)]
         code = self.call(job.line)
         found = self.values(job)
-        junk = [path.name for path in self.folder.iterdir() if path.name.startswith(".") or ".partial" in path.name]
+        junk = self.junk()
         if torn:
             self.note("kills", "torn", f"{about}: {torn}")
         elif code is None:
@@ -143,6 +145,12 @@ class Campaign:
             shutil.copytree(self.folder / "world/other.zarr", self.folder / job.outputs[0])
         return self.values(job)
 
+    def junk(self) -> list[str]:
+        """Returns what no command may leave when it has ended well."""
+        return [
+            path.name for path in self.folder.iterdir() if path.name[0] == "." or path.suffix in (".partial", ".lock")
+        ]
+
     def values(self, job: Job) -> dict[str, dict[str, str]]:
         return {name: values_of(self.folder / name) for name in job.outputs}
 
@@ -153,21 +161,66 @@ class Campaign:
 
     def kills(self, number: int) -> Iterator[None]:
         """Kills commands at random moments, each as often as the others."""
-        known: dict[int, tuple[dict[str, dict[str, str]], float]] = {}
         for index in range(number):
             job = self.jobs[index % len(JOBS)]
-            if index % len(JOBS) not in known:
-                self.clear()
-                self.lay_out(job)
-                began = time.monotonic()
-                code = self.call(job.line)
-                duration = time.monotonic() - began
-                whole = self.values(job)
-                if code != 0 or not all(whole.values()):
-                    self.note("kills", "crashed", f"{job.line} without a kill: {code}, {whole.keys()}")
-                known[index % len(JOBS)] = whole, duration
-            self.kill(job, *known[index % len(JOBS)])
+            self.kill(job, *self.uninterrupted(job))
             yield
+
+    def uninterrupted(self, job: Job) -> tuple[dict[str, dict[str, str]], float]:
+        """Returns what a command writes that nothing disturbs, and the seconds it takes; runs it once."""
+        known = self.__dict__.setdefault("_uninterrupted", {})
+        if job not in known:
+            self.clear()
+            self.lay_out(job)
+            began = time.monotonic()
+            code = self.call(job.line)
+            duration = time.monotonic() - began
+            known[job] = self.values(job), duration
+            if code != 0 or not all(known[job][0].values()):
+                self.note("kills", "crashed", f"{job.line} without a kill: {code}, {known[job][0].keys()}")
+        return known[job]
+
+    # --- pairs -----------------------------------------------------------------------------------------------------
+
+    def pairs(self, number: int) -> Iterator[None]:
+        """Runs two equal commands at once, of each kind as often as of the others."""
+        for index in range(number):
+            job = self.jobs[index % len(JOBS)]
+            self.pair(job, *self.uninterrupted(job))
+            yield
+
+    def pair(self, job: Job, whole: dict[str, dict[str, str]], duration_s: float) -> None:
+        """Starts a command twice, half of the time at one moment.
+
+        One makes the output; the other does too, or says why it does not.
+        """
+        self.clear()
+        self.lay_out(job)
+        delay_s = self.moments.choice((0, self.moments.uniform(0, duration_s)))
+        first = self.start(job.line, "log.first")
+        time.sleep(delay_s)
+        second = self.start(job.line)
+        codes = self.wait(first), self.wait(second)
+        said = [(self.folder / log).read_text(errors="replace") for log in ("log.first", "log")]
+        about = f"two of {job.line}, {delay_s:.2f} of {duration_s:.2f} s apart: {codes}"
+        unclear = [
+            text for code, text in zip(codes, said, strict=True) if code and not any(busy in text for busy in BUSY)
+        ]
+        found = self.values(job)
+        if None in codes:
+            self.note("pairs", "hung", about)
+        elif 1 in codes or min(codes) < 0:
+            self.note("pairs", "crashed", f"{about} {said}")
+        elif 0 not in codes:
+            self.note("pairs", "lost", f"{about} {said}")
+        elif found != whole:
+            self.note("pairs", "different", f"{about}: {[name for name in whole if found[name] != whole[name]]}")
+        elif unclear:
+            self.note("pairs", "unclear", f"{about}: {unclear}")
+        elif junk := self.junk():
+            self.note("pairs", "junk", f"{about}: {junk}")
+        else:
+            self.note("pairs", "one refused" if any(codes) else "both went on", about)
 
     # --- spoilt files ----------------------------------------------------------------------------------------------
 
@@ -313,7 +366,7 @@ def warm_up() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    for name in ("kills", "files", "options", "seed"):
+    for name in ("kills", "pairs", "files", "options", "seed"):
         parser.add_argument(f"--{name}", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=float("inf"))
     asked = parser.parse_args()
@@ -324,11 +377,12 @@ def main() -> int:
     if not (campaign.folder / "world").exists():
         write_world(campaign.folder / "world", campaign.call)
     began = time.monotonic()
-    parts = [campaign.kills(asked.kills), campaign.files(asked.files), campaign.options(asked.options)]
+    kinds = ("kills", "pairs", "files", "options")
+    parts = [getattr(campaign, kind)(getattr(asked, kind)) for kind in kinds]
     while parts and time.monotonic() - began < asked.seconds:  # in turn, so that little time shows some of each
         parts = [part for part in parts if next(part, StopIteration) is not StopIteration]
     campaign.clear()
-    for what in ("kills", "files", "options"):
+    for what in kinds:
         found = {outcome: number for (kind, outcome), number in campaign.counts.items() if kind == what}
         print(f"{what:8} {sum(found.values()):5}  " + "  ".join(f"{o} {n}" for o, n in sorted(found.items())))
     print(f"{time.monotonic() - began:.0f} s")
