@@ -106,8 +106,6 @@ class Ensemble:
 
     def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         """Integrates all members from one initial time; writes them a block of lead times after the other."""
-        from data_pipelines.gcm.integrate import to_host
-
         integrator, init_time = compiled_integrator(self.options), self.options.init_times[unit.first]
         weather = self.initial(integrator, init_time)
         ranges: list[Ranges] = []
@@ -115,7 +113,7 @@ class Ensemble:
             leads = slice(first, min(first + self.block_frames, self.num_leads))
             weather, frames = integrator.record(weather, self.block_frames)
             # All blocks have one length, so that one compilation serves them; the last may end too late.
-            wanted = {name: field[: leads.stop - first] for name, field in to_host(frames).items()}
+            wanted = {name: field[: leads.stop - first] for name, field in frames.items()}
             regions = [(unit.items, slice(k, k + 1), leads) for k in range(self.options.members)]
             files, found = write_checked(folder, wanted, regions, self._names(init_time, leads))
             ranges.append(found)

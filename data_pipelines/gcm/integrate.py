@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float, Int
 
 from data_pipelines.gcm.model import AtmosphericModel, Weather
@@ -32,6 +33,8 @@ class Integrator:
         self.output = output
         self._advance = jax.jit(self._advance_uncompiled)
         self._record = jax.jit(self._record_uncompiled, static_argnames="num_frames")
+        self._begun: tuple[int, Weather, tuple[Weather, WrittenFields]] | None = None
+        """The number of frames that were begun, the weather they begin from, and what the device is making."""
 
     @classmethod
     def build(cls, truncation: int, grid: Grid) -> Integrator:
@@ -43,9 +46,19 @@ class Integrator:
         """Moves all trajectories `num_frames` times six hours on."""
         return Weather(*self._advance(weather, jnp.int32(num_frames)))
 
-    def record(self, weather: Weather, num_frames: int) -> tuple[Weather, WrittenFields]:
-        """Returns `num_frames` frames, the first at the present time, and the weather after them."""
-        moved, frames = self._record(weather, num_frames=num_frames)
+    def record(self, weather: Weather, num_frames: int, *, more: bool = False) -> tuple[Weather, WrittenFields]:
+        """Returns `num_frames` frames, the first at the present time, and the weather after them, on the host.
+
+        With `more`, the device begins with as many frames that follow, while these are written.
+        """
+        begun, self._begun = self._begun, None
+        if begun is not None and begun[0] == num_frames and _equal(begun[1], weather):
+            made = begun[2]
+        else:
+            made = self._record(weather, num_frames=num_frames)
+        moved, frames = to_host(made)
+        if more:
+            self._begun = num_frames, moved, self._record(made[0], num_frames=num_frames)
         return moved, frames
 
     def _advance_uncompiled(self, weather: Weather, num_frames: Int[jax.Array, ""]) -> Weather:
@@ -87,6 +100,10 @@ class Integrator:
 def side_by_side(trajectories: Iterable[Weather]) -> Weather:
     """Joins trajectories along a new leading axis, on the host, as a state that was saved comes back."""
     return Weather(*to_host(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trajectories)))
+
+
+def _equal(some: Weather, other: Weather) -> bool:
+    return all(jax.tree.leaves(jax.tree.map(np.array_equal, some, other)))
 
 
 def to_host(tree: Any) -> Any:

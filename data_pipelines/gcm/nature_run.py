@@ -121,7 +121,7 @@ class NatureRun:
         if unit.first < 0:
             after = to_host(integrator.advance(weather, length))
         else:
-            after, frames = to_host(integrator.record(weather, length))
+            after, frames = integrator.record(weather, length, more=unit.stop < timeline.segment_frames)
             regions = [(timeline.region(k, unit.first, unit.stop),) for k in range(timeline.segments)]
             files, ranges = write_checked(folder, frames, regions, self._names(unit))
             yield from (*files, keep_ranges(folder, unit, ranges))

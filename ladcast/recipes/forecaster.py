@@ -27,7 +27,7 @@ from ladcast.forecasting.stepper import FrameCounts, Stepper
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import AutoencoderConfig
 from ladcast.models.transformer import TransformerConfig
-from ladcast.recipes.latents import decoded_weights, latent_rows, open_latents, usual_changes
+from ladcast.recipes.latents import decoded_score, decoded_weights, latent_rows, open_latents, usual_changes
 from ladcast.recipes.options import TRAIN, DryRun, ForecastValidation, Period
 from ladcast.recipes.recipe import Recipe, as_input, carry_out
 from ladcast.recipes.validation import check_validation, validate_forecaster
@@ -136,7 +136,8 @@ class ForecasterRecipe(Recipe):
         Raises:
             ConfigError, FileNotFoundError, ValueError: something that the run needs is missing or does not fit.
         """
-        codec, autoencoder = load_codec(run.autoencoder, str(device)), checkpoint_hash(run.autoencoder)
+        codec = load_codec(run.autoencoder, str(device)).requires_grad_(False)
+        autoencoder = checkpoint_hash(run.autoencoder)
         store = open_latents(run.latents, run.autoencoder, autoencoder)
         mean, std = (tuple(store[name].values.tolist()) for name in ("latent_mean", "latent_std"))
         # Weights that training starts from know the scale they were trained with.
@@ -193,10 +194,12 @@ class ForecasterRecipe(Recipe):
         """Returns the objective, with the weights of latents on a device."""
         kind = find_objective(self.objective_config.kind)
         weight = latent_rows(self.codec.grid, self.codec.autoencoder.config)
+        factors = channel_weights(self.run.channel_weights, self.codec.normalizer.channels)
         if self.run.latent_weights == "decoded":
-            factors = channel_weights(self.run.channel_weights, self.codec.normalizer.channels)
             weight = decoded_weights(self.codec, self.latents, self.changes, factors)[:, :, None, None] * weight
-        return kind(self.objective_config, weight.to(device))
+        decodes = getattr(self.objective_config, "decoded", 0) > 0
+        fields = decoded_score(self.codec, self.latents, self.run.frames, factors) if decodes else None
+        return kind(self.objective_config, weight.to(device), fields)
 
     @cached_property
     def future(self) -> int:
@@ -213,7 +216,8 @@ class ForecasterRecipe(Recipe):
         run, stepper, objective = self.run, asdict(self.stepper_config), asdict(self.objective_config)
         is_diffusion = stepper["kind"] == objective["kind"] == "diffusion"
         changes = [stepper["change_std"]] if run.changes else []
-        weights = [] if run.latent_weights == "equal" else [run.latent_weights, run.channel_weights]
+        decodes = run.latent_weights == "decoded" or objective.get("decoded", 0) > 0
+        weights = [run.latent_weights, run.channel_weights] if decodes else []
         return {
             "model": as_input(self.stepper_config.transformer) if is_diffusion else stepper,
             "latents": [self.autoencoder, self.codec.latent_scale.to_dict(), to_plain(run.train), *changes],

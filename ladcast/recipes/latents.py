@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,16 @@ from ladcast.forecasting.stepper import FrameCounts
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import AutoencoderConfig
 from ladcast.times import windows
+from ladcast.training.objectives import DecodedScore
+from ladcast.types import Latent, Scaled
 
 SAMPLED_WINDOWS = 1024
 """Windows, evenly spaced, whose changes stand for those of all."""
 SAMPLED_LATENTS = 16
+DECODED_WINDOWS = 32
+LEAST_CHANGE = 0.1
+"""The usual change of a decoded field counts as at least that part of its departures from the mean state: the sea
+surface hardly changes, and errors of its codec are no part of a forecast's skill."""
 LATENT_NUDGE = 0.1
 """By how many standard deviations a latent channel is changed to see what that does to the decoded field."""
 WEIGHT_RANGE = (0.3, 3.0)
@@ -84,16 +91,40 @@ def latent_effects(
     latents, factors = latents.to(device), factors.to(device)[:, None, None]
     unit = getattr(codec.autoencoder, "departure_std", torch.ones(1, device=device))
 
-    def decode(scaled: Tensor) -> Tensor:
-        return codec.autoencoder.decode(codec.latent_scale.invert(scaled)) / unit
-
-    effects, before = [], decode(latents)
+    effects, before = [], decode_scaled(codec, latents)
     for channel in range(latents.shape[1]):
         nudged = latents.clone()
         noise = torch.randn(nudged[:, channel].shape, generator=generator)
         nudged[:, channel] += LATENT_NUDGE * codec.latent_scale.target * noise.to(device)
-        effects.append((factors * (decode(nudged) - before) ** 2).mean().sqrt())
+        effects.append((factors * ((decode_scaled(codec, nudged) - before) / unit) ** 2).mean().sqrt())
     return torch.stack(effects).cpu()
+
+
+@torch.no_grad()
+def decoded_score(
+    codec: LatentCodec, latents: xr.Dataset, frames: FrameCounts, factors: Float[Tensor, " channel"]
+) -> DecodedScore:
+    """Returns how to score decoded forecasts: area and `factors` over the usual change by each frame of a call."""
+    device = codec.static.device
+    found = windows(latents["time"].values.astype("datetime64[ns]"), 1 + frames.future, frames.step)
+    chosen = found[np.unique(np.linspace(0, len(found) - 1, DECODED_WINDOWS).astype(int))]
+    mean, square, change = (torch.zeros((), device=device) for _ in range(3))
+    for window in chosen:
+        fields = decode_scaled(codec, _read(latents, codec.latent_scale, window).to(device))
+        mean = mean + fields[0] / len(chosen)
+        square = square + fields[0] ** 2 / len(chosen)
+        change = change + (fields[1:] - fields[0]) ** 2 / len(chosen)
+    departure = (square - mean**2).clamp_min(0).mean(dim=(1, 2)).sqrt()
+    unit = change.mean(dim=(2, 3)).sqrt().clamp_min(LEAST_CHANGE * departure)
+    area = torch.tensor(np.asarray(codec.grid.area_weights), dtype=torch.float32, device=device)
+    weight = (factors.to(device) / unit)[:, :, None, None] * area[:, None]
+    return DecodedScore(partial(decode_scaled, codec), weight, codec.autoencoder.config.downsampling)
+
+
+def decode_scaled(codec: LatentCodec, latent: Latent) -> Scaled:
+    """Decodes scaled latents to scaled fields, on their device and in the precision that the caller has chosen."""
+    fields: Scaled = codec.autoencoder.decode(codec.latent_scale.invert(latent))
+    return fields
 
 
 def _read(latents: xr.Dataset, scale: LatentScale, numbers: npt.NDArray[np.int64]) -> Tensor:

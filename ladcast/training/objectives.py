@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -20,9 +20,21 @@ from ladcast.diffusion.noise import TrainingNoise
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.stepper import Stepper, change_scale
 from ladcast.times import HOUR
-from ladcast.types import Scaled
+from ladcast.types import Latent, Scaled
 
 HOUR_S = int(HOUR.astype("timedelta64[s]").astype(int))
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedScore:
+    """How decoded fields are scored: in units of their usual changes, with weights of channels and rows."""
+
+    decode: Callable[[Latent], Float[Tensor, "batch channel lat lon"]]
+    """Decodes scaled latents differentiably; its own weights are constants."""
+    weight: Float[Tensor, "frame channel lat 1"]
+    """Weights over units, by frame of a call."""
+    downsampling: int
+    """Points of the decoded grid along a side of a latent cell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +45,8 @@ class Objective(ABC):
     """A frozen dataclass with at least `kind`, of the class `Config`."""
     weight: Tensor
     """Weights of what one call makes, with mean 1; they broadcast against `latent time y x`."""
+    fields: DecodedScore | None = None
+    """What decodes forecasts to score them, where `config.decoded` asks for it."""
 
     Config: ClassVar[type]
 
@@ -140,8 +154,11 @@ class CrpsTraining:
     detach: bool = False
     """Whether gradients end between calls: less memory, but no call learns to serve the next one."""
     pooled: tuple[Annotated[int, Ge(2)], ...] = ()
-    """Sides, in cells, of squares whose means are scored beside the cells, each side with the same weight. The score of
-    cells alone does not see whether cells err together: their mean may then have any spread."""
+    """Sides, in cells of latents, of squares whose means are scored beside the cells, each side with the same weight.
+    The score of cells alone does not see whether cells err together: their mean may then have any spread."""
+    decoded: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    """Share of the loss that scores decoded fields, of one frame of each call that is drawn at random; the rest scores
+    latents. That alone does not see whether latent channels err together, and a field is made of all of them."""
     mean_weight: Annotated[float, Ge(0)] = 0.0
     """Weight of the squared error of the first call without noise, whose right answer is the mean (arXiv 2608.06107).
     It costs a call more, and holds what a network knows that starts from weights of another kind."""
@@ -176,9 +193,9 @@ class CrpsObjective(Objective):
             noise = torch.randn(len(known), *shape, generator=generator, device=known.device)
             made = stepper.call_network(known, time, noise)
             members = made.unflatten(0, (-1, config.members))
-            for side in (1, *config.pooled):
-                score = almost_fair_crps(pool(members, side), pool(truth, side), config.alpha)
-                scores.append((pool(self.weight, side) * score / unit).mean())
+            scores.append((1 - config.decoded) * self._score(members, truth, self.weight / unit))
+            if config.decoded:
+                scores[-1] = scores[-1] + config.decoded * self._score_decoded(members, truth, generator)
             known = torch.cat([known, made], dim=2)[:, :, -frames.past :]
             known = known.detach() if config.detach else known
             time = time + frames.future * frames.step_hours * HOUR_S
@@ -187,6 +204,27 @@ class CrpsObjective(Objective):
             mean = stepper.call_network(past, seconds, torch.zeros(len(past), *shape, device=past.device))
             loss = loss + config.mean_weight * (self.weight * ((mean - blocks[0]) / unit) ** 2).mean()
         return loss
+
+    def _score(self, members: Tensor, truth: Tensor, weight: Tensor, cell: int = 1) -> Float[Tensor, ""]:
+        """Returns the mean score of points and of squares; a side of these is so many times `cell` points."""
+        scores = []
+        for side in (1, *(cell * side for side in self.config.pooled)):
+            score = almost_fair_crps(pool(members, side), pool(truth, side), self.config.alpha)
+            scores.append((pool(weight, side) * score).mean())
+        return torch.stack(scores).mean()
+
+    def _score_decoded(self, members: Tensor, truth: Tensor, generator: torch.Generator) -> Float[Tensor, ""]:
+        """Returns the score of one frame, the same for the whole batch: decoding costs as much as the network."""
+        fields = self.fields
+        if fields is None:
+            raise ValueError("Expected fields of an objective whose 'decoded' is above 0, got none.")
+        frame = torch.randint(truth.shape[2], (1,), generator=generator, device=truth.device)
+        chosen = members.index_select(3, frame).squeeze(3)
+        decoded = fields.decode(chosen.flatten(0, 1)).unflatten(0, chosen.shape[:2])
+        with torch.no_grad():
+            true = fields.decode(truth.index_select(2, frame).squeeze(2))
+        weight = fields.weight.index_select(0, frame)[0]
+        return self._score(decoded.float(), true.float(), weight, fields.downsampling)
 
 
 def pool(fields: Float[Tensor, "*lead y x"], side: int) -> Float[Tensor, "*lead row column"]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 FEW = "--variables z t2m --leads 6 24"
@@ -61,6 +62,8 @@ JOBS = (
     Job(TRAIN.format(which="autoencoder"), ("run/autoencoder", "run/log.jsonl", "run/maps")),
     Job(TRAIN.format(which="forecaster"), ("run/tiny", "run/log.jsonl", "run/maps")),
 )
+if find_spec("eccodes") is None:
+    JOBS = tuple(job for job in JOBS if ".grib2" not in job.line)
 TRAINING = """
 output: run
 trackers: []

@@ -1,5 +1,6 @@
 """The losses: training over several steps of a forecast, and the reconstruction of states."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,7 @@ from ladcast.models.transformer import TransformerConfig
 from ladcast.training.objectives import (
     CrpsObjective,
     CrpsTraining,
+    DecodedScore,
     DiffusionObjective,
     DiffusionTraining,
     PushForward,
@@ -245,6 +247,44 @@ def test_pooled_cells_score_means_of_squares(batch):
         torch.Generator().manual_seed(0),
     )
     torch.testing.assert_close(both, (cells + means) / 2)  # the linear stepper commutes with means
+
+
+def decoded_crps(batch, config: CrpsTraining, decode: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Scores one call whose decoded frames count 1, 10, 100 and 1000 times."""
+    frames = batch[1].shape[2]
+    fields = DecodedScore(decode, 10.0 ** torch.arange(frames)[:, None, None, None] * ROWS, downsampling=1)
+    stepper = Linear.build(OneCallConfig(TransformerConfig(3, (-60.0, 60.0), (45.0, 315.0)), FrameCounts(2, frames)))
+    seen.clear()
+    return CrpsObjective(config, ROWS, fields)(stepper, batch, torch.Generator().manual_seed(0))
+
+
+def test_decoded_fields_of_one_frame_are_scored(batch):
+    past, future, seconds = batch
+    config = CrpsTraining(decoded=1.0, pooled=(2,))
+    value = decoded_crps((past, future[:, :, :4], seconds), config, lambda latent: latent.sum(dim=1, keepdim=True))
+    (known, _, noise), scores = seen[0], []
+    members = (0.8 * known[:, :, -1] + 0.3 * noise[..., None]).sum(dim=1).unflatten(0, (2, 2))
+    for number, truth in enumerate(future[:, :, :4].sum(dim=1).unbind(dim=1)):
+        of_side = [
+            (pool(ROWS, side) * almost_fair_crps(pool(members, side), pool(truth, side), 0.95)).mean()
+            for side in (1, 2)
+        ]
+        scores.append(10.0**number * torch.stack(of_side).mean().item())
+    assert value.item() == pytest.approx(min(scores, key=lambda score: abs(score - value.item())), rel=1e-5)
+
+
+def test_latents_that_are_fields_are_worth_the_same_decoded_or_not(batch):
+    past, future, seconds = batch
+    values = [
+        decoded_crps((past, future[:, :, :1], seconds), CrpsTraining(decoded=share, pooled=(2,)), lambda latent: latent)
+        for share in (0.0, 0.3, 1.0)
+    ]
+    torch.testing.assert_close(values[1:], [values[0], values[0]])
+
+
+def test_an_objective_that_cannot_decode_says_so(batch):
+    with pytest.raises(ValueError, match="Expected fields of an objective"):
+        crps_of(batch, CrpsTraining(decoded=0.5))
 
 
 def test_means_see_that_cells_err_together(generator):
