@@ -22,8 +22,7 @@ from zarr.codecs import BloscCodec
 from ladcast.data.loading.batches import SampleOrder, load_batches
 from ladcast.data.loading.datasets import StoredStates, load_scaled
 from ladcast.data.loading.reader import open_reader
-from ladcast.data.normalization import Normalizer
-from ladcast.data.packing import pack
+from ladcast.data.normalization import Normalizer, pack
 from ladcast.data.store import open_store
 from ladcast.fields import ERA5_CHANNELS, VARIABLES
 from ladcast.grid import Grid

@@ -16,7 +16,7 @@ from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
 from ladcast.forecasting.ensemble import EnsembleOptions, staggered
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.forecasting.rollout import ForecastStep
+from ladcast.forecasting.stepper import ForecastStep
 from ladcast.forecasts.write import ForecastWriter
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig

@@ -29,9 +29,9 @@ from data_pipelines.statistics import FrameMoments
 from data_pipelines.workers import WorkUnit, time_units, worker_number
 from data_pipelines.zarr_store import StoredVariable, Template, write_frames, write_small
 from ladcast.checkpoint import checkpoint_hash
+from ladcast.data.lazy import prefetch
 from ladcast.data.loading.reader import StateReader, XarrayReader, open_reader
-from ladcast.data.packing import pack
-from ladcast.data.prefetch import prefetch
+from ladcast.data.normalization import pack
 from ladcast.device import find_device
 from ladcast.forecasting.checkpoints import load_codec
 from ladcast.forecasting.codec import LatentCodec

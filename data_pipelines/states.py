@@ -21,7 +21,7 @@ from ladcast.data.derive import hourly_windows, relative_vorticity, six_hour_par
 from ladcast.data.lazy import lazy_maps
 from ladcast.data.sources.base import WEATHERBENCH_NAMES, from_hourly, translate
 from ladcast.data.sources.files import open_files
-from ladcast.data.sources.registry import make_source
+from ladcast.data.sources.initial_state import make_source
 from ladcast.data.store import (
     check_analyses,
     check_ends,

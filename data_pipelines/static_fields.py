@@ -20,13 +20,12 @@ from data_pipelines.options import EXECUTION, ExecutionArgument
 from data_pipelines.product import produce
 from data_pipelines.workers import WorkUnit, item_units
 from ladcast.cf import state_coordinates
-from ladcast.constants import GRAVITY, MODEL_EARTH_RADIUS_M
 from ladcast.data.layout import canonical_layout
 from ladcast.data.regrid import regrid
 from ladcast.data.sources.files import open_files
 from ladcast.fields import LAND_SEA_MASK, STATIC_VARIABLES, SURFACE_GEOPOTENTIAL, ChannelSet
 from ladcast.grid import Grid, grid_of
-from ladcast.units import spell_units
+from ladcast.units import GRAVITY, MODEL_EARTH_RADIUS_M, spell_units
 
 HORIZONTAL = ("latitude", "longitude")
 

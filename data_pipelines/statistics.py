@@ -21,9 +21,8 @@ from data_pipelines.product import produce
 from data_pipelines.reading import read_frames
 from data_pipelines.states import View
 from data_pipelines.workers import WorkUnit, time_units
-from ladcast.data.normalization import Normalizer
-from ladcast.data.packing import pack
-from ladcast.data.prefetch import prefetch
+from ladcast.data.lazy import prefetch
+from ladcast.data.normalization import Normalizer, pack
 
 FRAMES_PER_UNIT = 120
 FRAMES_AT_ONCE = 8

@@ -35,9 +35,9 @@ from data_pipelines.states import Archive, Derived, StateSource, View
 from data_pipelines.workers import WorkUnit, time_units
 from data_pipelines.zarr_store import StoredVariable, Template, write_frames
 from ladcast.cf import STATE_COORDINATES
-from ladcast.data.prefetch import prefetch
+from ladcast.data.lazy import prefetch
 from ladcast.data.regrid import regrid as regrid_field
-from ladcast.data.sources.registry import SOURCES
+from ladcast.data.sources.initial_state import SOURCES
 from ladcast.fields import VARIABLES
 from ladcast.grid import Grid, grid_of
 

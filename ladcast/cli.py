@@ -47,7 +47,7 @@ GROUPS = {
         "Train a model that a YAML configuration describes.",
         {"autoencoder": "train:autoencoder", "forecaster": "train:forecaster"},
     ),
-    "submit": ("Hand a job to the SLURM queue of a cluster.", {"train": "submit:submit_train"}),
+    "submit": ("Hand a job to the SLURM queue of a cluster.", {"train": "train:submit_train"}),
     "weights": (
         "Install released weights, check them and list what there is.",
         {"fetch": "weights:fetch", "import": "weights:import_", "verify": "weights:verify", "show": "weights:show"},

@@ -1,8 +1,18 @@
-"""The device that tensors live on: what `--device` means."""
+"""The device that tensors live on, and meters of arithmetic and memory of what runs there."""
 
 from __future__ import annotations
 
+import math
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 
 def find_device(name: str | None = None, local_rank: int | None = None) -> torch.device:
@@ -25,3 +35,75 @@ def find_device(name: str | None = None, local_rank: int | None = None) -> torch
         )
     # Ranks of one machine spread over its GPUs; a device that was named by number is taken at its word.
     return device if device.index is not None or local_rank is None else torch.device("cuda", local_rank % count)
+
+
+def flop_counter() -> FlopCounterMode:
+    """Returns PyTorch's counter, with formulas for what it does not know or counts wrongly.
+
+    It has none for the attention of CPUs, and takes the backward pass of a convolution in groups for one without.
+    """
+    aten = torch.ops.aten
+
+    def attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: object, **__: object) -> int:
+        return int(sdpa_flop_count(query, key, value))
+
+    def attention_backward(
+        gradient: Sequence[int],
+        query: Sequence[int],
+        key: Sequence[int],
+        value: Sequence[int],
+        *_: object,
+        **__: object,
+    ) -> int:
+        return int(sdpa_backward_flop_count(gradient, query, key, value))
+
+    def convolution_backward(
+        gradient: Sequence[int], x: Sequence[int], weight: Sequence[int], *rest: Any, **_: object
+    ) -> int:
+        transposed, wanted = rest[4], rest[7]
+        batch, _channels, *cells = x if transposed else gradient
+        return 2 * batch * math.prod(cells) * math.prod(weight) * int(sum(wanted[:2]))
+
+    formulas: dict[Any, Callable[..., int]] = {
+        aten._scaled_dot_product_flash_attention_for_cpu: attention,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,
+        aten.convolution_backward: convolution_backward,
+    }
+    return FlopCounterMode(display=False, custom_mapping=formulas)
+
+
+class PeakMemory(TorchDispatchMode):
+    """The most bytes of tensors made within that were alive at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak_bytes = 0
+        self._alive: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs an operation and follows the storages it made; those it was given, such as weights, count nothing."""
+        self._follow((args, kwargs), made=False)
+        output = func(*args, **(kwargs or {}))
+        self._follow(output, made=True)
+        return output
+
+    def _follow(self, tree: Any, *, made: bool) -> None:
+        for storage in (leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)):
+            key = storage._cdata
+            if key in self._alive:
+                continue
+            self._alive[key] = storage.nbytes() if made else 0
+            self.peak_bytes = max(self.peak_bytes, sum(self._alive.values()))
+            weakref.finalize(storage, self._alive.pop, key)
+
+
+@contextmanager
+def kept_for_backward(kept: dict[int, Tensor]) -> Iterator[None]:
+    """Collects every tensor that autograd keeps for the backward pass, one for each piece of memory."""
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield

@@ -13,7 +13,7 @@ from ladcast.cli import COMMANDS, GROUPS
 
 FLOORS = (
     "documents",
-    "constants device fields files grid meters progress run times types units",
+    "device fields files grid progress run times types units",
     "cf checkpoint checksums",
     "resumable",
     "nn diffusion data config verification",
@@ -118,12 +118,12 @@ def test_a_circle_is_found_through_packages_and_functions(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "source",
     [
-        "import ladcast.forecasting.rollout",
+        "import ladcast.forecasting.stepper",
         "import numpy, ladcast.cli as cli",
         "from ladcast.models.transformer import Transformer",
         "from ladcast import commands",
         "from ladcast import forecast",
-        "from ladcast.data.packing import pack",
+        "from ladcast.data.normalization import pack",
         "from ladcast.config import ModelConfig",
         "from data_pipelines.manifest import read_manifest",
         "from ..training import loop",

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ladcast.device import find_device
+from ladcast.device import PeakMemory, find_device, flop_counter
 
 
 def test_the_default_is_a_gpu_where_there_is_one():
@@ -28,3 +28,26 @@ def test_ranks_share_the_gpus_of_their_node(monkeypatch: pytest.MonkeyPatch):
 def test_an_unknown_name_shows_the_form():
     with pytest.raises(ValueError, match=r"cpu, cuda or cuda:1, got 'gpu'"):
         find_device("gpu")
+
+
+def test_peak_memory_forgets_what_is_gone():
+    with PeakMemory() as memory:
+        for _ in range(5):
+            torch.zeros(1000)
+        kept = [torch.zeros(1000) for _ in range(3)]
+    assert memory.peak_bytes == len(kept) * 4000
+
+
+def test_weights_and_their_views_are_not_activations():
+    layer = torch.nn.Linear(100, 100)
+    with PeakMemory() as memory, torch.no_grad():
+        layer(torch.zeros(1, 100))
+        layer.weight.split(10)
+    assert memory.peak_bytes == 2 * 400
+
+
+def test_attention_is_counted():
+    query = torch.randn(1, 2, 10, 8)
+    with flop_counter() as operations, torch.no_grad():
+        torch.nn.functional.scaled_dot_product_attention(query, query, query)
+    assert operations.get_total_flops() == 2 * 2 * 2 * 10 * 10 * 8  # two products, multiply and add, heads

@@ -13,7 +13,7 @@ import yaml
 
 from data_pipelines.cli import app as data_app
 from ladcast.cli import app, run
-from ladcast.data.sources import registry
+from ladcast.data.sources import initial_state
 from ladcast.forecasting import forecaster as forecasters
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.released.registry import find_model
@@ -59,7 +59,7 @@ def extension(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
     tables = (
         forecasters.STEPPERS,
         objectives.OBJECTIVES,
-        registry.SOURCES,
+        initial_state.SOURCES,
         statistics.STATISTICS,
         statistics.METRICS,
     )
@@ -141,7 +141,7 @@ def test_a_source_of_ones_own_is_opened_in_our_names_and_units(extension: Module
     theirs = states[["temperature"]].rename(temperature="t")
     theirs["mslp_hpa"] = states["mean_sea_level_pressure"] / 100
     theirs.to_zarr(tmp_path / "all.zarr", consolidated=False)
-    source = registry.make_source("my-archive", folder=str(tmp_path))
+    source = initial_state.make_source("my-archive", folder=str(tmp_path))
     opened = source.open(states["time"].values[:2], load_forecaster(find_model("nature-t31").path, "cpu").channels)
     for name in ("temperature", "mean_sea_level_pressure"):
         np.testing.assert_allclose(opened[name], states[name].isel(time=slice(2)), rtol=1e-6)

@@ -11,8 +11,7 @@ import yaml
 
 from ladcast.cf import with_metadata
 from ladcast.data.audit import validate_store
-from ladcast.data.normalization import Normalizer, ocean_mask
-from ladcast.data.packing import unpack
+from ladcast.data.normalization import Normalizer, ocean_mask, unpack
 from ladcast.fields import (
     ERA5_CHANNELS,
     LEVELS_HPA,

@@ -20,9 +20,9 @@ from data_pipelines.gcm.pressure import (
     sea_level_pressure,
     virtual_temperature,
 )
-from ladcast.constants import GRAVITY
 from ladcast.data.derive import FREEZING_SEA_K
 from ladcast.grid import Grid
+from ladcast.units import GRAVITY
 
 Fields = dict[str, Float[jax.Array, "*level lon lat"]]
 

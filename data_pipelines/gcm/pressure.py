@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Int
 
-from ladcast.constants import GRAVITY
+from ladcast.units import GRAVITY
 
 GAS_CONSTANT = 287.04
 VAPOUR_GAS_CONSTANT = 461.5

@@ -15,7 +15,7 @@ from ladcast.commands.options import EvaluationRequest, Scoring
 from ladcast.commands.scoring import open_climatology, scoring_options
 from ladcast.data.analysis import read_analysis
 from ladcast.data.lazy import guarded
-from ladcast.data.packing import pack, unpack
+from ladcast.data.normalization import pack, unpack
 from ladcast.data.store import open_store
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.cost import require_memory

@@ -1,13 +1,15 @@
-"""`ladcast train`: autoencoder, forecaster."""
+"""`ladcast train`: autoencoder, forecaster; and `ladcast submit train`."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 from ladcast.commands.options import FLAT, Overrides, Results, report_paths
 from ladcast.recipes.options import TRAIN, DryRun
 from ladcast.training.interruption import Interruption
+from ladcast.training.slurm import SlurmProfile, Submission
 
 DryRunFlags = Annotated[DryRun, FLAT]
 
@@ -46,3 +48,62 @@ def forecaster(
 
         folder = train_forecaster(config, overrides, device=device, dry_run=dry_run, interrupted=interruption)
     return {} if folder is None else report_paths(forecaster=folder)
+
+
+def submit_train(config: Path, *, overrides: Overrides = (), submission: Annotated[Submission, FLAT]) -> Results:
+    """Check a training run, print its plan and its script, and submit it to SLURM.
+
+    The jobs read a copy of the configuration in the run's output: what is edited while they wait does not count.
+
+    Args:
+        config: YAML file, such as configs/train/era5_375m_forecaster.yaml.
+        overrides: settings that win over the file, such as training.steps=100.
+        submission: how to submit it.
+    """
+    import yaml
+
+    from ladcast.config import load_config
+    from ladcast.files import whole_file
+    from ladcast.recipes.cost import check_plan, open_recipe
+    from ladcast.training.slurm import find_profile, submit_script
+
+    config = config.resolve()  # and with it the paths in it
+    profile = load_config(find_profile(submission.profile, config), SlurmProfile, submission.changes())
+    recipe = open_recipe(config, overrides)
+    output: Path = recipe.run.output.resolve()
+    copy = output / "config.yaml"
+    if copy == config and overrides:
+        raise ValueError(f"{config} is the copy that the jobs of this run read: --set would write over it. Edit it.")
+    said = [
+        check_plan(recipe, profile.ranks, profile.gpu_memory_gib if profile.gpus_per_node else None),
+        _script(recipe.kind, output, profile, submission),
+    ]
+    if not submission.only_print:
+        script = output / "job.sbatch"
+        files = {copy: yaml.safe_dump(recipe.settings, sort_keys=False), script: said[-1]}
+        if copy == config:
+            del files[copy]
+        for path, text in files.items():
+            with whole_file(path) as partial:  # a job that starts meanwhile reads the old file or the new one
+                partial.write_text(text)
+        jobs: list[str] = []
+        for _ in range(submission.chain):
+            jobs.append(submit_script(script, after=jobs[-1] if jobs else None))
+        said.append(f"submitted {script} as job {', '.join(jobs)}; log {output}/slurm-*.out")
+    report = "\n".join(said)
+    print(report)
+    return {"submission": report}
+
+
+def _script(kind: str, output: Path, profile: SlurmProfile, submission: Submission) -> str:
+    """Returns the script of a run whose configuration lies in `output`."""
+    from ladcast.training.slurm import render_script
+
+    command = [sys.executable, "-m", "ladcast.cli", "train", kind, str(output / "config.yaml")]
+    if not profile.gpus_per_node:
+        command += ["--device", "cpu"]
+    if submission.seeds is not None:
+        seed = "$SLURM_ARRAY_TASK_ID"
+        command += ["--set", f"training.seed={seed}", "--set", f'output="{output}/seed-{seed}"']
+    log = output / ("slurm-%j.out" if submission.seeds is None else "slurm-%A_%a.out")
+    return render_script(profile, command, name=output.name, log=log, seeds=submission.seeds)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ladcast.constants import KNOT
 from ladcast.cyclones.records import Record, missing_or
+from ladcast.units import KNOT
 
 HEMISPHERES = {"N": 1.0, "S": -1.0, "E": 1.0, "W": -1.0}
 B_DECK_NAME = 27

@@ -20,10 +20,10 @@ import numpy.typing as npt
 import xarray as xr
 from jaxtyping import Bool
 
-from ladcast.constants import KNOT
 from ladcast.cyclones.atcf import read_b_deck, read_hurdat2
 from ladcast.cyclones.records import Record, best_track_table, missing_or
 from ladcast.times import STEP
+from ladcast.units import KNOT
 
 NAMES = {
     "storm": ("SID", "track_id"),

@@ -17,11 +17,11 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ladcast.constants import MEAN_EARTH_RADIUS_KM
 from ladcast.cyclones.fields import TrackingFields
 from ladcast.cyclones.geometry import unit_vectors
 from ladcast.cyclones.points import Points, find_minima, refine_minima, stencil
 from ladcast.grid import Grid
+from ladcast.units import MEAN_EARTH_RADIUS_KM
 
 STEERING_RINGS_DEG = (3.0, 4.5, 6.0)
 WARMEST_WITHIN_DEG = 1.0

@@ -12,8 +12,8 @@ import xarray as xr
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from ladcast.constants import GRAVITY
 from ladcast.grid import Grid
+from ladcast.units import GRAVITY
 
 PRESSURE, HEIGHT = "mean_sea_level_pressure", "geopotential_at_surface"
 WIND_NAMES = ("u_component_of_wind", "v_component_of_wind")

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
 
-from ladcast.constants import MEAN_EARTH_RADIUS_KM
+from ladcast.units import MEAN_EARTH_RADIUS_KM
 from ladcast.verification.statistics.base import FloatArray
 
 KM_PER_DEGREE = float(np.pi) * MEAN_EARTH_RADIUS_KM / 180

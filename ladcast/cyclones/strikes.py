@@ -11,12 +11,12 @@ import numpy.typing as npt
 import xarray as xr
 from jaxtyping import Bool, Float
 
-from ladcast.constants import MEAN_EARTH_RADIUS_KM
 from ladcast.cyclones.errors import draw_storms, storm_interval
 from ladcast.cyclones.geometry import distance_km, unit_vectors
 from ladcast.cyclones.table import group, rows, storms, with_members
 from ladcast.grid import Grid
 from ladcast.times import HOUR
+from ladcast.units import MEAN_EARTH_RADIUS_KM
 from ladcast.verification.statistics.base import ratio
 from ladcast.verification.statistics.events import COST_LOSS, base_rate, brier, economic_value, reliability
 

@@ -13,8 +13,7 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from ladcast.data.normalization import Normalizer, ocean_mask
-from ladcast.data.packing import pack
+from ladcast.data.normalization import Normalizer, ocean_mask, pack
 from ladcast.data.regrid import regrid
 from ladcast.data.sources.files import FORECAST
 from ladcast.data.store import open_store

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from ladcast.data.layout import canonical_layout, on_grid
+from ladcast.data.lazy import prefetch
 from ladcast.data.lexicon import check_units
-from ladcast.data.packing import pack
-from ladcast.data.prefetch import prefetch
+from ladcast.data.normalization import pack
 from ladcast.data.sources.files import open_files
 from ladcast.data.store import (
     Gaps,

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import xarray as xr
 from jaxtyping import Float
 
-from ladcast.constants import GRAVITY, MODEL_EARTH_RADIUS_M
 from ladcast.grid import Grid
 from ladcast.times import Times
+from ladcast.units import GRAVITY, MODEL_EARTH_RADIUS_M
 
 GAS_CONSTANT_DRY_AIR = 287.06
 WATER_TO_DRY_AIR = 0.62198

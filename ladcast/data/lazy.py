@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -184,3 +187,28 @@ def _check_single(
         first = np.argwhere(count > 1)[0]
         at = ", ".join(f"{dim} {axes[dim][index]}" for dim, index in zip(leading, first, strict=True))
         raise ValueError(f"{what} is given more than once at {at}. Remove one of the files.")
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def prefetch(
+    read: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int
+) -> Generator[Result, None, None]:
+    """Yields `read(item)` in order, with at most `ahead` results read or being read before their turn.
+
+    An error in `read` is raised when its item's turn comes.
+    """
+    remaining = iter(items)
+    pool = ThreadPoolExecutor(threads)
+    try:
+        # Results wait in the order of their items, whichever thread is done first.
+        waiting = deque(pool.submit(read, item) for item in islice(remaining, ahead))
+        while waiting:
+            ready = waiting.popleft().result()
+            waiting.extend(pool.submit(read, item) for item in islice(remaining, 1))
+            yield ready
+    finally:
+        # Also where the caller stops early: what nobody will use is not begun.
+        pool.shutdown(cancel_futures=True)

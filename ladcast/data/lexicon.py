@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from ladcast.constants import GRAVITY, KNOT, ZERO_CELSIUS_K
 from ladcast.fields import LAND_SEA_MASK, PRECIPITATION, STATIC_VARIABLES, SURFACE_GEOPOTENTIAL, VARIABLES
 from ladcast.times import whole_seconds
-from ladcast.units import same_units, spell_units
+from ladcast.units import GRAVITY, KNOT, ZERO_CELSIUS_K, same_units, spell_units
 
 _COORDINATES = {
     "lat": "latitude",

@@ -11,7 +11,7 @@ import xarray as xr
 
 from ladcast.data.layout import canonical_layout, on_grid
 from ladcast.data.lexicon import NEAR_MISSES, canonical_names, check_units
-from ladcast.data.packing import pack
+from ladcast.data.normalization import pack
 from ladcast.data.sources.files import FORECAST, open_files
 from ladcast.data.weather import NoWeatherError, check_state, percent
 from ladcast.fields import LAND_SEA_MASK, LEVELS_HPA, MASKED_ON_LAND, VARIABLES, ChannelSet

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
 
-from ladcast.constants import EARTH_ROTATION, GRAVITY, MODEL_EARTH_RADIUS_M
 from ladcast.data.derive import GAS_CONSTANT_DRY_AIR
 from ladcast.data.lexicon import CONVERSIONS
 from ladcast.fields import Channel, ChannelSet
 from ladcast.grid import Grid
 from ladcast.times import describe
+from ladcast.units import EARTH_ROTATION, GRAVITY, MODEL_EARTH_RADIUS_M
 
 NAN_EVERYWHERE, NAN, INFINITE, IMPLAUSIBLE, EXTREME, CONSTANT, HOLED = (
     "is NaN everywhere",

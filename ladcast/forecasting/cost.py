@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ladcast.device import PeakMemory, flop_counter
 from ladcast.forecasting.codec import decoded_at_once
 from ladcast.forecasting.forecaster import ForecasterConfig, find_stepper
 from ladcast.forecasting.stepper import Stepper
 from ladcast.grid import Grid
-from ladcast.meters import PeakMemory, flop_counter
 from ladcast.models.autoencoder import Autoencoder
 
 FLOAT32_BYTES = 4

@@ -14,11 +14,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ladcast.data.analysis import Analysis
-from ladcast.data.packing import unpack
+from ladcast.data.normalization import unpack
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.options import ForecastRequest
-from ladcast.forecasting.rollout import ForecastStep, rollout
-from ladcast.forecasting.stepper import FrameCounts
+from ladcast.forecasting.stepper import ForecastStep, FrameCounts, rollout
 from ladcast.times import describe
 from ladcast.types import LatentSequence, PastSequence
 

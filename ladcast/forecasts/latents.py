@@ -19,7 +19,7 @@ from ladcast.checksums import check_seal
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, MemberBatch
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.forecasting.rollout import ForecastStep
+from ladcast.forecasting.stepper import ForecastStep
 from ladcast.forecasts.layout import ForecastLayout
 from ladcast.forecasts.manifest import LatentManifest
 from ladcast.forecasts.write import CHECKED, StoreWriter, empty_variable

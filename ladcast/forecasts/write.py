@@ -20,7 +20,7 @@ from ladcast.cf import forecast_attributes
 from ladcast.checksums import seal
 from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, MemberBatch, decode_step, member_batches
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.forecasting.rollout import ForecastStep
+from ladcast.forecasting.stepper import ForecastStep
 from ladcast.forecasts.layout import forecast_identity, forecast_layout, global_attributes
 from ladcast.resumable import Unfinished
 

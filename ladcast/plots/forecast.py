@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from ladcast.constants import GRAVITY, ZERO_CELSIUS_K
 from ladcast.grid import Grid, Place
 from ladcast.plots.maps import add_colour_bar, add_global_axes, draw_map
 from ladcast.plots.style import ENSEMBLE, INK, MARGIN, SMALL_PT, TRUTH, new_figure, quiet
 from ladcast.times import DAY, describe
+from ladcast.units import GRAVITY, ZERO_CELSIUS_K
 
 SHOWN_DAY = 5
 """The last day whose maps are drawn unless another is asked for."""

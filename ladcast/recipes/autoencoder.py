@@ -18,8 +18,7 @@ from ladcast.config import ConfigError, Section, complete, load_config, to_plain
 from ladcast.data.loading.batches import BatchSource, SampleBatch
 from ladcast.data.loading.datasets import StateDataset, StoredStates, load_scaled
 from ladcast.data.loading.reader import StateReader, open_reader
-from ladcast.data.normalization import Normalizer, normalized_static, ocean_mask
-from ladcast.data.packing import pack, unpack
+from ladcast.data.normalization import Normalizer, normalized_static, ocean_mask, pack, unpack
 from ladcast.fields import VALIDATION_CHANNELS, ChannelSet
 from ladcast.forecasting.checkpoints import load_codec, save_codec
 from ladcast.forecasting.codec import LatentCodec

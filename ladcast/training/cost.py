@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ladcast.data.loading.batches import SampleBatch
-from ladcast.meters import flop_counter, kept_for_backward
+from ladcast.device import flop_counter, kept_for_backward
 from ladcast.nn.block import blocks
 from ladcast.training.distributed import Ranks
 from ladcast.training.parallel import Loss, LossModule, recompute_blocks

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 from ladcast.data.loading.batches import SampleBatch
-from ladcast.diffusion.denoiser import Condition, denoising_loss, training_noise_like
-from ladcast.diffusion.noise import TrainingNoise
+from ladcast.diffusion.denoiser import Condition, TrainingNoise, denoising_loss, training_noise_like
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.stepper import Stepper, change_scale
 from ladcast.times import HOUR

@@ -14,7 +14,7 @@ from ladcast.cli import app, run
 from ladcast.commands import evaluation
 from ladcast.commands.evaluation import make_and_score, reconstruction
 from ladcast.commands.options import EvaluationRequest, Scoring
-from ladcast.data.packing import unpack
+from ladcast.data.normalization import unpack
 from ladcast.data.store import open_store
 from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
 from ladcast.released.registry import ModelFolder, find_model

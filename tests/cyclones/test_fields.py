@@ -75,7 +75,7 @@ def test_tracking_straight_from_latents_decodes_each_state_once_and_finds_the_sa
 
 
 def pack_states(codec: LatentCodec, states: xr.Dataset) -> torch.Tensor:
-    from ladcast.data.packing import pack
+    from ladcast.data.normalization import pack
 
     return pack(states, codec.normalizer.channels)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ladcast.constants import MEAN_EARTH_RADIUS_KM
 from ladcast.cyclones.geometry import bearing_deg, destination, distance_km, extrapolate, positions, unit_vectors
+from ladcast.units import MEAN_EARTH_RADIUS_KM
 
 QUARTER = np.pi / 2 * MEAN_EARTH_RADIUS_KM
 

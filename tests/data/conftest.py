@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.data.packing import pack
+from ladcast.data.normalization import pack
 from ladcast.fields import ChannelSet
 from ladcast.grid import Grid
 

@@ -4,8 +4,7 @@ import torch
 import xarray as xr
 
 from ladcast.data.analysis import open_analyses, read_analysis
-from ladcast.data.normalization import Normalizer
-from ladcast.data.packing import pack
+from ladcast.data.normalization import Normalizer, pack
 from ladcast.data.regrid import regrid
 from ladcast.fields import ERA5_CHANNELS, ChannelSet
 from ladcast.grid import Grid

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.constants import MODEL_EARTH_RADIUS_M
 from ladcast.data import derive
 from ladcast.data.derive import Window, six_hour_parts
 from ladcast.grid import Grid
+from ladcast.units import MODEL_EARTH_RADIUS_M
 
 HOUR = np.timedelta64(1, "h")
 START = np.datetime64("2020-01-01", "ns")

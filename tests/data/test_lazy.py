@@ -1,10 +1,13 @@
 import pickle
+import threading
+import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.data.lazy import elementwise, guarded, joined, lazy_maps, six_hour_sums
+from ladcast.data.lazy import elementwise, guarded, joined, lazy_maps, prefetch, six_hour_sums
 
 TIMES = np.datetime64("2020-01-01", "ns") + np.arange(12) * np.timedelta64(1, "h")
 INDEXES = [
@@ -112,3 +115,69 @@ def test_what_is_read_late_says_where_it_is_damaged(tmp_path):
         pytest.raises(ValueError, match=rf"^{path}: 'field': expected values that can be read, got"),
     ):
         guarded(opened, str(path)).load()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("count", [0, 1, 4, 20])
+def test_results_come_in_order_whatever_the_threads(count: int, threads: int):
+    def read(item: int) -> int:
+        time.sleep(0.001 * (item % 3))
+        return item**2
+
+    assert list(prefetch(read, range(count), threads=threads, ahead=4)) == [item**2 for item in range(count)]
+
+
+def test_only_a_bounded_number_of_items_is_taken_ahead():
+    taken = []
+
+    def items() -> Iterator[int]:
+        for item in range(100):
+            taken.append(item)
+            yield item
+
+    results = prefetch(lambda item: item, items(), threads=2, ahead=5)
+    assert not taken
+    for used in range(1, 10):
+        next(results)
+        assert len(taken) <= used + 5
+    results.close()
+
+
+def test_items_are_read_while_the_one_before_is_used():
+    second_started = threading.Event()
+
+    def read(item: int) -> int:
+        if item == 1:
+            second_started.set()
+        return item
+
+    results = prefetch(read, range(2), threads=1, ahead=2)
+    assert next(results) == 0
+    assert second_started.wait(timeout=10)
+    results.close()
+
+
+def test_an_error_comes_at_its_turn():
+    def read(item: int) -> float:
+        return 1 / (3 - item)
+
+    results = prefetch(read, range(10), threads=2, ahead=6)
+    assert [next(results) for _ in range(3)] == [1 / 3, 1 / 2, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_a_reader_that_stops_early_leaves_no_work_behind():
+    calls = []
+
+    def read(item: int) -> None:
+        calls.append(item)
+        time.sleep(0.01)
+
+    results = prefetch(read, range(1000), threads=1, ahead=100)
+    next(results)
+    results.close()
+    count = len(calls)
+    assert count < 20
+    time.sleep(0.05)
+    assert len(calls) == count

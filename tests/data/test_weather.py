@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from ladcast.data.analysis import Analyses, open_analyses
-from ladcast.data.packing import pack
+from ladcast.data.normalization import pack
 from ladcast.data.store import open_store, present_channels
 from ladcast.data.weather import check_state, percent
 from ladcast.fields import ERA5_CHANNELS, VARIABLES

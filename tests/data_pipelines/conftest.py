@@ -8,8 +8,7 @@ import torch
 import xarray as xr
 import yaml
 
-from ladcast.data.normalization import Normalizer
-from ladcast.data.packing import pack
+from ladcast.data.normalization import Normalizer, pack
 from ladcast.fields import ERA5_CHANNELS, SST, VARIABLES, Channel, ChannelSet
 from ladcast.forecasting.checkpoints import save_codec
 from ladcast.forecasting.codec import LatentCodec

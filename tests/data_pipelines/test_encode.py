@@ -10,7 +10,7 @@ import xarray as xr
 from data_pipelines.encode import encode
 from data_pipelines.options import StatePeriod, StoreLayout
 from ladcast.checkpoint import checkpoint_hash
-from ladcast.data.packing import pack
+from ladcast.data.normalization import pack
 from ladcast.forecasting.checkpoints import load_codec, save_codec
 from ladcast.forecasting.codec import LatentScale
 

@@ -8,8 +8,8 @@ import xarray as xr
 
 from data_pipelines.options import Execution
 from data_pipelines.static_fields import open_ground, static_fields, subgrid_orography
-from ladcast.constants import GRAVITY, MODEL_EARTH_RADIUS_M
 from ladcast.grid import Grid
+from ladcast.units import GRAVITY, MODEL_EARTH_RADIUS_M
 
 HERE = Execution(workers=0)
 

@@ -8,8 +8,7 @@ import xarray as xr
 
 from data_pipelines.options import Execution, StateSelection
 from data_pipelines.statistics import FrameMoments, statistics
-from ladcast.data.normalization import Normalizer
-from ladcast.data.packing import pack
+from ladcast.data.normalization import Normalizer, pack
 from ladcast.fields import ChannelSet
 
 HERE = Execution(workers=0)

@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ladcast.diffusion.denoiser import Condition, Denoiser
-from ladcast.diffusion.noise import karras_sigmas
+from ladcast.diffusion.denoiser import Condition, Denoiser, karras_sigmas
 from ladcast.diffusion.samplers import SAMPLERS, Sampler, dpmpp_2m, euler, find_sampler, heun
 from ladcast.models.transformer import LatentTransformer
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from ladcast.data.analysis import Analysis
+from ladcast.device import flop_counter
 from ladcast.forecasting.checkpoints import load_forecaster, read_description
 from ladcast.forecasting.cost import fitting_batch, free_memory, network_costs
 from ladcast.forecasting.ensemble import EnsembleOptions, decode_step, member_batches, staggered
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.plan import ForecastPlan, Rates, describe_seconds, measure_rates, plan, plan_forecast
-from ladcast.meters import flop_counter
 from ladcast.released.registry import find_model
 
 MODEL = find_model("nature-t31").path

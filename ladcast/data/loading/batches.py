@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ladcast.data.prefetch import prefetch
+from ladcast.data.lazy import prefetch
 from ladcast.resumable import require_same
 
 SampleBatch = tuple[Tensor, ...]

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from ladcast.data.lazy import prefetch
 from ladcast.data.loading.reader import StateReader
-from ladcast.data.prefetch import prefetch
 from ladcast.times import HOUR, Times, to_epoch_seconds, windows
 from ladcast.types import Latent, LatentSequence, PastSequence, Scaled
 

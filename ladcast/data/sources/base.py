@@ -13,7 +13,6 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Shaped
 
-from ladcast.constants import GRAVITY
 from ladcast.data import derive
 from ladcast.data.lazy import elementwise, six_hour_sums
 from ladcast.fields import (
@@ -28,6 +27,7 @@ from ladcast.fields import (
     ChannelSet,
 )
 from ladcast.times import STEP, Times, describe
+from ladcast.units import GRAVITY
 
 ALL_LEVELS = frozenset(float(level) for level in LEVELS_HPA)
 SURFACE: frozenset[float] = frozenset()

@@ -7,8 +7,7 @@ import xarray as xr
 
 from ladcast.data.loading.datasets import READ_AT_ONCE, LatentDataset, StateDataset, StoredStates, load_scaled
 from ladcast.data.loading.reader import open_reader
-from ladcast.data.normalization import Normalizer
-from ladcast.data.packing import pack
+from ladcast.data.normalization import Normalizer, pack
 from ladcast.fields import ChannelSet
 from ladcast.grid import Grid
 from ladcast.times import STEP

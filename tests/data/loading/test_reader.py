@@ -15,8 +15,7 @@ from zarr.codecs import BloscCodec
 from ladcast.data.loading.batches import SampleOrder, load_batches
 from ladcast.data.loading.datasets import StoredStates
 from ladcast.data.loading.reader import ChunkReader, StateReader, XarrayReader, open_reader
-from ladcast.data.normalization import Normalizer
-from ladcast.data.packing import pack
+from ladcast.data.normalization import Normalizer, pack
 from ladcast.data.store import open_store
 from ladcast.fields import ChannelSet
 from ladcast.grid import Grid

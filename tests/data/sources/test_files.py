@@ -89,7 +89,7 @@ def test_importing_and_reading_netcdf_loads_no_optional_library(tmp_path, world)
     """ecCodes brings another PROJ than cartopy's: loading it unasked has crashed interpreters at exit."""
     world.to_netcdf(tmp_path / "a.nc")
     program = (
-        "import sys, ladcast.data.sources.registry; from ladcast.data.store import open_store; "
+        "import sys, ladcast.data.sources.initial_state; from ladcast.data.store import open_store; "
         f"open_store({str(tmp_path / 'a.nc')!r}); print(*sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

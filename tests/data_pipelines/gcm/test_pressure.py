@@ -7,7 +7,7 @@ jnp = pytest.importorskip("jax.numpy", reason="the nature run needs JAX: pip ins
 
 from data_pipelines.gcm import pressure  # noqa: E402
 from data_pipelines.gcm.pressure import GAS_CONSTANT, LAPSE_EXPONENT, LAPSE_RATE  # noqa: E402
-from ladcast.constants import GRAVITY  # noqa: E402
+from ladcast.units import GRAVITY  # noqa: E402
 
 SIGMA = np.array([0.025, 0.095, 0.2, 0.34, 0.51, 0.685, 0.835, 0.95], np.float32)
 LEVELS_PA = np.array([10, 50, 100, 300, 500, 850, 1000], np.float32) * 100

@@ -9,9 +9,8 @@ import pytest
 import xarray as xr
 
 from ladcast.data.sources import cloud
-from ladcast.data.sources.arco import STORE, ArcoEra5
-from ladcast.data.sources.registry import SOURCES, make_source
-from ladcast.data.sources.weatherbench2 import STORES, WeatherBench2
+from ladcast.data.sources.cloud import ARCO_STORE, STORES, ArcoEra5, WeatherBench2
+from ladcast.data.sources.initial_state import SOURCES, make_source
 from ladcast.data.store import open_store
 from ladcast.fields import PRECIPITATION, ChannelSet
 
@@ -67,7 +66,7 @@ def test_arco_beyond_what_is_written_is_refused_not_nan(tmp_path, hourly):
     raw = hourly.assign_attrs(
         valid_time_start="2019-12-31", valid_time_stop="2019-12-31", valid_time_stop_era5t="2020-01-01"
     )
-    raw.isel(latitude=slice(None, None, -1)).to_zarr(tmp_path / STORE)
+    raw.isel(latitude=slice(None, None, -1)).to_zarr(tmp_path / ARCO_STORE)
     source = ArcoEra5(tmp_path)
     times = hourly["time"].values
     assert open_store(source.open(times[[6, 12]], WITH_RAIN), WITH_RAIN).sizes["time"] == 2

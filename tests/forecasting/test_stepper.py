@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from ladcast.forecasting.rollout import rollout
+from ladcast.forecasting.stepper import rollout
 from ladcast.times import STEP
 from ladcast.types import LatentSequence
 
