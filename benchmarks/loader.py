@@ -19,8 +19,7 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec
 
-from ladcast.data.loading.batches import SampleOrder, load_batches
-from ladcast.data.loading.datasets import StoredStates, load_scaled
+from ladcast.data.loading.batches import SampleOrder, StoredStates, load_batches, load_scaled
 from ladcast.data.loading.reader import open_reader
 from ladcast.data.normalization import Normalizer, pack
 from ladcast.data.store import open_store

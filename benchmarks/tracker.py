@@ -16,7 +16,7 @@ import torch
 import xarray as xr
 
 from ladcast.cyclones import follow_storm, make_table, position_errors, track_all
-from ladcast.cyclones.geometry import distance_km
+from ladcast.cyclones.points import distance_km
 from ladcast.data.regrid import regrid
 from ladcast.data.store import open_store
 from ladcast.grid import Grid, grid_of

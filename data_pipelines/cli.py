@@ -13,7 +13,7 @@ STAGES = {
     "derive": ("transfer", "Add six-hour precipitation from hourly sums, and vorticity."),
     "static-fields": ("static_fields", "Write land, height and roughness of the ground on a model's grid."),
     "statistics": ("statistics", "Write the mean and standard deviation of every channel of a store."),
-    "climatology": ("climatology", "Write the mean and standard deviation of a store by day of the year."),
+    "climatology": ("statistics", "Write the mean and standard deviation of a store by day of the year."),
     "encode": ("encode", "Encode a store to latents with a trained autoencoder."),
     "excerpt": ("excerpt", "Cut start states and the truth that follows them out of a store."),
     "simulate": ("simulate", "Simulate years of weather, or ensembles, with an atmospheric model (extra [simulate])."),

@@ -9,8 +9,7 @@ from cyclopts import Parameter
 
 from data_pipelines.gcm.ensemble import Ensemble
 from data_pipelines.gcm.nature_run import NatureRun
-from data_pipelines.gcm.restart import KeptStates
-from data_pipelines.gcm.timeline import SimulationOptions
+from data_pipelines.gcm.timeline import KeptStates, SimulationOptions
 from data_pipelines.manifest import MANIFEST, check_unchanged, read_manifest
 from data_pipelines.options import Execution
 from data_pipelines.product import produce

@@ -29,8 +29,7 @@ from data_pipelines.gcm.nature_run import (
     weatherbench_template,
     write_checked,
 )
-from data_pipelines.gcm.restart import KeptStates
-from data_pipelines.gcm.timeline import FRAME, FRAMES_PER_DAY, SimulationOptions
+from data_pipelines.gcm.timeline import FRAME, FRAMES_PER_DAY, KeptStates, SimulationOptions
 from data_pipelines.manifest import Content, fingerprint
 from data_pipelines.workers import WorkUnit, item_units
 from ladcast.cf import FORECAST_COORDINATES, state_coordinates

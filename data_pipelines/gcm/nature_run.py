@@ -16,8 +16,7 @@ import xarray as xr
 import zarr
 
 from data_pipelines.gcm import JCM_VERSION, require_jcm
-from data_pipelines.gcm.restart import kept_state, read_state, save_state
-from data_pipelines.gcm.timeline import FRAMES_PER_DAY, SimulationOptions
+from data_pipelines.gcm.timeline import FRAMES_PER_DAY, SimulationOptions, kept_state, read_state, save_state
 from data_pipelines.manifest import MANIFEST, Content, describe_times, read_manifest, write_manifest
 from data_pipelines.workers import WorkUnit
 from data_pipelines.zarr_store import Slices, StoredVariable, Template, write_frames

@@ -8,8 +8,7 @@ from typing import Annotated
 
 from ladcast.commands.options import FLAT, Overrides, Results, report_paths
 from ladcast.recipes.options import TRAIN, DryRun
-from ladcast.training.interruption import Interruption
-from ladcast.training.slurm import SlurmProfile, Submission
+from ladcast.training.slurm import Interruption, SlurmProfile, Submission
 
 DryRunFlags = Annotated[DryRun, FLAT]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ladcast.cyclones.records import Record, missing_or
+from ladcast.cyclones.table import Record, missing_or
 from ladcast.units import KNOT
 
 HEMISPHERES = {"N": 1.0, "S": -1.0, "E": 1.0, "W": -1.0}

@@ -21,7 +21,7 @@ import xarray as xr
 from jaxtyping import Bool
 
 from ladcast.cyclones.atcf import read_b_deck, read_hurdat2
-from ladcast.cyclones.records import Record, best_track_table, missing_or
+from ladcast.cyclones.table import Record, best_track_table, missing_or
 from ladcast.times import STEP
 from ladcast.units import KNOT
 

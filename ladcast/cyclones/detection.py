@@ -18,8 +18,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ladcast.cyclones.fields import TrackingFields
-from ladcast.cyclones.geometry import unit_vectors
-from ladcast.cyclones.points import Points, find_minima, refine_minima, stencil
+from ladcast.cyclones.points import Points, find_minima, refine_minima, stencil, unit_vectors
 from ladcast.grid import Grid
 from ladcast.units import MEAN_EARTH_RADIUS_KM
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 from jaxtyping import Bool, Float, Int
 
-from ladcast.cyclones.geometry import bearing_deg, distance_km, positions, unit_vectors
+from ladcast.cyclones.points import bearing_deg, distance_km, positions, unit_vectors
 from ladcast.cyclones.table import group, make_table, rows, same_row, sort_rows, with_members
 from ladcast.times import HOUR
 from ladcast.verification.statistics.base import ratio

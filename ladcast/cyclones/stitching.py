@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Shaped
 from scipy.spatial import cKDTree
 
 from ladcast.cyclones.detection import STATES_APART, Lows
-from ladcast.cyclones.geometry import destination, extrapolate, positions, unit_vectors
+from ladcast.cyclones.points import destination, extrapolate, positions, unit_vectors
 from ladcast.times import HOUR
 
 

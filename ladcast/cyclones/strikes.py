@@ -12,7 +12,7 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from ladcast.cyclones.errors import draw_storms, storm_interval
-from ladcast.cyclones.geometry import distance_km, unit_vectors
+from ladcast.cyclones.points import distance_km, unit_vectors
 from ladcast.cyclones.table import group, rows, storms, with_members
 from ladcast.grid import Grid
 from ladcast.times import HOUR

@@ -17,7 +17,7 @@ from jaxtyping import Int, Shaped
 from ladcast.cyclones.detection import Detection, Lows, detect
 from ladcast.cyclones.errors import identify
 from ladcast.cyclones.fields import TrackingReader, describe_rules, open_readers
-from ladcast.cyclones.geometry import positions, unit_vectors
+from ladcast.cyclones.points import positions, unit_vectors
 from ladcast.cyclones.stitching import OpenTracks, Stitching, advance
 from ladcast.cyclones.table import group, make_table, rows, storms
 from ladcast.times import DAY, HOUR, Times, describe, parse_time

@@ -8,9 +8,8 @@ from typing import Any
 
 import xarray as xr
 
-from ladcast.forecasts.formats.base import FrameWriter
-from ladcast.forecasts.formats.cf import NetcdfWriter, ZarrWriter
-from ladcast.forecasts.formats.grib import GribWriter
+from ladcast.forecasts.formats import FrameWriter, NetcdfWriter, ZarrWriter
+from ladcast.forecasts.grib import GribWriter
 from ladcast.forecasts.open import open_forecast, open_part
 from ladcast.forecasts.options import ExportFormat, Selection
 from ladcast.progress import show_progress

@@ -20,9 +20,8 @@ from ladcast.fields import ChannelSet
 from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, MemberBatch
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.stepper import ForecastStep
-from ladcast.forecasts.layout import ForecastLayout
 from ladcast.forecasts.manifest import LatentManifest
-from ladcast.forecasts.write import CHECKED, StoreWriter, empty_variable
+from ladcast.forecasts.write import CHECKED, ForecastLayout, StoreWriter, empty_variable
 from ladcast.grid import Grid
 from ladcast.times import HOUR, describe
 from ladcast.types import OceanMask

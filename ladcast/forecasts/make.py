@@ -20,9 +20,8 @@ from ladcast.forecasting.ensemble import InitialCondition, MemberBatch, ensemble
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasts.latents import LatentWriter
-from ladcast.forecasts.layout import forecast_identity
 from ladcast.forecasts.manifest import read_identity
-from ladcast.forecasts.write import ForecastWriter, StoreWriter
+from ladcast.forecasts.write import ForecastWriter, StoreWriter, forecast_identity
 from ladcast.progress import peak_memory, show_progress
 from ladcast.released.registry import ModelFolder
 from ladcast.resumable import begun_identity, require_same, sole_writer

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.config import ConfigError, Section, complete, load_config, to_plain
-from ladcast.data.loading.batches import BatchSource, SampleBatch
-from ladcast.data.loading.datasets import StateDataset, StoredStates, load_scaled
+from ladcast.data.loading.batches import BatchSource, SampleBatch, StateDataset, StoredStates, load_scaled
 from ladcast.data.loading.reader import StateReader, open_reader
 from ladcast.data.normalization import Normalizer, normalized_static, ocean_mask, pack, unpack
 from ladcast.fields import VALIDATION_CHANNELS, ChannelSet

@@ -23,11 +23,11 @@ from ladcast.progress import peak_memory
 from ladcast.recipes.options import TRAIN, DryRun
 from ladcast.training.cost import Footprint, count_flops, measure
 from ladcast.training.distributed import Ranks, join_ranks
-from ladcast.training.interruption import EXIT_RESUMABLE, requeue_job
 from ladcast.training.logs import TrainingLog, Validation, open_trackers
 from ladcast.training.loop import TrainingContext, TrainingInterruptedError, fit
 from ladcast.training.options import TrainingOptions
 from ladcast.training.parallel import Loss
+from ladcast.training.slurm import EXIT_RESUMABLE, requeue_job
 
 PROFILED_STEPS = 5
 MOST_OVERFITTING_STEPS = 500

@@ -18,8 +18,7 @@ from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder
-from ladcast.models.hub import CONFIG_FILE, Repository, fetch_config, fetch_folder, list_repository
-from ladcast.models.pretrained import read_json
+from ladcast.models.pretrained import CONFIG_FILE, Repository, fetch_config, fetch_folder, list_repository, read_json
 from ladcast.models.transformer import LatentTransformer
 from ladcast.released.registry import (
     Assets,

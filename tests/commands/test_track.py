@@ -13,7 +13,7 @@ import xarray as xr
 from ladcast.cli import app, run
 from ladcast.config import load_config
 from ladcast.cyclones import read_best_tracks, read_tracks, select_storm
-from ladcast.cyclones.geometry import distance_km
+from ladcast.cyclones.points import distance_km
 from ladcast.cyclones.tracker import TrackOptions
 from ladcast.fields import VARIABLES
 from ladcast.grid import Grid

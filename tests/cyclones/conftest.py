@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from ladcast.cyclones import make_table
-from ladcast.cyclones.geometry import bearing_deg, distance_km
+from ladcast.cyclones.points import bearing_deg, distance_km
 from ladcast.grid import Grid
 from ladcast.times import STEP, lead_times
 

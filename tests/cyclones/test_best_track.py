@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from ladcast.cyclones.best_track import read_best_tracks
-from ladcast.cyclones.geometry import distance_km
+from ladcast.cyclones.points import distance_km
 from ladcast.cyclones.table import select_storm, storms
 
 HEADER = "SID,SEASON,NAME,ISO_TIME,LAT,LON,WMO_WIND,WMO_PRES,TRACK_TYPE"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ladcast.cyclones.detection import Detection, Lows, TrackingFields, deepest_apart, detect
-from ladcast.cyclones.geometry import KM_PER_DEGREE, bearing_deg, distance_km
+from ladcast.cyclones.points import KM_PER_DEGREE, bearing_deg, distance_km
 from ladcast.grid import Grid
 
 GRID = Grid.parse("240x121")

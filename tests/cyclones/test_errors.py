@@ -17,7 +17,7 @@ from ladcast.cyclones.errors import (
     spread_skill,
     storm_interval,
 )
-from ladcast.cyclones.geometry import bearing_deg, destination, distance_km, positions, unit_vectors
+from ladcast.cyclones.points import bearing_deg, destination, distance_km, positions, unit_vectors
 from ladcast.cyclones.table import make_table, rows, storms
 
 START = np.datetime64("2011-10-11T00", "ns")

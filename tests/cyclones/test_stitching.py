@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ladcast.cyclones.detection import Lows
-from ladcast.cyclones.geometry import positions, unit_vectors
+from ladcast.cyclones.points import positions, unit_vectors
 from ladcast.cyclones.stitching import OpenTracks, Stitching, advance, pair_nearest
 
 START = np.datetime64("2011-10-11T00", "ns")

@@ -19,7 +19,7 @@ from ladcast.cyclones import (
     track_all,
 )
 from ladcast.cyclones.errors import lead_hours
-from ladcast.cyclones.geometry import KM_PER_DEGREE, distance_km
+from ladcast.cyclones.points import KM_PER_DEGREE, distance_km
 from ladcast.cyclones.table import group, rows, storms
 from ladcast.data.store import open_store
 from ladcast.grid import Grid

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from data_pipelines.climatology import climatology
 from data_pipelines.inspection import status, validate
 from data_pipelines.options import Execution, StateSelection, StoreLayout
 from data_pipelines.product import UnitsFailedError
-from data_pipelines.statistics import statistics
+from data_pipelines.statistics import climatology, statistics
 from data_pipelines.transfer import regrid
 from ladcast.resumable import sole_writer
 

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,11 +8,56 @@ import pytest
 import xarray as xr
 
 from ladcast.data.analysis import Analysis
+from ladcast.fields import PRECIPITATION
 from ladcast.files import remove
-from ladcast.forecasting.ensemble import EnsembleOptions, staggered
+from ladcast.forecasting.ensemble import FORECAST_DIMS, EnsembleOptions, staggered
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.forecasts.write import ForecastWriter
+from ladcast.forecasts.write import ForecastWriter, forecast_identity, forecast_layout, global_attributes
 from worlds import tiny_analysis, tiny_forecaster
+
+HOUR, DAY = np.timedelta64(1, "h"), np.timedelta64(1, "D")
+
+
+@pytest.fixture
+def wanted(forecaster: Forecaster) -> EnsembleOptions:
+    return EnsembleOptions(5, 3, 7, batch_size=2)
+
+
+def later(analysis: Analysis, time: np.timedelta64) -> Analysis:
+    return replace(analysis, time=analysis.time + time)
+
+
+def test_a_layout_has_the_dims_of_its_variables(forecaster: Forecaster, analysis: Analysis, wanted: EnsembleOptions):
+    conditions = staggered([analysis]) + staggered([later(analysis, DAY)])
+    layout = forecast_layout(forecaster, conditions, wanted)
+    assert layout.dims("temperature") == FORECAST_DIMS
+    assert layout.shape(FORECAST_DIMS) == (2, 12, 5, 2, 8, 16)
+    assert "level" not in layout.dims(PRECIPITATION)
+    assert list(layout.coordinates("number", "time")) == ["number", "time"]
+    assert layout.coordinates()["prediction_timedelta"].attrs["standard_name"] == "forecast_period"
+
+
+def test_forecasts_are_merged_by_lead_time(forecaster: Forecaster, analysis: Analysis, wanted: EnsembleOptions):
+    starts = [later(analysis, -2 * step * HOUR) for step in range(3)]
+    both = staggered(starts) + staggered([later(start, DAY) for start in starts])
+    layout = forecast_layout(forecaster, both, wanted)
+    np.testing.assert_array_equal(layout.lead_times, np.arange(1, 37) * 2 * HOUR)
+    assert len(layout.init_times) == 2
+    for wrong in (both[::-1], both[:-1], staggered(starts[:2])):
+        with pytest.raises(ValueError, match="initial times that increase, each with the analyses of every"):
+            forecast_layout(forecaster, wrong, wanted)
+
+
+def test_an_identity_is_plain_and_tells_runs_apart(forecaster: Forecaster, analysis: Analysis, wanted: EnsembleOptions):
+    identity = forecast_identity(forecaster, staggered([analysis]), wanted)
+    assert json.loads(json.dumps(identity)) == identity
+    for other in (replace(wanted, seed=8), replace(wanted, batch_size=3)):
+        assert forecast_identity(forecaster, staggered([analysis]), other) != identity
+    assert forecast_identity(forecaster, staggered([later(analysis, DAY)]), wanted) != identity
+    assert json.loads(global_attributes(identity)["history"]) == identity
+    twice = forecast_identity(forecaster, staggered([analysis, later(analysis, -HOUR)]), wanted)
+    assert twice["init_times"] == ["2001-02-28T12"]
+    assert twice["starts"] == [["2001-02-28T12", "2001-02-28T11"]]
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ladcast.models.autoencoder import Autoencoder
-from ladcast.models.hub import CONFIG_FILE
-from ladcast.models.pretrained import INDEX_FILE, WEIGHTS_FILE, Pretrained
+from ladcast.models.pretrained import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, Pretrained
 from ladcast.models.transformer import LatentTransformer
 
 KINDS: dict[str, type[Pretrained]] = {"transformer": LatentTransformer, "autoencoder": Autoencoder}

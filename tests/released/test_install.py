@@ -13,8 +13,7 @@ from ladcast.checkpoint import MANIFEST, read_document
 from ladcast.cli import app, run
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.models.autoencoder import Autoencoder
-from ladcast.models.hub import CONFIG_FILE
-from ladcast.models.pretrained import WEIGHTS_FILE
+from ladcast.models.pretrained import CONFIG_FILE, WEIGHTS_FILE
 from ladcast.models.transformer import LatentTransformer
 from ladcast.released import registry as release
 from ladcast.released.install import describe_config, fetch_weights, import_weights, show_weights, verify_weights

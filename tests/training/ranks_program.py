@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ladcast.training.interruption import Interruption
+from ladcast.training.slurm import Interruption
 
 interruption = Interruption()
 if __name__ == "__main__":

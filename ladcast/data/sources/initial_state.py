@@ -19,8 +19,8 @@ from ladcast.data.sources.cds import ClimateDataStore
 from ladcast.data.sources.cloud import ArcoEra5, WeatherBench2
 from ladcast.data.sources.delivered import DeliveringSource
 from ladcast.data.sources.ecmwf import EcmwfOpenData
+from ladcast.data.sources.files import LocalTree
 from ladcast.data.sources.gfs import Gfs
-from ladcast.data.sources.local import LocalTree
 from ladcast.data.store import open_store
 from ladcast.fields import ERA5_CHANNELS, Channel, ChannelSet
 from ladcast.files import whole_folder

@@ -12,8 +12,7 @@ import torch
 import xarray as xr
 from zarr.codecs import BloscCodec
 
-from ladcast.data.loading.batches import SampleOrder, load_batches
-from ladcast.data.loading.datasets import StoredStates
+from ladcast.data.loading.batches import SampleOrder, StoredStates, load_batches
 from ladcast.data.loading.reader import ChunkReader, StateReader, XarrayReader, open_reader
 from ladcast.data.normalization import Normalizer, pack
 from ladcast.data.store import open_store

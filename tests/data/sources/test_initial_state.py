@@ -14,9 +14,9 @@ from ladcast.data.sources.base import (
 )
 from ladcast.data.sources.cloud import WeatherBench2
 from ladcast.data.sources.ecmwf import EcmwfOpenData
+from ladcast.data.sources.files import LocalTree
 from ladcast.data.sources.gfs import Gfs
 from ladcast.data.sources.initial_state import SOURCES, assign_sources, fetch_start, make_source, plan_start
-from ladcast.data.sources.local import LocalTree
 from ladcast.data.store import open_store
 from ladcast.fields import ERA5_CHANNELS, ChannelSet
 from ladcast.grid import Grid

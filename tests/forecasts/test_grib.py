@@ -8,7 +8,7 @@ eccodes = pytest.importorskip("eccodes", reason="the extra [grib] is not install
 cfgrib = pytest.importorskip("cfgrib", reason="the extra [grib] is not installed", exc_type=ImportError)
 
 from ladcast.fields import PRECIPITATION, SST, VARIABLES  # noqa: E402
-from ladcast.forecasts.formats.grib import GribWriter  # noqa: E402  # only where ecCodes is installed
+from ladcast.forecasts.grib import GribWriter  # noqa: E402  # only where ecCodes is installed
 from ladcast.forecasts.open import crop  # noqa: E402
 
 PLANE = ("latitude", "longitude")

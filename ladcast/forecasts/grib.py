@@ -12,7 +12,7 @@ import xarray as xr
 
 from ladcast.data.lexicon import ECCODES_NAMES
 from ladcast.fields import VARIABLES, find_variable
-from ladcast.forecasts.formats.base import FrameWriter
+from ladcast.forecasts.formats import FrameWriter
 from ladcast.grid import TOLERANCE_DEG
 from ladcast.times import HOUR
 

@@ -5,8 +5,8 @@ import pytest
 
 jnp = pytest.importorskip("jax.numpy", reason="the nature run needs JAX: pip install 'ladcast[simulate]'")
 
-from data_pipelines.gcm import pressure  # noqa: E402
-from data_pipelines.gcm.pressure import GAS_CONSTANT, LAPSE_EXPONENT, LAPSE_RATE  # noqa: E402
+from data_pipelines.gcm import output  # noqa: E402
+from data_pipelines.gcm.output import GAS_CONSTANT, LAPSE_EXPONENT, LAPSE_RATE  # noqa: E402
 from ladcast.units import GRAVITY  # noqa: E402
 
 SIGMA = np.array([0.025, 0.095, 0.2, 0.34, 0.51, 0.685, 0.835, 0.95], np.float32)
@@ -15,8 +15,8 @@ SURFACE_PRESSURE = np.array([[101000.0, 70000.0], [98000.0, 52000.0]], np.float3
 
 
 @pytest.fixture
-def interpolator() -> pressure.PressureInterpolator:
-    return pressure.PressureInterpolator.build(jnp.asarray(SURFACE_PRESSURE), SIGMA, LEVELS_PA)
+def interpolator() -> output.PressureInterpolator:
+    return output.PressureInterpolator.build(jnp.asarray(SURFACE_PRESSURE), SIGMA, LEVELS_PA)
 
 
 def layers_pa() -> np.ndarray:
@@ -28,7 +28,7 @@ def target_pa() -> np.ndarray:
 
 
 def test_what_is_linear_in_log_pressure_is_exact_inside_and_constant_beyond(
-    interpolator: pressure.PressureInterpolator,
+    interpolator: output.PressureInterpolator,
 ) -> None:
     field = 3 + 2 * np.log(layers_pa())
     inside = np.clip(target_pa(), layers_pa()[0], layers_pa()[-1])
@@ -36,7 +36,7 @@ def test_what_is_linear_in_log_pressure_is_exact_inside_and_constant_beyond(
 
 
 def test_an_isothermal_atmosphere_is_exactly_hydrostatic_above_the_lowest_layer(
-    interpolator: pressure.PressureInterpolator,
+    interpolator: output.PressureInterpolator,
 ) -> None:
     temperature = jnp.full((8, 2, 2), 250.0)
     height = GAS_CONSTANT * 250 * np.log(1e5 / layers_pa())
@@ -48,7 +48,7 @@ def test_an_isothermal_atmosphere_is_exactly_hydrostatic_above_the_lowest_layer(
 
 
 def test_the_standard_lapse_rate_continues_below_the_lowest_layer(
-    interpolator: pressure.PressureInterpolator,
+    interpolator: output.PressureInterpolator,
 ) -> None:
     """With T = 288 K (p / 1000 hPa)^(Rd gamma / g), T + gamma z is the same everywhere."""
     temperature = 288 * (layers_pa() / 1e5) ** LAPSE_EXPONENT
@@ -64,7 +64,7 @@ def test_the_standard_lapse_rate_continues_below_the_lowest_layer(
 
 
 def test_geopotential_of_the_standard_lapse_rate_is_good_between_the_layers(
-    interpolator: pressure.PressureInterpolator,
+    interpolator: output.PressureInterpolator,
 ) -> None:
     """The cubic has the right slope, so it beats a straight line by two orders of magnitude."""
     temperature = 288 * (layers_pa() / 1e5) ** LAPSE_EXPONENT
@@ -81,12 +81,12 @@ def test_sea_level_pressure_is_exact_for_flat_ground_and_for_the_standard_lapse_
     flat = jnp.zeros((2, 2))
     temperature = jnp.full((2, 2), 280.0)
     surface = jnp.asarray(SURFACE_PRESSURE)
-    found = pressure.sea_level_pressure(surface, temperature, flat, lowest_sigma=0.95)
+    found = output.sea_level_pressure(surface, temperature, flat, lowest_sigma=0.95)
     np.testing.assert_allclose(found, surface, rtol=1e-6)
     height_m = 1000.0
     ground = 270.0
     lowest = ground / (1 + LAPSE_EXPONENT * (1 / 0.95 - 1))
-    found = pressure.sea_level_pressure(
+    found = output.sea_level_pressure(
         surface, jnp.full((2, 2), lowest), jnp.full((2, 2), height_m * GRAVITY), lowest_sigma=0.95
     )
     exact = SURFACE_PRESSURE * ((ground + LAPSE_RATE * height_m) / ground) ** (1 / LAPSE_EXPONENT)
@@ -95,7 +95,7 @@ def test_sea_level_pressure_is_exact_for_flat_ground_and_for_the_standard_lapse_
 
 def test_scalar_poles_have_one_value_and_other_rows_stay() -> None:
     field = np.random.default_rng(0).standard_normal((3, 16, 9)).astype(np.float32)
-    filled = np.asarray(pressure.fill_scalar_poles(jnp.asarray(field)))
+    filled = np.asarray(output.fill_scalar_poles(jnp.asarray(field)))
     for row in (0, -1):
         np.testing.assert_allclose(filled[..., row], np.repeat(field[..., row].mean(-1)[:, None], 16, 1), rtol=1e-5)
     np.testing.assert_array_equal(filled[..., 1:-1], field[..., 1:-1])
@@ -108,5 +108,5 @@ def test_a_uniform_flow_across_the_pole_fills_its_own_pole(hemisphere: int) -> N
     wind = 7 * np.cos(angle) - 3 * np.sin(angle)
     field = np.tile((wind + 5 + np.cos(4 * angle))[:, None], (1, 9))
     field[:, hemisphere] = np.nan
-    filled = pressure.fill_vector_poles(jnp.asarray(field, jnp.float32))
+    filled = output.fill_vector_poles(jnp.asarray(field, jnp.float32))
     np.testing.assert_allclose(filled[:, hemisphere], wind, atol=1e-5)

@@ -1,1 +1,0 @@
-"""The formats that a forecast is exported to."""
