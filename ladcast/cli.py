@@ -50,7 +50,7 @@ GROUPS = {
     "submit": ("Hand a job to the SLURM queue of a cluster.", {"train": "train:submit_train"}),
     "weights": (
         "Install released weights, check them and list what there is.",
-        {"fetch": "weights:fetch", "import": "weights:import_", "verify": "weights:verify", "show": "weights:show"},
+        {"fetch": "show:fetch", "import": "show:import_", "verify": "show:verify", "show": "show:list_weights"},
     ),
 }
 

@@ -1,12 +1,21 @@
-"""`ladcast show` and `ladcast verify`."""
+"""`ladcast show`, `ladcast verify` and `ladcast weights`: what there is, whether it is whole, and more of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from ladcast.commands.options import Results
+from ladcast.commands.options import FLAT, Results, report_paths
 from ladcast.files import is_zarr
-from ladcast.released.registry import DEFAULT_MODEL, ModelFolder, find_model
+from ladcast.released.registry import (
+    DEFAULT_ASSETS,
+    DEFAULT_LOCATION,
+    DEFAULT_MODEL,
+    Assets,
+    Location,
+    ModelFolder,
+    find_model,
+)
 
 
 def show(path: str = DEFAULT_MODEL) -> Results:
@@ -87,3 +96,59 @@ def _describe_forecast(path: Path) -> str:
             *(f"{name:<9} {forecast.attrs[name]}" for name in about),
         ]
     )
+
+
+def fetch(
+    name: str,
+    location: Annotated[Location, FLAT] = DEFAULT_LOCATION,
+    *,
+    assets: Annotated[Assets, FLAT] = DEFAULT_ASSETS,
+    overwrite: bool = False,
+) -> Results:
+    """Fetch a released model from the Hugging Face hub (needs the network) and install it with all it needs.
+
+    Args:
+        name: ladcast-375m, ladcast-1p6b, or a name of your own with --repository.
+        location: where the weights lie.
+        assets: what the networks need beside their weights.
+        overwrite: replace a model of this name.
+    """
+    from ladcast.released.install import fetch_weights
+
+    return report_paths(model=fetch_weights(name, location, assets, overwrite=overwrite))
+
+
+def import_(
+    name: str,
+    *,
+    transformer: Path,
+    autoencoder: Path,
+    assets: Annotated[Assets, FLAT] = DEFAULT_ASSETS,
+    overwrite: bool = False,
+) -> Results:
+    """Install a released model from two folders on this machine; no network is needed.
+
+    Args:
+        name: ladcast-375m, ladcast-1p6b, or a name of your own.
+        transformer: folder with config.json and safetensors.
+        autoencoder: folder with config.json and safetensors.
+        assets: what the networks need beside their weights.
+        overwrite: replace a model of this name.
+    """
+    from ladcast.released.install import import_weights
+
+    return report_paths(model=import_weights(name, transformer, autoencoder, assets, overwrite=overwrite))
+
+
+def list_weights(repository: str | None = None, *, revision: str | None = None) -> Results:
+    """List the models at hand, or the networks in a repository of the hub (needs the network).
+
+    Args:
+        repository: owner/name of a repository, such as tonyzyl/ladcast.
+        revision: branch, tag or commit.
+    """
+    from ladcast.released.install import show_weights
+
+    description = show_weights(repository, revision)
+    print(description)
+    return {"description": description}
