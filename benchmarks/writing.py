@@ -21,7 +21,7 @@ from ladcast.forecasts.write import ForecastWriter
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.models.transformer import TransformerConfig
-from ladcast.released.registry import Assets
+from ladcast.released import Assets
 
 MEMBERS, FRAMES, BLOCK_FRAMES = 50, 60, 4
 START = np.datetime64("2018-09-30T00", "ns")

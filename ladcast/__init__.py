@@ -13,7 +13,7 @@ _HOME = {
     "Grid": "grid",
     "Place": "grid",
     "draw_forecast": "plots.forecast",
-    "find_model": "released.registry",
+    "find_model": "released",
     "forecast_ensemble": "forecasting.ensemble",
     "format_table": "verification",
     "load_forecaster": "forecasting.checkpoints",

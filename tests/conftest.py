@@ -20,7 +20,7 @@ from ladcast.data.analysis import Analysis
 from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
 from ladcast.forecasting.ensemble import EnsembleOptions, decode_step, member_batches, staggered
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.released.registry import Assets
+from ladcast.released import Assets
 from worlds import Kept, keep, tiny_analysis, tiny_forecaster
 
 

@@ -15,7 +15,7 @@ import xarray as xr
 
 from ladcast.checkpoint import list_data
 from ladcast.cli import app, run
-from ladcast.released.registry import ModelFolder, find_model
+from ladcast.released import ModelFolder, find_model
 from ladcast.run import ExitCode
 
 MODEL = find_model("nature-t31")

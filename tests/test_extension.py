@@ -16,7 +16,7 @@ from ladcast.cli import app, run
 from ladcast.data.sources import initial_state
 from ladcast.forecasting import forecaster as forecasters
 from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.released.registry import find_model
+from ladcast.released import find_model
 from ladcast.training import objectives
 from ladcast.verification import statistics
 from worlds import states_between_starts

@@ -16,7 +16,7 @@ from ladcast.forecasting.diffusion import DiffusionStepper
 from ladcast.forecasting.stepper import FrameCounts
 from ladcast.recipes.options import ForecastValidation, StateStore
 from ladcast.recipes.validation import validate_forecaster
-from ladcast.released.registry import find_model
+from ladcast.released import find_model
 from worlds import states_between_starts
 
 pytestmark = pytest.mark.slow

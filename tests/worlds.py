@@ -9,7 +9,7 @@ import xarray as xr
 
 from ladcast.data.analysis import Analysis
 from ladcast.data.normalization import Normalizer
-from ladcast.diffusion.denoiser import Denoiser
+from ladcast.diffusion import Denoiser
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.codec import LatentCodec, LatentScale
 from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper, SamplingOptions
@@ -20,7 +20,7 @@ from ladcast.forecasts.write import ForecastWriter
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
-from ladcast.released.registry import find_model
+from ladcast.released import find_model
 
 CHANNELS = ChannelSet(
     ("temperature",),

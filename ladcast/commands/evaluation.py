@@ -22,7 +22,7 @@ from ladcast.forecasting.cost import require_memory
 from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.progress import show_progress
-from ladcast.released.registry import ModelFolder
+from ladcast.released import ModelFolder
 from ladcast.times import HOUR, Times, describe, parse_time
 from ladcast.verification import (
     Accumulator,

@@ -10,7 +10,7 @@ from ladcast.commands.options import DEFAULT_PLACE, FLAT, Results, ScoreRequest,
 from ladcast.files import require_outputs
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasts.manifest import read_identity
-from ladcast.released.registry import DEFAULT_MODEL, find_model
+from ladcast.released import DEFAULT_MODEL, find_model
 
 DEFAULT_REQUEST = ForecastRequest()
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from ladcast.commands.options import FLAT, EvaluationRequest, Results, ScoreRequest, Scoring
 from ladcast.files import remove, require_outputs
-from ladcast.released.registry import DEFAULT_MODEL, find_model
+from ladcast.released import DEFAULT_MODEL, find_model
 
 DEFAULT_SCORING = Scoring()
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from ladcast.commands.options import FLAT, Results, report_paths
 from ladcast.files import is_zarr
-from ladcast.released.registry import (
+from ladcast.released import (
     DEFAULT_ASSETS,
     DEFAULT_LOCATION,
     DEFAULT_MODEL,

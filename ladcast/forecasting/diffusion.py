@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ladcast.diffusion.denoiser import Condition, Denoiser, karras_sigmas
-from ladcast.diffusion.samplers import find_sampler
+from ladcast.diffusion import Condition, Denoiser, find_sampler, karras_sigmas
 from ladcast.forecasting.stepper import Stepper, TransformerStepperConfig
 from ladcast.models.transformer import LatentTransformer
 from ladcast.types import LatentSequence, PastSequence

@@ -15,7 +15,7 @@ import xarray as xr
 from xarray.backends import BackendEntrypoint
 
 from ladcast.forecasts.manifest import LatentManifest, is_latent_store
-from ladcast.released.registry import find_model, models_home
+from ladcast.released import find_model, models_home
 
 if TYPE_CHECKING:
     from ladcast.forecasting.codec import LatentCodec

@@ -23,7 +23,7 @@ from ladcast.forecasts.latents import LatentWriter
 from ladcast.forecasts.manifest import read_identity
 from ladcast.forecasts.write import ForecastWriter, StoreWriter, forecast_identity
 from ladcast.progress import peak_memory, show_progress
-from ladcast.released.registry import ModelFolder
+from ladcast.released import ModelFolder
 from ladcast.resumable import begun_identity, require_same, sole_writer
 from ladcast.times import HOUR, describe, parse_time
 from ladcast.training.distributed import Ranks, join_ranks

@@ -9,7 +9,7 @@ from typing import Any
 
 from ladcast.checkpoint import MANIFEST, read_document, verify_checkpoint
 from ladcast.data.normalization import Normalizer, read_static
-from ladcast.diffusion.denoiser import Denoiser
+from ladcast.diffusion import Denoiser
 from ladcast.fields import read_channels
 from ladcast.files import sha256
 from ladcast.forecasting.checkpoints import save_forecaster
@@ -20,7 +20,7 @@ from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder
 from ladcast.models.pretrained import CONFIG_FILE, Repository, fetch_config, fetch_folder, list_repository, read_json
 from ladcast.models.transformer import LatentTransformer
-from ladcast.released.registry import (
+from ladcast.released import (
     Assets,
     Location,
     find_model,

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ladcast.data.analysis import Analysis
 from ladcast.data.loading.batches import LatentDataset
 from ladcast.data.normalization import pack
-from ladcast.diffusion.denoiser import Condition, Denoiser, denoising_loss
+from ladcast.diffusion import Condition, Denoiser, denoising_loss
 from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, MemberBatch
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.grid import Grid

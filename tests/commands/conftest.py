@@ -6,7 +6,7 @@ from ladcast.data.analysis import read_analysis
 from ladcast.data.store import read_times
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.ensemble import EnsembleOptions
-from ladcast.released.registry import find_model
+from ladcast.released import find_model
 from worlds import Kept, keep
 
 

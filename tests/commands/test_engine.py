@@ -20,7 +20,7 @@ from ladcast.commands.show import show
 from ladcast.forecasts.engine import LatentEngine
 from ladcast.forecasts.manifest import KEY
 from ladcast.forecasts.open import open_forecast
-from ladcast.released.registry import PRETRAINED
+from ladcast.released import PRETRAINED
 
 ROOT = Path(__file__).parents[2]
 MODEL = PRETRAINED / "nature-t31"

@@ -17,7 +17,7 @@ from ladcast.commands.options import EvaluationRequest, Scoring
 from ladcast.data.normalization import unpack
 from ladcast.data.store import open_store
 from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
-from ladcast.released.registry import ModelFolder, find_model
+from ladcast.released import ModelFolder, find_model
 from ladcast.verification import fit_climatology
 from ladcast.verification.archive import merge_sums
 from ladcast.verification.bootstrap import FLOOR

@@ -16,7 +16,7 @@ from ladcast.checkpoint import checkpoint_hash
 from ladcast.cli import app, run
 from ladcast.data.loading.batches import SampleOrder
 from ladcast.recipes.recipe import OneBatch
-from ladcast.released.registry import find_model
+from ladcast.released import find_model
 
 ROOT = Path(__file__).parents[2]
 AUTOENCODER = find_model("nature-t31").path

@@ -16,7 +16,7 @@ from ladcast.fields import VARIABLES
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.grid import Grid
-from ladcast.released.registry import find_model
+from ladcast.released import find_model
 from ladcast.times import STEP
 
 GRID = Grid.parse("120x61")

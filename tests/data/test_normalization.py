@@ -10,7 +10,7 @@ from ladcast.data.normalization import Normalizer, normalized_static, ocean_mask
 from ladcast.data.store import open_store
 from ladcast.fields import ERA5_CHANNELS, VARIABLES, ChannelSet
 from ladcast.grid import Grid
-from ladcast.released.registry import Assets
+from ladcast.released import Assets
 
 
 def test_unpack_inverts_pack_exactly(world, channels, grid):

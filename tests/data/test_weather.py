@@ -13,7 +13,7 @@ from ladcast.data.store import open_store, present_channels
 from ladcast.data.weather import check_state, percent
 from ladcast.fields import ERA5_CHANNELS, VARIABLES
 from ladcast.grid import Grid, grid_of
-from ladcast.released.registry import find_model
+from ladcast.released import find_model
 
 GRID = Grid.parse("64x33")
 UPPER, WINDS = ERA5_CHANNELS.upper_air, [name for name in ERA5_CHANNELS.variables if "wind" in name]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ladcast.data.analysis import Analysis
-from ladcast.diffusion.samplers import SAMPLERS
+from ladcast.diffusion import SAMPLERS
 from ladcast.forecasting.cost import (
     call_cost,
     decode_call,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ladcast.data.analysis import Analysis
-from ladcast.diffusion.denoiser import Condition
+from ladcast.diffusion import Condition
 from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
 from ladcast.forecasting.ensemble import EnsembleOptions, member_batches, staggered
 from ladcast.forecasting.forecaster import Forecaster

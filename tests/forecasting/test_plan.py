@@ -13,7 +13,7 @@ from ladcast.forecasting.ensemble import EnsembleOptions, decode_step, member_ba
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.plan import ForecastPlan, Rates, describe_seconds, measure_rates, plan, plan_forecast
-from ladcast.released.registry import find_model
+from ladcast.released import find_model
 
 MODEL = find_model("nature-t31").path
 

@@ -16,7 +16,7 @@ from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.stepper import FrameCounts
 from ladcast.forecasts.make import choose_batch, make_forecast
-from ladcast.released.registry import find_model
+from ladcast.released import find_model
 from ladcast.resumable import Unfinished, sole_writer
 from ladcast.training.distributed import Ranks
 

@@ -23,7 +23,7 @@ from ladcast.recipes.latents import latent_effects
 from ladcast.recipes.options import ForecastValidation, StateStore
 from ladcast.recipes.recipe import digest
 from ladcast.recipes.validation import check_validation
-from ladcast.released.registry import find_model
+from ladcast.released import find_model
 from ladcast.times import HOUR
 from ladcast.training.cost import count_flops
 

@@ -9,15 +9,15 @@ import torch
 import xarray as xr
 from safetensors.torch import load_file
 
+import ladcast.released as release
 from ladcast.checkpoint import MANIFEST, read_document
 from ladcast.cli import app, run
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.models.autoencoder import Autoencoder
 from ladcast.models.pretrained import CONFIG_FILE, WEIGHTS_FILE
 from ladcast.models.transformer import LatentTransformer
-from ladcast.released import registry as release
+from ladcast.released import Assets, Location, find_model
 from ladcast.released.install import describe_config, fetch_weights, import_weights, show_weights, verify_weights
-from ladcast.released.registry import Assets, Location, find_model
 
 
 @pytest.fixture

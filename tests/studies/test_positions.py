@@ -16,7 +16,7 @@ from data_pipelines.encode import encode
 from ladcast.config import ConfigError, load_config
 from ladcast.grid import Grid
 from ladcast.models.transformer import TransformerConfig
-from ladcast.released.registry import find_model
+from ladcast.released import find_model
 
 pytestmark = pytest.mark.slow
 

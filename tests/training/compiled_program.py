@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ladcast.diffusion.denoiser import Condition, Denoiser
+from ladcast.diffusion import Condition, Denoiser
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
 from ladcast.training.distributed import Ranks
 from ladcast.training.options import TrainingOptions

@@ -23,7 +23,7 @@ import yaml
 from torch import nn
 
 from ladcast.config import parse_config
-from ladcast.diffusion.denoiser import Condition, Denoiser, TrainingNoise, denoising_loss, training_noise_like
+from ladcast.diffusion import Condition, Denoiser, TrainingNoise, denoising_loss, training_noise_like
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
 from ladcast.recipes.recipe import Recipe, train
 from ladcast.training.distributed import join_ranks

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ladcast.diffusion.denoiser import Condition, Denoiser, TrainingNoise, denoising_loss, training_noise_like
+from ladcast.diffusion import Condition, Denoiser, TrainingNoise, denoising_loss, training_noise_like
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
 from ladcast.forecasting.one_call import OneCallConfig

@@ -1,1 +1,0 @@
-"""Elucidated diffusion (EDM): noise levels, the preconditioned denoiser and its loss, and samplers."""
