@@ -1,4 +1,4 @@
-"""The denoiser: its limits, its scales, losses that are known; samplers against the exact flow, their order, a golden sample."""
+"""The denoiser: its limits, its scales, losses that are known; samplers against the exact flow, and their order."""
 
 import shutil
 from pathlib import Path
