@@ -70,12 +70,7 @@ class StageCall:
         return words
 
 
-def run(
-    config: Path,
-    *,
-    path: tuple[str, ...] = (),
-    execution: ExecutionArgument = EXECUTION,
-) -> None:
+def run(config: Path, *, path: tuple[str, ...] = (), execution: ExecutionArgument = EXECUTION) -> None:
     """Run the stages that a YAML file lists, one after the other.
 
     Stages that are complete are passed over, one that was interrupted is gone on with.

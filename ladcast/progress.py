@@ -11,12 +11,7 @@ Item = TypeVar("Item")
 
 
 def show_progress(
-    items: Iterable[Item],
-    total: int,
-    label: str,
-    *,
-    weight: Callable[[Item], int] = lambda item: 1,
-    unit: str = "",
+    items: Iterable[Item], total: int, label: str, *, weight: Callable[[Item], int] = lambda item: 1, unit: str = ""
 ) -> Iterator[Item]:
     """Yields the items, showing what is done and the time left: a bar on a terminal, about ten lines elsewhere.
 

@@ -89,11 +89,7 @@ class PressureInterpolator:
 
 
 def sea_level_pressure(
-    surface_pressure: Surface,
-    lowest_temperature: Surface,
-    surface_geopotential: Surface,
-    *,
-    lowest_sigma: float,
+    surface_pressure: Surface, lowest_temperature: Surface, surface_geopotential: Surface, *, lowest_sigma: float
 ) -> Surface:
     """Extends the column to sea level as Trenberth et al. (1993, NCAR/TN-396, section 4) do.
 

@@ -51,11 +51,7 @@ def plot(
 
 
 def export(
-    forecast: Path,
-    output: Path,
-    selection: Part = WHOLE,
-    *,
-    form: Annotated[ExportFormat, FLAT] = DEFAULT_FORMAT,
+    forecast: Path, output: Path, selection: Part = WHOLE, *, form: Annotated[ExportFormat, FLAT] = DEFAULT_FORMAT
 ) -> Results:
     """Write a forecast, or a part of it, as netCDF4 (.nc), GRIB2 (.grib2, extra [grib]) or Zarr (.zarr).
 

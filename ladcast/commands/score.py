@@ -14,9 +14,7 @@ DEFAULT_SCORING = Scoring()
 
 
 def score(
-    *forecasts: Path,
-    request: Annotated[ScoreRequest, FLAT],
-    scoring: Annotated[Scoring, FLAT] = DEFAULT_SCORING,
+    *forecasts: Path, request: Annotated[ScoreRequest, FLAT], scoring: Annotated[Scoring, FLAT] = DEFAULT_SCORING
 ) -> Results:
     """Score forecasts against the truth, beside persistence, climatology and other systems on the same dates.
 

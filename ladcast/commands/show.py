@@ -7,15 +7,7 @@ from typing import Annotated
 
 from ladcast.commands.options import FLAT, Results, report_paths
 from ladcast.files import is_zarr
-from ladcast.released import (
-    DEFAULT_ASSETS,
-    DEFAULT_LOCATION,
-    DEFAULT_MODEL,
-    Assets,
-    Location,
-    ModelFolder,
-    find_model,
-)
+from ladcast.released import DEFAULT_ASSETS, DEFAULT_LOCATION, DEFAULT_MODEL, Assets, Location, ModelFolder, find_model
 
 
 def show(path: str = DEFAULT_MODEL) -> Results:

@@ -135,9 +135,7 @@ def open_latents(
     kept = [name for name in there if name not in set(drop)]
     decoder = FrameDecoder(store, load, kept, cache_bytes=cache_bytes)
     return xr.Dataset(
-        {name: _variable(decoder, name) for name in kept},
-        coords=store.layout.coordinates(),
-        attrs=store.attributes,
+        {name: _variable(decoder, name) for name in kept}, coords=store.layout.coordinates(), attrs=store.attributes
     ).drop_vars(set(drop) - set(kept) - set(there))
 
 

@@ -17,13 +17,7 @@ from ladcast.resumable import sole_writer
 
 
 def export(
-    source: Path,
-    output: Path,
-    selection: Selection,
-    form: ExportFormat,
-    *,
-    times: Sequence[str] = (),
-    **decoding: Any,
+    source: Path, output: Path, selection: Selection, form: ExportFormat, *, times: Sequence[str] = (), **decoding: Any
 ) -> Path:
     """Writes a part of a forecast frame by frame as netCDF4, GRIB2 or Zarr, which the suffix of the output says.
 

@@ -211,12 +211,7 @@ class ZarrWriter(FrameWriter):
         template = self.described.map(_unwritten, keep_attrs=True)
         encoding = {name: self._encoding(field) for name, field in template.data_vars.items()}
         template.to_zarr(
-            self.content,
-            compute=False,
-            consolidated=False,
-            encoding=encoding,
-            mode="w-",
-            zarr_format=self.zarr_format,
+            self.content, compute=False, consolidated=False, encoding=encoding, mode="w-", zarr_format=self.zarr_format
         )
         self._open()
 

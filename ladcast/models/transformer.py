@@ -251,10 +251,7 @@ class Refiner(nn.Module):
         )
 
     def forward(
-        self,
-        tokens: Float[Tensor, "batch token features"],
-        c_noise: Float[Tensor, " batch"],
-        positions: Positions,
+        self, tokens: Float[Tensor, "batch token features"], c_noise: Float[Tensor, " batch"], positions: Positions
     ) -> Float[Tensor, "batch token features"]:
         condition = None if self.condition is None else self.condition(c_noise, tokens)
         tokens = self.proj_in(tokens)

@@ -180,14 +180,7 @@ class GatedConv(nn.Module):
 class EfficientViTBlock(nn.Module):
     """Adds multiscale linear attention, then a gated convolution (EfficientViT, arXiv 2205.14756)."""
 
-    def __init__(
-        self,
-        channels: int,
-        head_dim: int,
-        *,
-        kernels: tuple[int, ...],
-        poles: Poles,
-    ) -> None:
+    def __init__(self, channels: int, head_dim: int, *, kernels: tuple[int, ...], poles: Poles) -> None:
         super().__init__()
         self.attention = MultiscaleLinearAttention(channels, head_dim, kernels=kernels, poles=poles)
         self.attention_norm = ChannelNorm(channels)

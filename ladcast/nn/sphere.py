@@ -36,10 +36,7 @@ CELL_CENTRED = Poles()
 
 
 def pad_sphere(
-    field: Float[Tensor, "batch channel lat lon"],
-    width: int,
-    *,
-    pole_rows: tuple[bool, bool] = (False, False),
+    field: Float[Tensor, "batch channel lat lon"], width: int, *, pole_rows: tuple[bool, bool] = (False, False)
 ) -> Float[Tensor, "batch channel lat_padded lon_padded"]:
     """Pads a global field by `width` rows beyond each pole and `width` columns around the globe.
 

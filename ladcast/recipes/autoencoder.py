@@ -277,12 +277,7 @@ class AutoencoderRecipe(Recipe):
 
 
 def autoencoder_config(
-    model: Section,
-    channels: ChannelSet,
-    grid: Grid,
-    num_static: int,
-    *,
-    mean_state: tuple[int, int] | None = None,
+    model: Section, channels: ChannelSet, grid: Grid, num_static: int, *, mean_state: tuple[int, int] | None = None
 ) -> AutoencoderConfig:
     """Completes the section `model` of a configuration with what the data say."""
     return complete(

@@ -65,10 +65,7 @@ def usual_changes(latents: xr.Dataset, scale: LatentScale, frames: FrameCounts) 
 
 
 def decoded_weights(
-    codec: LatentCodec,
-    latents: xr.Dataset,
-    changes: Float[Tensor, "frame latent"],
-    factors: Float[Tensor, " channel"],
+    codec: LatentCodec, latents: xr.Dataset, changes: Float[Tensor, "frame latent"], factors: Float[Tensor, " channel"]
 ) -> Float[Tensor, "latent frame"]:
     """Returns weights with mean 1: how much the usual change of each latent channel moves the decoded field."""
     chosen = np.unique(np.linspace(0, latents.sizes["time"] - 1, SAMPLED_LATENTS).astype(int))

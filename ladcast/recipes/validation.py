@@ -27,10 +27,7 @@ def validate_forecaster(forecaster: Forecaster, validation: ForecastValidation) 
     """
     truth = validation.store.open()
     options = EnsembleOptions(
-        validation.members,
-        forecaster.frames.calls(validation.days),
-        seed=0,
-        batch_size=validation.members,
+        validation.members, forecaster.frames.calls(validation.days), seed=0, batch_size=validation.members
     )
     scores, end = [], None
     for start in validation.starts:

@@ -20,15 +20,7 @@ from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder
 from ladcast.models.pretrained import CONFIG_FILE, Repository, fetch_config, fetch_folder, list_repository, read_json
 from ladcast.models.transformer import LatentTransformer
-from ladcast.released import (
-    Assets,
-    Location,
-    find_model,
-    find_release,
-    list_models,
-    models_home,
-    read_registry,
-)
+from ladcast.released import Assets, Location, find_model, find_release, list_models, models_home, read_registry
 
 KINDS: dict[str, type[Autoencoder | LatentTransformer]] = {"autoencoder": Autoencoder, "transformer": LatentTransformer}
 

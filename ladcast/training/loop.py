@@ -119,11 +119,7 @@ class TrainingState:
     """The state of a training run: everything that its next step depends on."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        options: TrainingOptions,
-        order: SampleOrder,
-        inputs: Mapping[str, str] | None = None,
+        self, model: nn.Module, options: TrainingOptions, order: SampleOrder, inputs: Mapping[str, str] | None = None
     ) -> None:
         self.model = model
         self.options = options

@@ -13,15 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ladcast.nn.position.base import (
-    EncodingOptions,
-    Heads,
-    PositionEncoding,
-    ScoreMod,
-    Scores,
-    TokenGrid,
-    token_axes,
-)
+from ladcast.nn.position.base import EncodingOptions, Heads, PositionEncoding, ScoreMod, Scores, TokenGrid, token_axes
 
 Offsets = Int[Tensor, "_ _"]
 """An index for each pair of frames, of rows or of columns: from the first one to the second one."""
