@@ -17,6 +17,9 @@ from pathlib import Path
 
 EXCHANGE = 2
 """RENAME_EXCHANGE of renameat2."""
+CLOCKS_APART_S = 300
+"""How far the clock of a file server, which dates files, may be behind that of this host."""
+PROC = Path("/proc")
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
 """Files that make a folder a Zarr group."""
 
@@ -183,13 +186,33 @@ def sweep(path: Path) -> None:
     owner = rf"(\d+)@{re.escape(socket.gethostname())}"
     ours = re.compile(rf"\.(?:{names})\.(?:partial|removed)-{owner}(?:{re.escape(path.suffix)})?")
     for junk in path.parent.iterdir() if path.parent.is_dir() else ():
-        if (found := ours.fullmatch(junk.name)) and not is_alive(int(found[1])):
+        if (found := ours.fullmatch(junk.name)) and not has_written(int(found[1]), junk):
             shutil.rmtree(junk, ignore_errors=True) if junk.is_dir() else junk.unlink(missing_ok=True)
 
 
-def is_alive(process: int) -> bool:
-    """Says whether a process of this number runs on this host."""
-    return Path(f"/proc/{process}").exists()
+def has_written(process: int, path: Path) -> bool:
+    """Says whether the process of this number that runs on this host may be the one that wrote `path`.
+
+    Numbers are given again: a process that began well after `path` was written or named is another one, where the
+    system says when it began.
+    """
+    try:
+        os.kill(process, 0)  # sends nothing
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is there, and of another user
+        pass
+    try:
+        return _began(process) < path.stat().st_ctime + CLOCKS_APART_S
+    except OSError:  # no /proc, as on macOS
+        return True
+
+
+def _began(process: int) -> float:
+    """Returns when a process began, in seconds since 1970, from /proc (proc(5))."""
+    ticks = (PROC / f"{process}/stat").read_text().rpartition(")")[2].split()[19]
+    booted = next(line for line in (PROC / "stat").read_text().splitlines() if line.startswith("btime"))
+    return int(booted.split()[1]) + int(ticks) / os.sysconf("SC_CLK_TCK")
 
 
 def _temporary(path: Path) -> Path:

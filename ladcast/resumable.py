@@ -8,6 +8,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ladcast.checkpoint import MANIFEST, read_document, read_tensors, write_checkpoint
-from ladcast.files import is_alive, put_in_place, remove, sweep
+from ladcast.files import has_written, put_in_place, remove, sweep
 
 PROGRESS, BEGUN = "progress", "begun"
 INODE = "inode"
@@ -173,11 +174,12 @@ def begun_identity(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def sole_writer(product: Path) -> Iterator[None]:
+def sole_writer(product: Path, *, patient: bool = False) -> Iterator[None]:
     """Holds `<product>.lock` while it lasts.
 
     The kernel frees the lock of a dead process at once. Not every cluster file system tells other hosts of locks, so
-    a lock file that another host left is taken over only when its writer gives no sign of life any more.
+    a lock file that another host left is taken over only when its writer gives no sign of life any more; who is
+    `patient` waits for that, as a job that is started again elsewhere when its host has died.
 
     Raises:
         FileExistsError: another process writes this product, or may do so on another host.
@@ -186,6 +188,8 @@ def sole_writer(product: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _open_locked(path, product)
     try:
+        if patient:
+            _await_silence(descriptor, path)
         _sign(descriptor, path, product)
         with _signs_of_life(descriptor):
             yield
@@ -202,11 +206,11 @@ def lock_path(product: Path) -> Path:
 
 def holder(product: Path) -> str | None:
     """Returns who writes a product, as `host NAME, process NUMBER`; None where nobody of this host does any more."""
-    written = _writer(lock_path(product))
+    written = _writer(path := lock_path(product))
     host, _, process = written.partition(", process ")
     if host != _host() or not process.isdigit():
         return written or None
-    return written if is_alive(int(process)) else None
+    return written if has_written(int(process), path) else None
 
 
 def _open_locked(path: Path, product: Path) -> int:
@@ -223,9 +227,20 @@ def _open_locked(path: Path, product: Path) -> int:
         os.close(descriptor)
 
 
-def _sign(descriptor: int, path: Path, product: Path) -> None:
+def _await_silence(descriptor: int, path: Path) -> None:
+    """Waits as long as the writer on another host, if it is dead, can have given its last sign of life."""
+    end = time.monotonic() + DEAD_AFTER_S + BEAT_S
+    while _is_held_elsewhere(descriptor, path) and ALIVE in path.read_text() and time.monotonic() < end:
+        time.sleep(BEAT_S)
+
+
+def _is_held_elsewhere(descriptor: int, path: Path) -> bool:
     writer = _writer(path)
-    if writer and not writer.startswith(f"{_host()},") and not _is_silent(descriptor, path):
+    return bool(writer) and not writer.startswith(f"{_host()},") and not _is_silent(descriptor, path)
+
+
+def _sign(descriptor: int, path: Path, product: Path) -> None:
+    if _is_held_elsewhere(descriptor, path):
         raise _busy(path, product)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{_signature()}\n{ALIVE}\n".encode(), 0)

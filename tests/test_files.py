@@ -1,10 +1,10 @@
 """What has a name is whole, at every moment."""
 
 import os
-import resource
 import shutil
-import signal
 import socket
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import xarray as xr
 
 from ladcast import files
 from ladcast.files import put_in_place, remove, require_outputs, whole_file, whole_folder
+from worlds import full_disk
 
 
 def fill(path: Path, content: str, *, folder: bool) -> Path:
@@ -158,8 +159,7 @@ def test_what_cannot_be_written_is_known_before(name: str, tmp_path: Path):
 
 
 def test_the_next_run_cleans_what_is_its_own(tmp_path: Path):
-    dead = next(number for number in range(4_000_000, 5_000_000) if not Path(f"/proc/{number}").exists())
-    here = socket.gethostname()
+    dead, here = dead_process(), socket.gethostname()
     own = [f".out.partial-{dead}@{here}.nc", f".out.nc.removed-{dead}@{here}", f".out.nc.partial.removed-{dead}@{here}"]
     others = [
         f".out.partial-{os.getppid()}@{here}.nc",
@@ -173,9 +173,29 @@ def test_the_next_run_cleans_what_is_its_own(tmp_path: Path):
     assert {path.name for path in tmp_path.iterdir()} == {"out.nc", *others}
 
 
+def test_who_has_written_a_file_is_known_where_proc_is_and_where_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "junk").touch()
+    assert files.has_written(os.getpid(), tmp_path / "junk")
+    assert not files.has_written(dead_process(), tmp_path / "junk")
+    with subprocess.Popen(["sleep", "60"]) as later:
+        assert files._began(later.pid) == pytest.approx(time.time(), abs=5)
+        assert files.has_written(later.pid, tmp_path / "junk")
+        monkeypatch.setattr(files, "CLOCKS_APART_S", -10)  # as if the file were of long ago
+        assert not files.has_written(later.pid, tmp_path / "junk")
+        monkeypatch.setattr(files, "PROC", tmp_path / "none")  # as on macOS
+        assert files.has_written(later.pid, tmp_path / "junk")
+        later.kill()
+    assert not files.has_written(later.pid, tmp_path / "junk")
+
+
+def dead_process() -> int:
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    return process.pid
+
+
 def test_a_run_that_is_refused_cleans_what_is_its_own(read_from: Path):
-    dead = next(number for number in range(4_000_000, 5_000_000) if not Path(f"/proc/{number}").exists())
-    here = socket.gethostname()
+    dead, here = dead_process(), socket.gethostname()
     fill(read_from.with_name(f".in.zarr.partial.removed-{dead}@{here}"), "", folder=True)
     kept = fill(read_from.with_name(f".in.zarr.partial.removed-{os.getppid()}@{here}"), "", folder=True)
     with pytest.raises(FileExistsError, match="exists already"):
@@ -185,20 +205,13 @@ def test_a_run_that_is_refused_cleans_what_is_its_own(read_from: Path):
 
 def test_a_full_disk_is_no_riddle_of_hdf5(tmp_path: Path):
     ds = xr.Dataset({"a": ("x", np.random.default_rng(0).random(100_000))})
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
     def write() -> None:
         with whole_file(tmp_path / "out.nc") as new:
             ds.to_netcdf(new, engine="netcdf4")
 
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-        with pytest.raises(OSError, match=r"No more can be written .*out\.nc"):
-            write()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    with full_disk(100_000), pytest.raises(OSError, match=r"No more can be written .*out\.nc"):
+        write()
     assert not list(tmp_path.iterdir())
     write()
     xr.testing.assert_identical(xr.load_dataset(tmp_path / "out.nc"), ds)

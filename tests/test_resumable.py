@@ -10,7 +10,17 @@ import pytest
 import torch
 
 from ladcast import resumable
-from ladcast.resumable import DEAD_AFTER_S, Unfinished, begun_identity, holder, lock_path, require_same, sole_writer
+from ladcast.resumable import (
+    ALIVE,
+    BEAT_S,
+    DEAD_AFTER_S,
+    Unfinished,
+    begun_identity,
+    holder,
+    lock_path,
+    require_same,
+    sole_writer,
+)
 
 HOLD = """
 import time
@@ -216,6 +226,20 @@ def test_the_lock_of_another_host_is_taken_over_when_its_writer_gives_no_sign_of
     with sole_writer(product):
         assert str(holder(product)).endswith(f"process {os.getpid()}")
     assert not lock.exists()
+
+
+def test_a_patient_writer_waits_for_the_last_sign_of_life_of_another_host(product: Path, monkeypatch):
+    """A job that SLURM starts again elsewhere, when its host has died, goes on."""
+    lock, waited = lock_path(product), []
+    lock.write_text(f"host elsewhere, process 7\n{ALIVE}\n")
+    monkeypatch.setattr(resumable.time, "sleep", lambda seconds: (waited.append(seconds), grow_old(lock, seconds)))
+    with sole_writer(product, patient=True):
+        assert str(holder(product)).endswith(f"process {os.getpid()}")
+    assert DEAD_AFTER_S <= sum(waited) <= DEAD_AFTER_S + BEAT_S
+
+
+def grow_old(path: Path, seconds: float) -> None:
+    os.utime(path, (path.stat().st_mtime - seconds,) * 2)
 
 
 def test_the_lock_of_another_host_without_signs_of_life_is_never_taken_over(product: Path):

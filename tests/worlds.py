@@ -1,5 +1,9 @@
 """Small worlds that many tests share: a forecaster of a few thousand weights, an analysis, a forecast on disk."""
 
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +104,19 @@ def keep(forecaster: Forecaster, model: Path, analysis: Analysis, options: Ensem
             latents.append(batch, step)
             fields.append(batch, step)
     return Kept(latents.finish(), fields.finish(), model, forecaster)
+
+
+@contextmanager
+def full_disk(free_bytes: int) -> Iterator[None]:
+    """Lets no file of this process grow beyond this size, which ends writes as a full disk does."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def states_between_starts(path: Path, count: int) -> Path:

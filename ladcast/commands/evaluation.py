@@ -34,7 +34,7 @@ from ladcast.verification import (
     score,
     score_climatology,
 )
-from ladcast.verification.archive import claim_folder, keep_sums
+from ladcast.verification.archive import claim_folder, keep_sums, values_of
 from ladcast.verification.bootstrap import FLOOR
 from ladcast.verification.systems import MEANS_ONLY
 
@@ -68,7 +68,9 @@ def make_and_score(
         raise ValueError(f"Part {scoring.part} has no starts: there are {starts.size}.")
     require_memory(forecaster.config, forecaster.grid, request.members, str(forecaster.device))
     if scoring.sums is not None:
-        made_of = task.identity(scoring) | evaluation_sources(store, model, request)
+        used = {"truth": truth, "climatology": None if climatology is None else climatology.dataset}
+        used |= {} if request.analyses is None else {"analyses": task.analyses}
+        made_of = task.identity(scoring) | evaluation_sources(store, model, request) | values_of(used)
         claim_folder(scoring.sums, task.systems, made_of, starts)
     done = [task.kept(start, scoring.sums) for start in show_progress(share, len(share), "evaluate")]
     return {name: merge_accumulators(scores[name] for scores in done) for name in done[0]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -50,6 +51,7 @@ def evaluate(
     """
     from ladcast.commands.evaluation import evaluation_sources, make_and_score
     from ladcast.commands.scoring import report, score_outputs
+    from ladcast.resumable import sole_writer
 
     folder = find_model(model)
     outputs = score_outputs(request.output, request.scorecard, scoring)
@@ -57,14 +59,15 @@ def evaluate(
     require_outputs(outputs, inputs, overwrite=request.overwrite)
     # Without a folder that stays, what each start gives is kept until the scores are written.
     unfinished = request.output.with_name(f"{request.output.name}.partial")
-    scores = make_and_score(store, folder, request, replace(scoring, sums=scoring.sums or unfinished))
-    if scoring.part is not None:
-        print(f"sums {scoring.sums}")
-        return {}
-    about = {"model": model, **evaluation_sources(store, folder, request), "members": str(request.members)}
-    about["seed"] = str(request.seed)
-    results = report(scores, request.output, request.scorecard, scoring, about)
-    remove(unfinished)
+    with sole_writer(request.output) if scoring.part is None else nullcontext():
+        scores = make_and_score(store, folder, request, replace(scoring, sums=scoring.sums or unfinished))
+        if scoring.part is not None:
+            print(f"sums {scoring.sums}")
+            return {}
+        about = {"model": model, **evaluation_sources(store, folder, request), "members": str(request.members)}
+        about["seed"] = str(request.seed)
+        results = report(scores, request.output, request.scorecard, scoring, about)
+        remove(unfinished)
     return results
 
 

@@ -30,7 +30,7 @@ from ladcast.verification import (
     merge_accumulators,
 )
 from ladcast.verification import write_scores as write_file
-from ladcast.verification.archive import claim_folder, keep_sums
+from ladcast.verification.archive import claim_folder, keep_sums, values_of
 from ladcast.verification.bootstrap import (
     COMPARED,
     FLOOR,
@@ -133,7 +133,9 @@ def score_systems(
         chosen = {key: str(getattr(request, key)) for key in ("equal_members", "baselines")}
         chosen |= {key: str(getattr(scoring, key)) for key in ("statistics", "regions")}
         chosen["grid"] = str(systems.report.grid)
-        made_of = {**score_sources(forecasts, request), **chosen}
+        climatology = None if systems.climatology is None else systems.climatology.dataset
+        opened = {**systems.forecasts, "truth": systems.truth, "climatology": climatology, "years": systems.years}
+        made_of = {**score_sources(forecasts, request), **chosen, **values_of(opened)}
         claim_folder(scoring.sums, systems.names, made_of, systems.report.init_times)
     if request.workers == 1:
         scores = systems.score(starts, scoring_options(scoring))

@@ -173,17 +173,19 @@ def identify(
     first, track = group(tracks, TRACK)
     known, storm = np.unique(best["storm"].values.astype("U"), return_inverse=True)
     row, seen = _simultaneous(tracks, best)
-    # a number for each pair of a track and a storm: all pairs are measured at once
+    # a number for each pair of a track and a storm: those that have a time in common are measured at once
     pair = track[row] * len(known) + storm[seen]
     order = np.lexsort([tracks["time"].values[row], pair])
     row, seen, pair = row[order], seen[order], pair[order]
     early = np.arange(len(pair)) - np.searchsorted(pair, pair) < least_times
     there, here = ((table["latitude"].values, table["longitude"].values) for table in (best, tracks))
     away = distance_km(*(axis[seen] for axis in there), *(axis[row] for axis in here))
-    size = len(first) * len(known)
-    total, count = np.bincount(pair[early], away[early], size), np.bincount(pair[early], minlength=size)
-    mean = np.where(count >= least_times, total / np.maximum(count, 1), np.inf).reshape(len(first), len(known))
-    nearest, distance = mean.argmin(1), mean.min(1)
+    met, index, count = np.unique(pair[early], return_inverse=True, return_counts=True)
+    mean = np.where(count >= least_times, np.bincount(index, away[early], len(met)) / count, np.inf)
+    nearest, distance = np.zeros(len(first), dtype=int), np.full(len(first), np.inf)
+    farthest_first = np.lexsort([-met, -mean])  # of several assignments to one track the last holds
+    nearest[met[farthest_first] // len(known)] = met[farthest_first] % len(known)
+    distance[met[farthest_first] // len(known)] = mean[farthest_first]
     found = _nearest_of_each(tracks.isel(point=first), nearest, distance) & (distance <= range_km)
     names = np.where(found[track], known[nearest[track]], tracks["storm"].values.astype("U")).astype(object)
     return sort_rows(tracks.assign(storm=("point", names), observed=("point", found[track])))

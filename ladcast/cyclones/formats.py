@@ -1,19 +1,14 @@
-"""Files of tracks: netCDF trajectories (CF), CSV and GeoJSON of ours, and BUFR as ECMWF publishes its ensemble's.
-
-One BUFR message holds one storm, and a subset per member. Descriptors: analysed position, then for each forecast period
-the centre with its pressure and the place of the strongest wind (WMO template 3 16 082).
-"""
+"""Files of tracks: netCDF trajectories (CF), CSV and GeoJSON of ours, and BUFR as ECMWF publishes its ensemble's."""
 
 from __future__ import annotations
 
 import csv
-import faulthandler
 import json
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from itertools import count
-from multiprocessing import get_context
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +19,6 @@ import xarray as xr
 from ladcast.cyclones.table import COLUMNS, group, make_table, rows
 from ladcast.documents import read_netcdf
 from ladcast.files import whole_file
-from ladcast.times import HOUR
 
 PER_TRAJECTORY = ("storm", "name", "number", "start")
 PLACES = {"latitude": 3, "longitude": 3, "msl": 1, "depth": 1, "warm_core": 1, "height": 0, "wind": 1}
@@ -138,13 +132,8 @@ def _text(name: str, value: Any) -> Any:
     return round(float(value), PLACES[name]) if name in PLACES else float(f"{value:.6g}")
 
 
-CENTRES = (1, 4)
-"""Code table 0 08 005: 1 centre of the storm, 4 its centre in the perturbed analysis."""
 PERTURBED_MEMBERS = 50
 """Beyond them come the control (51) and the high-resolution forecast (52)."""
-MISSING_INTEGER, LARGEST = 2**31 - 1, 1e20
-"""What stands for a missing value: this integer, or a number beyond this one."""
-LONGEST_HOURS = 1000
 HEADING_BYTES = 256
 
 Columns = dict[str, npt.NDArray[Any]]
@@ -169,10 +158,9 @@ def read_ensemble_tracks(path: Path, *, perturbed: bool = True) -> xr.Dataset:
     """
     if not path.is_file():
         raise FileNotFoundError(f"No file at {path}: expected BUFR with ensemble tracks of tropical cyclones.")
-    parts = _decode_apart(path)
-    if not parts:
+    columns = _decode_apart(path)
+    if not columns:
         raise ValueError(f"{path} holds no BUFR message with cyclone tracks. Check what was fetched.")
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     asked = (columns["number"] <= PERTURBED_MEMBERS) | (not perturbed)
     kept = np.isfinite(columns["latitude"]) & asked
     return make_table(
@@ -183,104 +171,17 @@ def read_ensemble_tracks(path: Path, *, perturbed: bool = True) -> xr.Dataset:
     )
 
 
-def _decode_apart(path: Path) -> list[Columns]:
+def _decode_apart(path: Path) -> Columns:
     """Decodes a file in a process of its own: eccodes ends the process, or corrupts its memory, on some damage."""
-    with ProcessPoolExecutor(1, get_context("fork"), initializer=faulthandler.disable) as apart:
-        try:
-            return apart.submit(_decode, path).result()
-        except BrokenProcessPool:
-            raise _damaged(path, "eccodes ended the process") from None
-
-
-def _decode(path: Path) -> list[Columns]:
-    """Returns the columns of each storm at each of its times.
-
-    Raises:
-        ValueError: a message cannot be decoded, or holds what no cyclone has; the error names it.
-    """
-    eccodes = _eccodes()
-    parts: list[Columns] = []
-    with path.open("rb") as file:
-        for number in count(1):
-            try:
-                message = eccodes.codes_bufr_new_from_file(file)
-                if message is None:
-                    break
-                try:
-                    eccodes.codes_set(message, "unpack", 1)
-                    parts.extend(_storm(message))
-                finally:
-                    eccodes.codes_release(message)
-            except (eccodes.CodesInternalError, ValueError) as error:
-                raise _damaged(path, f"message {number}: {error}") from None
-    return parts
-
-
-def _damaged(path: Path, why: str) -> ValueError:
-    return ValueError(
-        f"{path}: expected BUFR with tracks of cyclones, got what cannot be read as that ({why}). The file is "
-        "damaged, or holds other data: fetch it again."
-    )
-
-
-def _storm(message: int) -> Iterator[Columns]:
-    """Yields the columns of one storm at each of its times, the analysis first."""
-    members = _values(message, "ensembleMemberNumber", 1)
-    date = [int(_stated(message, name, 1)) for name in ("year", "month", "day", "hour")]
-    start = np.datetime64("{:04d}-{:02d}-{:02d}T{:02d}".format(*date), "ns")
-    for step, (centre, hours) in enumerate(_periods(message), start=1):
-        columns = {
-            "latitude": _values(message, "latitude", centre),
-            "longitude": _values(message, "longitude", centre),
-            "msl": _values(message, "pressureReducedToMeanSeaLevel", step),
-            "wind": _values(message, "windSpeedAt10M", step),
-            "storm": np.array([_text_of(message, "stormIdentifier")], dtype=object),
-            "name": np.array([_text_of(message, "longStormName")], dtype=object),
-            "number": members.astype(int),
-            "start": np.array([start]),
-            "time": np.array([start + hours * HOUR]),
-        }
-        wrong = (abs(columns["latitude"]) > 90) | (abs(columns["longitude"]) > 360)  # NaN where a member has lost it
-        if wrong.any() or not np.isfinite(members).all() or not 0 <= hours <= LONGEST_HOURS:
-            raise ValueError(f"no place, member or lead time at step {step}")
-        yield {name: np.broadcast_to(values, members.shape) for name, values in columns.items()}
-
-
-def _periods(message: int) -> Iterator[tuple[int, int]]:
-    """Yields the occurrence of each predicted centre among all positions, and its forecast period in hours.
-
-    The first position is the observed one; the first centre after it belongs to the analysis.
-    """
-    eccodes, step = _eccodes(), 0
-    for occurrence in count(2):
-        if not eccodes.codes_is_defined(message, f"#{occurrence}#latitude"):
-            return
-        if _stated(message, "meteorologicalAttributeSignificance", occurrence) in CENTRES:
-            yield occurrence, int(_stated(message, "timePeriod", step)) if step else 0
-            step += 1
-
-
-def _stated(message: int, name: str, occurrence: int) -> float:
-    """Returns the value that all members share: a member that has lost the storm may lack it."""
-    values = np.unique(_values(message, name, occurrence))
-    if np.isfinite(values).sum() != 1:
-        raise ValueError(f"{name} {occurrence} is {', '.join(map(str, values[:3]))}")
-    return float(values[0])
-
-
-def _values(message: int, name: str, occurrence: int) -> npt.NDArray[np.float64]:
-    """Returns the values of an element's n-th occurrence, one per member or one for all; NaN where missing."""
-    values = np.asarray(_eccodes().codes_get_array(message, f"#{occurrence}#{name}"), dtype=float)
-    return np.where((abs(values) > LARGEST) | (values == MISSING_INTEGER), np.nan, values)
-
-
-def _text_of(message: int, name: str) -> str:
-    return str(_eccodes().codes_get(message, name)).strip()
-
-
-def _eccodes() -> Any:
-    try:
-        import eccodes
-    except ImportError:
-        raise ImportError("Reading BUFR needs the package eccodes: pip install 'ladcast[grib]'.") from None
-    return eccodes
+    if find_spec("eccodes") is None:
+        raise ImportError("Reading BUFR needs the package eccodes: pip install 'ladcast[grib]'.")
+    decoder = Path(__file__).with_name("bufr.py")
+    done = subprocess.run([sys.executable, "-P", decoder, path], capture_output=True)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        why = said[0] if said and done.returncode == 1 else "eccodes ended the process"
+        raise ValueError(
+            f"{path}: expected BUFR with tracks of cyclones, got what cannot be read as that ({why}). The file is "
+            "damaged, or holds other data: fetch it again."
+        )
+    return dict(np.load(BytesIO(done.stdout)))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ladcast.data.normalization import Normalizer, ocean_mask, pack
 from ladcast.data.regrid import regrid
-from ladcast.data.sources.files import FORECAST
+from ladcast.data.sources.grib import FORECAST
 from ladcast.data.store import open_store
 from ladcast.data.weather import check_state, percent
 from ladcast.fields import ChannelSet

@@ -12,7 +12,8 @@ import xarray as xr
 from ladcast.data.layout import canonical_layout, on_grid
 from ladcast.data.lexicon import NEAR_MISSES, canonical_names, check_units
 from ladcast.data.normalization import pack
-from ladcast.data.sources.files import FORECAST, open_files
+from ladcast.data.sources.files import open_files
+from ladcast.data.sources.grib import FORECAST
 from ladcast.data.weather import NoWeatherError, check_state, percent
 from ladcast.fields import LAND_SEA_MASK, LEVELS_HPA, MASKED_ON_LAND, VARIABLES, ChannelSet
 from ladcast.grid import Grid, grid_of
@@ -21,6 +22,8 @@ from ladcast.times import Times, describe, parse_time
 CHANGE_OF_MASK = 0.01
 LAND_SHARE_THAT_A_MASK_MUST_SHOW = 0.1
 SHOWN_GAPS = 5
+MOST_KEPT_BYTES = 2**30
+"""Of a variable that is read to see where it is, and then used: 17 years of 6-hourly fields at 2.5 degrees."""
 Gaps = set[tuple[np.datetime64, np.datetime64]]
 
 
@@ -73,7 +76,8 @@ def open_store(
 def open_where_present(path: str | Path, variable: str) -> xr.Dataset:
     """Opens the states of those times at which one variable is there; archives such as ERA-40 have others without it.
 
-    What is there is judged as `open_store` does, and must be complete where it is read.
+    Other variables are judged as `open_store` does when they are read. This one is read once, to see where it is, and
+    may have gaps; a small archive keeps it in memory.
 
     Raises:
         ValueError: the variable is at no time, or the times at which it is are not evenly spaced.
@@ -82,10 +86,17 @@ def open_where_present(path: str | Path, variable: str) -> xr.Dataset:
     if variable not in ds:
         return ds
     gappy = open_store(path, regular=False, complete=False)[variable]
-    there = [not gappy.isel(time=index).isnull().all() for index in range(gappy.sizes["time"])]
-    if not any(there):
+    there, maps = [], []
+    for index in range(gappy.sizes["time"]):
+        values = gappy.isel(time=index).values
+        if not np.isnan(values).all():
+            there.append(index)
+            maps += [values] if gappy.nbytes <= MOST_KEPT_BYTES else []
+    if not there:
         raise ValueError(f"{path}: expected '{variable}', got NaN everywhere at all times. Take another source.")
-    kept = ds.isel(time=np.flatnonzero(there))
+    kept = ds.isel(time=there)
+    if maps:
+        kept = kept.assign({variable: gappy.isel(time=there).copy(data=np.stack(maps))})
     check_regular(kept["time"].values, declared_gaps(Path(path)), str(path))
     return kept
 

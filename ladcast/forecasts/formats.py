@@ -94,7 +94,8 @@ class FrameWriter(ABC):
         return self.unfinished.finish()
 
     def _begin(self, content: Path) -> None:
-        self._create()
+        with hdf_errors(content):
+            self._create()
         self._save()  # before the work counts as begun, so that what was begun can always be reopened
 
     def _save(self) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ladcast.config import to_plain
 from ladcast.data.loading.batches import BatchSource, SampleBatch, SampleOrder
 from ladcast.progress import peak_memory
 from ladcast.recipes.options import TRAIN, DryRun
+from ladcast.resumable import sole_writer
 from ladcast.training.cost import Footprint, count_flops, measure
 from ladcast.training.distributed import Ranks, join_ranks
 from ladcast.training.logs import TrainingLog, Validation, open_trackers
@@ -29,6 +31,8 @@ from ladcast.training.options import TrainingOptions
 from ladcast.training.parallel import Loss
 from ladcast.training.slurm import EXIT_RESUMABLE, requeue_job
 
+RESUME, TRIAL = "resume", ".trial"
+"""Folders of the output: the snapshots of a run, and what is only tried out."""
 PROFILED_STEPS = 5
 MOST_OVERFITTING_STEPS = 500
 GIB = 2**30
@@ -119,14 +123,17 @@ def carry_out(
 
     Raises:
         SystemExit: the run was interrupted; see `train`.
+        FileExistsError: another process trains into this folder.
     """
     with join_ranks(device) as ranks:
         recipe = open_recipe(ranks.device)
-        if dry_run.is_asked:
-            try_out(recipe, ranks, dry_run, interrupted)
-            return None
-        weights = train(recipe, ranks, interrupted)
-        return recipe.save(weights) if ranks.is_first else None
+        work = recipe.run.output / (TRIAL if dry_run.is_asked else RESUME)
+        with sole_writer(work, patient=True) if ranks.is_first else nullcontext():
+            if dry_run.is_asked:
+                try_out(recipe, ranks, dry_run, interrupted)
+                return None
+            weights = train(recipe, ranks, interrupted)
+            return recipe.save(weights) if ranks.is_first else None
 
 
 def train(recipe: Recipe, ranks: Ranks, interrupted: Callable[[], bool]) -> dict[str, Tensor]:
@@ -144,7 +151,7 @@ def train(recipe: Recipe, ranks: Ranks, interrupted: Callable[[], bool]) -> dict
     try:
         job = prepare(recipe, ranks, log)
         context = TrainingContext(
-            run.output / "resume",
+            run.output / RESUME,
             log,
             ranks,
             recipe.validate,
@@ -201,7 +208,7 @@ def try_out(recipe: Recipe, ranks: Ranks, dry_run: DryRun, interrupted: Callable
         SystemExit: `interrupted` said so.
     """
     output, options = recipe.run.output, recipe.run.training
-    folder = output / ".trial"
+    folder = output / TRIAL
     log = TrainingLog(folder / "log.jsonl", options.steps, silent=not ranks.is_first)
     job = prepare(recipe, ranks, log)
     trial = _Trial(recipe, job, ranks, folder)

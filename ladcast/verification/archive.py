@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,9 @@ CLAIMED, SYSTEMS, EXPECTED = "claimed", "systems", "initial_times"
 """Keys of a claim beside what the sums depend on."""
 COMPARABLE = ("truth", "climatology", "grid", "regions", "statistics")
 """What the sums of systems that are compared should have been made with alike."""
+VALUES_OF = "values of "
+"""How keys of a claim begin that tell what lies at a path by its content; claims of earlier versions lack them."""
+DIGITS = 16
 MADE_OF = "made_of"
 PROTOCOL = (
     "Cell areas as weights, sin(upper latitude) - sin(lower latitude). Averages over starts and area first, roots and "
@@ -156,6 +161,24 @@ def keep_sums(systems: Mapping[str, Accumulator], folder: Path, label: str) -> P
     return folder
 
 
+def values_of(stores: Mapping[str, xr.Dataset | None]) -> dict[str, str]:
+    """Says what opened stores hold, for a claim: two that have had one path are told apart, copies are not.
+
+    Of each field the first map is read. One that no weather has counts by its name, as it may never be used.
+    """
+    return {f"{VALUES_OF}{name}": _digest(ds) for name, ds in stores.items() if ds is not None}
+
+
+def _digest(ds: xr.Dataset) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(map(str, ds.data_vars)):
+        digest.update(name.encode())
+        first = ds[name].isel({dim: 0 for dim in ds[name].dims if dim not in ("latitude", "longitude")}, drop=True)
+        with suppress(ValueError):
+            digest.update(np.ascontiguousarray(first.values).tobytes())
+    return digest.hexdigest()[:DIGITS]
+
+
 def claim_folder(
     folder: Path, systems: Sequence[str], about: Mapping[str, str], init_times: Iterable[np.datetime64] = ()
 ) -> None:
@@ -170,6 +193,7 @@ def claim_folder(
     path = folder / f"{systems[0]}.json"
     held = _read_claim(path)
     if held:
+        about = {key: text for key, text in about.items() if key in held or not key.startswith(VALUES_OF)}
         remedy = "Delete it to start afresh." if folder.suffix == ".partial" else "Choose another folder."
         require_same(held, about, str(folder), remedy=remedy)
     claimed = held.get(CLAIMED, datetime.now(UTC).isoformat(timespec="microseconds"))

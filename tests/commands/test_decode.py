@@ -1,3 +1,4 @@
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,8 @@ from ladcast.forecasts.formats import ZarrWriter
 from ladcast.forecasts.open import open_part
 from ladcast.forecasts.options import ExportFormat, Selection
 from ladcast.forecasts.write_products import write_whole
-from worlds import Kept
+from ladcast.run import ExitCode
+from worlds import Kept, full_disk
 
 EUROPE = Selection(("temperature", "msl"), (500, 850), (6, 24), (2, 0), "-10,35,30,70")
 LONG_NAMES = {"t": "temperature", "msl": "mean_sea_level_pressure"}
@@ -85,6 +87,21 @@ def test_a_killed_decoding_goes_on_to_the_same_bytes(frames, kept, tmp_path: Pat
     decode(kept.latents, tmp_path / "killed.zarr", Selection(("msl", "t")))
     assert contents(tmp_path / "killed.zarr") == contents(tmp_path / "whole.zarr")
     assert sum(counted) == (8 - frames) * 3
+
+
+@pytest.mark.parametrize("name", ["part.nc", "part.zarr"])
+def test_a_full_disk_ends_it_with_4_and_it_goes_on_when_there_is_space(name, kept, tmp_path: Path, capfd):
+    tokens = ["decode", str(kept.latents), str(tmp_path / name), "--variables", "msl", "t"]
+    with full_disk(3000), pytest.raises(SystemExit) as caught:
+        run(app, tokens)
+    assert caught.value.code == ExitCode.OUTPUT
+    assert re.search("No more can be written|Free some space", capfd.readouterr().err)
+    assert not (tmp_path / name).exists()
+    run(app, tokens)
+    opened = xr.open_dataset(tmp_path / name) if name.endswith("nc") else xr.open_zarr(tmp_path / name)
+    variable = "msl" if name.endswith("nc") else "mean_sea_level_pressure"
+    np.testing.assert_array_equal(opened[variable], open_part(kept.fields, Selection())["mean_sea_level_pressure"])
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("write", [decode, partial(export, form=ExportFormat(overwrite=True))])

@@ -1,5 +1,7 @@
 """`ladcast evaluate`: the embedded model, scored while it forecasts; stopped and gone on, whole and in parts."""
 
+import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +20,12 @@ from ladcast.data.normalization import unpack
 from ladcast.data.store import open_store
 from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
 from ladcast.released import ModelFolder, find_model
+from ladcast.resumable import sole_writer
+from ladcast.run import ExitCode
 from ladcast.verification import fit_climatology
 from ladcast.verification.archive import merge_sums
 from ladcast.verification.bootstrap import FLOOR
-from worlds import CHANNELS, GRID, states_between_starts, tiny_forecaster
+from worlds import CHANNELS, GRID, full_disk, states_between_starts, tiny_forecaster
 
 REQUEST = EvaluationRequest("2000-01-01", "2000-01-02", every=24, members=2, days=1, steps=2)
 TIMES = np.arange("2000-01-01", "2000-01-03T06", 6, dtype="datetime64[h]").astype("datetime64[ns]")
@@ -130,6 +134,44 @@ def test_sums_of_a_stopped_run_are_kept_beside_its_scores(
     first, second = (xr.load_dataset(name, decode_timedelta=True) for name in ("scores.nc", "whole.nc"))
     xr.testing.assert_identical(first.drop_attrs(), second.drop_attrs())
     assert sorted(path.name for path in Path().iterdir()) == ["scores.nc", "whole.nc"]
+
+
+def test_a_full_disk_ends_it_with_4_and_it_goes_on_when_there_is_space(store: Path, model: ModelFolder, capfd) -> None:
+    tokens = ["evaluate", str(store), "--model", str(model.path), "--start", "2000-01-01", "--end", "2000-01-01"]
+    tokens += ["--every", "24", "--members", "2", "--days", "1", "--steps", "2", "--no-floor"]
+    with full_disk(5000), pytest.raises(SystemExit) as caught:
+        run(app, tokens)
+    assert caught.value.code == ExitCode.OUTPUT
+    assert re.search("No more can be written|Free some space", capfd.readouterr().err)
+    run(app, tokens)
+    run(app, [*tokens, "--output", "whole.nc"])
+    first, second = (xr.load_dataset(name, decode_timedelta=True) for name in ("scores.nc", "whole.nc"))
+    xr.testing.assert_identical(first.drop_attrs(), second.drop_attrs())
+    assert sorted(path.name for path in Path().iterdir()) == ["scores.nc", "whole.nc"]
+
+
+def test_a_second_run_into_one_file_says_who_writes(store: Path, model: ModelFolder, capsys) -> None:
+    tokens = ["evaluate", str(store), "--model", str(model.path), "--start", "2000-01-01", "--end", "2000-01-01"]
+    with sole_writer(Path("scores.nc")), pytest.raises(SystemExit) as caught:
+        run(app, [*tokens, "--days", "1"])
+    assert caught.value.code == ExitCode.OUTPUT
+    assert "scores.nc is being written by host" in capsys.readouterr().err
+
+
+def test_two_truths_that_had_one_path_are_not_mixed(store: Path, model: ModelFolder, tmp_path: Path) -> None:
+    """The first start was scored against one, and the second would be against the other."""
+    path, scoring = tmp_path / "truth.nc", Scoring(sums=Path("scores.nc.partial"))
+    request = replace(REQUEST, end="2000-01-01", floor=False)
+    shutil.copy(store, path)
+    make_and_score(path, model, request, scoring)
+    make_and_score(Path(shutil.copy(store, path)), model, replace(request, end="2000-01-02"), scoring)  # equal: goes on
+    (xr.load_dataset(store) + 0.01).to_netcdf(path)
+    with pytest.raises(ValueError, match=r"partial was made .*: values of truth was '\w{16}', now '.*Delete it"):
+        make_and_score(path, model, replace(request, end="2000-01-02"), scoring)
+    claim = Path("scores.nc.partial/tiny.json")  # of an earlier version, which knew paths alone
+    held = json.loads(claim.read_text())
+    claim.write_text(json.dumps({key: held[key] for key in held if not key.startswith("values of")}))
+    make_and_score(path, model, request, scoring)
 
 
 def test_an_ensemble_of_another_model_joins_the_folder(store: Path, model: ModelFolder, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Errors of tracks: known displacements give known errors, and only like is compared with like."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -227,6 +229,20 @@ def test_a_track_with_too_few_common_times_is_not_recognised(both):
     late = track("x", 13.5, 179.5, steps=range(7, 12))
     assert storms(identify(late, both)) == ["x"]
     assert storms(identify(late, both, least_times=1)) == ["A"]
+
+
+def test_many_tracks_and_many_storms_take_little_memory():
+    """5000 of each, never two storms at one time: their product would take 200 MB."""
+    times = START + np.arange(5000) * np.timedelta64(6, "h")
+    keys = {"storm": np.array([f"s{i}" for i in range(5000)], dtype=object), "time": times}
+    best = make_table(keys | {"latitude": np.full(5000, 10.0), "longitude": np.full(5000, 150.0)})
+    tracks = best.assign(start=("point", times), number=("point", np.zeros(5000, int))).assign_attrs(members=1)
+    tracemalloc.start()
+    found = identify(tracks, best, least_times=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found["observed"].all()
+    assert peak < 2e7
 
 
 def test_hits_misses_and_false_alarms_are_counted_at_each_lead(both):

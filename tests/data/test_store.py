@@ -6,6 +6,8 @@ import pytest
 import xarray as xr
 import zarr
 
+from ladcast.data import store
+from ladcast.data.lazy import LazyField
 from ladcast.data.store import (
     check_ends,
     declared_gaps,
@@ -342,3 +344,16 @@ def test_times_without_a_variable_are_passed_over(shared):
     assert ds.sizes["time"] == 31
     assert set(ds["time"].dt.hour.values) == {12}
     assert ds["mean_sea_level_pressure"].isel(time=[0, -1]).notnull().all()
+
+
+def test_a_variable_is_read_once_to_see_where_it_is_and_to_be_used(shared, monkeypatch):
+    reads: list[int] = []
+    read = LazyField._read
+    monkeypatch.setattr(LazyField, "_read", lambda field, key: (reads.append(len(key)), read(field, key))[1])
+    path = shared / "kit/era40/era40_sfc_2p5deg_200207.nc"
+    open_where_present(path, "mean_sea_level_pressure")["mean_sea_level_pressure"].load()
+    once = len(reads)
+    monkeypatch.setattr(store, "MOST_KEPT_BYTES", 0)
+    again = open_where_present(path, "mean_sea_level_pressure")["mean_sea_level_pressure"].load()
+    assert len(reads) > 2 * once
+    assert again.sizes["time"] == 31

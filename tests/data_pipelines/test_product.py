@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import resource
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from data_pipelines.product import UnitsFailedError, partial_folder, produce
 from data_pipelines.transfer import regrid
 from data_pipelines.workers import WorkUnit, item_units
 from ladcast.data.store import open_store
+from worlds import full_disk
 
 HERE = Execution(workers=0)
 
@@ -200,12 +200,7 @@ def test_a_store_that_fills_the_disk_goes_on_when_there_is_space(full_store: Pat
 
 
 def test_a_file_that_may_not_grow_is_a_full_disk_too(full_store: Path, tmp_path: Path):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    try:
-        with pytest.raises(OSError, match="No space left to write"):
-            regrid(full_store, tmp_path / "a.zarr", onto="16x9", execution=HERE)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with full_disk(20_000), pytest.raises(OSError, match="No space left to write"):
+        regrid(full_store, tmp_path / "a.zarr", onto="16x9", execution=HERE)
     made = regrid(full_store, tmp_path / "a.zarr", onto="16x9", execution=HERE)
     assert not list(damages(made, read_manifest(made)))

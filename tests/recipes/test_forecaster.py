@@ -21,9 +21,10 @@ from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun
 from ladcast.recipes.latents import latent_effects
 from ladcast.recipes.options import ForecastValidation, StateStore
-from ladcast.recipes.recipe import digest
+from ladcast.recipes.recipe import carry_out, digest
 from ladcast.recipes.validation import check_validation
 from ladcast.released import find_model
+from ladcast.resumable import sole_writer
 from ladcast.times import HOUR
 from ladcast.training.cost import count_flops
 
@@ -96,6 +97,13 @@ def test_a_run_of_an_earlier_version_goes_on(recipe: ForecasterRecipe):
     assert digest(recipe.inputs["loss"]) == digest([{"past": 1, "future": 4}, noise, push])
     assert not {"frames_per_token", "past_beside", "places"} & set(recipe.inputs["model"])
     assert digest(changed(recipe, frames={"step_hours": 12}).inputs["loss"]) != digest(recipe.inputs["loss"])
+
+
+def test_two_runs_do_not_train_into_one_folder(recipe: ForecasterRecipe, tmp_path: Path):
+    """Their snapshots and logs would be mixed."""
+    with sole_writer(tmp_path / "resume"), pytest.raises(FileExistsError, match="resume is being written by host"):
+        carry_out(lambda _: changed(recipe, output=str(tmp_path)), device="cpu")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

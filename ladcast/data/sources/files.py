@@ -18,7 +18,7 @@ from ladcast.data.lazy import HORIZONTAL, elementwise, guarded, joined
 from ladcast.data.lexicon import NEAR_MISSES, canonical_names
 from ladcast.data.sources import cloud
 from ladcast.data.sources.base import WEATHERBENCH_NAMES, Offer, Rule, Source, at_times, translate, variables_of
-from ladcast.data.sources.grib import is_grib, open_grib
+from ladcast.data.sources.grib import FORECAST, is_grib, open_grib
 from ladcast.data.weather import percent
 from ladcast.documents import UNREADABLE
 from ladcast.fields import STATIC_VARIABLES, VARIABLES, ChannelSet, find_variable
@@ -30,8 +30,6 @@ SUFFIXES = (".nc", ".nc4", ".cdf", ".grib", ".grib2", ".grb", ".grb2")
 """How names of files end that belong to a folder of data, in either case; GRIB may name its grid, as in `.Grb_G212`."""
 DATA_NAME = re.compile(rf"[^.].*({'|'.join(map(re.escape, SUFFIXES))})(_\w+)?", re.IGNORECASE)
 MEMBER_DIMENSIONS = ("number", "member", "realization")
-FORECAST = "forecast"
-"""The attribute of a dataset that says of which forecast its fields are, if they are no analyses."""
 STRANGERS = {
     b"PK": "a zip archive: unpack it",
     b"\x1f\x8b": "compressed: unpack it",

@@ -46,6 +46,8 @@ HEADERS = [
     *("iScansNegatively", "alternativeRowScanning"),
 ]
 SCANNING = HEADERS[-3:]
+FORECAST = "ladcast_forecast"
+"""The attribute of an opened dataset that says of which forecast its fields are, if they are no analyses."""
 SHOWN_FORECASTS = 3
 MISSING = 2**32 - 1
 """Four bytes of edition 2 that say nothing."""
@@ -166,7 +168,7 @@ def _forecast(messages: Sequence[Message], where: str) -> dict[str, str]:
         listed = ", ".join(lead or "analysis" for lead in lead_times)
         raise ValueError(f"{where}: expected states of one lead time, got those of several: {listed}. Open them apart.")
     forecasts = sorted({message.forecast for message in states} - {""})
-    return {"forecast": "; ".join(forecasts[:SHOWN_FORECASTS])} if forecasts else {}
+    return {FORECAST: "; ".join(forecasts[:SHOWN_FORECASTS])} if forecasts else {}
 
 
 def read_headers(path: Path) -> Iterator[Message]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ladcast.data.sources.files import open_files
-from ladcast.data.sources.grib import check_sections, is_grib, open_grib, read_headers
+from ladcast.data.sources.grib import FORECAST, check_sections, is_grib, open_grib, read_headers
 from ladcast.data.store import open_store
 from ladcast.fields import ChannelSet
 
@@ -171,7 +171,7 @@ def test_states_of_several_lead_times_are_refused_and_one_is_named(tmp_path, wri
     analysis, later = (state_fields(["2t"], stepRange=step) for step in (0, 6))
     with pytest.raises(ValueError, match=r"x: expected states of one lead time, got those of several: analysis, 6 h"):
         open_grib([write_grib(tmp_path / "a", [*analysis, *later])], "x")
-    assert open_grib([write_grib(tmp_path / "b", later)], "b").attrs["forecast"] == "6 h from 2020-01-01T00"
+    assert open_grib([write_grib(tmp_path / "b", later)], "b").attrs[FORECAST] == "6 h from 2020-01-01T00"
     with pytest.raises(ValueError, match=r"expected analyses, got a forecast \(6 h from 2020-01-01T00\)"):
         open_store(tmp_path / "b")
 
