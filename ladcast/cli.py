@@ -27,6 +27,7 @@ COMMANDS = {
     "merge": "score:merge",
     "track": "track:track",
     "plot": "products:plot",
+    "view": "view:view",
     "export": "products:export",
     "decode": "products:decode",
     "show": "show:show",

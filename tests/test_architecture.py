@@ -22,7 +22,7 @@ FLOORS = (
     "training",
     "released",
     "forecasts",
-    "recipes",
+    "recipes view",
     "commands",
     "cli",
 )

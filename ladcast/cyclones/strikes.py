@@ -33,15 +33,17 @@ def strike_probability(
     *,
     window: tuple[np.datetime64, np.datetime64] | None = None,
     radius_km: float = STRIKE_RADIUS_KM,
+    every: bool = False,
 ) -> xr.DataArray:
     """Returns the share of all members (those that lost the storm included) that pass within `radius_km` of each point.
 
-    `tracks` hold one storm and one start; `window` limits the valid times, both ends included.
+    `tracks` hold one storm and one start, or with `every` all storms of one start: then a member passes with any of
+    them. `window` limits the valid times, both ends included.
 
     Raises:
-        ValueError: there are several storms or starts.
+        ValueError: there are several storms, unless `every`, or several starts.
     """
-    for name in ("storm", "start"):
+    for name in ("start",) if every else ("storm", "start"):
         if name in tracks and len(found := np.unique(tracks[name].values.astype("U"))) > 1:
             raise ValueError(
                 f"Strike probabilities need one {name}, got {len(found)}: {', '.join(found[:3])}. Select one."
@@ -51,9 +53,11 @@ def strike_probability(
     latitude, longitude = np.meshgrid(grid.latitude, grid.longitude, indexing="ij")
     points = unit_vectors(latitude, longitude).reshape(-1, 3)
     _, member = group(tracks, ("number",) if "number" in tracks else ("storm",))
+    _, path = group(tracks, ("number", "storm") if "number" in tracks else ("storm",))
     count = np.zeros(len(points))
     for one in range(int(member.max(initial=-1)) + 1):
-        count += _struck(rows(tracks, member == one), points, radius_km)
+        paths = np.unique(path[member == one])
+        count += np.any([_struck(rows(tracks, path == number), points, radius_km) for number in paths], axis=0)
     return xr.DataArray(
         (count / with_members(tracks)).reshape(grid.shape),
         coords={"latitude": list(grid.latitude), "longitude": list(grid.longitude)},

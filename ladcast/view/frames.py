@@ -1,0 +1,335 @@
+"""What the page asks for: one horizontal field, and what all members say at a point; read when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Shaped
+
+from ladcast.fields import VARIABLES
+from ladcast.forecasts.engine import CACHE_BYTES
+from ladcast.forecasts.manifest import is_latent_store
+from ladcast.forecasts.open import in_our_layout, open_forecast
+from ladcast.grid import Place
+from ladcast.times import HOUR, Times, describe, parse_time
+from ladcast.verification.climatology import Climatology
+from ladcast.view.quantities import METEOGRAM, PALETTES, QUANTITIES, Quantity
+
+KINDS = {
+    "mean": "ensemble mean",
+    "spread": "ensemble spread (standard deviation)",
+    "member": "member",
+    "minimum": "lowest member",
+    "maximum": "highest member",
+    "probability": "probability",
+    "anomaly": "anomaly of the mean from climatology",
+    "difference": "mean minus",
+}
+AHEAD = 3
+"""Lead times whose decoded frames are kept at least: the one that is shown and its neighbours."""
+
+
+def open_lazily(path: Path, **decoding: Any) -> xr.Dataset:
+    """Opens a forecast in our layout; of latents, variables with and without levels have caches of their own.
+
+    A meteogram needs all frames of the few variables without levels, a map few frames of all others.
+    """
+    if not is_latent_store(path):
+        return in_our_layout(open_forecast(path), str(path))
+    whole = open_forecast(path, **decoding)
+    surface = [name for name in whole if not VARIABLES[str(name)].on_levels]
+    upper = [name for name in whole if name not in surface]
+    parts = []
+    for unwanted in (upper, surface):
+        kept = whole.drop_vars(unwanted)
+        needed = AHEAD * kept.isel(time=0, prediction_timedelta=0).nbytes
+        cached = open_forecast(path, drop_variables=unwanted, cache_bytes=max(needed, CACHE_BYTES), **decoding)
+        parts.append(in_our_layout(cached, str(path)))
+    return xr.merge(parts, compat="override", join="override", combine_attrs="override")
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A forecast with its climatology, if there is one; or analyses, which have no lead times."""
+
+    name: str
+    dataset: xr.Dataset
+    climatology: Climatology | None = None
+
+    @property
+    def is_forecast(self) -> bool:
+        """Says whether it has lead times."""
+        return "prediction_timedelta" in self.dataset.dims
+
+    @cached_property
+    def times(self) -> Times:
+        """Returns the initial times, or the times of analyses."""
+        return np.asarray(self.dataset["time"].values.astype("datetime64[ns]"))
+
+    @cached_property
+    def leads(self) -> Shaped[np.ndarray, " lead"]:
+        """Returns the lead times; of analyses, 0 alone."""
+        if not self.is_forecast:
+            return np.zeros(1, "timedelta64[ns]")
+        return np.asarray(self.dataset["prediction_timedelta"].values.astype("timedelta64[ns]"))
+
+    @property
+    def members(self) -> list[int]:
+        """Returns the numbers of the members; one, 0, where there is no ensemble."""
+        numbers: list[int] = self.dataset["number"].values.tolist() if "number" in self.dataset.dims else [0]
+        return numbers
+
+    def levels(self, quantity: Quantity) -> list[int] | None:
+        """Returns the levels of a quantity, [] where it needs none; None where the source lacks it."""
+        if any(name not in self.dataset for name in quantity.variables):
+            return None
+        return [int(level) for level in self.dataset["level"].values] if quantity.on_levels else []
+
+    def anomaly_levels(self, quantity: Quantity) -> list[int] | None:
+        """Returns the levels on which the climatology has a quantity, as `levels` does."""
+        if self.climatology is None or len(quantity.variables) > 1:  # the mean of speeds is no speed of means
+            return None
+        return Source("climatology", self.climatology.means).levels(quantity)
+
+    def locate(self, valid: np.datetime64, preferred: np.datetime64 | None = None) -> tuple[int, int]:
+        """Returns the positions of the initial time and the lead time of a frame that is valid at this time.
+
+        Of several initial times it takes the preferred one, else the latest.
+
+        Raises:
+            ValueError: there is no such frame.
+        """
+        elapsed = valid - self.times
+        there = [index for index in np.argsort(self.times)[::-1] if elapsed[index] in self.leads]
+        if not there:
+            had = f"times from {describe(self.times)}, lead times up to {self.leads.max() / HOUR:g} h"
+            raise ValueError(f"{self.name} has no frame that is valid at {describe(valid)}; it has {had}.")
+        chosen = next((index for index in there if self.times[index] == preferred), there[0])
+        return int(chosen), int(np.flatnonzero(self.leads == elapsed[chosen])[0])
+
+    def members_of(
+        self, quantity: Quantity, level: int | None, place: tuple[int, int], point: tuple[int, int] | None = None
+    ) -> Float[np.ndarray, "member ..."]:
+        """Reads all members of one frame (`place`, see `locate`), whole or at one row and column, in shown units.
+
+        Raises:
+            ValueError: the source lacks the quantity or the level.
+        """
+        held = self.levels(quantity)
+        if held is None or (quantity.on_levels and level not in held):
+            where = "" if held is None else f" at {level} hPa; it has {', '.join(map(str, held))} hPa"
+            raise ValueError(f"{self.name} has no {quantity.title.lower()}{where}.")
+        parts = []
+        for name in quantity.variables:
+            field = self.dataset[name].isel(time=place[0])
+            field = field.isel(prediction_timedelta=place[1]) if self.is_forecast else field
+            field = field.sel(level=level) if quantity.on_levels else field
+            field = field if point is None else field.isel(latitude=point[0], longitude=point[1])
+            loaded = field.load()  # before it is reordered: lazy arrays may be transposed point by point
+            loaded = loaded if "number" in loaded.dims else loaded.expand_dims("number")
+            parts.append(loaded.transpose("number", *(("latitude", "longitude") if point is None else ())).values)
+        value = parts[0] if len(parts) == 1 else np.hypot(*parts)
+        return np.asarray(value.astype(np.float64) * quantity.scale + quantity.offset)
+
+
+@dataclass(frozen=True)
+class FieldRequest:
+    """One map: what of which source, and when.
+
+    Attributes:
+        source: number of the source.
+        valid: the time that the map is valid at.
+        quantity: a key of `QUANTITIES`.
+        kind: a key of `KINDS`.
+        init: the initial time, where the source has several that reach the valid time.
+        level: pressure in hPa, for what has levels.
+        member: number of the member.
+        threshold: the value that a probability is about, in shown units.
+        below: whether the probability is that of values below.
+        other: number of the source that is subtracted for a difference.
+    """
+
+    source: int
+    valid: np.datetime64
+    quantity: Quantity
+    kind: str = "mean"
+    init: np.datetime64 | None = None
+    level: int | None = None
+    member: int = 0
+    threshold: float = 0.0
+    below: bool = False
+    other: int = 0
+
+    @classmethod
+    def parse(cls, words: dict[str, str]) -> FieldRequest:
+        """Reads the words of an address.
+
+        Raises:
+            ValueError: a word is missing or says nothing that there is.
+        """
+        quantity, kind = words.get("quantity", ""), words.get("kind", "mean")
+        if quantity not in QUANTITIES:
+            raise ValueError(f"Expected a quantity of {', '.join(QUANTITIES)}, got '{quantity}'.")
+        if kind not in KINDS:
+            raise ValueError(f"Expected a kind of map of {', '.join(KINDS)}, got '{kind}'.")
+        threshold = float(words.get("threshold", 0))
+        if not np.isfinite(threshold):
+            raise ValueError(f"Expected a threshold that is a number, got {threshold}.")
+        return cls(
+            source=int(words.get("source", 0)),
+            valid=parse_time(words.get("valid", "")),
+            quantity=QUANTITIES[quantity],
+            kind=kind,
+            init=parse_time(words["init"]) if "init" in words else None,
+            level=int(words["level"]) if words.get("level") else None,
+            member=int(words.get("member", 0)),
+            threshold=threshold,
+            below=words.get("below") == "1",
+            other=int(words.get("other", 0)),
+        )
+
+
+Plane = Float[np.ndarray, "lat lon"]
+
+
+class Frames:
+    """Answers the page: what there is, one field, one series. Threads may share it."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = list(sources)
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what there is, as plain data."""
+        return {
+            "sources": [_describe(source) for source in self.sources],
+            "quantities": {
+                name: {"title": one.title, "units": one.units, "palette": one.palette, "edges": list(one.edges)}
+                for name, one in QUANTITIES.items()
+                if any(source.levels(one) is not None for source in self.sources)
+            },
+            "kinds": KINDS,
+            "palettes": PALETTES,
+        }
+
+    def source(self, number: int) -> Source:
+        """Returns a source; raises ValueError where there is none of this number."""
+        if not 0 <= number < len(self.sources):
+            raise ValueError(f"There are {len(self.sources)} sources, from 0, and no number {number}.")
+        return self.sources[number]
+
+    def field(self, request: FieldRequest) -> tuple[Plane, dict[str, Any]]:
+        """Returns a map (rows from the south, columns eastward) in shown units, and what to write above it.
+
+        Raises:
+            ValueError: there is no such frame, quantity, level or member, or it is damaged.
+        """
+        source = self.source(request.source)
+        place = source.locate(request.valid, request.init)
+        plane = self._reduce(source, request, place)
+        lead_hours = float(source.leads[place[1]] / HOUR) if source.is_forecast else None
+        about = {"init": _minutes(source.times[place[0]]), "lead_hours": lead_hours}
+        return np.ascontiguousarray(plane, dtype="<f4"), about
+
+    def _reduce(self, source: Source, request: FieldRequest, place: tuple[int, int]) -> Plane:
+        if request.kind == "member":
+            return self._member(source, request, place)
+        members = source.members_of(request.quantity, request.level, place)
+        if request.kind == "spread":
+            if len(members) < 2:
+                raise ValueError(f"{source.name} has one member, and the spread needs 2.")
+            return np.asarray(members.std(0, ddof=1))
+        if request.kind == "probability":
+            happens = members < request.threshold if request.below else members > request.threshold
+            return np.asarray(np.where(np.isnan(members).any(0), np.nan, 100 * happens.mean(0)))
+        if request.kind in ("minimum", "maximum"):
+            return np.asarray(members.min(0) if request.kind == "minimum" else members.max(0))
+        mean = np.asarray(members.mean(0))
+        if request.kind == "anomaly":
+            return np.asarray(mean - self._climate(source, request))
+        return np.asarray(mean - self._other_mean(source, request)) if request.kind == "difference" else mean
+
+    def _member(self, source: Source, request: FieldRequest, place: tuple[int, int]) -> Plane:
+        if request.member not in source.members:
+            raise ValueError(f"{source.name} has no member {request.member}; it has {_span(source.members)}.")
+        one = source.dataset
+        if "number" in one.dims:  # of latents, nothing else is decoded
+            index = source.members.index(request.member)
+            one = one.isel(number=slice(index, index + 1))
+        return np.asarray(Source(source.name, one).members_of(request.quantity, request.level, place)[0])
+
+    def _climate(self, source: Source, request: FieldRequest) -> Plane:
+        quantity, held = request.quantity, source.anomaly_levels(request.quantity)
+        if held is None or source.climatology is None or (quantity.on_levels and request.level not in held):
+            raise ValueError(f"There is no climatology of {quantity.title.lower()} for {source.name} to compare with.")
+        means = source.climatology.mean_at(np.array([request.valid]), quantity.variables)
+        return np.asarray(Source("climatology", means).members_of(quantity, request.level, (0, 0))[0])
+
+    def _other_mean(self, source: Source, request: FieldRequest) -> Plane:
+        other = self.source(request.other)
+        if any(not np.array_equal(source.dataset[name], other.dataset[name]) for name in ("latitude", "longitude")):
+            raise ValueError(f"{source.name} and {other.name} lie on different grids: there is no difference of maps.")
+        place = other.locate(request.valid, request.init)
+        return np.asarray(other.members_of(request.quantity, request.level, place).mean(0))
+
+    def series(self, number: int, init: np.datetime64, where: Place) -> Iterator[dict[str, Any]]:
+        """Yields the nearest grid point, and then, lead time by lead time, the members and the analysis there.
+
+        Raises:
+            ValueError: there is no such initial time.
+        """
+        source = self.source(number)
+        truth = next((other for other in self.sources if not other.is_forecast and other is not source), None)
+        shown = [name for name in METEOGRAM if source.levels(QUANTITIES[name]) is not None]
+        row, column = where.nearest(source.dataset)
+        at = {name: float(source.dataset[name].values[i]) for name, i in (("latitude", row), ("longitude", column))}
+        yield {**at, "quantities": shown, "count": len(source.leads) if source.is_forecast else len(source.times)}
+        valid = init + source.leads if source.is_forecast else source.times
+        for time in valid:
+            values = {name: _at(source, name, time, init, where) for name in shown}
+            known = {} if truth is None else {name: _at(truth, name, time, None, where)[:1] for name in shown}
+            yield {"valid": _minutes(time), "values": values, "truth": {name: v[0] for name, v in known.items() if v}}
+
+
+def _at(source: Source, name: str, time: np.datetime64, init: np.datetime64 | None, where: Place) -> list[float | None]:
+    """Returns the members at the nearest point, None for NaN; none where the source has no such frame."""
+    try:
+        place = source.locate(time, init)
+        values = source.members_of(QUANTITIES[name], None, place, where.nearest(source.dataset))
+    except ValueError:
+        if source.is_forecast:
+            raise
+        return []
+    return [None if np.isnan(value) else round(float(value), 4) for value in values]
+
+
+def _describe(source: Source) -> dict[str, Any]:
+    ds = source.dataset
+    held = {name: source.levels(quantity) for name, quantity in QUANTITIES.items()}
+    anomalies = {name: source.anomaly_levels(quantity) for name, quantity in QUANTITIES.items()}
+    return {
+        "name": source.name,
+        "about": str(ds.attrs.get("source", "")),
+        "unreal": bool(ds.attrs.get("unreal")),
+        "forecast": source.is_forecast,
+        "times": [_minutes(time) for time in source.times],
+        "lead_hours": [float(lead / HOUR) for lead in source.leads],
+        "members": source.members,
+        "latitude": ds["latitude"].values.round(4).tolist(),
+        "longitude": ds["longitude"].values.round(4).tolist(),
+        "quantities": {name: levels for name, levels in held.items() if levels is not None},
+        "anomalies": {name: levels for name, levels in anomalies.items() if levels is not None},
+    }
+
+
+def _minutes(time: np.datetime64) -> str:
+    return str(time.astype("datetime64[m]"))
+
+
+def _span(numbers: Sequence[int]) -> str:
+    return f"{numbers[0]} to {numbers[-1]}"

@@ -1,0 +1,72 @@
+"""What the page can show of a state, in units that people read, and in colours that all colour vision tells apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ladcast.constants import GRAVITY, ZERO_CELSIUS_K
+from ladcast.fields import PRECIPITATION, SST, VARIABLES
+from ladcast.forecasts.products import WIND
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A variable, or the speed of a wind, in units that people read: `value * scale + offset`.
+
+    Attributes:
+        name: short name, such as `t2m`, or `z` for all levels.
+        title: what people call it.
+        units: units that it is shown in.
+        variables: what it is made of: one variable, or the two components whose speed it is.
+        palette: colours of its values, a key of `PALETTES`.
+        edges: bounds of the colours where they are not even steps.
+    """
+
+    name: str
+    title: str
+    units: str
+    variables: tuple[str, ...]
+    scale: float = 1.0
+    offset: float = 0.0
+    palette: str = "sequential"
+    edges: tuple[float, ...] = ()
+
+    @property
+    def on_levels(self) -> bool:
+        """Says whether it has pressure levels."""
+        return VARIABLES[self.variables[0]].on_levels
+
+
+def _by_name(*rows: Quantity) -> dict[str, Quantity]:
+    return {row.name: row for row in rows}
+
+
+RAIN_MM = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0)
+# fmt: off
+QUANTITIES = _by_name(
+    Quantity("t2m", "2 m temperature", "°C", ("2m_temperature",), offset=-ZERO_CELSIUS_K, palette="thermal"),
+    Quantity("msl", "Mean sea level pressure", "hPa", ("mean_sea_level_pressure",), scale=0.01, palette="pressure"),
+    Quantity("wind10", "10 m wind speed", "m/s", WIND),
+    Quantity("tp6h", "Precipitation in 6 h", "mm", (PRECIPITATION,), scale=1000.0, edges=RAIN_MM),
+    Quantity("sst", "Sea surface temperature", "°C", (SST,), offset=-ZERO_CELSIUS_K, palette="thermal"),
+    Quantity("u10", "10 m eastward wind", "m/s", WIND[:1], palette="diverging"),
+    Quantity("v10", "10 m northward wind", "m/s", WIND[1:], palette="diverging"),
+    Quantity("z", "Height", "dam", ("geopotential",), scale=0.1 / GRAVITY, palette="thermal"),
+    Quantity("t", "Temperature", "°C", ("temperature",), offset=-ZERO_CELSIUS_K, palette="thermal"),
+    Quantity("wind", "Wind speed", "m/s", ("u_component_of_wind", "v_component_of_wind")),
+    Quantity("q", "Specific humidity", "g/kg", ("specific_humidity",), scale=1000.0),
+    Quantity("u", "Eastward wind", "m/s", ("u_component_of_wind",), palette="diverging"),
+    Quantity("v", "Northward wind", "m/s", ("v_component_of_wind",), palette="diverging"),
+    Quantity("w", "Vertical velocity (down is positive)", "Pa/s", ("vertical_velocity",), palette="diverging"),
+)
+"""In the order in which the page lists them."""
+# fmt: on
+METEOGRAM = ("t2m", "wind10", "tp6h", "msl")
+"""What a meteogram shows, from top to bottom."""
+PALETTES = {
+    "sequential": ("#ffffff", "#e8f4e6", "#b9dfd0", "#84c5c8", "#52a3c4", "#3279b3", "#1c4f8f", "#0b2559"),
+    "diverging": ("#053061", "#2f79b5", "#85bcd9", "#d5e7f0", "#ffffff", "#fbd9c3", "#ec8f6b", "#c13639", "#67001f"),
+    "thermal": ("#313695", "#5183bb", "#90c3dd", "#d4edf4", "#fffebe", "#feda8a", "#fa9656", "#e34933", "#a50026"),
+    "pressure": ("#2d004b", "#6149a0", "#a8a2cc", "#dddcea", "#f8f4ee", "#fdd6a5", "#f1a340", "#b86208", "#7f3b08"),
+}
+"""From low to high: ours, and RdBu, RdYlBu and PuOr of ColorBrewer (Apache 2.0), which are safe for colour vision."""
