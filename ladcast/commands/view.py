@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ladcast.commands.options import Results
-from ladcast.released.registry import find_model
+from ladcast.released import find_model
 
 if TYPE_CHECKING:
     import xarray as xr

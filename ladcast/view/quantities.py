@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ladcast.constants import GRAVITY, ZERO_CELSIUS_K
 from ladcast.fields import PRECIPITATION, SST, VARIABLES
 from ladcast.forecasts.products import WIND
+from ladcast.units import GRAVITY, ZERO_CELSIUS_K
 
 
 @dataclass(frozen=True)

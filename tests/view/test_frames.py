@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.constants import ZERO_CELSIUS_K
 from ladcast.fields import SST, VARIABLES
 from ladcast.forecasts.open import open_forecast
 from ladcast.grid import Place
 from ladcast.times import HOUR
+from ladcast.units import ZERO_CELSIUS_K
 from ladcast.verification.climatology import Climatology
 from ladcast.view.frames import KINDS, FieldRequest, Frames, Source, open_lazily
 from ladcast.view.quantities import PALETTES, QUANTITIES

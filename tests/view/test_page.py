@@ -12,7 +12,7 @@ from ladcast.data.analysis import read_analysis
 from ladcast.data.store import read_times
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.ensemble import EnsembleOptions
-from ladcast.released.registry import find_model
+from ladcast.released import find_model
 from ladcast.view.frames import Frames
 from ladcast.view.server import Viewer, listen
 from ladcast.view.storms import Storms
