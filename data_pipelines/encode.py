@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -26,8 +26,8 @@ from data_pipelines.product import produce
 from data_pipelines.reading import read_frames
 from data_pipelines.states import View
 from data_pipelines.statistics import FrameMoments
-from data_pipelines.workers import WorkUnit, time_units, worker_number
-from data_pipelines.zarr_store import StoredVariable, Template, write_frames, write_small
+from data_pipelines.workers import WorkUnit, worker_number
+from data_pipelines.zarr_store import StoredVariable, StoreRecipe, Template, write_frames, write_small
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.data.lazy import prefetch
 from ladcast.data.loading.reader import StateReader, XarrayReader, open_reader
@@ -41,7 +41,7 @@ READERS = 8
 
 
 @dataclass(frozen=True)
-class Encoding:
+class Encoding(StoreRecipe):
     """Makes a store of unscaled latents; a worker has one model, on a GPU of its own where there are several."""
 
     view: View
@@ -60,15 +60,6 @@ class Encoding:
             "autoencoder": checkpoint_hash(self.autoencoder),
             **describe_times(self.view.open()["time"].values),
         }
-
-    def units(self) -> Sequence[WorkUnit]:
-        """Returns the shards of the store."""
-        template = self.template()
-        return time_units(template.fixed["time"].values, template.shard_frames)
-
-    def create(self, folder: Path) -> None:
-        """Creates the store."""
-        self.template().create(folder)
 
     def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         """Encodes the frames of a shard, a batch at a time, while the next ones are read."""

@@ -11,11 +11,11 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from data_pipelines.manifest import (
     MANIFEST,
@@ -29,7 +29,7 @@ from data_pipelines.manifest import (
     write_manifest,
 )
 from data_pipelines.options import Execution
-from data_pipelines.workers import Checksums, WorkUnit, make_all
+from data_pipelines.workers import PARTS, Checksums, WorkUnit, make_all
 from ladcast.progress import show_progress
 from ladcast.resumable import sole_writer
 
@@ -41,28 +41,30 @@ MOST_UNANSWERED = 10
 """Units for which a source may fail to answer before it counts as down: each costs all its patience."""
 
 
-class Recipe(Protocol):
-    """Says how a product is made. A frozen dataclass: workers get a copy of it."""
+class Recipe(ABC):
+    """Says how a product is made. A frozen dataclass: workers get a copy of it.
 
+    What is in `parts` of the folder goes when the product is finished.
+    """
+
+    @abstractmethod
     def about(self) -> Content:
         """Returns what the manifest says: at least the stage, its inputs with fingerprints, its arguments."""
-        ...
 
+    @abstractmethod
     def units(self) -> Sequence[WorkUnit]:
         """Returns the work, cut into pieces that do not depend on each other, or each on the one before alone."""
-        ...
 
-    def create(self, folder: Path) -> None:
+    def create(self, folder: Path) -> None:  # noqa: B027  (most need nothing)
         """Writes everything that needs no unit into a new folder."""
-        ...
 
+    @abstractmethod
     def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         """Writes the files that belong to a unit alone, whole, and returns their names relative to the folder."""
-        ...
 
     def finish(self, folder: Path) -> Path:
         """Writes what needs all units and returns the product: the folder, or a file in it. May run twice."""
-        ...
+        return folder
 
 
 class UnitsFailedError(ValueError):
@@ -120,6 +122,7 @@ def _begin(recipe: Recipe, folder: Path, asked: Content) -> None:
 
 def _make_units(recipe: Recipe, folder: Path, execution: Execution) -> None:
     journal, units = Journal(folder), recipe.units()
+    (folder / PARTS).mkdir(exist_ok=True)
     waiting = [unit for unit in units if not _is_made(folder, journal.checksums.get(unit.number))]
     failed: dict[str, Exception] = {}
     label = f"{read_manifest(folder)['stage']} {folder.stem}"
@@ -180,7 +183,7 @@ def _seal(folder: Path) -> None:
         present = _lasting(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         others = {name: durable_digest(folder / name) for name in sorted(set(present) - known)}
         write_manifest(folder / MANIFEST, {**content, "status": "complete", "sha256": others, "blocks": units})
-    shutil.rmtree(folder / "parts", ignore_errors=True)
+    shutil.rmtree(folder / PARTS, ignore_errors=True)
     journal.path.unlink(missing_ok=True)
 
 
@@ -191,7 +194,7 @@ def _scratch(folder: Path) -> Path:
 
 def _lasting(names: Iterable[str]) -> list[str]:
     """Returns the files that stay with the product."""
-    return [name for name in names if not name.startswith("parts/")]
+    return [name for name in names if not name.startswith(f"{PARTS}/")]
 
 
 def _check_finished(product: Path, asked: Content) -> None:

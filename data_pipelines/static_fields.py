@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from data_pipelines.manifest import Content, fingerprint
 from data_pipelines.options import EXECUTION, ExecutionArgument
-from data_pipelines.product import produce
+from data_pipelines.product import Recipe, produce
 from data_pipelines.workers import WorkUnit, item_units
 from ladcast.cf import state_coordinates
 from ladcast.data.layout import canonical_layout
@@ -31,7 +31,7 @@ HORIZONTAL = ("latitude", "longitude")
 
 
 @dataclass(frozen=True)
-class StaticFields:
+class StaticFields(Recipe):
     """Averages land share and surface geopotential over the cells of `onto`, and describes the ground within them."""
 
     source: Path
@@ -51,10 +51,6 @@ class StaticFields:
     def units(self) -> Sequence[WorkUnit]:
         """Returns the one unit: the fields are small."""
         return item_units(["all fields"])
-
-    def create(self, folder: Path) -> None:
-        """Makes the place of the part."""
-        (folder / "parts").mkdir()
 
     def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         """Computes the fields."""

@@ -18,7 +18,7 @@ import xarray as xr
 from data_pipelines.excerpt import write_compact
 from data_pipelines.manifest import Content, describe_times
 from data_pipelines.options import EVERYTHING, EXECUTION, ExecutionArgument, SelectionArgument
-from data_pipelines.product import produce
+from data_pipelines.product import Recipe, produce
 from data_pipelines.reading import read_frames
 from data_pipelines.states import View
 from data_pipelines.workers import WorkUnit, item_units, time_units
@@ -76,7 +76,6 @@ class FrameMoments:
 
     def save(self, path: Path) -> None:
         """Writes a NumPy file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, np.stack([self.count, self.mean, self.deviations]))
 
     @classmethod
@@ -87,7 +86,7 @@ class FrameMoments:
 
 
 @dataclass(frozen=True)
-class Statistics:
+class Statistics(Recipe):
     """Makes the file of a `Normalizer` from every `stride`-th frame of a view."""
 
     view: View
@@ -109,9 +108,6 @@ class Statistics:
     def units(self) -> Sequence[WorkUnit]:
         """Cuts the frames that count."""
         return time_units(self._frames()["time"].values, FRAMES_PER_UNIT)
-
-    def create(self, folder: Path) -> None:
-        """Needs nothing."""
 
     def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         """Keeps the moments of each frame, a few kB."""
@@ -175,7 +171,7 @@ def _exact_sums(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class ClimatologyFit:
+class ClimatologyFit(Recipe):
     """Fits each variable by itself: a unit is a variable, read once from the first year to the last."""
 
     view: View
@@ -210,10 +206,6 @@ class ClimatologyFit:
     def units(self) -> Sequence[WorkUnit]:
         """Returns the variables."""
         return item_units(self.view.channels.variables)
-
-    def create(self, folder: Path) -> None:
-        """Makes the place of the parts."""
-        (folder / "parts").mkdir()
 
     def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         """Fits one variable."""

@@ -5,7 +5,7 @@ The stages `download`, `regrid` and `derive` are this recipe with different stat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -32,8 +32,8 @@ from data_pipelines.options import (
 from data_pipelines.product import produce
 from data_pipelines.reading import DISK, NETWORK, Patience, read_field
 from data_pipelines.states import Archive, Derived, StateSource, View
-from data_pipelines.workers import WorkUnit, time_units
-from data_pipelines.zarr_store import StoredVariable, Template, write_frames
+from data_pipelines.workers import WorkUnit
+from data_pipelines.zarr_store import StoredVariable, StoreRecipe, Template, write_frames
 from ladcast.cf import STATE_COORDINATES
 from ladcast.data.lazy import prefetch
 from ladcast.data.regrid import regrid as regrid_field
@@ -46,7 +46,7 @@ READERS = 4
 
 
 @dataclass(frozen=True)
-class Transfer:
+class Transfer(StoreRecipe):
     """Copies all variables of `source` that have a time, and regrids its other fields too."""
 
     stage: str
@@ -68,24 +68,11 @@ class Transfer:
             **describe_times(ds["time"].values),
         }
 
-    def units(self) -> Sequence[WorkUnit]:
-        """Returns the shards of the store."""
-        template = self.template()
-        return time_units(template.fixed["time"].values, template.shard_frames)
-
-    def create(self, folder: Path) -> None:
-        """Creates the store."""
-        self.template().create(folder)
-
     def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         """Writes the shard of each variable, one after the other: memory holds one of them."""
         ds = self.source.open()
         for name in _names(ds):
             yield from write_frames(folder, [(name, (unit.items,), self.read(ds, name, unit.items))])
-
-    def finish(self, folder: Path) -> Path:
-        """Returns the store: there is nothing left to do."""
-        return folder
 
     def template(self) -> Template:
         """Returns the layout of the new store."""

@@ -33,6 +33,9 @@ MOST_BY_DEFAULT = 8
 ATTEMPTS = 3
 """Workers that may die of a unit before it counts as failed."""
 
+PARTS = "parts"
+"""The folder of intermediate results within a product that is being made."""
+
 Checksums = dict[str, str]
 
 
@@ -58,7 +61,7 @@ class WorkUnit:
     @property
     def part(self) -> str:
         """Returns the file in which a stage keeps an intermediate result, relative to the product's folder."""
-        return f"parts/{self.number:06d}.npy"
+        return f"{PARTS}/{self.number:06d}.npy"
 
 
 def time_units(times: Times, frames: int) -> list[WorkUnit]:

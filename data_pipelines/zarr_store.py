@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from data_pipelines.options import StoreLayout
+from data_pipelines.product import Recipe
+from data_pipelines.workers import WorkUnit, time_units
 from ladcast.times import DAY, Times
 
 SHARD_DAYS = 30
@@ -97,6 +100,23 @@ class Template:
             dimension_names=dims if sharded else None,
             attributes=dict(field.attrs) | ({} if sharded else {"_ARRAY_DIMENSIONS": list(dims)}),
         )
+
+
+class StoreRecipe(Recipe):
+    """Makes a store that is cut in time: a work unit is a shard of each variable."""
+
+    @abstractmethod
+    def template(self) -> Template:
+        """Returns the layout of the store."""
+
+    def units(self) -> Sequence[WorkUnit]:
+        """Returns the shards of the store."""
+        template = self.template()
+        return time_units(template.fixed["time"].values, template.shard_frames)
+
+    def create(self, folder: Path) -> None:
+        """Creates the store."""
+        self.template().create(folder)
 
 
 def default_shard_frames(times: Times, fields: Mapping[str, StoredVariable]) -> int:

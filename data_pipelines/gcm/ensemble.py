@@ -31,6 +31,7 @@ from data_pipelines.gcm.nature_run import (
 )
 from data_pipelines.gcm.timeline import FRAME, FRAMES_PER_DAY, KeptStates, SimulationOptions
 from data_pipelines.manifest import Content, fingerprint
+from data_pipelines.product import Recipe
 from data_pipelines.workers import WorkUnit, item_units
 from ladcast.cf import FORECAST_COORDINATES, state_coordinates
 from ladcast.fields import LEVELS_HPA
@@ -50,7 +51,7 @@ SPECTRAL_FIELDS = ("vorticity", "divergence", "temperature_variation")
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class Ensemble(Recipe):
     """Integrates perturbed copies of kept states of a nature run, as forecasts `(time, number, lead time)`.
 
     They are forecasts by the model that made the truth: a benchmark that no other can beat. A work unit is the

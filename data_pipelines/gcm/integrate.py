@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Float, Int
 
 from data_pipelines.gcm.model import AtmosphericModel, Weather
@@ -18,6 +19,8 @@ from ladcast.grid import Grid
 FRAME_SECONDS = 6 * 3600
 
 WrittenFields = dict[str, Float[jax.Array, "time member ..."]]
+HostFields = dict[str, npt.NDArray[np.float32]]
+"""The same, on the host."""
 
 
 class Integrator:
@@ -46,7 +49,7 @@ class Integrator:
         """Moves all trajectories `num_frames` times six hours on."""
         return Weather(*self._advance(weather, jnp.int32(num_frames)))
 
-    def record(self, weather: Weather, num_frames: int, *, more: bool = False) -> tuple[Weather, WrittenFields]:
+    def record(self, weather: Weather, num_frames: int, *, more: bool = False) -> tuple[Weather, HostFields]:
         """Returns `num_frames` frames, the first at the present time, and the weather after them, on the host.
 
         With `more`, the device begins with as many frames that follow, while these are written.

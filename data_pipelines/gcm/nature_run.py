@@ -18,6 +18,7 @@ import zarr
 from data_pipelines.gcm import JCM_VERSION, require_jcm
 from data_pipelines.gcm.timeline import FRAMES_PER_DAY, SimulationOptions, kept_state, read_state, save_state
 from data_pipelines.manifest import MANIFEST, Content, describe_times, read_manifest, write_manifest
+from data_pipelines.product import Recipe
 from data_pipelines.workers import WorkUnit
 from data_pipelines.zarr_store import Slices, StoredVariable, Template, write_frames
 from ladcast.cf import state_attributes, state_coordinates
@@ -76,7 +77,7 @@ Ranges = dict[str, Range]
 
 
 @dataclass(frozen=True)
-class NatureRun:
+class NatureRun(Recipe):
     """Integrates the segments of a nature run side by side, one span of time after another.
 
     All segments are one compiled computation (decision 005): its speed, and the last bits of its values, are those of
@@ -263,7 +264,6 @@ def _ranges_file(unit: WorkUnit) -> str:
 def keep_ranges(folder: Path, unit: WorkUnit, ranges: Ranges) -> str:
     """Writes the ranges of what a unit made into a file that goes when the product is finished; returns its name."""
     name = _ranges_file(unit)
-    (folder / "parts").mkdir(exist_ok=True)
     (folder / name).write_text(json.dumps({variable: asdict(values) for variable, values in ranges.items()}))
     return name
 

@@ -13,7 +13,7 @@ import pytest
 from data_pipelines.inspection import damages
 from data_pipelines.manifest import Content, Journal, read_journal, read_manifest
 from data_pipelines.options import Execution, StoreLayout
-from data_pipelines.product import UnitsFailedError, partial_folder, produce
+from data_pipelines.product import Recipe, UnitsFailedError, partial_folder, produce
 from data_pipelines.transfer import regrid
 from data_pipelines.workers import WorkUnit, item_units
 from ladcast.data.store import open_store
@@ -23,7 +23,7 @@ HERE = Execution(workers=0)
 
 
 @dataclass(frozen=True)
-class Letters:
+class Letters(Recipe):
     """Writes a file for each letter; one of them may fail, or its worker die the first time."""
 
     letters: str = "abcd"
@@ -52,9 +52,6 @@ class Letters:
             raise OSError(errno.ENOSPC, "No space left on device")
         (folder / unit.label).write_text(unit.label)
         return [unit.label]
-
-    def finish(self, folder: Path) -> Path:
-        return folder
 
 
 @pytest.fixture
