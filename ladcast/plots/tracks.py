@@ -215,16 +215,9 @@ def _name_days(axes: GeoAxes, track: xr.Dataset) -> None:
     x, y = _project(axes, days["latitude"].values, days["longitude"].values)
     axes.plot(x, y, "o", color=TRUTH, markersize=3.5, markeredgecolor="white", markeredgewidth=0.6, zorder=5)
     for here_x, here_y, time in zip(x, y, days["time"].values.astype("datetime64[s]"), strict=True):
-        label = axes.annotate(
-            f"{time.item().day}",
-            (here_x, here_y),
-            (4, 3),
-            textcoords="offset points",
-            fontsize=SMALL_PT,
-            color=INK,
-            zorder=6,
-            annotation_clip=True,
-        )
+        style: dict[str, Any] = {"textcoords": "offset points", "annotation_clip": True}
+        day = f"{time.item().day}"
+        label = axes.annotate(day, (here_x, here_y), (4, 3), fontsize=SMALL_PT, color=INK, zorder=6, **style)
         label.set_path_effects([withStroke(linewidth=1.8, foreground="white")])
 
 
@@ -233,15 +226,11 @@ def _name_cases(axes: Axes, errors: xr.Dataset) -> None:
     if cases.max() == 1:
         return
     whole = np.flatnonzero(days == np.round(days))
-    style: dict[str, Any] = {
-        "xycoords": axes.get_xaxis_transform(),
-        "fontsize": SMALL_PT,
-        "color": "0.45",
-        "va": "bottom",
-    }
+    style: dict[str, Any] = {"fontsize": SMALL_PT, "color": "0.45", "va": "bottom"}
     for index in whole[:: max(1, len(whole) // 10)]:
-        axes.annotate(f"{cases[index]}", (days[index], 1.01), ha="center", **style)
-    axes.annotate("cases ", (-0.02, 1.01), ha="right", **{**style, "xycoords": "axes fraction"})
+        above = (days[index], 1.01)
+        axes.annotate(f"{cases[index]}", above, xycoords=axes.get_xaxis_transform(), ha="center", **style)
+    axes.annotate("cases ", (-0.02, 1.01), xycoords="axes fraction", ha="right", **style)
 
 
 def _add_graticule(axes: GeoAxes, height_m: float) -> None:

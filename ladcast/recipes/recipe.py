@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -211,19 +212,30 @@ def try_out(recipe: Recipe, ranks: Ranks, dry_run: DryRun, interrupted: Callable
     folder = output / TRIAL
     log = TrainingLog(folder / "log.jsonl", options.steps, silent=not ranks.is_first)
     job = prepare(recipe, ranks, log)
-    trial = _Trial(recipe, job, ranks, folder)
+
+    def take(trial: Prepared, steps: int, interrupted: Callable[[], bool]) -> None:
+        if ranks.is_first:
+            shutil.rmtree(folder, ignore_errors=True)
+        ranks.wait()
+        steps_log = TrainingLog(folder / "log.jsonl", steps, silent=not ranks.is_first)
+        flops = count_flops(trial.network, trial.loss, recipe.sample)
+        context = TrainingContext(folder / "resume", steps_log, ranks, interrupted=interrupted, flops_per_sample=flops)
+        optimizer = replace(options.optimizer, warmup_steps=min(options.optimizer.warmup_steps, steps // 10))
+        short = replace(options, steps=steps, checkpoint_every=steps, optimizer=optimizer)
+        fit(trial.network, trial.loss, trial.data, short, context)
+
     try:
         if dry_run.dry_run:
             if ranks.is_first:
                 costs = measure(job.network, job.loss, recipe.sample, bf16=options.bf16, recompute=options.recompute)
                 print(describe(recipe.sample, costs, options, ranks.size))
-            trial.take(1, interrupted)
+            take(job, 1, interrupted)
         elif dry_run.overfit_one_batch:
             order = SampleOrder(len(job.data), options.batch_size, options.seed)
             one = replace(job, data=OneBatch(job.data, order.batch(0)))
-            replace(trial, job=one).take(min(options.steps, MOST_OVERFITTING_STEPS), interrupted)
+            take(one, min(options.steps, MOST_OVERFITTING_STEPS), interrupted)
         else:
-            trial.profile(interrupted)
+            _profile(partial(take, job), recipe, ranks, interrupted)
     except TrainingInterruptedError as stop:
         raise SystemExit(f"The trial was interrupted after step {stop.step}; nothing of it is kept.") from None
     finally:
@@ -233,47 +245,25 @@ def try_out(recipe: Recipe, ranks: Ranks, dry_run: DryRun, interrupted: Callable
         print(peak_memory())
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """A few steps of a run, in a folder that all ranks see."""
+def _profile(
+    take: Callable[[int, Callable[[], bool]], None], recipe: Recipe, ranks: Ranks, interrupted: Callable[[], bool]
+) -> None:
+    """Profiles some steps after as many that warm up, and prints what took longest."""
+    from torch.profiler import profile, schedule
 
-    recipe: Recipe
-    job: Prepared
-    ranks: Ranks
-    folder: Path
+    with profile(schedule=schedule(wait=0, warmup=PROFILED_STEPS, active=PROFILED_STEPS, repeat=1)) as profiler:
 
-    def take(self, steps: int, interrupted: Callable[[], bool]) -> None:
-        """Trains for some steps."""
-        if self.ranks.is_first:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        self.ranks.wait()
-        log = TrainingLog(self.folder / "log.jsonl", steps, silent=not self.ranks.is_first)
-        flops = count_flops(self.job.network, self.job.loss, self.recipe.sample)
-        context = TrainingContext(
-            self.folder / "resume", log, self.ranks, interrupted=interrupted, flops_per_sample=flops
-        )
-        options = self.recipe.run.training
-        optimizer = replace(options.optimizer, warmup_steps=min(options.optimizer.warmup_steps, steps // 10))
-        short = replace(options, steps=steps, checkpoint_every=steps, optimizer=optimizer)
-        fit(self.job.network, self.job.loss, self.job.data, short, context)
+        def count_step() -> bool:
+            profiler.step()
+            return interrupted()
 
-    def profile(self, interrupted: Callable[[], bool]) -> None:
-        """Profiles some steps after as many that warm up, and prints what took longest."""
-        from torch.profiler import profile, schedule
-
-        with profile(schedule=schedule(wait=0, warmup=PROFILED_STEPS, active=PROFILED_STEPS, repeat=1)) as profiler:
-
-            def count_step() -> bool:
-                profiler.step()
-                return interrupted()
-
-            self.take(2 * PROFILED_STEPS, count_step)
-        if self.ranks.is_first:
-            trace = self.recipe.run.output / "profile.json"
-            profiler.export_chrome_trace(str(trace))
-            longest = "self_device_time_total" if self.ranks.device.type == "cuda" else "self_cpu_time_total"
-            print(profiler.key_averages().table(sort_by=longest, row_limit=15, max_name_column_width=60))
-            print(f"trace {trace}")
+        take(2 * PROFILED_STEPS, count_step)
+    if ranks.is_first:
+        trace = recipe.run.output / "profile.json"
+        profiler.export_chrome_trace(str(trace))
+        longest = "self_device_time_total" if ranks.device.type == "cuda" else "self_cpu_time_total"
+        print(profiler.key_averages().table(sort_by=longest, row_limit=15, max_name_column_width=60))
+        print(f"trace {trace}")
 
 
 def describe(sample: SampleBatch, footprint: Footprint, options: TrainingOptions, ranks: int) -> str:

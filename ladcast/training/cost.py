@@ -50,17 +50,17 @@ def measure(model: nn.Module, loss: Loss, sample: SampleBatch, *, bf16: bool, re
     `sample` is a batch of one; only its shapes count. Memory with `recompute` is that of what stays, and of one block.
     """
     one, two = (_run(model, loss, sample, size, bf16=bf16) for size in (1, 2))
-    kept = [one.kept, two.kept]
+    kept = [one[1], two[1]]
     if recompute:
         with recompute_blocks(model):
-            inputs = [_run(model, loss, sample, size, bf16=bf16).kept for size in (1, 2)]
+            inputs = [_run(model, loss, sample, size, bf16=bf16)[1] for size in (1, 2)]
         number = max(len(list(blocks(model))), 1)
         kept = [few + (many - few) / number for few, many in zip(inputs, kept, strict=True)]
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return Footprint(
         parameters=sum(size for size, _ in sizes),
         trained=sum(size for size, trained in sizes if trained),
-        flops_per_sample=two.flops - one.flops,
+        flops_per_sample=two[0] - one[0],
         sample_bytes=kept[1] - kept[0],
         fixed_bytes=max(2 * kept[0] - kept[1], 0),
     )
@@ -68,17 +68,11 @@ def measure(model: nn.Module, loss: Loss, sample: SampleBatch, *, bf16: bool, re
 
 def count_flops(model: nn.Module, loss: Loss, sample: SampleBatch) -> float:
     """Counts the arithmetic of one sample, forward and backward, as `measure` does, in half of its time."""
-    return _run(model, loss, sample, 1, bf16=False).flops
+    return _run(model, loss, sample, 1, bf16=False)[0]
 
 
-@dataclass(frozen=True)
-class _Run:
-    flops: float
-    kept: float
-
-
-def _run(model: nn.Module, loss: Loss, sample: SampleBatch, size: int, *, bf16: bool) -> _Run:
-    """Counts the arithmetic of one step of `size` samples, and the bytes kept between its two passes."""
+def _run(model: nn.Module, loss: Loss, sample: SampleBatch, size: int, *, bf16: bool) -> tuple[float, float]:
+    """Returns the operations of one step of `size` samples, and the bytes kept between its two passes."""
     own = next(model.parameters()).device
     device = torch.device("cpu") if own.type == "meta" else own
     generator = torch.Generator(device=device)
@@ -93,7 +87,7 @@ def _run(model: nn.Module, loss: Loss, sample: SampleBatch, size: int, *, bf16: 
             torch.func.functional_call(_BothPasses(model, loss, kept), tensors, (batch, generator))
         weights = {tensor.untyped_storage()._cdata for tensor in tensors.values()}
         total = sum(tensor.untyped_storage().nbytes() for key, tensor in kept.items() if key not in weights)
-    return _Run(float(counter.get_total_flops()), float(total))
+    return float(counter.get_total_flops()), float(total)
 
 
 class _BothPasses(LossModule):

@@ -13,28 +13,20 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-@runtime_checkable
-class Tracker(Protocol):
-    """Takes the numbers of a run."""
+@dataclass(frozen=True)
+class Tracker:
+    """Takes the numbers of each step, pictures (PNG), and the end of a run: functions of another program."""
 
-    def log(self, step: int, values: dict[str, float]) -> None:
-        """Records the numbers of one step."""
-        ...
-
-    def show(self, step: int, picture: Path) -> None:
-        """Records a picture (PNG)."""
-        ...
-
-    def close(self) -> None:
-        """Ends the record."""
-        ...
+    log: Callable[[int, dict[str, float]], None]
+    show: Callable[[int, Path], None]
+    close: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -120,39 +112,24 @@ def find_trackers(names: Sequence[str] | None) -> Sequence[str]:
     return names
 
 
-class TensorBoard:
-    """Writes event files to `tensorboard/`."""
+def tensorboard(folder: Path, settings: dict[str, Any]) -> Tracker:
+    """Opens event files in `tensorboard/`."""
+    from torch.utils.tensorboard import SummaryWriter
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+    writer: Any = SummaryWriter(str(folder / "tensorboard"))
 
-        self.writer: Any = SummaryWriter(str(folder / "tensorboard"))
-
-    def log(self, step: int, values: dict[str, float]) -> None:
-        """Records the numbers of one step."""
+    def log(step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
-        self.writer.flush()
+            writer.add_scalar(name, value, step)
+        writer.flush()
 
-    def show(self, step: int, picture: Path) -> None:
-        """Records a picture (PNG)."""
+    def show(step: int, picture: Path) -> None:
         from matplotlib.image import imread
 
-        self.writer.add_image(picture.parent.name, imread(picture), step, dataformats="HWC")
-        self.writer.flush()
+        writer.add_image(picture.parent.name, imread(picture), step, dataformats="HWC")
+        writer.flush()
 
-    def close(self) -> None:
-        """Closes the file."""
-        self.writer.close()
-
-
-@dataclass(frozen=True)
-class External:
-    """Calls the functions of another program."""
-
-    log: Callable[[int, dict[str, float]], None]
-    show: Callable[[int, Path], None]
-    close: Callable[[], None]
+    return Tracker(log, show, writer.close)
 
 
 def weights_and_biases(folder: Path, settings: dict[str, Any]) -> Tracker:
@@ -168,7 +145,7 @@ def weights_and_biases(folder: Path, settings: dict[str, Any]) -> Tracker:
         mode=mode,
         resume="allow",
     )
-    return External(
+    return Tracker(
         lambda step, values: run.log(values, step=step),
         lambda step, picture: run.log({picture.parent.name: wandb.Image(str(picture))}, step=step),
         run.finish,
@@ -189,7 +166,7 @@ def mlflow_run(folder: Path, settings: dict[str, Any]) -> Tracker:
             return str(run.info.run_id)
 
     mlflow.start_run(run_id=_identity(folder / "mlflow.id", begin))
-    return External(
+    return Tracker(
         lambda step, values: mlflow.log_metrics(values, step=step),
         lambda step, picture: mlflow.log_artifact(str(picture), picture.parent.name),
         mlflow.end_run,
@@ -205,7 +182,7 @@ def _identity(path: Path, create: Callable[[], str]) -> str:
 
 
 TRACKERS: dict[str, Callable[[Path, dict[str, Any]], Tracker]] = {
-    "tensorboard": TensorBoard,
+    "tensorboard": tensorboard,
     "wandb": weights_and_biases,
     "mlflow": mlflow_run,
 }

@@ -51,13 +51,8 @@ class Climatology:
     @cached_property
     def means(self) -> xr.Dataset:
         """Returns the means by day of the year."""
-        return self.dataset[
-            [
-                name
-                for name in self.dataset.data_vars
-                if not str(name).endswith((STD, QUANTILE, DRY_FRACTION, WET_THRESHOLD))
-            ]
-        ]
+        others = (STD, QUANTILE, DRY_FRACTION, WET_THRESHOLD)
+        return self.dataset[[name for name in self.dataset.data_vars if not str(name).endswith(others)]]
 
     @cached_property
     def stds(self) -> xr.Dataset:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ladcast.grid import Grid
 from ladcast.plots.style import save_figure
-from ladcast.training.logs import TrainingLog, Validation, open_trackers
+from ladcast.training.logs import Tracker, TrainingLog, Validation, open_trackers
 
 GRID = Grid.parse("24x13")
 FIELD = xr.DataArray(
@@ -22,30 +22,21 @@ FIELD = xr.DataArray(
 
 
 def test_the_log_hands_its_numbers_on(tmp_path: Path):
-    class Recorder:
-        def __init__(self) -> None:
-            self.seen: list[tuple[int, dict[str, float]]] = []
-            self.pictures: list[tuple[int, Path]] = []
-            self.closed = False
+    seen: list[tuple[object, ...]] = []
 
-        def log(self, step: int, values: dict[str, float]) -> None:
-            self.seen.append((step, values))
+    def recorder(name: str) -> Tracker:
+        return Tracker(
+            lambda step, values: seen.append((name, step, values)),
+            lambda step, picture: seen.append((name, step, picture)),
+            lambda: seen.append((name, "closed")),
+        )
 
-        def show(self, step: int, picture: Path) -> None:
-            self.pictures.append((step, picture))
-
-        def close(self) -> None:
-            self.closed = True
-
-    tracker, silent = Recorder(), Recorder()
-    for recorder, is_silent in ((tracker, False), (silent, True)):
-        log = TrainingLog(tmp_path / "log.jsonl", 3, trackers=[recorder], silent=is_silent)
+    for name in ("told", "silent"):
+        log = TrainingLog(tmp_path / "log.jsonl", 3, trackers=[recorder(name)], silent=name == "silent")
         log(2, {"loss": 0.5}, Validation({}, {"z500": {"truth": FIELD}}, "Title"))
         log.close()
-    assert tracker.seen == [(2, {"loss": 0.5})]
-    assert tracker.pictures == [(2, tmp_path / "maps/step-0000000002.png")]
-    assert tracker.closed
-    assert silent.seen == silent.pictures == []
+    told = [("told", 2, {"loss": 0.5}), ("told", 2, tmp_path / "maps/step-0000000002.png"), ("told", "closed")]
+    assert seen == [*told, ("silent", "closed")]
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
 
