@@ -61,10 +61,12 @@ def damages(product: Path, manifest: Content) -> Iterator[str]:
         raise FileNotFoundError(f"{product} does not exist: expected a product of a stage. Check the path.")
     if manifest.get("status") == "running":
         raise ValueError(f"{manifest_path(product)} says 'running'. Finish it first: run its stage again.")
-    expected, labels = checksums(manifest), _labels(manifest)
+    expected = checksums(manifest)
+    labels = {name: unit["label"] for unit in manifest.get("blocks", ()) for name in unit["sha256"]}
     folder = product if product.is_dir() else product.parent
     with ThreadPoolExecutor(READERS) as pool:
-        found = pool.map(lambda name: _digest(folder / name), expected)
+        paths = (folder / name for name in expected)
+        found = pool.map(lambda path: sha256(path) if path.is_file() else "no file", paths)
         for (name, digest), actual in zip(expected.items(), found, strict=True):
             if actual != digest:
                 when = f" ({labels[name]})" if name in labels else ""
@@ -81,14 +83,6 @@ def holds_states(product: Path, manifest: Content) -> bool:
     if not manifest:
         return True
     return manifest.get("stage") in ("download", "regrid", "derive", "simulate")
-
-
-def _labels(manifest: Content) -> dict[str, str]:
-    return {name: unit["label"] for unit in manifest.get("blocks", ()) for name in unit["sha256"]}
-
-
-def _digest(path: Path) -> str:
-    return sha256(path) if path.is_file() else "no file"
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,8 @@ def _begin(recipe: Recipe, folder: Path, asked: Content) -> None:
 def _make_units(recipe: Recipe, folder: Path, execution: Execution) -> None:
     journal, units = Journal(folder), recipe.units()
     (folder / PARTS).mkdir(exist_ok=True)
-    waiting = [unit for unit in units if not _is_made(folder, journal.checksums.get(unit.number))]
+    made = {n for n, files in journal.checksums.items() if all((folder / name).exists() for name in files)}
+    waiting = [unit for unit in units if unit.number not in made]
     failed: dict[str, Exception] = {}
     label = f"{read_manifest(folder)['stage']} {folder.stem}"
     make = partial(_make, recipe, folder)
@@ -142,10 +143,6 @@ def _make_units(recipe: Recipe, folder: Path, execution: Execution) -> None:
     if failed:
         first = next(iter(failed.values()))
         raise UnitsFailedError(_describe_failures(failed, folder, len(units))) from first
-
-
-def _is_made(folder: Path, checksums: Checksums | None) -> bool:
-    return checksums is not None and all((folder / name).exists() for name in checksums)
 
 
 def _make(recipe: Recipe, folder: Path, unit: WorkUnit) -> Checksums:

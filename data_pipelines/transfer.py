@@ -78,7 +78,10 @@ class Transfer(StoreRecipe):
         """Returns the layout of the new store."""
         ds = self.source.open()
         target = self._grid(ds)
-        fields = {name: _stored(ds[name], target) for name in _names(ds)}
+        fields = {}
+        for name in _names(ds):
+            dims, shape = ds[name].dims[1:], (*ds[name].shape[1:-2], *target.shape)
+            fields[name] = StoredVariable(tuple(map(str, dims)), shape, _attributes(ds[name]))
         static = {
             name: (values.dims, self._onto(values.values, ds), _attributes(values))
             for name, values in ds.data_vars.items()
@@ -115,11 +118,6 @@ class Transfer(StoreRecipe):
 
 def _names(ds: xr.Dataset) -> list[str]:
     return [str(name) for name, values in ds.data_vars.items() if "time" in values.dims]
-
-
-def _stored(values: xr.DataArray, grid: Grid) -> StoredVariable:
-    dims = tuple(str(dim) for dim in values.dims[1:])
-    return StoredVariable(dims, (*values.shape[1:-2], *grid.shape), _attributes(values))
 
 
 def _attributes(values: xr.DataArray) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def make_all(make: Make, units: Sequence[WorkUnit], execution: Execution) -> Ite
     """
     workers = _number_of_workers(execution, units)
     if not workers:
-        return _in_process(make, units)
+        return ((unit, _attempt(make, unit)) for unit in units)
     if execution.profile is not None:
         return _in_jobs(make, units, execution, workers)
     return _in_workers(make, units, workers)
@@ -129,11 +129,6 @@ def _number_of_workers(execution: Execution, units: Sequence[WorkUnit]) -> int:
     if execution.workers is not None:
         return min(execution.workers, len(units))
     return 0 if len(units) < UNITS_WORTH_WORKERS else min(os.cpu_count() or 1, MOST_BY_DEFAULT)
-
-
-def _in_process(make: Make, units: Sequence[WorkUnit]) -> Iterator[Outcome]:
-    for unit in units:
-        yield unit, _attempt(make, unit)
 
 
 def _attempt(make: Make, unit: WorkUnit) -> Checksums | Exception:

@@ -87,7 +87,8 @@ class Analyses:
         index, channels = _find_time(self.times, time, self.where), self.channels
         at = f"{self.where}: at {describe(self.times[index])}"
         state = pack(self.states.isel(time=[index]), channels)[0]
-        gaps = _gaps(state, channels)
+        with_nan = state.isnan().any(dim=(-2, -1)).tolist()
+        gaps = [i for i, gap in enumerate(with_nan) if gap and i not in channels.masked_on_land]
         if gaps:  # before regridding, which would hide small holes and widen large ones
             state = _fill(state, gaps, channels, fill=fill, normalizer=normalizer, where=at)
         made_up = () if fill == "interpolate" else gaps
@@ -130,11 +131,6 @@ def _find_time(times: Times, time: np.datetime64, where: str) -> int:
         f"{where}: expected the time {describe(time)}, got {len(times)} times from "
         f"{describe(times[0])} to {describe(times[-1])}. Choose one of them; nearest: {describe(nearest)}."
     )
-
-
-def _gaps(state: Float[Tensor, "channel lat lon"], channels: ChannelSet) -> list[int]:
-    with_nan = state.isnan().any(dim=(-2, -1)).tolist()
-    return [index for index, gap in enumerate(with_nan) if gap and index not in channels.masked_on_land]
 
 
 def _fill(

@@ -43,7 +43,7 @@ def canonical_layout(
         coordinates["time"] = ds["time"].values.astype("datetime64[ns]")
     if chosen.upper_air:
         ds = ds.expand_dims("level") if "level" not in ds.dims else ds
-        order["level"] = _level_order(ds["level"].values, chosen)
+        order["level"] = np.array([int(abs(ds["level"].values - level).argmin()) for level in chosen.levels])
         coordinates["level"] = np.asarray(chosen.levels)
     coordinates["latitude"] = ds["latitude"].values[rows].astype(np.float64)
     coordinates["longitude"] = eastward(ds["longitude"].values[columns])
@@ -122,10 +122,6 @@ def _read_reordered(
     if judge is not None:
         judge(values, *wanted)
     return values
-
-
-def _level_order(present: npt.NDArray[Any], channels: ChannelSet) -> Order:
-    return np.array([int(abs(present - level).argmin()) for level in channels.levels])
 
 
 def _south_to_north(ds: xr.Dataset, where: str) -> Order:

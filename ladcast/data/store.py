@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from ladcast.data.normalization import pack
 from ladcast.data.sources.files import open_files
 from ladcast.data.sources.grib import FORECAST
 from ladcast.data.weather import NoWeatherError, check_state, percent
+from ladcast.documents import read_mapping
 from ladcast.fields import LAND_SEA_MASK, LEVELS_HPA, MASKED_ON_LAND, VARIABLES, ChannelSet
 from ladcast.grid import Grid, grid_of
 from ladcast.times import Times, describe, parse_time
@@ -286,7 +286,16 @@ def declared_gaps(store: Path) -> Gaps:
     Raises:
         ValueError: the manifest says that the store is unfinished, or it is damaged.
     """
-    path, manifest = _read_manifest(store)
+    # A store holds its manifest; a netCDF file has it beside itself, or in a folder of its own.
+    beside = store.with_name(f"{store.name}.manifest.json")
+    places = (store / "manifest.json", beside, store.parent / "manifest.json")
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        return set()
+    try:
+        manifest = read_mapping(path)
+    except ValueError as error:
+        raise ValueError(f"{error} Copy it again, or delete it.") from None
     if manifest.get("status") == "running":
         raise ValueError(
             f"{store} is unfinished: its manifest.json has status 'running'. Finish or resume the job first."
@@ -295,24 +304,3 @@ def declared_gaps(store: Path) -> Gaps:
         return {(parse_time(before), parse_time(after)) for before, after in manifest.get("gaps", ())}
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected 'gaps' as pairs of times, got an error: {error}. Repair it.") from error
-
-
-def _read_manifest(store: Path) -> tuple[Path, dict[str, Any]]:
-    """Reads `manifest.json` in the store or beside it; returns an empty dict where there is none."""
-    # A store holds its manifest; a netCDF file has it beside itself, or in a folder of its own.
-    beside = store.with_name(f"{store.name}.manifest.json")
-    for candidate in (store / "manifest.json", beside, store.parent / "manifest.json"):
-        if candidate.is_file():
-            content = _read_json(candidate)
-            return candidate, content
-    return store, {}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged, it is not JSON: {error}. Copy it again, or delete it.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected an object, got a {type(content).__name__}. Copy it again, or delete it.")
-    return content

@@ -60,8 +60,10 @@ class FrameDecoder:
         """Returns these channels (counted among the kept ones), rows and columns of frames, decoded where needed."""
         cut = np.ix_(channels, rows, columns)
         result = np.empty((len(frames), len(channels), len(rows), len(columns)), np.float32)
-        for index, planes in enumerate(self._planes(frames)):
-            result[index] = planes[cut]
+        size = self._get_codec().decoded_at_once
+        planes = (plane for first in range(0, len(frames), size) for plane in self._some(frames[first : first + size]))
+        for index, plane in enumerate(planes):
+            result[index] = plane[cut]
         return result
 
     def read_variable(self, name: str, *points: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -71,11 +73,6 @@ class FrameDecoder:
         frames = list(all_frames(inits.tolist(), leads.tolist(), members.tolist()))
         values = self.read(frames, channels[levels[0]] if levels else channels, rows, columns)
         return values.reshape([part.size for part in points])
-
-    def _planes(self, frames: Sequence[Frame]) -> Iterable[Planes]:
-        size = self._get_codec().decoded_at_once
-        for first in range(0, len(frames), size):
-            yield from self._some(frames[first : first + size])
 
     def _some(self, frames: Sequence[Frame]) -> list[Planes]:
         with self._lock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,9 @@ def export(
         done = writer.start()
         members = part.sizes["number"]
         total = (writer.frames - done) * members
-        for _ in show_progress(
-            _append(writer, done), total, "export", weight=lambda _: members, unit="members x lead times"
-        ):
-            pass
+        frames, unit = range(done, writer.frames), "members x lead times"
+        for _ in show_progress(frames, total, "export", weight=lambda _: members, unit=unit):
+            writer.append()
         return writer.finish()
 
 
@@ -55,8 +54,3 @@ def find_writer(forecast: xr.Dataset, output: Path, form: ExportFormat, *, ensem
             names = form.names or "weatherbench2"
             return ZarrWriter(forecast, output, zarr_format=form.zarr_format, names=names, overwrite=again)
     raise ValueError(f"Expected an output that ends in .nc, .grib2 or .zarr, got '{output.name}'. Rename it.")
-
-
-def _append(writer: FrameWriter, done: int) -> Iterator[int]:
-    for _ in range(done, writer.frames):
-        yield writer.append()

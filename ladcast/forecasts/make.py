@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from ladcast.data.analysis import Analyses, open_analyses
 from ladcast.data.sources.files import open_files
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.cost import fitting_batch, network_costs, require_memory
-from ladcast.forecasting.ensemble import InitialCondition, MemberBatch, ensemble_options, staggered
+from ladcast.forecasting.ensemble import InitialCondition, ensemble_options, staggered
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasts.latents import LatentWriter
@@ -121,20 +121,14 @@ def fill(writer: StoreWriter, job: Ranks) -> None:
     job.wait()  # nobody writes before everybody has read where the batches stand
     options = writer.options
     remaining = sum(options.blocks - batch.done for batch in mine)
-    for _ in show_progress(_append(writer, mine), remaining, f"{options.members} members, {options.blocks} blocks"):
-        pass
+    steps = ((batch, step) for batch in mine for step in batch.forecast())
+    for batch, step in show_progress(steps, remaining, f"{options.members} members, {options.blocks} blocks"):
+        writer.append(batch, step)
     print(peak_memory(), file=sys.stderr)
     job.wait()
     if job.is_first:
         writer.finish()
     job.wait()
-
-
-def _append(writer: StoreWriter, batches: Sequence[MemberBatch]) -> Iterator[None]:
-    for batch in batches:
-        for step in batch.forecast():
-            writer.append(batch, step)
-            yield
 
 
 def find_conditions(request: ForecastRequest, analyses: Analyses, forecaster: Forecaster) -> list[InitialCondition]:

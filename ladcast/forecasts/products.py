@@ -59,7 +59,8 @@ def quantiles(forecast: xr.Dataset, levels: Sequence[float]) -> xr.Dataset:
     """
     if not levels or min(levels) < 0 or max(levels) > 1:
         raise ValueError(f"Expected quantile levels within [0, 1] such as 0.1 0.5 0.9, got {list(levels)}.")
-    found = _whole_members(forecast).quantile(list(levels), MEMBERS, skipna=False).transpose(..., "quantile")
+    whole = forecast.chunk({MEMBERS: -1}) if forecast.chunks else forecast
+    found = whole.quantile(list(levels), MEMBERS, skipna=False).transpose(..., "quantile")
     return _described(found, forecast, None)  # CF has no cell method for quantiles
 
 
@@ -86,7 +87,7 @@ class Event:
         if parts is None:
             raise ValueError(f"Expected an event as NAME > VALUE UNITS such as 't2m > 30 degC', got '{text}'.")
         name, written = parts["name"], spell_units(parts["units"])
-        ours = _units(name)
+        ours = "m s-1" if name == WIND_SPEED else VARIABLES[_split(name)[0]].units
         known = {rule.units: rule for rule in CONVERSIONS.get(ours, ())}
         if written != ours and written not in known:
             expected = ", ".join([ours, *known])
@@ -197,9 +198,9 @@ def _probability(event: Event, forecast: xr.Dataset) -> xr.DataArray:
 
 
 def _event_name(event: Event) -> str:
-    words = (
-        event.text.replace(">", " above ").replace("<", " below ").replace("=", " or equal ").replace("-", " minus ")
-    )
+    words = event.text
+    for sign, word in ((">", "above"), ("<", "below"), ("=", "or equal"), ("-", "minus")):
+        words = words.replace(sign, f" {word} ")
     return re.sub(r"[^\w.]+", "_", words).strip("_")
 
 
@@ -211,14 +212,6 @@ def _described(result: xr.Dataset, source: xr.Dataset, method: str | None) -> xr
         joined = " ".join(filter(None, methods))
         field.attrs = {**source[name].attrs, **({"cell_methods": joined} if joined else {})}
     return described
-
-
-def _whole_members(forecast: xr.Dataset) -> xr.Dataset:
-    return forecast.chunk({MEMBERS: -1}) if forecast.chunks else forecast
-
-
-def _units(name: str) -> str:
-    return "m s-1" if name == WIND_SPEED else VARIABLES[_split(name)[0]].units
 
 
 def _split(name: str) -> tuple[str, int | None]:

@@ -247,15 +247,12 @@ class ForecastWriter(StoreWriter):
         return 4 * sum(math.prod(self.layout.shape(self.layout.dims(name))) for name in self.layout.channels.variables)
 
     def _create(self, store: Path) -> None:
-        create_fields(
-            store,
-            xr.Dataset(
-                {name: self._empty(name) for name in self.layout.channels.variables},
-                coords=self.layout.coordinates(),
-                attrs=self.attributes(),
-            ),
-            members_per_chunk=self.options.batch_size,
-        )
+        fields = {}
+        for name in self.layout.channels.variables:
+            dims = self.layout.dims(name)
+            fields[name] = empty_variable(dims, self.layout.shape(dims), forecast_attributes(name))
+        template = xr.Dataset(fields, self.layout.coordinates(), self.attributes())
+        create_fields(store, template, members_per_chunk=self.options.batch_size)
 
     def _write(self, batch: MemberBatch, step: ForecastStep) -> None:
         init, leads, members = self._place(batch, step)
@@ -268,10 +265,6 @@ class ForecastWriter(StoreWriter):
             pieces = [pool.submit(write, str(name), *place) for name in frames for place in enumerate(leads)]
         for piece in pieces:
             piece.result()
-
-    def _empty(self, name: str) -> xr.Variable:
-        dims = self.layout.dims(name)
-        return empty_variable(dims, self.layout.shape(dims), forecast_attributes(name))
 
 
 def create_fields(store: Path, template: xr.Dataset, *, members_per_chunk: int) -> None:

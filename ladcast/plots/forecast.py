@@ -141,15 +141,11 @@ def _draw_plumes(
         axes.axvline(float(shown / DAY), color="0.4", linewidth=0.8, linestyle=":", label="time of the maps")
         style_lead_axis(axes, _start(forecast), last_day=float(_find_lead(forecast, None) / DAY))
         axes.set_ylim(bottom=quantity.floor)
-    _add_legend(figure)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(labels), fontsize=SMALL_PT + 1, frameon=False)
     where = f"{place.name} {_degrees(place.latitude_deg, place.longitude_deg)}"
     point = _degrees(float(here["latitude"]), float(here["longitude"]))
     figure.text(MARGIN, 0.42, f"{where}: nearest grid point {point}", fontsize=10, weight="bold", color=INK)
-
-
-def _add_legend(figure: Figure) -> None:
-    handles, labels = figure.axes[-1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=len(labels), fontsize=SMALL_PT + 1, frameon=False)
 
 
 def _write_heading(figure: Figure, forecast: xr.Dataset, shown: np.timedelta64) -> None:

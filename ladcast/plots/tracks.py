@@ -5,7 +5,7 @@ Tables of tracks have a row per storm, member and time along `point`, as `ladcas
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,8 @@ def draw_spaghetti(
 
     All tables hold one storm; `tracks` has the column `number`.
     """
-    lines = [line for one in _members(tracks) for line in _lines(axes, one)]
+    members = (np.flatnonzero(tracks["number"].values == number) for number in np.unique(tracks["number"].values))
+    lines = [line for member in members for line in _lines(axes, tracks.isel(point=member))]
     axes.add_collection(LineCollection(lines, colors=ENSEMBLE, linewidths=0.6, alpha=0.45, label="member", zorder=3))
     ends = [line[-1] for line in lines]
     axes.plot(*np.transpose(ends), ".", color=ENSEMBLE, markersize=3, zorder=3, label="last position")
@@ -172,7 +173,9 @@ def draw_storm(
     left.set_title("Tracks of the members", fontsize=9, color=INK, loc="left")
     shading = draw_strike_probability(right, probability, best=best)
     right.set_title("Strike probability", fontsize=9, color=INK, loc="left")
-    _add_percent_bar(figure, top[2], shading, str(probability.attrs.get("long_name", "share of members")).capitalize())
+    place, percent = figure.add_subplot(top[2]), PercentFormatter(1, 0)
+    bar = figure.colorbar(shading, cax=place, ticks=STRIKE_LEVELS, format=percent)
+    style_bar(bar, str(probability.attrs.get("long_name", "share of members")).capitalize())
     low = figure.add_gridspec(
         1, 2, left=MARGIN + 0.02, right=0.975, top=0.33, bottom=0.08, wspace=0.14, width_ratios=[1, 2]
     )
@@ -185,16 +188,6 @@ def draw_storm(
     about = f"{source}  |  start {start.day} {start:%B %Y, %H} UTC  |  {members} members"
     figure.text(MARGIN, 0.915, about, fontsize=9, color="0.3")
     return figure
-
-
-def _add_percent_bar(figure: Figure, cell: SubplotSpec, shading: QuadContourSet, label: str) -> None:
-    bar = figure.colorbar(shading, cax=figure.add_subplot(cell), ticks=STRIKE_LEVELS, format=PercentFormatter(1, 0))
-    style_bar(bar, label)
-
-
-def _members(tracks: xr.Dataset) -> Iterator[xr.Dataset]:
-    for number in np.unique(tracks["number"].values):
-        yield tracks.isel(point=np.flatnonzero(tracks["number"].values == number))
 
 
 def _lines(axes: GeoAxes, track: xr.Dataset) -> list[npt.NDArray[Any]]:

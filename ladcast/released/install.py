@@ -77,7 +77,10 @@ def import_weights(
     manifest = {
         "licence": release.licence if release else "not known here",
         "origin": dict(origin or {kind: str(folder.absolute()) for kind, folder in folders.items()}),
-        "imported": {kind: _hashes(folder) for kind, folder in folders.items()},
+        "imported": {
+            kind: {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))}
+            for kind, folder in folders.items()
+        },
         "assets": {role: path.name for role, path in vars(assets).items() if isinstance(path, Path)},
     }
     save_forecaster(forecaster, models_home() / name, manifest, dtype=None)
@@ -194,7 +197,3 @@ def _read_latent_scale(path: Path, latent_channels: int) -> LatentScale:
                 "Give the file of this autoencoder with --latent-statistics."
             )
     return scale
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    return {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))}

@@ -104,11 +104,11 @@ def common_channels(first: xr.Dataset, second: xr.Dataset) -> tuple[Channel, ...
 def _channels(ds: xr.Dataset) -> list[Channel]:
     """Leaves out static fields and what `ladcast.fields` does not describe: stores hold much more."""
     moving = [name for name in VARIABLES if name in ds and {"time", "dayofyear"} & set(ds[name].dims)]
-    return [Channel(name, level) for name in moving for level in _levels(ds[name])]
-
-
-def _levels(field: xr.DataArray) -> list[int | None]:
-    return [int(level) for level in field["level"].values] if "level" in field.dims else [None]
+    return [
+        Channel(name, level)
+        for name in moving
+        for level in (ds[name]["level"].values.astype(int).tolist() if "level" in ds[name].dims else [None])
+    ]
 
 
 def lead_chunks(forecast: xr.Dataset, match: Match) -> list[slice]:

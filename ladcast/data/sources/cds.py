@@ -74,7 +74,10 @@ class ClimateDataStore(DeliveringSource):
             wanted = variables_of(channels)
             parts.append(at_times(translate(open_all(states, where), RULES, wanted), times, where))
         if rain:
-            parts.append(at_times(_six_hourly(open_all(rain, where)), times, where))
+            # Netcdf has hourly `tp`; GRIB, which says over which hours it is accumulated, is summed already.
+            sums = open_all(rain, where)
+            sums = sums.rename(tp="total_precipitation") if "tp" in sums else sums
+            parts.append(at_times(translate(sums, RULES, [PRECIPITATION]), times, where))
         return merged(parts, where)
 
     def connect(self) -> Download:
@@ -110,12 +113,6 @@ class ClimateDataStore(DeliveringSource):
         which = hours[0][:2] if len(hours) == 1 else f"{hours[0][:2]}-{hours[-1][:2]}x{len(hours)}"
         suffix = "grib" if self.data_format == "grib" else "nc"
         return Delivery(f"era5_{kind}_{day}_{which}.{suffix}", request)
-
-
-def _six_hourly(rain: xr.Dataset) -> xr.Dataset:
-    """Sums netCDF's hourly `tp`; GRIB, which says over which hours it is accumulated, is summed already."""
-    hourly = rain.rename(tp="total_precipitation") if "tp" in rain else rain
-    return translate(hourly, RULES, [PRECIPITATION])
 
 
 def _days(times: Times) -> Iterator[tuple[str, list[str]]]:

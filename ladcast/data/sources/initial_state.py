@@ -155,7 +155,9 @@ def plan_start(
     Raises:
         ValueError: a channel cannot be had; the message says why.
     """
-    sources = [_source(name, folder) for name in names]
+    sources = [
+        make_source(name, downloads=folder) if name in SOURCES else make_source("local", root=name) for name in names
+    ]
     moment = parse_time(time)
     offers = [source.offer(moment) for source in sources]
     by_offer = {offer.source: source for offer, source in zip(offers, sources, strict=True)}
@@ -186,12 +188,6 @@ def fetch_start(plan: SourceAssignment, sources: Sources, output: Path, grid: Gr
         state.to_zarr(partial, mode="w")
         seal(partial)
     return output
-
-
-def _source(name: str, folder: Path) -> Source:
-    if name not in SOURCES:
-        return make_source("local", root=name)
-    return make_source(name, downloads=folder)
 
 
 def _open(source: Source, time: np.datetime64, channels: ChannelSet) -> xr.Dataset:
