@@ -19,9 +19,9 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec
 
-from ladcast.data.loading.batches import SampleOrder, StoredStates, load_batches, load_scaled
-from ladcast.data.loading.reader import open_reader
+from ladcast.data.batches import SampleOrder, StoredStates, load_batches, load_scaled
 from ladcast.data.normalization import Normalizer, pack
+from ladcast.data.reader import open_reader
 from ladcast.data.store import open_store
 from ladcast.fields import ERA5_CHANNELS, VARIABLES
 from ladcast.grid import Grid

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ladcast.config import load_config
-from ladcast.data.loading.batches import SampleBatch, SampleOrder
+from ladcast.data.batches import SampleBatch, SampleOrder
 from ladcast.fields import ERA5_CHANNELS
 from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
 from ladcast.grid import Grid

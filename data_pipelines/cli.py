@@ -15,7 +15,7 @@ from ladcast.documents import read_mapping
 from ladcast.run import strictly
 
 STAGES = {
-    "plan": ("plan", "Say what a download would move and need, before anything moves."),
+    "plan": ("transfer", "Say what a download would move and need, before anything moves."),
     "download": ("transfer", "Copy states of an archive or of local files into a store."),
     "regrid": ("transfer", "Regrid a store conservatively."),
     "derive": ("transfer", "Add six-hour precipitation from hourly sums, and vorticity."),
@@ -24,7 +24,10 @@ STAGES = {
     "climatology": ("statistics", "Write the mean and standard deviation of a store by day of the year."),
     "encode": ("encode", "Encode a store to latents with a trained autoencoder."),
     "excerpt": ("excerpt", "Cut start states and the truth that follows them out of a store."),
-    "simulate": ("simulate", "Simulate years of weather, or ensembles, with an atmospheric model (extra [simulate])."),
+    "simulate": (
+        "gcm.ensemble",
+        "Simulate years of weather, or ensembles, with a model (extra [simulate]).",
+    ),
     "validate": ("inspection", "Check the files of a product against their checksums, and its fields."),
     "status": ("inspection", "Show what is made, being made and missing in a folder."),
     "run": ("cli", "Run the stages that a YAML file lists; the same command goes on where it stopped."),

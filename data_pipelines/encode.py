@@ -30,8 +30,8 @@ from data_pipelines.workers import WorkUnit, worker_number
 from data_pipelines.zarr_store import StoredVariable, StoreRecipe, Template, write_frames, write_small
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.data.lazy import prefetch
-from ladcast.data.loading.reader import StateReader, XarrayReader, open_reader
 from ladcast.data.normalization import pack
+from ladcast.data.reader import StateReader, XarrayReader, open_reader
 from ladcast.device import find_device
 from ladcast.forecasting.checkpoints import load_codec
 from ladcast.forecasting.codec import LatentCodec

@@ -25,7 +25,7 @@ from data_pipelines.workers import WorkUnit, item_units, time_units
 from ladcast.data.lazy import prefetch
 from ladcast.data.normalization import Normalizer, pack
 from ladcast.documents import read_netcdf
-from ladcast.verification.climatology_fit import fit_climatology
+from ladcast.verification.climatology import fit_climatology
 
 FRAMES_PER_UNIT = 120
 FRAMES_AT_ONCE = 8

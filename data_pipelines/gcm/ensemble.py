@@ -1,6 +1,7 @@
-"""Ensembles of the nature run's own model, started from its states: a perfect-model benchmark.
+"""Stage `simulate`: years of model weather in the layout of the ERA5 store, or ensembles of the same model.
 
-Initial perturbations are differences of two states of the same season.
+Ensembles start from states of a nature run, as a perfect-model benchmark; initial perturbations are differences of two
+states of the same season.
 """
 
 from __future__ import annotations
@@ -40,6 +41,14 @@ from ladcast.times import describe
 if TYPE_CHECKING:
     from data_pipelines.gcm.integrate import Integrator
     from data_pipelines.gcm.model import Weather
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from data_pipelines.gcm.nature_run import NatureRun
+from data_pipelines.manifest import MANIFEST, check_unchanged, read_manifest
+from data_pipelines.options import Execution
+from data_pipelines.product import produce
 
 PERFECT_MODEL = "The model that made the truth makes this ensemble: an upper bound for any other forecast of it."
 SEASON_DAYS = 45
@@ -215,3 +224,55 @@ def _day_of_year(times: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float64]:
     seconds = times.astype("datetime64[s]")
     elapsed = seconds - seconds.astype("datetime64[Y]").astype("datetime64[s]")
     return np.asarray(elapsed.astype(np.int64) / 86400, np.float64)
+
+
+def simulate(store: Path, options: Annotated[SimulationOptions | None, Parameter(name="*")] = None) -> None:
+    """Simulates into a Zarr store; the same call again goes on where an interrupted one stopped.
+
+    The result of an interrupted run equals that of an uninterrupted one. The store holds the standard
+    variables and the surface pressure, 6-hourly, on pressure levels.
+
+    Raises:
+        ImportError: JCM is not installed in the version that is needed.
+        ValueError: options contradict each other or those that the store was begun with; or the model became
+            unstable, as the message then says.
+    """
+    options = options or SimulationOptions()
+    if _finished_by_an_earlier_version(store, options):
+        print(f"{store} is complete already.")
+        return
+    recipe = NatureRun(options) if options.from_store is None else _ensemble(options, options.from_store)
+    produce(recipe, store, Execution(workers=0))  # one compiled model, which uses all cores or the GPU by itself
+
+
+def _finished_by_an_earlier_version(store: Path, options: SimulationOptions) -> bool:
+    """Says whether a store is one of those that grew under their own name and have no checksums.
+
+    Raises:
+        ValueError: it is one, but unfinished or of other options.
+    """
+    found = read_manifest(store)
+    if "options" not in found:
+        return False
+    check_unchanged(store, {"arguments": found["options"]}, {"arguments": options.to_dict()})
+    if found["status"] == "running":
+        raise ValueError(
+            f"{store} was begun by an earlier version, and this one cannot go on with it. "
+            "Finish it with that version, or delete it and run this again."
+        )
+    return True
+
+
+def _ensemble(options: SimulationOptions, nature: Path) -> Ensemble:
+    made = read_manifest(nature)
+    if made.get("stage") != "simulate":
+        raise ValueError(
+            f"Expected a nature run as from_store, but {nature / MANIFEST} does not say that `simulate` made it."
+        )
+    truncation = (made.get("arguments") or made["options"])["truncation"]
+    if truncation != options.truncation:
+        raise ValueError(
+            f"{nature} has truncation={truncation}, the ensemble {options.truncation}: "
+            "states fit one truncation only. Use the same."
+        )
+    return Ensemble(options, KeptStates.scan(nature))

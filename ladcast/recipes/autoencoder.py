@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.config import ConfigError, Section, complete, load_config, to_plain
-from ladcast.data.loading.batches import BatchSource, SampleBatch, StateDataset, StoredStates, load_scaled
-from ladcast.data.loading.reader import StateReader, open_reader
+from ladcast.data.batches import BatchSource, SampleBatch, StateDataset, StoredStates, load_scaled
 from ladcast.data.normalization import Normalizer, normalized_static, ocean_mask, pack, unpack
+from ladcast.data.reader import StateReader, open_reader
 from ladcast.fields import VALIDATION_CHANNELS, ChannelSet
 from ladcast.forecasting.checkpoints import load_codec, save_codec
 from ladcast.forecasting.codec import LatentCodec

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ladcast.config import ConfigError, load_config
-from ladcast.data.loading.batches import SampleOrder
+from ladcast.data.batches import SampleOrder
 from ladcast.documents import read_mapping
 from ladcast.recipes.autoencoder import AutoencoderRecipe, AutoencoderRun
 from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.config import ConfigError, Section, complete, load_config, parse_config, to_plain
-from ladcast.data.loading.batches import LatentDataset, SampleBatch
+from ladcast.data.batches import LatentDataset, SampleBatch
 from ladcast.diffusion import TrainingNoise
 from ladcast.forecasting.checkpoints import load_codec, load_forecaster, read_config, save_forecaster
 from ladcast.forecasting.codec import LatentCodec, LatentScale

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ladcast.config import to_plain
-from ladcast.data.loading.batches import BatchSource, SampleBatch, SampleOrder
+from ladcast.data.batches import BatchSource, SampleBatch, SampleOrder
 from ladcast.progress import peak_memory
 from ladcast.recipes.options import TRAIN, DryRun
 from ladcast.resumable import sole_writer

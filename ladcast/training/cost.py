@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ladcast.data.loading.batches import SampleBatch
+from ladcast.data.batches import SampleBatch
 from ladcast.device import flop_counter, kept_for_backward
 from ladcast.nn.block import blocks
 from ladcast.training.distributed import Ranks

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ladcast.data.loading.batches import BatchSource, SampleBatch, SampleOrder, load_batches
+from ladcast.data.batches import BatchSource, SampleBatch, SampleOrder, load_batches
 from ladcast.resumable import require_same
 from ladcast.training.cost import Throughput
 from ladcast.training.distributed import ALONE, Ranks

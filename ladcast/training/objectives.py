@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
-from ladcast.data.loading.batches import SampleBatch
+from ladcast.data.batches import SampleBatch
 from ladcast.diffusion import Condition, TrainingNoise, denoising_loss, training_noise_like
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.stepper import Stepper, change_scale

@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from ladcast.data.loading.batches import SampleBatch
+from ladcast.data.batches import SampleBatch
 from ladcast.nn.block import blocks
 from ladcast.training.distributed import Ranks
 from ladcast.training.options import TrainingOptions

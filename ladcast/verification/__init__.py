@@ -3,8 +3,7 @@
 from ladcast.verification.accumulate import Accumulator, merge_accumulators
 from ladcast.verification.archive import read_sums, scores_dataset, write_scores, write_sums
 from ladcast.verification.bootstrap import BlockBootstrap, compare, intervals
-from ladcast.verification.climatology import Climatology
-from ladcast.verification.climatology_fit import fit_climatology
+from ladcast.verification.climatology import Climatology, fit_climatology
 from ladcast.verification.score import ScoreOptions, score, score_climatology, score_each
 from ladcast.verification.statistics import Axis, Metric, Statistic, register
 from ladcast.verification.systems import Intersection, climatological_ensemble, intersect, persistence

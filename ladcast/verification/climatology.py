@@ -1,11 +1,11 @@
-"""A climatology by day of the year, and where it has them by hour of the day, read at any valid time.
+"""A climatology by day of the year, and by hour of the day where it has them: read at any valid time, and fitted.
 
 Days of the year and hours of the day are circles: what lies around a time may be on the other side of the seam.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -13,9 +13,12 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from jaxtyping import Float
 
-from ladcast.times import HOUR, Times, day_of_year
-from ladcast.verification.statistics.events import DRY_M
+from ladcast.fields import MASKED_ON_LAND, find_variable
+from ladcast.times import HOUR, Times, day_of_year, describe
+from ladcast.verification.statistics.base import FloatArray
+from ladcast.verification.statistics.events import DRY_M, WET_QUANTILE
 
 STD, QUANTILE, DRY_FRACTION, WET_THRESHOLD = "_std", "_quantile", "_seeps_dry_fraction", "_seeps_threshold"
 """Suffixes; the last two are those of WeatherBench 2."""
@@ -165,3 +168,178 @@ def hour_of_day(times: Times) -> npt.NDArray[np.int64]:
     """Returns the UTC hour, 0 to 23."""
     hours: npt.NDArray[np.int64] = (times.astype("datetime64[ns]") - times.astype("datetime64[D]")) // HOUR
     return hours
+
+
+READ_AT_ONCE_BYTES = 64 * 2**20
+
+Samples = Float[np.ndarray, "..."]
+
+
+def fit_climatology(
+    ds: xr.Dataset, *, days: int = 61, step: int = 5, hourly: bool = False, quantiles: Sequence[float] = ()
+) -> xr.Dataset:
+    """Computes mean and standard deviation over all years in a window of `days` around every `step`-th day.
+
+    `ds` has (time[, level], latitude, longitude) and is read once, in chunks of time; the result does not
+    depend on the chunks. NaN is left out of the sea surface temperature, cell by cell. `hourly` keeps the hours of the
+    day apart, as the dimension `hour`; else all are taken together. `quantiles` also fits these, and what SEEPS needs
+    of the precipitation; frames are then read once for each window that they are in.
+
+    Raises:
+        ValueError: `days` is even or not in 1..366, another variable has a NaN, or a window holds fewer than
+            two frames.
+    """
+    if not (1 <= days <= DAYS and days % 2 and 1 <= step <= DAYS):
+        raise ValueError(f"Expected an odd window of 1..{DAYS} days and a step of 1..{DAYS}, got {days} and {step}.")
+    if not all(0 < quantile < 1 for quantile in quantiles):
+        raise ValueError(f"Expected quantiles between 0 and 1, got {list(quantiles)}.")
+    centres = np.arange(1, DAYS + 1, step)
+    attrs = {
+        "window_days": days,
+        "first_time": describe(ds["time"].values[0]),
+        "last_time": describe(ds["time"].values[-1]),
+    }
+    hours = hour_of_day(ds["time"].values)
+    if not hourly:
+        return _fit(ds, centres, days, quantiles).assign_attrs(attrs)
+    stored = np.unique(hours)
+    each = [_fit(ds.isel(time=hours == hour), centres, days, quantiles) for hour in stored]
+    return xr.concat(each, xr.DataArray(stored, dims="hour", name="hour")).assign_attrs(attrs)
+
+
+def _fit(ds: xr.Dataset, centres: npt.NDArray[np.int64], days: int, quantiles: Sequence[float]) -> xr.Dataset:
+    fields = {}
+    for name in (name for name in ds.data_vars if "time" in ds[name].dims):
+        mean, std = _fit_field(ds[name], centres, days)
+        attrs = {"units": ds[name].attrs["units"]} if "units" in ds[name].attrs else {}
+        fields[str(name)], fields[f"{name}{STD}"] = mean.assign_attrs(attrs), std.assign_attrs(attrs)
+        if quantiles:
+            fields |= _fit_distribution(ds[name], centres, days, quantiles)
+    return xr.Dataset(fields)
+
+
+def _fit_field(field: xr.DataArray, centres: npt.NDArray[np.int64], days: int) -> tuple[xr.DataArray, xr.DataArray]:
+    ordered = field.transpose("time", ...)
+    # sums are taken about the first state: squares of full fields would cancel
+    reference = np.nan_to_num(ordered.isel(time=0).values.astype(np.float64))
+    window = _day_windows(centres, days)
+    count, first, second = (np.stack([daily[w].sum(0) for w in window]) for daily in _daily_sums(ordered, reference))
+    if empty := [
+        int(day) for day, most in zip(centres, count.max(axis=tuple(range(1, count.ndim))), strict=True) if most < 2
+    ]:
+        raise ValueError(
+            f"'{field.name}' has fewer than two frames within {days // 2} days of the days of year {empty}. "
+            "Fit the climatology to whole years, or widen the window."
+        )
+    count = np.where(count == 0, np.nan, count)
+    anomaly = first / count
+    square = (second - count * anomaly**2) / np.where(count == 1, np.nan, count - 1)
+    dims = ("dayofyear", *ordered.dims[1:])
+    coords = {"dayofyear": centres} | {dim: ordered[dim].values for dim in dims[1:] if dim in ordered.coords}
+    mean = xr.DataArray((reference + anomaly).astype(np.float32), coords, dims)
+    return mean, mean.copy(data=np.sqrt(square.clip(0)).astype(np.float32))
+
+
+def _daily_sums(field: xr.DataArray, reference: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Returns count, sum and sum of squares of field minus reference for each day of the year.
+
+    Frames are added one by one in order of time, so chunks do not change a bit of the result; the reference
+    keeps the sum of squares small.
+    """
+    count, first, second = (np.zeros((DAYS, *reference.shape)) for _ in range(3))
+    for times, values in _chunks(field):
+        present = ~np.isnan(values)
+        if field.name not in MASKED_ON_LAND and not present.all():
+            bad = times[~present.reshape(len(times), -1).all(1)]
+            raise ValueError(
+                f"'{field.name}' has NaN at {describe(bad)}; only '{', '.join(MASKED_ON_LAND)}' may. "
+                "Repair or cut the store."
+            )
+        anomaly = np.where(present, values - reference, 0.0)
+        for day, here, value, square in zip(day_of_year(times) - 1, present, anomaly, anomaly**2, strict=True):
+            count[day] += here
+            first[day] += value
+            second[day] += square
+    return count, first, second
+
+
+def _chunks(field: xr.DataArray) -> Iterator[tuple[Times, Float[np.ndarray, "time ..."]]]:
+    """Reads consecutive times, in whole stored chunks where they fit `READ_AT_ONCE_BYTES`."""
+    num_times = field.sizes["time"]
+    length = int(max(READ_AT_ONCE_BYTES * num_times // max(field.nbytes, 1), 1))
+    stored = int(max(field.chunksizes.get("time", (field.encoding.get("preferred_chunks", {}).get("time", 1),))))
+    length -= length % stored if stored < length else 0
+    for first in range(0, num_times, length):
+        some = field.isel(time=slice(first, first + length))
+        yield some["time"].values, some.values
+
+
+def _fit_distribution(
+    field: xr.DataArray, centres: npt.NDArray[np.int64], days: int, quantiles: Sequence[float]
+) -> dict[str, xr.DataArray]:
+    """Returns the quantiles of the frames in each window, and of precipitation dry fraction and wet threshold.
+
+    `field` has (time[, level], latitude, longitude). Where every frame is NaN, so is the quantile; else NaN is left
+    out. What is held at once is one window of one level.
+    """
+    attrs = {"units": field.attrs["units"]} if "units" in field.attrs else {}
+    levels = np.sort(np.asarray(quantiles))
+
+    def quantiles_of(frames: Samples) -> Samples:
+        with_gap = np.isnan(frames).any()
+        values = _nan_quantile(frames, levels) if with_gap else np.quantile(frames, levels, axis=0)
+        return values.astype(np.float32)
+
+    spread = _over_windows(field, centres, days, quantiles_of)
+    fitted = {f"{field.name}{QUANTILE}": spread.rename(kind="quantile").assign_coords(quantile=levels)}
+    if find_variable(field.name).accumulated_hours:
+        seeps = _over_windows(field, centres, days, _dry_and_wet)
+        fitted[f"{field.name}{DRY_FRACTION}"] = seeps.isel(kind=0)
+        fitted[f"{field.name}{WET_THRESHOLD}"] = seeps.isel(kind=1)
+    return {
+        name: values.assign_attrs({DRY_LIMIT: DRY_M} if name.endswith(DRY_FRACTION) else attrs)
+        for name, values in fitted.items()
+    }
+
+
+def _over_windows(
+    field: xr.DataArray, centres: npt.NDArray[np.int64], days: int, reduce: Callable[[Samples], Samples]
+) -> xr.DataArray:
+    """Applies `reduce` (time, ...) -> (kind, ...) to the frames in the window around each centre."""
+    ordered = field.transpose("time", ...)
+    day = day_of_year(ordered["time"].values) - 1
+    values = np.stack(
+        [_reduce(ordered.isel(time=np.isin(day, window)), reduce) for window in _day_windows(centres, days)]
+    )
+    dims = ("dayofyear", "kind", *ordered.dims[1:])
+    coords = {"dayofyear": centres} | {dim: ordered[dim].values for dim in dims[2:] if dim in ordered.coords}
+    return xr.DataArray(values, coords, dims)
+
+
+def _reduce(frames: xr.DataArray, reduce: Callable[[Samples], Samples]) -> Samples:
+    """Reads and reduces one level after the other."""
+    if "level" not in frames.dims:
+        return reduce(frames.values)
+    axis = frames.get_axis_num("level")
+    parts = [reduce(frames.isel(level=[level]).values) for level in range(frames.sizes["level"])]
+    return np.concatenate(parts, axis)
+
+
+def _nan_quantile(frames: Samples, levels: npt.NDArray[np.float64]) -> Samples:
+    """Leaves NaN out, without the warning of NumPy where nothing else is there."""
+    empty = np.isnan(frames).all(0)
+    values: Samples = np.nanquantile(np.where(empty, 0, frames), levels, axis=0)
+    return np.where(empty, np.nan, values)
+
+
+def _dry_and_wet(frames: Samples) -> Samples:
+    """Returns how often it is dry, and the amount that a third of the wet frames exceed; never wet: the dry limit."""
+    dry = frames <= DRY_M
+    amounts = _nan_quantile(np.where(dry, np.nan, frames), np.array([WET_QUANTILE]))[0]
+    return np.stack([dry.mean(0), np.nan_to_num(amounts, nan=DRY_M)]).astype(np.float32)
+
+
+def _day_windows(centres: npt.NDArray[np.int64], days: int) -> npt.NDArray[np.int64]:
+    """Returns for each centre (a day of the year) the `days` days around it, as indices from 0: [centre, day]."""
+    window: npt.NDArray[np.int64] = (centres[:, None] - 1 + np.arange(-(days // 2), days // 2 + 1)) % DAYS
+    return window

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ladcast.data.analysis import Analysis
-from ladcast.data.loading.batches import LatentDataset
+from ladcast.data.batches import LatentDataset
 from ladcast.data.normalization import pack
 from ladcast.diffusion import Condition, Denoiser, denoising_loss
 from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, MemberBatch

@@ -14,7 +14,7 @@ import yaml
 
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.cli import app, run
-from ladcast.data.loading.batches import SampleOrder
+from ladcast.data.batches import SampleOrder
 from ladcast.recipes.recipe import OneBatch
 from ladcast.released import find_model
 

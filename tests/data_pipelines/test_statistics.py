@@ -10,8 +10,7 @@ from data_pipelines.options import Execution, StateSelection
 from data_pipelines.statistics import FrameMoments, climatology, statistics
 from ladcast.data.normalization import Normalizer, pack
 from ladcast.fields import ChannelSet
-from ladcast.verification.climatology import Climatology
-from ladcast.verification.climatology_fit import fit_climatology
+from ladcast.verification.climatology import Climatology, fit_climatology
 
 HERE = Execution(workers=0)
 

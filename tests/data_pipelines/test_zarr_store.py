@@ -9,7 +9,7 @@ import xarray as xr
 from data_pipelines.options import StoreLayout
 from data_pipelines.workers import time_units
 from data_pipelines.zarr_store import StoredVariable, Template, default_shard_frames, frames_per_chunk, write_frames
-from ladcast.data.loading.zarr_chunks import open_array
+from ladcast.data.zarr_chunks import open_array
 
 FRAMES = 23
 TIMES = np.datetime64("2001-01-01", "ns") + np.arange(FRAMES) * np.timedelta64(6, "h")

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from ranks_program import Waves, loss, new_model
 
-from ladcast.data.loading.batches import SampleOrder
+from ladcast.data.batches import SampleOrder
 from ladcast.training.loop import TrainingContext, TrainingState, fit
 from ladcast.training.options import OptimizerOptions, TrainingOptions
 from ladcast.training.snapshots import Snapshots

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ladcast.data.loading.batches import SampleOrder
+from ladcast.data.batches import SampleOrder
 from ladcast.training.logs import Validation
 from ladcast.training.loop import TrainingContext, TrainingInterruptedError, TrainingState, averaged, fit
 from ladcast.training.optimizer import WeightAverage, learning_rate

@@ -6,7 +6,7 @@ import xarray as xr
 
 from ladcast.fields import SST
 from ladcast.times import day_of_year
-from ladcast.verification import Climatology, climatology_fit, fit_climatology
+from ladcast.verification import Climatology, fit_climatology
 
 YEARS = np.arange("2003-01-01", "2005-01-01", dtype="datetime64[D]").astype("datetime64[ns]")
 
@@ -41,7 +41,7 @@ def test_fit_equals_selecting_the_window(states: xr.Dataset) -> None:
 @pytest.mark.parametrize("read_bytes", [20_000, 10**9])
 def test_chunks_do_not_change_a_bit(states: xr.Dataset, monkeypatch: pytest.MonkeyPatch, read_bytes: int) -> None:
     expected = fit_climatology(states, days=31, step=60)
-    monkeypatch.setattr(climatology_fit, "READ_AT_ONCE_BYTES", read_bytes)
+    monkeypatch.setattr("ladcast.verification.climatology.READ_AT_ONCE_BYTES", read_bytes)
     xr.testing.assert_identical(fit_climatology(states.chunk(time=7), days=31, step=60), expected)
 
 

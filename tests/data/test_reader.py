@@ -12,9 +12,9 @@ import torch
 import xarray as xr
 from zarr.codecs import BloscCodec
 
-from ladcast.data.loading.batches import SampleOrder, StoredStates, load_batches
-from ladcast.data.loading.reader import ChunkReader, StateReader, XarrayReader, open_reader
+from ladcast.data.batches import SampleOrder, StoredStates, load_batches
 from ladcast.data.normalization import Normalizer, pack
+from ladcast.data.reader import ChunkReader, StateReader, XarrayReader, open_reader
 from ladcast.data.store import open_store
 from ladcast.fields import ChannelSet
 from ladcast.grid import Grid

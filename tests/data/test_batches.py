@@ -11,7 +11,7 @@ import pytest
 import torch
 import xarray as xr
 
-from ladcast.data.loading.batches import (
+from ladcast.data.batches import (
     READ_AT_ONCE,
     BatchSource,
     LatentDataset,
@@ -22,8 +22,8 @@ from ladcast.data.loading.batches import (
     load_scaled,
     shuffle,
 )
-from ladcast.data.loading.reader import open_reader
 from ladcast.data.normalization import Normalizer, pack
+from ladcast.data.reader import open_reader
 from ladcast.fields import ChannelSet
 from ladcast.grid import Grid
 from ladcast.times import STEP

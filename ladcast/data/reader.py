@@ -14,9 +14,9 @@ from jaxtyping import Float32
 
 from ladcast.data.lazy import as_slice
 from ladcast.data.lexicon import canonical_names
-from ladcast.data.loading.zarr_chunks import ChunkedArray, ChunkError, UnsupportedLayoutError, open_array
 from ladcast.data.normalization import Normalizer, pack
 from ladcast.data.weather import extremes, percent
+from ladcast.data.zarr_chunks import ChunkedArray, ChunkError, UnsupportedLayoutError, open_array
 from ladcast.fields import find_variable
 from ladcast.grid import TOLERANCE_DEG
 from ladcast.times import Times, describe

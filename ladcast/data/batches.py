@@ -21,7 +21,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ladcast.data.lazy import prefetch
-from ladcast.data.loading.reader import StateReader
+from ladcast.data.reader import StateReader
 from ladcast.resumable import require_same
 from ladcast.times import HOUR, Times, to_epoch_seconds, windows
 from ladcast.types import Latent, LatentSequence, PastSequence, Scaled

@@ -9,7 +9,7 @@ from numcodecs import Blosc as BloscV2
 from numcodecs import GZip, Zlib, Zstd
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, TransposeCodec, ZstdCodec
 
-from ladcast.data.loading.zarr_chunks import ChunkedArray, ChunkError, UnsupportedLayoutError, open_array
+from ladcast.data.zarr_chunks import ChunkedArray, ChunkError, UnsupportedLayoutError, open_array
 
 SHAPE = (11, 3, 5)
 BLOSC = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
