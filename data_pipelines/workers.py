@@ -1,8 +1,9 @@
 """Work in pieces, and where it is done: in this process, in others of this machine, or in SLURM jobs.
 
 A work unit is what one worker makes at once, what a kill loses, and what is then made again. Processes of this machine
-are reached through pipes alone. SLURM jobs must listen on the network: they speak TLS with each other, with a key that
-only its owner can read, so that nobody else can make them run anything.
+are reached through pipes, and started through a socket file that only their owner can open. SLURM jobs must listen on
+the network: they speak TLS with each other, with a key that only its owner can read, so that nobody else can make them
+run anything.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
@@ -142,7 +145,7 @@ class _Worker:
     """A process that makes units, one after the other, and the pipe to it."""
 
     def __init__(self, make: Make, number: int) -> None:
-        context = get_context("spawn")  # a fork would copy the locks of threads
+        context = _fork_server(make)
         self.number = number
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, make, number), daemon=True)
@@ -154,6 +157,17 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
+
+
+def _fork_server(make: Make) -> ForkServerContext:
+    """Returns what starts processes at once: as forks of one that imports what units are made with, once for all.
+
+    Forks of this process would copy the locks of its threads.
+    """
+    parts = (make.func, *make.args) if isinstance(make, partial) else (make,)
+    context = get_context("forkserver")
+    context.set_forkserver_preload([getattr(part, "__module__", __name__) for part in parts])
+    return context
 
 
 def _serve(pipe: Connection, make: Make, number: int) -> None:

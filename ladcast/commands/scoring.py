@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -151,13 +152,16 @@ def _score_in_processes(
     forecasts: Sequence[Path], request: ScoreRequest, scoring: Scoring, starts: Sequence[np.datetime64]
 ) -> dict[str, Accumulator]:
     """Shares the initial times among local processes, or on the cluster of an active Dask client."""
+    from dask import config as dask_config
     from dask.base import compute, get_scheduler
     from dask.delayed import delayed
 
     shares = [list(some) for some in np.array_split(np.asarray(starts), request.workers) if len(some)]
     tasks = [delayed(_open_and_score)(list(forecasts), request, scoring, some) for some in shares]
     active: Callable[..., object] | None = get_scheduler()  # type: ignore[no-untyped-call]
-    parts = compute(*tasks, scheduler=active or "processes", num_workers=request.workers)  # type: ignore[no-untyped-call]
+    get_context("forkserver").set_forkserver_preload([__name__])  # processes are forks of one that has imported this
+    with dask_config.set({"multiprocessing.context": "forkserver"}):
+        parts = compute(*tasks, scheduler=active or "processes", num_workers=request.workers)  # type: ignore[no-untyped-call]
     return {name: merge_accumulators(part[name] for part in parts) for name in parts[0]}
 
 

@@ -1,6 +1,7 @@
 """Killed at any moment of any stage, and resumed: bit for bit what an uninterrupted run leaves."""
 
 import multiprocessing
+import multiprocessing.forkserver
 import signal
 import subprocess
 import sys
@@ -42,6 +43,7 @@ MOMENTS = 4
 @pytest.fixture(scope="module")
 def processes() -> multiprocessing.context.ForkServerContext:
     """Fresh processes in which the libraries are imported already."""
+    multiprocessing.forkserver._forkserver._stop()  # one that other tests have started has imported other things
     context = multiprocessing.get_context("forkserver")
     stages = ("transfer", "static_fields", "statistics", "climatology", "encode")
     context.set_forkserver_preload([f"data_pipelines.{stage}" for stage in stages])
@@ -99,7 +101,7 @@ def test_a_resumed_run_leaves_the_same_bytes(stage: str, inputs: dict[str, Path]
 @pytest.mark.slow
 def test_a_run_whose_driver_is_killed_while_its_workers_work_goes_on(inputs: dict[str, Path], tmp_path: Path):
     """Workers that outlive their driver write what the next ones write: the same bytes under the same names."""
-    words = "regrid --store {store} --onto 8x5 --shard-frames 1 --channels {channels} --output".format(**inputs).split()
+    words = "regrid --store {store} --onto 8x5 --shard-frames 3 --channels {channels} --output".format(**inputs).split()
     app([*words, str(tmp_path / "whole/product"), "--workers", "0"], exit_on_error=False)
     product = tmp_path / "killed/product"
     program = [sys.executable, "-c", "from data_pipelines.cli import main; main()"]
@@ -108,7 +110,7 @@ def test_a_run_whose_driver_is_killed_while_its_workers_work_goes_on(inputs: dic
         time.sleep(0.01)
     driver.kill()
     driver.wait()
-    assert 3 <= len(read_journal(partial_folder(product))) < 101
+    assert 3 <= len(read_journal(partial_folder(product))) < 34
     app([*words, str(product), "--workers", "0"], exit_on_error=False)
     assert contents(product.parent) == contents(tmp_path / "whole")
 
