@@ -32,7 +32,7 @@ def main() -> None:
         list(ladcast.forecast_ensemble(forecaster, analysis, one))
     options = ladcast.EnsembleOptions(members=8, blocks=blocks, seed=0)
     started = time.perf_counter()
-    for _, frames in ladcast.forecast_ensemble(forecaster, analysis, options):
+    for frames in ladcast.forecast_ensemble(forecaster, analysis, options):
         assert np.isfinite(frames["temperature"].values).all()
     seconds = time.perf_counter() - started
     ideal = blocks * counter.get_total_flops() / best_rate()

@@ -23,11 +23,9 @@ SHOWN_DAYS = (1, 3, 5, 10)
 
 def heights(forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions) -> xr.DataArray:
     """Returns z500 (number, prediction_timedelta, latitude, longitude) at whole days."""
-    batches: dict[int, list[xr.DataArray]] = {}
-    for _, frames in forecast_ensemble(forecaster, analysis, options):
-        z500 = frames["geopotential"].sel(level=500).isel(time=0)
-        batches.setdefault(int(frames["number"][0]), []).append(z500)
-    forecast = xr.concat([xr.concat(parts, "prediction_timedelta") for parts in batches.values()], "number")
+    steps = forecast_ensemble(forecaster, analysis, options)
+    parts = [frames["geopotential"].sel(level=500).isel(time=0) for frames in steps]
+    forecast = xr.concat(parts, "prediction_timedelta")
     days = [day * DAY for day in range(1, options.blocks + 1)]
     return forecast.sel(prediction_timedelta=np.array(days).astype("timedelta64[ns]"))
 

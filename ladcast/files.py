@@ -20,8 +20,16 @@ EXCHANGE = 2
 CLOCKS_APART_S = 300
 """How far the clock of a file server, which dates files, may be behind that of this host."""
 PROC = Path("/proc")
+FIGURES = (".pdf", ".png", ".svg")
+"""How the names of figures end."""
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
 """Files that make a folder a Zarr group."""
+
+
+def require_figure_name(path: Path) -> None:
+    """Raises ValueError where the suffix is that of no figure."""
+    if path.suffix.lower() not in FIGURES:
+        raise ValueError(f"Expected a figure named {' or '.join('*' + name for name in FIGURES)}, got '{path.name}'.")
 
 
 def require_outputs(

@@ -120,6 +120,46 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Box(Grid):
+    """The points of a region: rows and columns of a grid that do not circle the globe; west of 0 they may be negative.
+
+    Raises:
+        ValueError: latitudes or longitudes do not increase, or longitudes are not evenly spaced.
+    """
+
+    def __post_init__(self) -> None:
+        lat, lon = np.asarray(self.latitude), np.asarray(self.longitude)
+        steps = np.diff(lon)
+        if lat.size < 2 or (np.diff(lat) <= 0).any() or abs(lat).max() > 90 + TOLERANCE_DEG:
+            raise ValueError(f"Latitudes must increase strictly within [-90, 90], got {_brief(lat)}.")
+        if lon.size < 2 or steps.min() <= 0 or np.ptp(steps) > 2 * TOLERANCE_DEG or lon[-1] - lon[0] > 360:
+            raise ValueError(f"Longitudes must increase evenly, got {_brief(lon)}.")
+
+    @cached_property
+    def latitude_bounds(self) -> Float[np.ndarray, " edge"]:
+        """Returns cell edges in degrees: midpoints between rows, and half a step beyond the first and the last."""
+        lat = np.asarray(self.latitude)
+        ends = np.concatenate([[2 * lat[0] - lat[1]], lat, [2 * lat[-1] - lat[-2]]])
+        edges: npt.NDArray[np.float64] = np.clip((ends[1:] + ends[:-1]) / 2, -90, 90)
+        return edges
+
+    def within(self, whole: Grid) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Returns which rows and columns of a grid these are; raises ValueError where it lacks one."""
+        rows = abs(np.subtract.outer(self.latitude, whole.latitude))
+        columns = abs((np.subtract.outer(self.longitude, whole.longitude) + 180) % 360 - 180)
+        if max(rows.min(1).max(), columns.min(1).max()) > TOLERANCE_DEG:
+            raise ValueError(
+                f"Expected the points of a region, {self}, got the grid {whole}, which lacks some of them."
+            )
+        return rows.argmin(1), columns.argmin(1)
+
+    def __str__(self) -> str:
+        rows, columns = self.shape
+        (south, *_, north), (west, *_, east) = self.latitude, self.longitude
+        return f"{columns} x {rows} (latitude {south:g}..{north:g}, longitude {west:g}..{east:g})"
+
+
+@dataclass(frozen=True)
 class Place:
     """Names a point on the globe; longitudes may count from -180 or from 0 to 360 degrees.
 
@@ -164,6 +204,20 @@ def eastward(longitude_deg: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 def grid_of(ds: xr.Dataset) -> Grid:
     """Returns the grid of a dataset's coordinates, from south to north and eastward."""
     return Grid(tuple(ds["latitude"].values.tolist()), tuple(ds["longitude"].values.tolist()))
+
+
+def points_of(ds: xr.Dataset) -> Grid:
+    """Returns the grid of a dataset, or the box that it has of one."""
+    if circles_globe(ds["longitude"].values):
+        return grid_of(ds)
+    return Box(tuple(ds["latitude"].values.tolist()), tuple(ds["longitude"].values.tolist()))
+
+
+def circles_globe(longitude_deg: npt.NDArray[Any]) -> bool:
+    """Says whether longitudes, in any order, leave no gap around the globe."""
+    around = np.sort(eastward(longitude_deg))
+    gaps = np.diff(around, append=around[:1] + 360)
+    return bool(gaps.size > 1 and gaps.max() < 1.5 * np.median(gaps))
 
 
 def _brief(values: npt.NDArray[Any]) -> str:

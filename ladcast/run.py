@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import math
-import os
 import signal
 import sys
 import threading
@@ -61,7 +60,6 @@ def run(application: App, tokens: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: the command failed; its code is one of `ExitCode`.
     """
-    let_threads_sleep()
     warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part in the Zarr format 3")
     given = list(sys.argv[1:] if tokens is None else tokens)
     as_json = JSON_FLAG in given
@@ -81,15 +79,6 @@ def run(application: App, tokens: Sequence[str] | None = None) -> None:
         message = _advice(error)
         print(f"{application.name[0]}: {message}", file=sys.stderr)
         _fail(message, exit_code(error), as_json)
-
-
-def let_threads_sleep() -> None:
-    """Lets threads sleep while they wait for each other, unless `OMP_WAIT_POLICY` is set; before torch is loaded.
-
-    By default OpenMP lets them spin, which holds the cores that other programs need: beside one, a forecast of 2 days
-    on two cores took 63 s, and 6 s so.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _advice(error: BaseException) -> str:

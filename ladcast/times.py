@@ -1,16 +1,15 @@
-"""Time arithmetic: datetime64 parsing, lead times, seconds for tensors, progress of the year and the day."""
+"""Times as people and files write them, lead times, runs of times. Light: command lines judge dates with it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from jaxtyping import Float, Int, Shaped
-from torch import Tensor
+from jaxtyping import Int, Shaped
 
 Times = Shaped[np.ndarray, " time"]
 """Times as datetime64[ns]."""
@@ -18,19 +17,39 @@ HOUR = np.timedelta64(1, "h")
 STEP = np.timedelta64(6, "h")
 """Between the analyses of ERA5 as WeatherBench 2 has them, and the step of models that do not state another."""
 DAY = np.timedelta64(24, "h")
-DAYS_IN_400_YEARS, DAYS_FROM_MARCH_0000, DAYS_FROM_MARCH_TO_JANUARY = 146_097, 719_468, 306
-"""Of the Gregorian calendar; the second counts from 1 March of the year 0 to 1970-01-01."""
-TIME_PATTERN = r"\d{4}(-\d{2}(-\d{2}([T ]\d{2}(:\d{2}){0,2})?)?)?"
+TIME_FORMS = (
+    re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2})(?:[T ](\d{2})(?::?(\d{2})(?::?(\d{2}))?)?)?)?)?(?:Z| ?UTC)?"),
+    re.compile(r"(\d{4})(\d{2})(\d{2})(?:[T ]?(\d{2})(?:(\d{2})(?:(\d{2}))?)?)?(?:Z| ?UTC)?"),
+)
+"""With dashes, and without as archives name files: 2011-10-11T00Z and 2011101100."""
 
 
-def parse_time(text: str) -> np.datetime64:
-    """Reads a UTC time such as `2011-10-11T00`; raises ValueError that shows the expected form."""
+AnyTime = str | datetime | np.datetime64
+LEAST = ("01", "01", "00", "00", "00")
+"""Month, day, hour, minute and second where a time does not say them."""
+FIRST_YEAR, LAST_YEAR = 1678, 2261
+"""Whole years that nanoseconds can count: numpy wraps around in silence beyond."""
+
+
+def parse_time(time: AnyTime) -> np.datetime64:
+    """Returns a UTC time, from text such as `2011-10-11T00`, `2011101100` or `2011-10-11 00:00Z`, or from a datetime.
+
+    Raises:
+        ValueError: it is no time; the message shows the expected form.
+    """
+    if isinstance(time, np.datetime64):
+        return cast("np.datetime64", time.astype("datetime64[ns]"))
+    if isinstance(time, datetime):
+        return np.datetime64(time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time, "ns")
+    found = next(filter(None, (form.fullmatch(str(time).strip()) for form in TIME_FORMS)), None)
     try:
-        if re.fullmatch(TIME_PATTERN, text):  # numpy reads 20111011 as a year
-            return np.datetime64(text, "ns")
+        if found is not None and FIRST_YEAR <= int(found[1]) <= LAST_YEAR:
+            year, *parts = found.groups()
+            month, day, *clock = (part or least for part, least in zip(parts, LEAST, strict=True))
+            return np.datetime64(f"{year}-{month}-{day}T{':'.join(clock)}", "ns")
     except ValueError:
         pass
-    raise ValueError(f"Expected a UTC time such as 2011-10-11T00, got '{text}'.")
+    raise ValueError(f"Expected a UTC time such as 2011-10-11T00, got '{time}'.")
 
 
 def whole_seconds(times: npt.NDArray[Any], encoding: Mapping[str, Any], where: str) -> npt.NDArray[Any]:
@@ -81,36 +100,6 @@ def _spacing_s(times: npt.NDArray[Any], encoding: Mapping[str, Any]) -> float:
 def lead_times(count: int, step: np.timedelta64 = STEP) -> Shaped[np.ndarray, " lead"]:
     """Returns `count` lead times: one step, two steps, ... as timedelta64[ns]."""
     return (np.arange(1, count + 1) * step).astype("timedelta64[ns]")
-
-
-def to_epoch_seconds(times: Times | np.datetime64) -> Int[Tensor, " batch"]:
-    """Converts times to whole seconds since 1970-01-01 UTC; a single time becomes a batch of one."""
-    return torch.from_numpy(np.atleast_1d(times).astype("datetime64[s]").astype(np.int64))
-
-
-def year_progress(seconds: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-    """Returns the fraction of the calendar year that has passed, in [0, 1), as float64.
-
-    Arithmetic of the Gregorian calendar on the tensor itself, without a table: a compiled network holds it too.
-    """
-    days = seconds // 86400 + DAYS_FROM_MARCH_0000
-    # The mean length of a year is off by one year at most: of the three, the last that has begun.
-    year = days * 400 // DAYS_IN_400_YEARS - 1
-    year = year + (_march_first(year + 1) <= days).long() + (_march_first(year + 2) <= days).long()
-    year = year + (days - _march_first(year) >= DAYS_FROM_MARCH_TO_JANUARY).long()
-    first, following = (_march_first(y - 1) + DAYS_FROM_MARCH_TO_JANUARY for y in (year, year + 1))
-    elapsed = seconds - (first - DAYS_FROM_MARCH_0000) * 86400
-    return elapsed.double() / ((following - first) * 86400)
-
-
-def _march_first(year: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-    """Returns the days from 1 March of the year 0 to that of `year`: leap days are the last of such years."""
-    return 365 * year + year // 4 - year // 100 + year // 400
-
-
-def day_progress(seconds: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-    """Returns the fraction of the UTC day that has passed, in [0, 1), as float64."""
-    return (seconds % 86400).double() / 86400
 
 
 def day_of_year(times: Times) -> npt.NDArray[np.int64]:

@@ -14,7 +14,7 @@ from ladcast.cli import COMMANDS, GROUPS
 FLOORS = (
     "documents",
     "device fields files grid progress run times types units",
-    "cf checkpoint checksums",
+    "cf checkpoint checksums clock",
     "resumable",
     "nn diffusion data config verification",
     "models plots cyclones",
@@ -23,6 +23,7 @@ FLOORS = (
     "released",
     "forecasts",
     "recipes view",
+    "api",
     "commands",
     "cli",
 )

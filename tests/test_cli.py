@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import redirect_stderr
@@ -199,15 +198,6 @@ def test_a_missing_gpu_is_named(tmp_path: Path):
     assert "--device cpu" in message
     config = Path(__file__).parents[1] / "configs/train/nature_forecaster.yaml"
     assert "Expected a GPU" in fail("train", "forecaster", str(config), "--device", "cuda")
-
-
-def test_threads_sleep_while_they_wait_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    run(app, ["weights", "show"])
-    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
-    monkeypatch.delenv("OMP_WAIT_POLICY")
-    run(app, ["weights", "show"])
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
 def test_an_unknown_config_key_suggests_the_nearest(tmp_path: Path):

@@ -13,8 +13,11 @@ import xarray as xr
 
 from ladcast.data.analysis import Analysis
 from ladcast.data.normalization import Normalizer
+from ladcast.data.regrid import regrid_dataset
+from ladcast.data.store import open_store
 from ladcast.diffusion import Denoiser
 from ladcast.fields import ChannelSet
+from ladcast.forecasting.checkpoints import save_forecaster
 from ladcast.forecasting.codec import LatentCodec, LatentScale
 from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper, SamplingOptions
 from ladcast.forecasting.ensemble import EnsembleOptions, staggered
@@ -24,7 +27,7 @@ from ladcast.forecasts.write import ForecastWriter
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
-from ladcast.released import find_model
+from ladcast.released import ModelFolder, find_model
 
 CHANNELS = ChannelSet(
     ("temperature",),
@@ -34,11 +37,22 @@ CHANNELS = ChannelSet(
 GRID = Grid.parse("16x9-south")
 
 
-def tiny_forecaster() -> Forecaster:
+NORMALIZER = Normalizer(
+    CHANNELS, torch.tensor([250.0, 270.0, 1e5, 285.0, 1e-3]), torch.tensor([10.0, 12.0, 1e3, 8.0, 2e-3])
+)
+DRAWN = Normalizer(
+    ChannelSet(("geopotential",), ("2m_temperature", "mean_sea_level_pressure", "total_precipitation_6hr"), (500,)),
+    torch.tensor([55_000.0, 285.0, 1e5, 1e-3]),
+    torch.tensor([2_000.0, 12.0, 1e3, 2e-3]),
+)
+"""Of the channels that a page shows."""
+
+
+def tiny_forecaster(normalizer: Normalizer = NORMALIZER) -> Forecaster:
     """Returns a forecaster with random weights, the same in every call, which runs in milliseconds."""
     torch.manual_seed(0)
     autoencoder = AutoencoderConfig(
-        channels=len(CHANNELS),
+        channels=len(normalizer.channels),
         static_channels=1,
         latent_channels=4,
         widths=(8, 8),
@@ -58,9 +72,6 @@ def tiny_forecaster() -> Forecaster:
         rope_axes_dim=(4, 6, 6),
     )
     config = DiffusionConfig(transformer, sampling=SamplingOptions(steps=3))
-    normalizer = Normalizer(
-        CHANNELS, torch.tensor([250.0, 270.0, 1e5, 285.0, 1e-3]), torch.tensor([10.0, 12.0, 1e3, 8.0, 2e-3])
-    )
     codec = LatentCodec(
         Autoencoder(autoencoder),
         normalizer,
@@ -117,6 +128,17 @@ def full_disk(free_bytes: int) -> Iterator[None]:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
+
+
+def own_model(folder: Path) -> ModelFolder:
+    """Makes the folder of a tiny model that brings start states and the truth after them, those of the embedded one."""
+    forecaster, embedded = tiny_forecaster(DRAWN), find_model("nature-t31")
+    save_forecaster(forecaster, folder, {}, dtype=None)
+    for name in ("starts.nc", "truth.nc"):
+        states = open_store(embedded.path / name, DRAWN.channels, regular=False).isel(time=slice(9)).load()
+        regridded = regrid_dataset(states, Grid.parse("16x9")).isel(latitude=slice(1, None))
+        regridded.assign_attrs(states.attrs).to_netcdf(folder / name)
+    return ModelFolder(folder)
 
 
 def states_between_starts(path: Path, count: int) -> Path:

@@ -12,7 +12,7 @@ import xarray as xr
 from jaxtyping import Shaped
 
 from ladcast.commands.options import EvaluationRequest, Scoring
-from ladcast.commands.scoring import open_climatology, scoring_options
+from ladcast.commands.scoring import scoring_options
 from ladcast.data.analysis import read_analysis
 from ladcast.data.lazy import guarded
 from ladcast.data.normalization import pack, unpack
@@ -21,6 +21,7 @@ from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.cost import require_memory
 from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
 from ladcast.forecasting.forecaster import Forecaster
+from ladcast.forecasts.compare import open_climatology
 from ladcast.progress import show_progress
 from ladcast.released import ModelFolder
 from ladcast.times import HOUR, Times, describe, parse_time
@@ -170,7 +171,7 @@ class _Evaluation:
         """Scores each block of frames when it is made, and the baselines at the same lead times."""
         parts: dict[str, list[Accumulator]] = {}
         analysis = read_analysis(self.analyses, start, self.forecaster.channels, self.forecaster.grid)
-        for _, frames in forecast_ensemble(self.forecaster, analysis, self.ensemble):
+        for frames in forecast_ensemble(self.forecaster, analysis, self.ensemble):
             for name, scores in self._score_block(frames):
                 parts.setdefault(name, []).append(scores)
         return {name: merge_accumulators(some) for name, some in parts.items()}

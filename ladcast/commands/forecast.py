@@ -55,7 +55,7 @@ def forecast(
 
     if make_forecast(request, folder) is None:  # another process of this job goes on
         return None
-    from ladcast.commands.scoring import open_systems, score_forecasts
+    from ladcast.commands.scoring import open_request, score_forecasts
     from ladcast.forecasts.open import open_forecast
 
     results = report_paths(forecast=store)
@@ -64,7 +64,7 @@ def forecast(
         systems, found = score_forecasts([store], compared, Scoring())
         results |= found
     elif compared is not None:
-        systems = open_systems([store], compared)
+        systems = open_request([store], compared)
     if page in outputs and page is not None:
         opened = open_forecast(store)
         if systems is not None and not systems.report.cuts:  # of latents, what is decoded already

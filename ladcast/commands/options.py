@@ -18,7 +18,6 @@ Results = dict[str, Any]
 FLAT = Parameter(name="*")
 """Makes the fields of a dataclass options of the command."""
 DEFAULT_PLACE = "Paris,48.9,2.3"
-WHOLE = Selection()
 Part = Annotated[Selection, FLAT]
 Overrides = Annotated[tuple[str, ...], Parameter(name="--set")]
 DIGITS = "0123456789"
@@ -91,7 +90,8 @@ class ScoreRequest:
     """Says what forecasts are compared with.
 
     Attributes:
-        truth: Zarr store or netCDF file that holds the valid times, on the grid of the forecasts.
+        truth: Zarr store or netCDF file that holds the valid times, on the grid of the forecasts; by default that of
+            the model, where the forecasts start from its own states.
         climatology: file that `ladcast-data climatology` wrote, or a WeatherBench 2 climatology.
         against: other forecasts as NAME=STORE in the WeatherBench 2 layout; STORE may hold * for many.
         years: store of states whose other years are the members of a probabilistic climatology.
@@ -104,7 +104,7 @@ class ScoreRequest:
         overwrite: replace existing outputs.
     """
 
-    truth: Path
+    truth: Path | None = None
     climatology: Path | None = None
     against: tuple[str, ...] = ()
     years: Path | None = None

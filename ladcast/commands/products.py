@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from ladcast.commands.options import DEFAULT_PLACE, FLAT, WHOLE, Part, Results, report_paths
-from ladcast.files import require_outputs
-from ladcast.forecasts.options import ExportFormat
+from ladcast.commands.options import DEFAULT_PLACE, FLAT, Part, Results, report_paths
+from ladcast.files import require_figure_name, require_outputs
+from ladcast.forecasts.options import WHOLE, ExportFormat
 
 DEFAULT_FORMAT = ExportFormat()
 
@@ -19,35 +19,31 @@ def plot(
     output: Path | None = None,
     place: str = DEFAULT_PLACE,
     lead_days: float | None = None,
+    time: str | None = None,
     overwrite: bool = False,
 ) -> Results:
     """Draw one page: ensemble mean and spread on maps, and the plume of one place.
 
     Args:
-        forecast: forecast store.
-        truth: Zarr store or netCDF file to draw beside the plume.
+        forecast: forecast (Zarr, latents, netCDF or GRIB), of the globe or a region, one member or many.
+        truth: Zarr store or netCDF file to draw beside the plume; by default that of the model, where the forecast
+            starts from its own states.
         output: .png, .pdf or .svg file; by default beside the forecast.
-        place: place of the plume, as Name,latitude,longitude.
+        place: place of the plume: a city such as Oslo, or Name,latitude,longitude.
         lead_days: lead time of the maps, such as 5, or 0.25 for 6 hours; by default the last whole day up to the fifth.
+        time: initial time, where the forecast has several.
         overwrite: replace an existing output.
     """
-    import numpy as np
-
-    from ladcast.data.store import open_store
-    from ladcast.forecasts.open import open_forecast
-    from ladcast.grid import Place, grid_of
-    from ladcast.plots.forecast import draw_forecast, shown_lead
-    from ladcast.plots.style import require_figure_name, save_figure
+    from ladcast.grid import Place
 
     output, where = output or forecast.with_suffix(".png"), Place.parse(place)
     require_figure_name(output)
     require_outputs([output], [forecast, truth], overwrite=overwrite)
-    opened = open_forecast(forecast)
-    analyses = None if truth is None else open_store(truth, grid=grid_of(opened), regular=False)
-    asked = None if lead_days is None else np.timedelta64(round(lead_days * 86_400), "s").astype("timedelta64[ns]")
-    lead = shown_lead(opened) if asked is None else asked
-    figure = draw_forecast(opened, place=where, truth=analyses, lead=lead)
-    return report_paths(page=save_figure(figure, output))
+
+    from ladcast import api
+
+    api.plot(forecast, truth=truth, place=where, lead_days=lead_days, time=time, output=output)
+    return report_paths(page=output)
 
 
 def export(
@@ -56,7 +52,7 @@ def export(
     """Write a forecast, or a part of it, as netCDF4 (.nc), GRIB2 (.grib2, extra [grib]) or Zarr (.zarr).
 
     Args:
-        forecast: forecast store.
+        forecast: forecast of fields or latents: Zarr, netCDF or GRIB.
         output: file or store to write; its suffix says the format.
         selection: which part.
         form: details of the format.
@@ -72,7 +68,6 @@ def decode(
     output: Path,
     selection: Part = WHOLE,
     *,
-    times: tuple[str, ...] = (),
     model: str | None = None,
     device: str | None = None,
     form: Annotated[ExportFormat, FLAT] = DEFAULT_FORMAT,
@@ -83,7 +78,6 @@ def decode(
         forecast: latent store.
         output: file or store to write; its suffix says the format. A Zarr store of a killed run is completed.
         selection: which part.
-        times: initial times, such as 2011-10-11T00.
         model: name or folder of the model that made the latents, where it is not found by itself.
         device: cpu or cuda; a GPU where there is one.
         form: details of the format.
@@ -93,14 +87,14 @@ def decode(
 
     require_outputs([output], [forecast], overwrite=form.overwrite)
     LatentManifest.read(forecast)  # raises for a store of fields
-    return report_paths(fields=write(forecast, output, selection, form, times=times, model=model, device=device))
+    return report_paths(fields=write(forecast, output, selection, form, model=model, device=device))
 
 
 def mean(forecast: Path, output: Path, selection: Part = WHOLE, *, overwrite: bool = False) -> Results:
     """Write the ensemble mean and spread (standard deviation, divisor members - 1).
 
     Args:
-        forecast: forecast store, of latents or of fields.
+        forecast: forecast of fields or latents: Zarr, netCDF or GRIB.
         output: .nc or .zarr.
         selection: which part.
         overwrite: replace an existing output.
@@ -122,7 +116,7 @@ def quantiles(
     """Write quantiles of the members.
 
     Args:
-        forecast: forecast store, of latents or of fields.
+        forecast: forecast of fields or latents: Zarr, netCDF or GRIB.
         output: .nc or .zarr.
         selection: which part.
         level: fractions of the members, from 0 to 1.
@@ -140,7 +134,7 @@ def probability(
     """Write the share of members in which something happens.
 
     Args:
-        forecast: forecast store, of latents or of fields.
+        forecast: forecast of fields or latents: Zarr, netCDF or GRIB.
         output: .nc or .zarr.
         selection: which part.
         event: such as 't2m > 30 degC', 'tp6h >= 10 mm', 'z500 < 5200 m' or '10m_wind_speed > 34 kt'.
@@ -164,7 +158,7 @@ def points(
     """Write series of all members at places as CSV.
 
     Args:
-        forecast: forecast store, of latents or of fields.
+        forecast: forecast of fields or latents: Zarr, netCDF or GRIB.
         output: .csv.
         selection: which part.
         place: places as Name,latitude,longitude.

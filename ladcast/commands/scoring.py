@@ -12,21 +12,15 @@ import numpy as np
 import xarray as xr
 
 from ladcast.commands.options import ScoreRequest, Scoring
-from ladcast.data.lazy import guarded
-from ladcast.data.lexicon import canonical_names
-from ladcast.data.store import open_store
 from ladcast.device import find_device
-from ladcast.documents import read_netcdf
-from ladcast.forecasts.open import in_our_order, open_system, parse_system
-from ladcast.grid import Grid, grid_of
+from ladcast.files import require_figure_name
+from ladcast.forecasts.compare import open_systems
+from ladcast.forecasts.open import parse_system
 from ladcast.run import version_of
-from ladcast.times import describe
 from ladcast.verification import (
     Accumulator,
     BlockBootstrap,
-    Climatology,
     ScoreOptions,
-    intersect,
     intervals,
     merge_accumulators,
 )
@@ -40,12 +34,12 @@ from ladcast.verification.bootstrap import (
     score_table,
     why_no_intervals,
 )
-from ladcast.verification.systems import Systems, cut_to_truth
+from ladcast.verification.systems import Systems
 from ladcast.verification.table import count_of, plain_scores
 
 
-def open_systems(forecasts: Sequence[Path], request: ScoreRequest) -> Systems:
-    """Opens every store, and cuts the systems to what they have in common.
+def open_request(forecasts: Sequence[Path], request: ScoreRequest) -> Systems:
+    """Opens every store that a request names, and cuts the systems to what they have in common.
 
     Raises:
         ValueError: two systems have one name, or they have nothing in common.
@@ -54,57 +48,15 @@ def open_systems(forecasts: Sequence[Path], request: ScoreRequest) -> Systems:
     names = [request.name, *(name for name, _ in others)]
     if len(set(names)) < len(names):
         raise ValueError(f"Each system needs a name of its own, got {', '.join(names)}.")
-    opened = {request.name: open_system(forecasts)} | {name: open_system(paths) for name, paths in others}
-    climatology = None if request.climatology is None else _read_climatology(request.climatology)
-    reference = None if climatology is None else grid_of(climatology)
-    cut, report = intersect(opened, equal_members=request.equal_members, reference=reference)
-    truth = open_store(request.truth, grid=report.grid, regular=False)
-    cut, report = cut_to_truth(cut, report, truth["time"].values)
-    return Systems(
-        forecasts=cut,
-        truth=truth,
-        report=report,
-        climatology=None if climatology is None else _on_grid(climatology, report.grid, request.climatology),
-        years=None if request.years is None else open_store(request.years, grid=report.grid),
-        baselines=request.baselines,
-    )
-
-
-def open_climatology(path: Path, grid: Grid) -> Climatology:
-    """Opens a climatology: a netCDF file is read whole, a Zarr store stays lazy; a surplus south pole row is cut."""
-    return _on_grid(_read_climatology(path), grid, path)
-
-
-def _read_climatology(path: Path) -> xr.Dataset:
-    """Opens a climatology in our names and order; raises ValueError that names the file where it is none."""
-    try:
-        ds = guarded(xr.open_zarr(path, chunks=None), str(path)) if path.is_dir() else read_netcdf(path)
-        ds = canonical_names(ds)
-        if missing := [name for name in ("latitude", "longitude") if name not in ds.dims]:
-            raise ValueError(f"the dimensions {missing} are missing")
-        ds = in_our_order(ds)
-        grid_of(ds)
-        Climatology(ds)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"No climatology at {path}. Make one with `ladcast-data climatology`.") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: expected a climatology, as `ladcast-data climatology` writes: {error}") from None
-    return ds
-
-
-def _on_grid(ds: xr.Dataset, grid: Grid, path: Path | None) -> Climatology:
-    if len(ds["latitude"]) == len(grid.latitude) + 1:
-        ds = ds.isel(latitude=slice(1, None))
-    if not grid_of(ds).matches(grid):
-        raise ValueError(f"{path}: expected the grid {grid}, got {grid_of(ds)}. Fit it on the grid of the forecasts.")
-    return Climatology(ds)
+    chosen = {name: getattr(request, name) for name in ("climatology", "years", "equal_members", "baselines")}
+    return open_systems({request.name: forecasts, **dict(others)}, request.truth, **chosen)
 
 
 def score_forecasts(
     forecasts: Sequence[Path], request: ScoreRequest, scoring: Scoring
 ) -> tuple[Systems, dict[str, Any]]:
     """Scores forecasts and reports; returns what was opened, and the scores for machines unless they are but a part."""
-    systems = open_systems(forecasts, request)
+    systems = open_request(forecasts, request)
     print("\n".join(systems.notes))
     scores = score_systems(systems, forecasts, request, scoring)
     if scoring.part is not None:
@@ -168,14 +120,14 @@ def _score_in_processes(
 def _open_and_score(
     forecasts: Sequence[Path], request: ScoreRequest, scoring: Scoring, starts: Sequence[np.datetime64]
 ) -> dict[str, Accumulator]:
-    return open_systems(forecasts, request).score(starts, scoring_options(scoring))
+    return open_request(forecasts, request).score(starts, scoring_options(scoring))
 
 
 def score_sources(forecasts: Sequence[Path], request: ScoreRequest) -> dict[str, str]:
     """Says which stores are scored against which."""
     stores = {
         "forecast": ", ".join(map(str, forecasts)),
-        "truth": str(request.truth),
+        "truth": str(request.truth or "that of the model"),
         "climatology": str(request.climatology or ""),
         "against": ", ".join(request.against),
         "years": str(request.years or ""),
@@ -260,7 +212,6 @@ def score_outputs(output: Path, scorecard: Path | None, scoring: Scoring) -> lis
     if scorecard is None:
         return [output]
     import ladcast.plots.scorecards  # noqa: F401 - a figure that cannot be drawn is no surprise at the end
-    from ladcast.plots.style import require_figure_name
 
     require_figure_name(scorecard)
     return [output, *figure_paths(scorecard, scoring.regions).values()]
@@ -275,10 +226,8 @@ def _with_bands(systems: Mapping[str, Accumulator], bootstrap: BlockBootstrap) -
 def _write_scores(systems: Mapping[str, Accumulator], output: Path, provenance: Mapping[str, str]) -> Path:
     """Writes all metrics of all systems to one netCDF file, with where they come from."""
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    starts = next(iter(systems.values())).init_times
     about = {
         "source": version_of("ladcast"),
         "history": f"{made} scored by {', '.join(map(version_of, ('ladcast', 'numpy', 'torch')))}",
-        "initial_times": " ".join(describe(start) for start in starts),
     }
     return write_file(systems, output, about | dict(provenance))

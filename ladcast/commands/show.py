@@ -7,19 +7,19 @@ from typing import Annotated
 
 from ladcast.commands.options import FLAT, Results, report_paths
 from ladcast.files import is_zarr
-from ladcast.released import DEFAULT_ASSETS, DEFAULT_LOCATION, DEFAULT_MODEL, Assets, Location, ModelFolder, find_model
+from ladcast.released import DEFAULT_ASSETS, DEFAULT_LOCATION, DEFAULT_MODEL, Assets, Location
 
 
 def show(path: str = DEFAULT_MODEL) -> Results:
-    """Describe a model or a forecast store.
+    """Describe a model, anything that ladcast writes, or any other data.
 
     Args:
-        path: name of an embedded model, a checkpoint folder, or a forecast store.
+        path: name of a model, or a path: checkpoint, forecast, export, product, scores, sums, tracks, states, latents,
+            or what else xarray opens.
     """
-    from ladcast.checkpoint import MANIFEST
+    from ladcast.forecasts.describe import describe_path
 
-    is_forecast = Path(path).exists() and not (Path(path) / MANIFEST).is_file()
-    description = _describe_forecast(Path(path)) if is_forecast else _describe_model(find_model(path))
+    description = describe_path(path)
     print(description)
     return {"description": description}
 
@@ -40,54 +40,6 @@ def verify(path: str) -> Results:
         report = verify_weights(path)
     print(report)
     return {"report": report}
-
-
-def _describe_model(model: ModelFolder) -> str:
-    """Lists channels, grid, networks, sampling and start states of a model."""
-    from ladcast.data.store import read_times
-    from ladcast.forecasting.checkpoints import load_forecaster
-    from ladcast.times import describe
-
-    forecaster = load_forecaster(model.path, "cpu")
-    frames = forecaster.frames
-    counts = {
-        "autoencoder": forecaster.codec.autoencoder.parameters(),
-        "transformer": forecaster.stepper.network.parameters(),
-    }
-    sizes = ", ".join(f"{name} {sum(p.numel() for p in ps) / 1e6:.2f} M" for name, ps in counts.items())
-    latent = " x ".join(map(str, forecaster.frame_shape))
-    lines = [
-        f"model     {forecaster.name}",
-        f"folder    {model.path}",
-        f"channels  {len(forecaster.channels)}: {', '.join(forecaster.channels.variables)}",
-        f"levels    {', '.join(map(str, forecaster.channels.levels))} hPa",
-        f"grid      {forecaster.grid}, latent {latent}",
-        f"networks  {sizes} parameters",
-        f"frames    {frames.past} in, {frames.future} out, {frames.step_hours} h apart",
-        f"stepper   {forecaster.config.stepper.kind}, {forecaster.stepper.settings() or 'without settings'}",
-    ]
-    if model.starts is not None:
-        lines.append(f"starts    {describe(read_times(model.starts), limit=8)}")
-    return "\n".join(lines)
-
-
-def _describe_forecast(path: Path) -> str:
-    """Lists the dimensions, start times and origin of a forecast store."""
-    from ladcast.forecasts.open import open_forecast
-    from ladcast.times import describe
-
-    forecast = open_forecast(path)
-    sizes = ", ".join(f"{name} {size}" for name, size in forecast.sizes.items())
-    about = [name for name in ("source", "unreal", "history") if name in forecast.attrs]
-    return "\n".join(
-        [
-            f"forecast  {path}",
-            f"starts    {describe(forecast['time'].values)}",
-            f"sizes     {sizes}",
-            f"variables {', '.join(map(str, forecast.data_vars))}",
-            *(f"{name:<9} {forecast.attrs[name]}" for name in about),
-        ]
-    )
 
 
 def fetch(

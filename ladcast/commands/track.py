@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from ladcast.cyclones.report import TrackReport
     from ladcast.cyclones.tracker import TrackOptions
 
-WIDER_RULES = (
-    "With --config configs/track/nature.yaml, or --set detection.radius_deg=12 detection.separation_deg=6, it works."
-)
+WIDER_RULES = "Set wider ones, such as --set detection.radius_deg=20 detection.separation_deg=10."
 TRACK_FILES = (".nc", ".csv", ".geojson")
 DRAWN_GRID = "720x361"
 
@@ -35,13 +33,14 @@ def track(
     config: Path | None = None,
     overrides: Overrides = (),
     output: Path | None = None,
+    time: tuple[str, ...] = (),
     device: str = "cpu",
     overwrite: bool = False,
 ) -> Results:
     """Track cyclones in every member; one storm is also verified against its best track and drawn.
 
     Args:
-        forecast: forecast store, a series of analyses (Zarr or netCDF), or ensemble tracks of ECMWF (BUFR).
+        forecast: forecast (Zarr, latents, netCDF or GRIB), a series of analyses, or ensemble tracks of ECMWF (BUFR).
         storm: identifier of one storm in the best tracks, such as 2018271N06154; or --all.
         every: track all lows; with best tracks, also say which are observed storms.
         best_track: IBTrACS (.csv or .nc), HURDAT2 or a b-deck.
@@ -49,6 +48,7 @@ def track(
         config: YAML file with the storm, its start, and the rules of detection and stitching, as in configs/track.
         overrides: settings that win over the file, or over the defaults, such as detection.radius_deg=12.
         output: netCDF file of the tracks; CSV, GeoJSON and the figure lie beside it. By default beside the forecast.
+        time: initial times, where the forecast has several; by default all.
         device: cpu or cuda.
         overwrite: replace existing outputs.
     """
@@ -66,7 +66,7 @@ def track(
         import ladcast.plots.tracks  # noqa: F401 - a figure that cannot be drawn is no surprise at the end
     best = None if options.best_track is None else read_best_tracks(options.best_track)
     best = best if best is None or options.storm is None else select_storm(best, options.storm)
-    tracks = _find_tracks(forecast, options, best, device)
+    tracks = _find_tracks(forecast, options, best, time, device)
     written = [write_tracks(tracks, output.with_suffix(suffix)) for suffix in TRACK_FILES]
     lines = list(report.describe_tracks(tracks, best))
     if best is not None and tracks.sizes["point"]:
@@ -83,23 +83,20 @@ def track(
     return {"tracks": said}
 
 
-def _find_tracks(path: Path, options: TrackOptions, best: xr.Dataset | None, device: str) -> xr.Dataset:
+def _find_tracks(
+    path: Path, options: TrackOptions, best: xr.Dataset | None, times: tuple[str, ...], device: str
+) -> xr.Dataset:
     """Tracks a forecast or analyses, or reads the tracks of a system that has some."""
     from ladcast.cyclones.detection import CoarseGridError
-    from ladcast.cyclones.fields import PRESSURE
     from ladcast.cyclones.formats import is_bufr
     from ladcast.cyclones.tracker import find_tracks
-    from ladcast.data.store import open_where_present
     from ladcast.device import find_device
-    from ladcast.forecasts.open import open_forecast
+    from ladcast.forecasts.open import open_tracked
 
-    if is_bufr(path):
+    if path.is_file() and is_bufr(path):
         return _read_system(path, options, best)
-    source = open_where_present(path, PRESSURE) if path.is_file() else open_forecast(path)
-    if path.is_dir() and "prediction_timedelta" not in source.dims:
-        source = open_where_present(path, PRESSURE)
     try:
-        return find_tracks(source, options, best, device=str(find_device(device)))
+        return find_tracks(open_tracked(path, times), options, best, device=str(find_device(device)))
     except CoarseGridError as error:
         raise ValueError(f"{error} {WIDER_RULES}") from None
 

@@ -22,6 +22,7 @@ from ladcast.cyclones.points import Points, find_minima, refine_minima, stencil,
 from ladcast.grid import Grid
 from ladcast.units import MEAN_EARTH_RADIUS_KM
 
+ROWS_IN_RADIUS = 1.5
 STEERING_RINGS_DEG = (3.0, 4.5, 6.0)
 WARMEST_WITHIN_DEG = 1.0
 LARGEST_RADIUS_DEG = 45.0
@@ -153,12 +154,17 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def is_too_coarse(latitude: npt.ArrayLike, rules: Detection) -> bool:
+    """Says whether rows are too far apart to resolve the lows that the rules look for."""
+    return rules.radius_deg < ROWS_IN_RADIUS * float(abs(np.diff(latitude)).max())
+
+
 def _require_resolved(grid: Grid, rules: Detection) -> None:
     spacing = float(np.diff(grid.latitude).max())
-    if rules.radius_deg < 1.5 * spacing:
+    if is_too_coarse(grid.latitude, rules):
         raise CoarseGridError(
             f"A radius of {rules.radius_deg:g} deg is too small for rows {spacing:.3g} deg apart: expected at least "
-            f"{1.5 * spacing:.3g} deg. Detection(radius_deg=12, separation_deg=6) fits grids of 5.6 deg."
+            f"{ROWS_IN_RADIUS * spacing:.3g} deg. Detection(radius_deg=12, separation_deg=6) fits grids of 5.6 deg."
         )
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Int, Shaped
 
-from ladcast.cyclones.detection import Detection, Lows, detect
+from ladcast.cyclones.detection import Detection, Lows, detect, is_too_coarse
 from ladcast.cyclones.errors import identify
 from ladcast.cyclones.fields import TrackingReader, describe_rules, open_readers
 from ladcast.cyclones.points import positions, unit_vectors
@@ -22,7 +23,8 @@ from ladcast.cyclones.stitching import OpenTracks, Stitching, advance
 from ladcast.cyclones.table import group, make_table, rows, storms
 from ladcast.times import DAY, HOUR, Times, describe, parse_time
 
-DETECTION, STITCHING = Detection(), Stitching()
+DETECTION, COARSE, STITCHING = Detection(), Detection(radius_deg=12.0, separation_deg=6.0), Stitching()
+OF_COARSE = f"by the rules of coarse grids: radius_deg {COARSE.radius_deg:g}, separation_deg {COARSE.separation_deg:g}"
 MEASURED = ("latitude", "longitude", "msl", "depth", "vorticity", "warm_core", "height")
 
 
@@ -99,16 +101,22 @@ def find_tracks(
 ) -> xr.Dataset:
     """Follows the storm of `options`, or tracks all lows and recognises those that are observed storms.
 
+    Where the default rules of detection need a finer grid than the forecast's, those of coarse grids stand for them.
+
     Raises:
         ValueError: see `follow_storm`; or there is no best track to follow.
     """
     forecast = options.cut_forecast(forecast)
-    if options.storm is None:
-        tracks = track_all(forecast, detection=options.detection, stitching=options.stitching, device=device)
-        return tracks if best is None else identify(tracks, best)
-    if best is None:
+    coarse = options.detection == DETECTION and is_too_coarse(forecast["latitude"].values, DETECTION)
+    rules: dict[str, Any] = {"detection": COARSE if coarse else options.detection, "stitching": options.stitching}
+    if options.storm is not None and best is None:
         raise ValueError(f"Following {options.storm} starts from its observed position, and there is no best track.")
-    return follow_storm(forecast, best, detection=options.detection, stitching=options.stitching, device=device)
+    if options.storm is not None and best is not None:
+        tracks = follow_storm(forecast, best, **rules, device=device)
+    else:
+        tracks = track_all(forecast, **rules, device=device)
+        tracks = tracks if best is None else identify(tracks, best)
+    return tracks.assign_attrs(rules=f"{tracks.attrs['rules']}\n{OF_COARSE}") if coarse else tracks
 
 
 def follow_storm(

@@ -20,10 +20,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from ladcast.clock import to_epoch_seconds
 from ladcast.data.lazy import prefetch
 from ladcast.data.reader import StateReader
 from ladcast.resumable import require_same
-from ladcast.times import HOUR, Times, to_epoch_seconds, windows
+from ladcast.times import HOUR, Times, windows
 from ladcast.types import Latent, LatentSequence, PastSequence, Scaled
 
 READ_AT_ONCE = 40

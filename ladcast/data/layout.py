@@ -16,7 +16,7 @@ import xarray as xr
 from ladcast.data.lazy import LazyField, as_slice, lazy_variable
 from ladcast.data.weather import FieldGate
 from ladcast.fields import STATIC_VARIABLES, ChannelSet
-from ladcast.grid import TOLERANCE_DEG, Grid, eastward, grid_of
+from ladcast.grid import TOLERANCE_DEG, Box, Grid, eastward, grid_of
 
 DIMENSIONS = ("time", "level", "latitude", "longitude")
 Order = npt.NDArray[np.int64]
@@ -65,7 +65,7 @@ def plain_attributes(attrs: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def on_grid(ds: xr.Dataset, grid: Grid | None, where: str) -> xr.Dataset:
-    """Returns a dataset in canonical layout on exactly `grid`, if given; drops the south pole row for it.
+    """Returns a dataset in canonical layout on exactly `grid`, if given: without the south pole row, or cut to a box.
 
     Raises:
         ValueError: the dataset is on another grid.
@@ -73,7 +73,10 @@ def on_grid(ds: xr.Dataset, grid: Grid | None, where: str) -> xr.Dataset:
     if grid is None:
         return ds
     present = grid_of(ds)
-    if present.pole_rows[0] and present.without_south_pole().matches(grid):
+    if isinstance(grid, Box):
+        rows, columns = grid.within(present)
+        ds = ds.isel(latitude=rows, longitude=columns)
+    elif present.pole_rows[0] and present.without_south_pole().matches(grid):
         ds = ds.isel(latitude=slice(1, None))
     elif not present.matches(grid):
         raise ValueError(

@@ -51,6 +51,8 @@ _VARIABLES = {
 }
 """Names in netCDF and Zarr. Two of them say too little: `tp` not over which time, `z` not where without levels."""
 del _VARIABLES["tp"], _VARIABLES["z"]
+SPOKEN = _VARIABLES | {"tp": PRECIPITATION, "z": "geopotential", "mslp": "mean_sea_level_pressure"}
+"""Names of variables as people type them, where the values are known to be ours."""
 
 NEAR_MISSES = {
     "tp": "an accumulation over an unstated time; sum it to 6 hours and name it total_precipitation_6hr",

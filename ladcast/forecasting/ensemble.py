@@ -179,16 +179,16 @@ def member_batches(
     ]
 
 
-def forecast_ensemble(
-    forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions
-) -> Iterator[tuple[ForecastStep, xr.Dataset]]:
-    """Yields one step of one member batch after the other: its latents, and the frames that they are decoded to.
+def forecast_ensemble(forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions) -> Iterator[xr.Dataset]:
+    """Yields one forecast step after the other: the frames of all members, in SI units.
 
-    Frames are in SI units with the WeatherBench 2 dims `FORECAST_DIMS`.
+    They have the WeatherBench 2 dims `FORECAST_DIMS`, so that `xr.concat(forecast_ensemble(...),
+    "prediction_timedelta")` is the whole forecast. Memory holds one step; `ladcast.forecast` writes to disk instead.
     """
-    for batch in member_batches(forecaster, staggered([analysis]), options):
-        for step in batch.forecast():
-            yield step, decode_step(batch, step)
+    batches = member_batches(forecaster, staggered([analysis]), options)
+    for steps in zip(*(batch.forecast() for batch in batches), strict=True):
+        frames = [decode_step(batch, step) for batch, step in zip(batches, steps, strict=True)]
+        yield frames[0] if len(frames) == 1 else xr.concat(frames, "number")
 
 
 def decode_step(batch: MemberBatch, step: ForecastStep) -> xr.Dataset:

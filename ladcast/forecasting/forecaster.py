@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ladcast.clock import to_epoch_seconds
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
@@ -18,7 +19,6 @@ from ladcast.forecasting.one_call import OneCallStepper
 from ladcast.forecasting.stepper import FrameCounts, Stepper
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import AutoencoderConfig
-from ladcast.times import to_epoch_seconds
 from ladcast.types import LatentSequence, PastSequence
 
 STEPPERS: dict[str, Any] = {"diffusion": DiffusionStepper, "one_call": OneCallStepper}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,7 @@ from ladcast.progress import show_progress
 from ladcast.resumable import sole_writer
 
 
-def export(
-    source: Path, output: Path, selection: Selection, form: ExportFormat, *, times: Sequence[str] = (), **decoding: Any
-) -> Path:
+def export(source: Path, output: Path, selection: Selection, form: ExportFormat, **decoding: Any) -> Path:
     """Writes a part of a forecast frame by frame as netCDF4, GRIB2 or Zarr, which the suffix of the output says.
 
     Memory holds the chosen members and variables of one lead time. A Zarr output of a killed run is completed.
@@ -28,7 +25,7 @@ def export(
         FileExistsError: the output exists, or an unfinished other export does.
         ValueError: the suffix is unknown, the forecast has no such part.
     """
-    part = open_part(source, selection, times=times, **decoding)
+    part = open_part(source, selection, **decoding)
     writer = find_writer(part, output, form, ensemble_size=open_forecast(source, **decoding).sizes["number"])
     with sole_writer(output):
         done = writer.start()

@@ -16,7 +16,7 @@ import xarray as xr
 from ladcast.cf import Names, with_metadata
 from ladcast.checksums import seal
 from ladcast.files import hdf_errors
-from ladcast.forecasts.open import FORECAST_AXES
+from ladcast.forecasts.options import FORECAST_AXES
 from ladcast.resumable import Unfinished
 
 CHUNKED_WHOLE = {"number", "realization", "latitude", "longitude"}

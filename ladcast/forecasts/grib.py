@@ -1,8 +1,8 @@
-"""Writes a forecast as one GRIB2 file with ensemble keys (WMO templates 4.1 and 4.11), through ecCodes."""
+"""Writes a forecast as one GRIB2 file with ensemble keys (WMO templates 4.1 and 4.11), and reads such files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -10,7 +10,21 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from ladcast.data.lazy import HORIZONTAL, lazy_maps
 from ladcast.data.lexicon import ECCODES_NAMES
+from ladcast.data.sources.base import translate
+from ladcast.data.sources.ecmwf import RULES
+from ladcast.data.sources.grib import (
+    METRES_PER_UNIT,
+    STATIC,
+    UPPER,
+    Message,
+    common_grid,
+    is_known,
+    read_headers,
+    stacked,
+)
+from ladcast.data.sources.grib import PRECIPITATION as PRECIPITATION_NAME
 from ladcast.fields import VARIABLES, find_variable
 from ladcast.forecasts.formats import FrameWriter
 from ladcast.grid import TOLERANCE_DEG
@@ -119,6 +133,55 @@ class GribWriter(FrameWriter):
             return message
         finally:
             self.codes.codes_release(handle)
+
+
+def open_grib_forecast(path: Path) -> xr.Dataset:
+    """Opens the forecasts of a GRIB file lazily, by initial time, lead time and member; what it lacks is NaN.
+
+    Names and units are ours where they are those of ecCodes; nothing is derived. Precipitation is that of six hours.
+
+    Raises:
+        ValueError: there is no field of ours, or the file cannot be read.
+    """
+    found = [message for message in read_headers(path) if is_known(message) and message.name not in STATIC]
+    found = [m for m in found if m.name != PRECIPITATION_NAME or m.window.end - m.window.start == 6 * HOUR]
+    if not found:
+        raise ValueError(f"{path}: expected GRIB fields such as {', '.join(UPPER)}, got none of them.")
+    horizontal, found = common_grid(found, str(path))
+    axes = {axis: np.unique([key(message) for message in found]) for axis, key in MESSAGE_KEYS.items()}
+    axes["level"] = np.unique([m.header["level:float"] for m in found if m.name in UPPER])
+    by_name: dict[str, list[Message]] = {}
+    for message in found:
+        by_name.setdefault("tp6h" if message.name == PRECIPITATION_NAME else message.name, []).append(message)
+    fields = {name: _arranged(messages, axes | horizontal) for name, messages in by_name.items()}
+    dims = {dim for field in fields.values() for dim in field.dims}
+    raw = xr.Dataset(fields, {dim: values for dim, values in (axes | horizontal).items() if dim in dims})
+    return translate(raw, [rule for rule in RULES if rule.make is None])
+
+
+MESSAGE_KEYS: dict[str, Callable[[Message], Any]] = {
+    "time": lambda message: message.initial,
+    "prediction_timedelta": lambda message: message.lead.astype("timedelta64[ns]"),
+    "number": lambda message: 0 if message.header["number"] == "undef" else int(message.header["number"]),
+    "level": lambda message: message.header["level:float"],
+}
+
+
+def _arranged(messages: Sequence[Message], axes: Mapping[str, npt.NDArray[Any]]) -> xr.Variable:
+    """Arranges the messages of one name by initial time, lead time, member and level."""
+    keys = {dim: key for dim, key in MESSAGE_KEYS.items() if dim != "level" or messages[0].name in UPPER}
+    table = np.full([len(axes[dim]) for dim in keys], None, dtype=object)
+    for message in messages:
+        table[tuple(int(np.searchsorted(axes[dim], key(message))) for dim, key in keys.items())] = message
+    is_rain = messages[0].name == PRECIPITATION_NAME
+    units = str(messages[0].header["units"])
+    factor = METRES_PER_UNIT[units] if is_rain else 1.0
+    shape = tuple(len(axes[dim]) for dim in HORIZONTAL)
+
+    def read(*points: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        return stacked(table[np.ix_(*points)], shape) * np.float32(factor)
+
+    return lazy_maps((*keys, *HORIZONTAL), (*table.shape, *shape), read, {"units": "m" if is_rain else units})
 
 
 def grid_keys(forecast: xr.Dataset) -> dict[str, Any]:

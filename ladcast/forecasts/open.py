@@ -1,7 +1,8 @@
-"""Opens forecasts in the WeatherBench 2 layout: of any system, one store or many, in our names; or a part of one."""
+"""Opens forecasts of any system: fields or latents, Zarr, netCDF or GRIB, one store or many; or a part of one."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,64 +10,130 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ladcast.cf import CF_DIMENSIONS
 from ladcast.checksums import check_seal
 from ladcast.data.lazy import guarded
-from ladcast.data.lexicon import canonical_names, check_units
+from ladcast.data.lexicon import SPOKEN, canonical_names, check_units
+from ladcast.data.sources.grib import is_grib
+from ladcast.data.store import open_where_present
+from ladcast.documents import UNREADABLE
 from ladcast.fields import VARIABLES
 from ladcast.files import is_zarr
+from ladcast.forecasting.ensemble import FORECAST_DIMS
 from ladcast.forecasts.engine import CACHE_BYTES, LatentEngine
 from ladcast.forecasts.manifest import is_latent_store
-from ladcast.forecasts.options import Bounds, Selection
-from ladcast.grid import TOLERANCE_DEG, eastward
-from ladcast.times import HOUR, describe, parse_time
+from ladcast.forecasts.options import FORECAST_AXES, WHOLE, Bounds, Selection
+from ladcast.grid import TOLERANCE_DEG, circles_globe, eastward
+from ladcast.times import HOUR, AnyTime, describe, parse_time
 
 DIMENSIONS = {
-    "prediction_timedelta": ("lead_time", "step"),
+    "prediction_timedelta": ("lead_time", "step", CF_DIMENSIONS["prediction_timedelta"]),
     "number": ("realization", "sample", "member"),
     "time": ("init_time", "forecast_reference_time"),
 }
-"""Ours, and what others call them."""
-FORECAST_AXES = ("time", "prediction_timedelta", "number")
+"""Ours, and what others call them, as we do in exports with CF names."""
 GO_ON = "Run the same `ladcast forecast` again to go on."
+PRESSURE = "mean_sea_level_pressure"
+AnyForecast = str | os.PathLike[str] | xr.Dataset
+"""The path of a forecast, or one that is opened."""
 
 
-def open_forecast(path: Path, **decoding: Any) -> xr.Dataset:
-    """Opens a forecast store lazily: of fields, or of latents, to which `decoding` applies (see `LatentEngine`).
+def open_forecast(forecast: AnyForecast, **decoding: Any) -> xr.Dataset:
+    """Opens a forecast lazily: a store of fields, one of latents, what `ladcast export` wrote, or that of others.
+
+    Names, dimensions and the order of rows are ours; a single member, lead time or initial time keeps its dimension.
+    A dataset of a forecast is returned as it would be opened.
+
+    Args:
+        forecast: Zarr store, netCDF or GRIB file, or a dataset of one.
+        decoding: options of `LatentEngine`, such as `model` and `cache_bytes`, where latents are decoded.
 
     Raises:
         FileNotFoundError: there is none; where an unfinished one lies beside it, the message says how to go on.
-        ValueError: what is there is unfinished, or no forecast store.
+        ValueError: what is there is unfinished, or no forecast.
     """
+    if isinstance(forecast, xr.Dataset):
+        return in_our_axes(forecast, _name(forecast))
+    path = Path(forecast)
     if is_latent_store(path):
         return xr.open_dataset(path, engine=LatentEngine, **decoding)
     if path.suffix == ".partial":
         raise ValueError(f"{path} is unfinished. {GO_ON}")
+    if not path.exists():
+        hint = f" It is unfinished. {GO_ON}" if path.with_name(f"{path.name}.partial").is_dir() else ""
+        raise FileNotFoundError(f"No forecast at {path}.{hint}")
+    return in_our_axes(_open_fields(path), str(path))
+
+
+def _open_fields(path: Path) -> xr.Dataset:
     if is_zarr(path):
         check_seal(path)
         forecast: xr.Dataset = xr.open_zarr(path, chunks=None, decode_timedelta=True)
         return guarded(forecast, str(path))
-    if path.exists():
+    if path.is_file() and is_grib(path):
+        from ladcast.forecasts.grib import open_grib_forecast
+
+        return open_grib_forecast(path)
+    try:
+        # Named, because xarray would otherwise try every engine, and cfgrib leaves an index beside the file.
+        return guarded(xr.open_dataset(path, chunks=None, engine="netcdf4", decode_timedelta=True), str(path))
+    except UNREADABLE as error:
         raise ValueError(
-            f"{path} exists, but is no forecast store: expected a folder in Zarr, such as `ladcast forecast` writes. "
-            f"Of what was exported, name the store that it came from."
-        )
-    hint = f" It is unfinished. {GO_ON}" if path.with_name(f"{path.name}.partial").is_dir() else ""
-    raise FileNotFoundError(f"No forecast at {path}.{hint}")
+            f"{path} is no forecast: expected a Zarr store such as `ladcast forecast` writes, a netCDF or a GRIB file "
+            f"({type(error).__name__}: {error})."
+        ) from None
 
 
-def open_system(paths: Sequence[Path]) -> xr.Dataset:
+def in_our_axes(ds: xr.Dataset, where: str) -> xr.Dataset:
+    """Returns a forecast under our names of dimensions, of which one time, lead time or member keeps its own.
+
+    What is no forecast, such as a series of analyses, is returned as it is.
+    """
+    foreign = {
+        theirs: ours
+        for ours, names in DIMENSIONS.items()
+        for theirs in names
+        if theirs in ds.variables and ours not in ds.variables
+    }
+    lead = next((n for n in ("prediction_timedelta", *DIMENSIONS["prediction_timedelta"]) if n in ds.variables), None)
+    if lead is None or (ds[lead].ndim == 0 and not ds[lead].astype(int)):  # of analyses cfgrib says `step` 0
+        return ds
+    if foreign:
+        ds = canonical_names(ds.drop_vars("valid_time", errors="ignore").rename(foreign), where)
+    if single := [dim for dim in FORECAST_AXES if dim in ds.coords and dim not in ds.dims]:
+        ds = ds.drop_vars("valid_time", errors="ignore").expand_dims(single)
+        ds = ds.transpose(*FORECAST_DIMS, ..., missing_dims="ignore")
+    rows = ds["latitude"].values if "latitude" in ds.dims else np.empty(0)
+    return ds.isel(latitude=slice(None, None, -1)) if (np.diff(rows) < 0).any() else ds
+
+
+def open_tracked(source: AnyForecast, times: Sequence[AnyTime] = ()) -> xr.Dataset:
+    """Opens what cyclones are tracked in: a forecast, from these initial times, or a series of analyses.
+
+    Of analyses, the times at which there is a mean sea level pressure.
+    """
+    try:
+        opened = in_our_axes(source, "The dataset") if isinstance(source, xr.Dataset) else open_forecast(source)
+    except ValueError:  # such as GRIB analyses, which `open_store` knows
+        opened = xr.Dataset()
+    if "prediction_timedelta" in opened.dims and PRESSURE in opened:
+        return at_times(opened, times, _name(source))
+    return opened if isinstance(source, xr.Dataset) else open_where_present(Path(source), PRESSURE)
+
+
+def open_system(paths: Sequence[AnyForecast]) -> xr.Dataset:
     """Opens the stores of one system as one forecast, lazily, from south to north and eastward from 0 degrees.
 
     Raises:
         FileNotFoundError: a store is not there.
         ValueError: a dimension is missing, units differ from ours, or an initial time is in two stores.
     """
-    stores = [in_our_layout(open_forecast(path), str(path)) for path in paths]
+    stores = [in_our_layout(open_forecast(path), _name(path)) for path in paths]
     if len(stores) == 1:
         return stores[0]
     init_times = np.concatenate([ds["time"].values for ds in stores])
     if len(np.unique(init_times)) < len(init_times):
-        raise ValueError(f"{paths[0]} and others hold the same initial time twice. Give each of them once.")
+        raise ValueError(f"{_name(paths[0])} and others hold the same initial time twice. Give each of them once.")
     together: xr.Dataset = xr.concat(
         [ds.chunk() for ds in stores],
         dim="time",
@@ -78,11 +145,14 @@ def open_system(paths: Sequence[Path]) -> xr.Dataset:
     return together.sortby("time")
 
 
+def _name(forecast: AnyForecast) -> str:
+    """Returns what messages call a forecast."""
+    return str(forecast.encoding.get("source", "The dataset") if isinstance(forecast, xr.Dataset) else forecast)
+
+
 def in_our_layout(ds: xr.Dataset, where: str) -> xr.Dataset:
-    """Renames dimensions and variables, checks units, orders rows and columns; drops valid times, which follow."""
-    ds = canonical_names(ds.drop_vars("valid_time", errors="ignore"))
-    held = {theirs: ours for ours, names in DIMENSIONS.items() for theirs in names if theirs in ds.dims}
-    ds = ds.rename({theirs: ours for theirs, ours in held.items() if ours not in ds.variables})
+    """Renames variables, checks units, orders rows and columns; drops valid times, which follow."""
+    ds = canonical_names(in_our_axes(ds, where).drop_vars("valid_time", errors="ignore"), where)
     if missing := [dim for dim in ("time", "prediction_timedelta", "latitude", "longitude") if dim not in ds.dims]:
         raise ValueError(f"{where}: expected a forecast in the WeatherBench 2 layout, which lacks {missing}.")
     if ds["prediction_timedelta"].dtype.kind != "m":
@@ -92,11 +162,11 @@ def in_our_layout(ds: xr.Dataset, where: str) -> xr.Dataset:
 
 
 def in_our_order(ds: xr.Dataset) -> xr.Dataset:
-    """Orders rows from south to north and columns eastward from 0 degrees."""
+    """Orders rows from south to north and columns eastward, those of the whole globe from 0 degrees."""
     longitude = ds["longitude"]
-    ds = ds.assign_coords(
-        latitude=ds["latitude"].astype(np.float64), longitude=longitude.copy(data=eastward(longitude.values))
-    )
+    columns = longitude.values.astype(np.float64)
+    columns = eastward(columns) if circles_globe(columns) else columns
+    ds = ds.assign_coords(latitude=ds["latitude"].astype(np.float64), longitude=longitude.copy(data=columns))
     for name in ("latitude", "longitude"):
         if (np.diff(ds[name].values) < 0).any():
             ds = ds.sortby(name)
@@ -120,7 +190,7 @@ def parse_system(text: str) -> tuple[str, list[Path]]:
     return name, find_stores(pattern)
 
 
-def open_part(source: Path, selection: Selection, *, times: Sequence[str] = (), **decoding: Any) -> xr.Dataset:
+def open_part(source: AnyForecast, selection: Selection = WHOLE, **decoding: Any) -> xr.Dataset:
     """Opens a part of a forecast lazily, be it of fields or of latents.
 
     Of latents, only the variables wanted are kept, and the cache holds the members wanted of one lead time, so that
@@ -134,13 +204,13 @@ def open_part(source: Path, selection: Selection, *, times: Sequence[str] = (), 
         whole = open_forecast(source, **decoding, **options)
         if missing := [dim for dim in FORECAST_AXES if dim not in whole.dims]:
             raise ValueError(
-                f"{source} lacks the dimensions {', '.join(missing)} of an ensemble forecast: it has "
+                f"{_name(source)} lacks the dimensions {', '.join(missing)} of an ensemble forecast: it has "
                 f"{', '.join(map(str, whole.dims))}. Give a store that `ladcast forecast` wrote."
             )
-        return select(_at_times(_northward(whole), times, source), selection)
+        return select(at_times(whole, selection.times, _name(source)), selection)
 
     part = opened()
-    if not is_latent_store(source):
+    if isinstance(source, xr.Dataset) or not is_latent_store(Path(source)):
         return part
     # Opening decodes nothing, and only what is open says which variables and members the part has.
     one_frame = open_forecast(source, **decoding).isel(time=0, prediction_timedelta=0, number=0)
@@ -149,14 +219,8 @@ def open_part(source: Path, selection: Selection, *, times: Sequence[str] = (), 
     return opened(drop_variables=unwanted, cache_bytes=max(needed, CACHE_BYTES))
 
 
-def _northward(forecast: xr.Dataset) -> xr.Dataset:
-    """Returns a forecast, lazily, with rows from south to north, as ours are; those of others often run southward."""
-    rows = forecast["latitude"].values if "latitude" in forecast.dims else np.empty(0)
-    return forecast.isel(latitude=slice(None, None, -1)) if (np.diff(rows) < 0).any() else forecast
-
-
 def select(forecast: xr.Dataset, selection: Selection) -> xr.Dataset:
-    """Returns a part of a forecast lazily, in the order asked for; what is not named stays whole.
+    """Returns a part of a forecast lazily, of all initial times, in the order asked for; what is not named stays whole.
 
     Raises:
         ValueError: something is not in the forecast; the message lists what is.
@@ -199,8 +263,7 @@ def crop(forecast: xr.Dataset, region: Bounds) -> xr.Dataset:
 
 
 def _names(forecast: xr.Dataset, variables: Sequence[str]) -> list[str]:
-    full = {about.short: name for name, about in VARIABLES.items()}
-    names = [full.get(name, name) for name in variables]
+    names = [SPOKEN.get(name, name) for name in variables]
     missing = [name for name in names if name not in forecast.data_vars]
     if missing:
         known = [str(name) for name in forecast.data_vars if name in VARIABLES]
@@ -227,11 +290,12 @@ def _list(values: list[Any], coordinate: xr.DataArray) -> str:
     return ", ".join(map(str, values))
 
 
-def _at_times(forecast: xr.Dataset, times: Sequence[str], source: Path) -> xr.Dataset:
+def at_times(forecast: xr.Dataset, times: Sequence[AnyTime], where: str) -> xr.Dataset:
+    """Returns the forecasts from these initial times, of none from all; ValueError says which are not there."""
     if not times:
         return forecast
     wanted, there = np.array([parse_time(time) for time in times]), forecast["time"].values
     missing = np.setdiff1d(wanted, there)
     if missing.size:
-        raise ValueError(f"{source} has no forecast from {describe(missing)}; it has {describe(there, limit=8)}.")
+        raise ValueError(f"{where} has no forecast from {describe(missing)}; it has {describe(there, limit=8)}.")
     return forecast.sel(time=wanted)

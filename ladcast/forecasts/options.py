@@ -7,6 +7,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from ladcast.times import parse_time
+
+FORECAST_AXES = ("time", "prediction_timedelta", "number")
+"""The dimensions that make a dataset a forecast of an ensemble."""
 Bounds = tuple[float, float, float, float]
 """West, south, east and north in degrees; a region whose west lies east of its east crosses the meridian of 0."""
 REGION_FORM = "Expected a region as west,south,east,north in degrees such as -10,35,30,70"
@@ -22,6 +26,7 @@ class Selection:
         leads: lead times in hours.
         members: ensemble members.
         region: west,south,east,north in degrees, such as -10,35,30,70.
+        times: initial times, such as 2011-10-11T00.
     """
 
     variables: tuple[str, ...] = ()
@@ -29,6 +34,11 @@ class Selection:
     leads: tuple[int, ...] = ()
     members: tuple[int, ...] = ()
     region: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
+    times: Annotated[tuple[str, ...], Parameter(name=("--time", "--times"))] = ()
+
+    def __post_init__(self) -> None:
+        for time in self.times:
+            parse_time(time)
 
     @property
     def bounds(self) -> Bounds | None:
@@ -40,6 +50,9 @@ class Selection:
         except ValueError:
             raise ValueError(f"{REGION_FORM}, got '{self.region}'.") from None
         return west, south, east, north
+
+
+WHOLE = Selection()
 
 
 @dataclass(frozen=True)

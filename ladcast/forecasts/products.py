@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ladcast.data.lexicon import CONVERSIONS
+from ladcast.data.lexicon import CONVERSIONS, SPOKEN
 from ladcast.fields import VARIABLES
 from ladcast.grid import TOLERANCE_DEG, Place
 from ladcast.units import spell_units
@@ -216,11 +216,12 @@ def _described(result: xr.Dataset, source: xr.Dataset, method: str | None) -> xr
 
 def _split(name: str) -> tuple[str, int | None]:
     """Splits a channel's name into its variable and level; raises ValueError for an unknown one."""
-    for variable, about in VARIABLES.items():
-        if not about.on_levels and name in (variable, about.short):
-            return variable, None
-        level = re.fullmatch(rf"(?:{variable}|{about.short})(\d+)", name) if about.on_levels else None
-        if level:
-            return variable, int(level[1])
+    whole = SPOKEN.get(name, name)
+    if whole in VARIABLES and not VARIABLES[whole].on_levels:
+        return whole, None
+    word = name.rstrip("0123456789")
+    variable = SPOKEN.get(word, word)
+    if variable in VARIABLES and VARIABLES[variable].on_levels and word != name:
+        return variable, int(name.removeprefix(word))
     shorts = ", ".join(about.short + ("500" if about.on_levels else "") for about in VARIABLES.values())
     raise ValueError(f"Unknown field '{name}'. Expected {WIND_SPEED} or a channel such as {shorts}.")

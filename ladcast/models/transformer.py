@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from ladcast.clock import day_progress, to_epoch_seconds, year_progress
 from ladcast.models.layouts import TRANSFORMER
 from ladcast.models.pretrained import Pretrained
 from ladcast.nn.block import DualStreamBlock, Modulation, RefinerBlock, SingleStreamBlock, modulated_norm
@@ -33,7 +34,6 @@ from ladcast.nn.position import (
     build_position_encoding,
     evenly_spaced_radians,
 )
-from ladcast.times import day_progress, to_epoch_seconds, year_progress
 from ladcast.types import Count, LatentSequence, Positive
 
 

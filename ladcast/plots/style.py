@@ -9,13 +9,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 
-from ladcast.files import whole_file
+from ladcast.files import require_figure_name, whole_file
 
 INK = "#1a1a1a"
 SMALL_PT = 7.0
 A4_LANDSCAPE_IN = (11.69, 8.27)
 MARGIN = 0.05
-FORMATS = (".pdf", ".png", ".svg")
 BLUE, ORANGE, GREEN, PINK, AMBER, SKY, BLACK = (
     "#0072b2",
     "#d55e00",
@@ -49,12 +48,6 @@ def style_bar(bar: Colorbar, label: str, *, size_pt: float = SMALL_PT + 1) -> No
     bar.set_label(label, fontsize=size_pt, color=INK)
     bar.ax.tick_params(labelsize=SMALL_PT, width=0.4, length=2)
     bar.outline.set_linewidth(0.4)
-
-
-def require_figure_name(path: Path) -> None:
-    """Raises ValueError where the suffix is that of no figure."""
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"Expected a figure named {' or '.join('*' + name for name in FORMATS)}, got '{path.name}'.")
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> Path:

@@ -32,7 +32,7 @@ def validate_forecaster(forecaster: Forecaster, validation: ForecastValidation) 
     scores, end = [], None
     for start in validation.starts:
         analysis = read_analysis(truth, parse_time(start), forecaster.channels, forecaster.grid)
-        for _, made in forecast_ensemble(forecaster, analysis, options):
+        for made in forecast_ensemble(forecaster, analysis, options):
             frames = made.sel(prediction_timedelta=slice(None, validation.days * DAY))  # the last may go beyond
             scores.append(score(frames, truth))
         end = frames.isel(time=0, prediction_timedelta=-1, number=slice(2)) if end is None else end

@@ -1,7 +1,7 @@
 """Verification: statistics of forecasts against the truth, accumulators that merge, metrics, intervals and tables."""
 
 from ladcast.verification.accumulate import Accumulator, merge_accumulators
-from ladcast.verification.archive import read_sums, scores_dataset, write_scores, write_sums
+from ladcast.verification.archive import metrics_of, read_sums, scores_dataset, write_scores, write_sums
 from ladcast.verification.bootstrap import BlockBootstrap, compare, intervals
 from ladcast.verification.climatology import Climatology, fit_climatology
 from ladcast.verification.score import ScoreOptions, score, score_climatology, score_each
@@ -25,6 +25,7 @@ __all__ = [
     "intersect",
     "intervals",
     "merge_accumulators",
+    "metrics_of",
     "persistence",
     "read_sums",
     "register",

@@ -113,9 +113,9 @@ def scores_dataset(systems: Mapping[str, Accumulator]) -> xr.Dataset:
     )
     units = {row: units for scores in systems.values() for row, units in scores.rows.items()}
     of_row = [units[row] for row in each["channel"].values.tolist()]
-    each = each.drop_attrs(deep=False).assign_coords(
-        members=("system", list(members.values())), channel_units=("channel", of_row)
-    )
+    starts = next(iter(systems.values())).init_times
+    each = each.drop_attrs(deep=False).assign_attrs(initial_times=" ".join(describe(start) for start in starts))
+    each = each.assign_coords(members=("system", list(members.values())), channel_units=("channel", of_row))
     each["members"].attrs = {"long_name": "ensemble members; infinite for a distribution", "units": "1"}
     axes = {axis.name: {"long_name": axis.long_name, "units": "1"} for about in METRICS.values() for axis in about.axes}
     for name, attrs in {**ABOUT, **axes}.items():
@@ -125,6 +125,24 @@ def scores_dataset(systems: Mapping[str, Accumulator]) -> xr.Dataset:
         if metric.attrs.get("units") in OF_CHANNEL:
             metric.attrs["comment"] = OF_CHANNEL[metric.attrs.pop("units")]
     return each
+
+
+def metrics_of(scores: xr.Dataset) -> dict[str, xr.Dataset]:
+    """Returns the metrics of each system, all seasons of the first region, as `Accumulator.metrics` does.
+
+    Raises:
+        ValueError: these are no scores as `scores_dataset` returns.
+    """
+    if missing := {"system", "region", "season"} - set(scores.dims):
+        raise ValueError(f"Expected scores as `ladcast score` writes, got a dataset without {sorted(missing)}.")
+    starts = np.array(str(scores.attrs.get("initial_times", "")).split(), dtype="datetime64[ns]")
+    first = scores.isel(region=0).sel(season="all")
+    metrics = {}
+    for system in scores["system"].values.tolist():
+        each = first.sel(system=system)
+        held = each[[name for name, values in each.data_vars.items() if bool(values.notnull().any())]]
+        metrics[system] = held.assign_coords(start=starts).assign_attrs(members=float(each["members"]))
+    return metrics
 
 
 def write_scores(systems: Mapping[str, Accumulator], path: Path, provenance: Mapping[str, str]) -> Path:

@@ -11,7 +11,7 @@ import xarray as xr
 from jaxtyping import Int, Shaped
 
 from ladcast.fields import VARIABLES, Channel
-from ladcast.grid import Grid, grid_of
+from ladcast.grid import Grid, points_of
 from ladcast.times import describe
 from ladcast.units import same_units
 
@@ -56,7 +56,7 @@ def match_truth(forecast: xr.Dataset, truth: xr.Dataset) -> Match:
     """
     _require(forecast, "forecast", ("time", "prediction_timedelta", "latitude", "longitude"))
     _require(truth, "truth", ("time", "latitude", "longitude"))
-    grid, truth_grid = grid_of(forecast), grid_of(truth)
+    grid, truth_grid = points_of(forecast), points_of(truth)
     if not grid.matches(truth_grid):
         raise ValueError(f"The forecast's grid is {grid}, the truth's is {truth_grid}. Regrid one of them first.")
     init_times = forecast["time"].values.astype("datetime64[ns]")

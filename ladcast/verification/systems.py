@@ -12,7 +12,7 @@ import xarray as xr
 from jaxtyping import Shaped
 
 from ladcast.fields import VARIABLES
-from ladcast.grid import Grid, grid_of
+from ladcast.grid import Box, Grid, points_of
 from ladcast.times import DAY, HOUR, Times, describe
 from ladcast.verification.accumulate import Accumulator, merge_accumulators
 from ladcast.verification.climatology import Climatology
@@ -88,7 +88,7 @@ def intersect(
     first = next(iter(cut.values()))
     members = {system: ds.sizes.get("number", 1) for system, ds in cut.items()}
     init_times, leads = first["time"].values, first["prediction_timedelta"].values
-    return cut, Intersection(members, init_times, leads, grid_of(first), tuple(cuts))
+    return cut, Intersection(members, init_times, leads, points_of(first), tuple(cuts))
 
 
 def cut_to_truth(
@@ -157,7 +157,9 @@ def _on_variables(systems: dict[str, xr.Dataset]) -> Cutting:
 
 
 def _on_rows(systems: dict[str, xr.Dataset], reference: Grid | None) -> Cutting:
-    grids = {system: grid_of(ds) for system, ds in systems.items()}
+    grids = {system: points_of(ds) for system, ds in systems.items()}
+    if any(isinstance(grid, Box) for grid in grids.values()):
+        reference = None
     smallest = min([*grids.values(), *([reference] if reference else [])], key=lambda grid: len(grid.latitude))
     cut, cuts = dict(systems), []
     for system, grid in grids.items():

@@ -128,9 +128,9 @@ def test_every_frame_is_decoded_once_whatever_the_cache(write, kept, tmp_path: P
 
 def test_times_are_chosen_or_listed(kept):
     (time,) = open_part(kept.latents, Selection())["time"].values
-    assert open_part(kept.latents, Selection(), times=[str(time)[:13]]).sizes["time"] == 1
+    assert open_part(kept.latents, Selection(times=(str(time)[:13],))).sizes["time"] == 1
     with pytest.raises(ValueError, match=f"from 1812-01-01T00; it has {str(time)[:13]}"):
-        open_part(kept.latents, Selection(), times=["1812-01-01T00"])
+        open_part(kept.latents, Selection(times=("1812-01-01T00",)))
 
 
 WRONG = {

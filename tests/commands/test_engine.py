@@ -15,7 +15,7 @@ from ladcast.checkpoint import MANIFEST
 from ladcast.checksums import CHECKSUMS
 from ladcast.commands.options import ScoreRequest, Scoring
 from ladcast.commands.products import plot
-from ladcast.commands.scoring import open_systems, score_systems
+from ladcast.commands.scoring import open_request, score_systems
 from ladcast.commands.show import show
 from ladcast.forecasts.engine import LatentEngine
 from ladcast.forecasts.manifest import KEY
@@ -129,7 +129,7 @@ def test_other_weights_are_refused(store: Path, tmp_path: Path):
 def test_scores_plots_and_descriptions_take_latents(kept, tmp_path: Path):
     paths = (kept.fields, kept.latents)
     request = ScoreRequest(MODEL / "truth.nc")
-    fields, latents = (score_systems(open_systems([path], request), [path], request, Scoring()) for path in paths)
+    fields, latents = (score_systems(open_request([path], request), [path], request, Scoring()) for path in paths)
     (scores_of_fields, *_), (scores_of_latents, *_) = fields.values(), latents.values()
     xr.testing.assert_identical(scores_of_latents.metrics(), scores_of_fields.metrics())
     page = tmp_path / "page.png"

@@ -12,7 +12,7 @@ from cyclopts import CycloptsError
 
 from ladcast.cli import app, run
 from ladcast.commands.options import ScoreRequest, Scoring
-from ladcast.commands.scoring import open_systems, score_systems
+from ladcast.commands.scoring import open_request, score_systems
 from ladcast.forecasts.open import in_our_layout, open_system, parse_system
 from ladcast.run import ExitCode
 from ladcast.verification import Accumulator, BlockBootstrap, fit_climatology
@@ -86,7 +86,7 @@ def stores(folder: Path) -> list[Path]:
 def score_forecasts(
     forecasts: list[Path], request: ScoreRequest, scoring: Scoring
 ) -> tuple[dict[str, Accumulator], list[str]]:
-    systems = open_systems(forecasts, request)
+    systems = open_request(forecasts, request)
     return score_systems(systems, forecasts, request, scoring), systems.notes
 
 
@@ -228,9 +228,9 @@ def test_a_file_that_is_no_climatology_is_named(stores: list[Path], folder: Path
     (tmp_path / "damaged.nc").write_bytes(b"CDF?")
     for name in ("regional.nc", "days.nc", "damaged.nc"):
         with pytest.raises(ValueError, match=rf"{name}: expected a climatology"):
-            open_systems(stores[:1], ScoreRequest(folder / "truth.zarr", tmp_path / name))
+            open_request(stores[:1], ScoreRequest(folder / "truth.zarr", tmp_path / name))
     with pytest.raises(FileNotFoundError, match=r"No climatology at .*none\.nc"):
-        open_systems(stores[:1], ScoreRequest(folder / "truth.zarr", tmp_path / "none.nc"))
+        open_request(stores[:1], ScoreRequest(folder / "truth.zarr", tmp_path / "none.nc"))
 
 
 @pytest.mark.parametrize("option", ["--truth", "--climatology"])

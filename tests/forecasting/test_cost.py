@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from ladcast.clock import year_progress
 from ladcast.data.analysis import Analysis
 from ladcast.diffusion import SAMPLERS
 from ladcast.forecasting.cost import (
@@ -17,7 +18,6 @@ from ladcast.forecasting.cost import (
     network_costs,
 )
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.times import year_progress
 
 costs_of = lru_cache(network_costs)
 

@@ -32,10 +32,7 @@ def make(forecaster: Forecaster, analysis: Analysis, tmp_path: Path) -> Make:
     def forecast(members: int, *, batch_size: int = 4, device: str = DEVICE, precision: str = "bfloat16") -> xr.Dataset:
         loaded = load_forecaster(tmp_path / "model", device)
         options = EnsembleOptions(members, 2, 5, replace(loaded.config.sampling, precision=precision), batch_size)
-        blocks: dict[int, list[xr.Dataset]] = {}
-        for _, frames in forecast_ensemble(loaded, analysis, options):
-            blocks.setdefault(int(frames["number"][0]), []).append(frames)
-        return xr.concat([xr.concat(parts, "prediction_timedelta") for parts in blocks.values()], "number")
+        return xr.concat(forecast_ensemble(loaded, analysis, options), "prediction_timedelta")
 
     return forecast
 

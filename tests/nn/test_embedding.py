@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ladcast.clock import year_progress
 from ladcast.nn.embedding import (
     day_embedding,
     join_frames,
@@ -16,7 +17,6 @@ from ladcast.nn.embedding import (
     split_frames,
     unpatchify,
 )
-from ladcast.times import year_progress
 
 
 def test_season_embedding_is_the_published_one(shared: Path) -> None:

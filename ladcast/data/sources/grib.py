@@ -27,7 +27,7 @@ from ladcast.data.lexicon import ECCODES_NAMES
 from ladcast.data.sources.base import need
 from ladcast.fields import VARIABLES
 from ladcast.grid import TOLERANCE_DEG
-from ladcast.times import describe, parse_time
+from ladcast.times import HOUR, describe, parse_time
 
 MAGIC = b"GRIB"
 UPPER = (*(ECCODES_NAMES[name] for name, about in VARIABLES.items() if about.on_levels), "gh", "wz", "r")
@@ -92,17 +92,26 @@ class Message:
         return self._time("validityDate", "validityTime")
 
     @cached_property
+    def initial(self) -> np.datetime64:
+        """Returns the time that a forecast starts from, or that of an analysis."""
+        return self._time("dataDate", "dataTime")
+
+    @cached_property
+    def lead(self) -> np.timedelta64:
+        """Returns the time from there to the field, or to the end of an accumulation."""
+        return self._step("endStep")
+
+    @cached_property
     def window(self) -> Window:
         """Returns the interval of an accumulation."""
-        return Window(self.valid - (self._step("endStep") - self._step("startStep")), self.valid)
+        return Window(self.valid - (self.lead - self._step("startStep")), self.valid)
 
     @cached_property
     def forecast(self) -> str:
         """Returns of which forecast the field is; an analysis, a sum or what does not change is of none."""
-        if not self._step("endStep") or self.name in (*STATIC, PRECIPITATION):
+        if not self.lead or self.name in (*STATIC, PRECIPITATION):
             return ""
-        hours = self._step("endStep") / np.timedelta64(1, "h")
-        return f"{hours:g} h from {describe(self._time('dataDate', 'dataTime'))}"
+        return f"{self.lead / HOUR:g} h from {describe(self.initial)}"
 
     def _time(self, date: str, clock: str) -> np.datetime64:
         day, hour = f"{self.header[date]:08d}", f"{self.header[clock]:04d}"
@@ -141,11 +150,11 @@ def open_grib(paths: Iterable[Path], where: str, member: int | None = None) -> x
         ValueError: no known field, another grid than regular or Gaussian, several grids, ensemble members or lead
             times, or a field that is there twice.
     """
-    found = [message for path in paths for message in read_headers(path) if _known(message)]
+    found = [message for path in paths for message in read_headers(path) if is_known(message)]
     if not found:
         known = ", ".join((*UPPER, *SURFACE, *STATIC, PRECIPITATION))
         raise ValueError(f"{where}: expected GRIB fields such as {known}, got none of them. Choose another file.")
-    coordinates, found = _horizontal(found, where)
+    coordinates, found = common_grid(found, where)
     messages = _without_repeats(_one_member(found, member, where), where)
     attrs = {"centre": str(messages[0].header["centre"]), **_forecast(messages, where)}
     times = np.unique([message.valid for message in messages if message.name not in STATIC])
@@ -249,7 +258,8 @@ def _fault_of_edition_2(content: mmap.mmap, at: int, size: int) -> str:
     return "" if before == 7 and content[place : place + 4] == b"7777" else "does not end where it says"
 
 
-def _known(message: Message) -> bool:
+def is_known(message: Message) -> bool:
+    """Says whether a field is one of ours, or what ours are derived from."""
     if message.name in UPPER:
         return bool(message.header["typeOfLevel"] == "isobaricInhPa")
     if message.name == PRECIPITATION:
@@ -272,7 +282,7 @@ def _one_member(messages: Sequence[Message], member: int | None, where: str) -> 
     return [m for m in messages if member is None or m.header["number"] in ("undef", member)]
 
 
-def _horizontal(messages: Sequence[Message], where: str) -> tuple[dict[str, npt.NDArray[np.float64]], list[Message]]:
+def common_grid(messages: Sequence[Message], where: str) -> tuple[dict[str, npt.NDArray[np.float64]], list[Message]]:
     """Returns the coordinates of the one grid that all messages lie on, and the messages with their order of rows."""
     kinds = {str(m.header["gridType"]) for m in messages}
     if not kinds <= {"regular_ll", "regular_gg"}:
@@ -341,13 +351,14 @@ def _field(messages: Sequence[Message], axes: dict[str, npt.NDArray[Any]]) -> xr
     shape = tuple(len(axes[dim]) for dim in HORIZONTAL)
 
     def read(*points: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        return _stacked(table[np.ix_(*points)] if points else table, shape)
+        return stacked(table[np.ix_(*points)] if points else table, shape)
 
     units = {"units": str(messages[0].header["units"])}
     return lazy_maps((*leading, *HORIZONTAL), (*table.shape, *shape), read, units)
 
 
-def _stacked(chosen: npt.NDArray[np.object_], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def stacked(chosen: npt.NDArray[np.object_], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Decodes an array of messages, on a grid of this shape; NaN where there is none."""
     block = np.full((*chosen.shape, *shape), np.nan, dtype=np.float32)
     for place, message in np.ndenumerate(chosen):
         if message is not None:

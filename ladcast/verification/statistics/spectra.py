@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ladcast.grid import Grid
+from ladcast.grid import Box, Grid
 from ladcast.verification.case import AreaSums, Case
 from ladcast.verification.statistics.base import Axis, Metric, Statistic, mean_of
 
@@ -22,12 +22,12 @@ from ladcast.verification.statistics.base import Axis, Metric, Statistic, mean_o
 def zonal_power(case: Case, fields: Float[Tensor, "member level lat lon"]) -> Float[Tensor, "region level wavenumber"]:
     """Returns the power of each zonal wavenumber, averaged over members and latitudes, times the region's weight.
 
-    NaN where the field has masked cells, and in a region that is not made of whole circles.
+    NaN where the field has masked cells, and in a region or a box that is not made of whole circles.
     """
     power = zonal_powers(fields.double()).mean(0)
-    rows = case.area.weights.sum(-1)
+    rows, circles = case.area.weights.sum(-1), not isinstance(case.area.grid, Box)
     sums = torch.einsum("ry,lyk->rlk", rows, power)
-    whole = torch.tensor([region.whole_circles for region in case.area.regions], device=sums.device)
+    whole = torch.tensor([region.whole_circles and circles for region in case.area.regions], device=sums.device)
     return torch.where(whole[:, None, None] & _complete(case), sums, torch.nan)
 
 
@@ -49,7 +49,8 @@ def spherical_power(case: Case, fields: Float[Tensor, "member level lat lon"]) -
     NaN where the field has masked cells, and in every region but the whole globe.
     """
     power = spherical_powers(fields.double(), case.area.grid).mean(0)
-    globe = torch.tensor([region.name == "globe" for region in case.area.regions], device=power.device)
+    whole = not isinstance(case.area.grid, Box)
+    globe = torch.tensor([whole and region.name == "globe" for region in case.area.regions], device=power.device)
     sums = case.area.total[..., None] * power
     return torch.where(globe[:, None, None] & _complete(case), sums, torch.nan)
 

@@ -1,0 +1,199 @@
+"""ladcast in Python: a forecast, its scores, tracks and figures, in one line each. The commands call the same rooms.
+
+Paths are text or `Path`, times text, `datetime` or `numpy.datetime64`. Where a forecast is expected, it may be opened
+or the path of one: of fields or latents, or of what `ladcast export` wrote.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import lru_cache
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from ladcast.cyclones import read_best_tracks, select_storm
+from ladcast.cyclones.tracker import TrackOptions, find_tracks
+from ladcast.forecasting.options import ForecastRequest
+from ladcast.forecasts.compare import AnyStates, open_systems, open_truth
+from ladcast.forecasts.describe import describe_dataset, describe_path
+from ladcast.forecasts.make import make_forecast
+from ladcast.forecasts.open import AnyForecast, at_times, open_forecast, open_tracked
+from ladcast.grid import Place
+from ladcast.released import DEFAULT_MODEL, find_model
+from ladcast.times import AnyTime, describe, parse_time
+from ladcast.verification import ScoreOptions, scores_dataset
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+AnyPath = str | os.PathLike[str]
+Times = AnyTime | Sequence[AnyTime]
+_numbers = count(1)
+
+
+def forecast(
+    times: Times = (),
+    *,
+    source: AnyPath | None = None,
+    model: AnyPath = DEFAULT_MODEL,
+    members: int = 8,
+    days: int = 10,
+    output: AnyPath | None = None,
+    **options: Any,
+) -> xr.Dataset:
+    """Makes an ensemble forecast, and returns it opened: fields, or latents that are decoded as they are read.
+
+    It is written to disk as it grows, so that memory holds a step only, and a cell that was stopped goes on.
+
+    Args:
+        times: initial times in UTC; by default the first that the source holds.
+        source: analysis to start from (Zarr, netCDF or GRIB); by default the model's own start states.
+        model: name of an embedded or an installed model, or a checkpoint folder.
+        members: ensemble members.
+        days: longest lead time.
+        output: Zarr store to write; by default one in a temporary folder (`TMPDIR`), which goes when Python ends.
+        options: other fields of `ladcast.forecasting.options.ForecastRequest`, as `ladcast forecast --help` lists them:
+            seed, steps, keep, lead_step, fill, device, overwrite ...
+
+    Raises:
+        TypeError: there is no such option.
+        ValueError, FileExistsError: see `ladcast.forecasts.make.make_forecast`.
+    """
+    known = [field.name for field in fields(ForecastRequest)]
+    if unknown := [name for name in options if name not in known]:
+        raise TypeError(f"forecast has no option {', '.join(unknown)}; it has model, {', '.join(known)}.")
+    request = ForecastRequest(
+        times=tuple(describe(parse_time(time)) for time in _each(times)),
+        source=None if source is None else Path(source),
+        output=_scratch() / f"forecast-{next(_numbers)}.zarr" if output is None else Path(output),
+        members=members,
+        days=days,
+        **options,
+    )
+    make_forecast(request, find_model(str(model)))
+    return open_forecast(request.output)
+
+
+def score(
+    forecast: AnyForecast,
+    truth: AnyStates | None = None,
+    *,
+    climatology: AnyPath | None = None,
+    against: Mapping[str, AnyForecast] | None = None,
+    name: str = "ladcast",
+    **options: Any,
+) -> xr.Dataset:
+    """Scores a forecast beside persistence, climatology and other forecasts, on what all of them have.
+
+    Args:
+        forecast: what to score.
+        truth: states that hold the valid times; by default those of the model, if the forecast starts from its states.
+        climatology: file of a climatology; by default the model's, where the truth is.
+        against: other forecasts by name.
+        name: what the forecast is called.
+        options: `statistics`, `regions` and `device` of `ladcast.verification.ScoreOptions`.
+
+    Returns:
+        every metric by system, region, season, channel and lead time, as in the file that `ladcast score` writes;
+        `ladcast.show` prints it as a table.
+
+    Raises:
+        ValueError: there is no truth, or nothing in common.
+    """
+    others = {other: [theirs] for other, theirs in (against or {}).items()}
+    if name in others:
+        raise ValueError(f"Each system needs a name of its own, got {name} twice.")
+    path = None if climatology is None else Path(climatology)
+    systems = open_systems({name: [forecast], **others}, truth, climatology=path)
+    statistics = tuple(dict.fromkeys(("default", *options.pop("statistics", ()))))
+    scored = systems.score(list(systems.report.init_times), ScoreOptions(statistics, **options))
+    return scores_dataset(scored).assign_attrs(comparison=" ".join(systems.notes))
+
+
+def track(
+    forecast: AnyForecast,
+    *,
+    storm: str | None = None,
+    best_track: AnyPath | None = None,
+    times: Times = (),
+    device: str = "cpu",
+    **rules: Any,
+) -> xr.Dataset:
+    """Tracks all lows in every member, or one storm from its best track.
+
+    Args:
+        forecast: a forecast, or a series of analyses.
+        storm: identifier of one storm in the best tracks, such as 2018271N06154.
+        best_track: IBTrACS (.csv or .nc), HURDAT2 or a b-deck; observed storms among all lows are recognised by it.
+        times: initial times; by default all.
+        device: cpu or cuda.
+        rules: `detection` and `stitching`; by default those that fit the grid.
+
+    Returns:
+        a table with a row for each member and time, see `ladcast.cyclones`; `ladcast.show` prints it.
+    """
+    options = TrackOptions(**rules).asked(
+        storm=storm, every=storm is None, best_track=None if best_track is None else Path(best_track)
+    )
+    best = None if options.best_track is None else read_best_tracks(options.best_track)
+    best = best if best is None or storm is None else select_storm(best, storm)
+    return find_tracks(open_tracked(forecast, _each(times)), options, best, device=device)
+
+
+def plot(
+    forecast: AnyForecast,
+    *,
+    truth: AnyStates | None = None,
+    place: str | Place = "Paris",
+    lead_days: float | None = None,
+    time: AnyTime | None = None,
+    output: AnyPath | None = None,
+) -> Figure:
+    """Draws one page: ensemble mean and spread on maps, and the plume of one place.
+
+    Args:
+        forecast: what to draw.
+        truth: states beside the plume; by default those of the model whose own states the forecast starts from.
+        place: a city such as Oslo, a place as Name,latitude,longitude, or a `Place`.
+        lead_days: lead time of the maps; by default the last whole day up to the fifth.
+        time: initial time, where there are several.
+        output: .png, .pdf or .svg file to write too.
+    """
+    from ladcast.plots.forecast import draw_forecast, shown_lead
+    from ladcast.plots.style import save_figure
+
+    opened = at_times(open_forecast(forecast), [] if time is None else [time], "The forecast")
+    where = place if isinstance(place, Place) else Place.parse(place)
+    lead = shown_lead(opened) if lead_days is None else np.timedelta64(round(lead_days * 86_400), "s")
+    figure = draw_forecast(
+        opened, place=where, truth=open_truth(truth, opened), lead=np.timedelta64(lead.astype("timedelta64[ns]"))
+    )
+    if output is not None:
+        save_figure(figure, Path(output))
+    return figure
+
+
+def show(what: AnyPath | xr.Dataset = DEFAULT_MODEL) -> None:
+    """Prints what something is: a model, a forecast, scores, tracks, any other file or store, or a dataset of one."""
+    print(describe_dataset(what) if isinstance(what, xr.Dataset) else describe_path(str(what)))
+
+
+def _each(times: Times) -> list[AnyTime]:
+    return [times] if isinstance(times, AnyTime) else list(times)
+
+
+@lru_cache(maxsize=1)
+def _scratch() -> Path:
+    """Returns the folder of this process for forecasts without a name."""
+    folder = tempfile.mkdtemp(prefix="ladcast-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
