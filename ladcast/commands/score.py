@@ -11,11 +11,13 @@ from ladcast.commands.options import FLAT, EvaluationRequest, Results, ScoreRequ
 from ladcast.files import remove, require_outputs
 from ladcast.released import DEFAULT_MODEL, find_model
 
-DEFAULT_SCORING = Scoring()
+DEFAULT_REQUEST, DEFAULT_SCORING = ScoreRequest(), Scoring()
 
 
 def score(
-    *forecasts: Path, request: Annotated[ScoreRequest, FLAT], scoring: Annotated[Scoring, FLAT] = DEFAULT_SCORING
+    *forecasts: Path,
+    request: Annotated[ScoreRequest, FLAT] = DEFAULT_REQUEST,
+    scoring: Annotated[Scoring, FLAT] = DEFAULT_SCORING,
 ) -> Results:
     """Score forecasts against the truth, beside persistence, climatology and other systems on the same dates.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -154,14 +155,14 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def is_too_coarse(latitude: npt.ArrayLike, rules: Detection) -> bool:
+def is_too_coarse(latitude: npt.NDArray[Any], rules: Detection) -> bool:
     """Says whether rows are too far apart to resolve the lows that the rules look for."""
     return rules.radius_deg < ROWS_IN_RADIUS * float(abs(np.diff(latitude)).max())
 
 
 def _require_resolved(grid: Grid, rules: Detection) -> None:
     spacing = float(np.diff(grid.latitude).max())
-    if is_too_coarse(grid.latitude, rules):
+    if is_too_coarse(np.asarray(grid.latitude), rules):
         raise CoarseGridError(
             f"A radius of {rules.radius_deg:g} deg is too small for rows {spacing:.3g} deg apart: expected at least "
             f"{ROWS_IN_RADIUS * spacing:.3g} deg. Detection(radius_deg=12, separation_deg=6) fits grids of 5.6 deg."
