@@ -123,7 +123,7 @@ def track(
     forecast: AnyForecast,
     *,
     storm: str | None = None,
-    best_track: AnyPath | None = None,
+    best_track: AnyPath | xr.Dataset | None = None,
     times: Times = (),
     device: str = "cpu",
     **rules: Any,
@@ -133,7 +133,8 @@ def track(
     Args:
         forecast: a forecast, or a series of analyses.
         storm: identifier of one storm in the best tracks, such as 2018271N06154.
-        best_track: IBTrACS (.csv or .nc), HURDAT2 or a b-deck; observed storms among all lows are recognised by it.
+        best_track: IBTrACS (.csv or .nc), HURDAT2 or a b-deck, or such tracks; observed storms among all lows are
+            recognised by it.
         times: initial times; by default all.
         device: cpu or cuda.
         rules: `detection` and `stitching`; by default those that fit the grid.
@@ -141,11 +142,11 @@ def track(
     Returns:
         a table with a row for each member and time, see `ladcast.cyclones`; `ladcast.show` prints it.
     """
-    options = TrackOptions(**rules).asked(
-        storm=storm, every=storm is None, best_track=None if best_track is None else Path(best_track)
-    )
-    best = None if options.best_track is None else read_best_tracks(options.best_track)
+    best = read_best_tracks(Path(best_track)) if isinstance(best_track, str | os.PathLike) else best_track
+    if storm is not None and best is None:
+        raise ValueError(f"Following {storm} starts from its observed position: name best tracks as best_track.")
     best = best if best is None or storm is None else select_storm(best, storm)
+    options = TrackOptions(storm=storm, **rules)
     return find_tracks(open_tracked(forecast, _each(times)), options, best, device=device)
 
 
@@ -154,7 +155,7 @@ def plot(
     *,
     truth: AnyStates | None = None,
     place: str | Place = "Paris",
-    lead_days: float | None = None,
+    lead_days: int | float | None = None,
     time: AnyTime | None = None,
     output: AnyPath | None = None,
 ) -> Figure:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from jaxtyping import Float
 
 TOLERANCE_DEG = 1e-3
 """Within which coordinates are equal: many files have them rounded to float32 or to three decimals."""
+CITIES = Path(__file__).parent / "cities.csv"
+"""Places by name, each line as `Place.parse` reads it."""
 MOST_POINTS = 43_200
 """Around the globe: half an arc minute is finer than any global analysis."""
 
@@ -173,7 +177,13 @@ class Place:
 
     @classmethod
     def parse(cls, text: str) -> Place:
-        """Reads `Name,latitude,longitude`; raises ValueError that shows the expected form."""
+        """Reads `Name,latitude,longitude`, or the name of a city such as Oslo, in any case.
+
+        Raises:
+            ValueError: it is neither; the message shows the expected form and names that are alike.
+        """
+        if "," not in text:
+            return cls._city(text)
         name, *numbers = text.split(",")
         try:
             latitude, longitude = (float(number) for number in numbers)
@@ -182,6 +192,18 @@ class Place:
                 f"Expected a place as Name,latitude,longitude such as Oslo,59.9,10.8, got '{text}'."
             ) from None
         return cls(name, latitude, longitude)
+
+    @classmethod
+    def _city(cls, name: str) -> Place:
+        rows = {row.partition(",")[0].casefold(): row for row in CITIES.read_text(encoding="utf-8").splitlines()}
+        if found := rows.get(name.strip().casefold()):
+            return cls.parse(found)
+        alike = [rows[word].partition(",")[0] for word in get_close_matches(name.casefold(), rows)]
+        hint = f" Did you mean {' or '.join(alike)}?" if alike else ""
+        raise ValueError(
+            f"Expected a place as Name,latitude,longitude such as Oslo,59.9,10.8, or one of {len(rows)} cities, got "
+            f"'{name}'.{hint}"
+        )
 
     def __post_init__(self) -> None:
         if not -90 <= self.latitude_deg <= 90:

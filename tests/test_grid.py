@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.grid import Grid, Place
+from ladcast.grid import CITIES, Box, Grid, Place, circles_globe, points_of
 
 SIZES = ["240x121", "240x121-south", "64x32", "64x33", "16x9-south"]
 
@@ -144,3 +144,43 @@ def test_a_place_is_read_from_a_line_of_text():
     assert Place.parse("Oslo,59.9,10.8") == Place("Oslo", 59.9, 10.8)
     with pytest.raises(ValueError, match=r"Oslo,59\.9,10\.8, got 'Oslo'"):
         Place.parse("Oslo")
+
+
+@pytest.mark.parametrize("name", ["Oslo", "oslo", " OSLO "])
+def test_a_city_is_a_place(name: str):
+    assert Place.parse(name) == Place("Oslo", 59.9, 10.8)
+
+
+def test_every_city_is_a_place_and_their_names_are_sorted():
+    rows = CITIES.read_text(encoding="utf-8").splitlines()
+    assert [Place.parse(Place.parse(row).name) for row in rows] == [Place.parse(row) for row in rows]
+    assert rows == sorted(rows)
+
+
+def test_an_unknown_city_is_refused_with_those_alike():
+    with pytest.raises(ValueError, match=r"Name,latitude,longitude .*got 'Reykjavic'. Did you mean Reykjavik\?"):
+        Place.parse("Reykjavic")
+
+
+BOX = Box((20.0, 30.0, 40.0), (-10.0, 0.0, 10.0))
+
+
+def test_the_cells_of_a_box_are_those_of_its_grid():
+    """Which lies across the meridian of 0, and whose rows end where the next ones would begin."""
+    whole = Grid.regular(36, 19)
+    rows, columns = BOX.within(whole)
+    np.testing.assert_array_equal(np.array(whole.latitude)[rows], BOX.latitude)
+    np.testing.assert_array_equal(np.array(whole.longitude)[columns], [350.0, 0.0, 10.0])
+    share = BOX.area_weights / BOX.area_weights.sum()
+    np.testing.assert_allclose(share, whole.area_weights[rows] / whole.area_weights[rows].sum())
+    with pytest.raises(ValueError, match="which lacks some of them"):
+        Box((20.0, 25.0), (0.0, 10.0)).within(whole)
+
+
+def test_points_are_a_grid_where_they_circle_the_globe_and_else_a_box():
+    ds = xr.Dataset(coords={"latitude": [-30.0, 0.0, 30.0], "longitude": [0.0, 90.0, 180.0, 270.0]})
+    assert type(points_of(ds)) is Grid
+    assert type(points_of(ds.isel(longitude=slice(3)))) is Box
+    assert circles_globe(ds["longitude"].values[[2, 3, 0, 1]] - 360)
+    with pytest.raises(ValueError, match="increase evenly"):
+        points_of(ds.isel(longitude=[0, 1, 3]))

@@ -28,7 +28,7 @@ def forecast(
     Args:
         request: what to forecast, from what, and where to write it.
         model: name of an embedded model, or a checkpoint folder.
-        place: place of the plume, as Name,latitude,longitude.
+        place: place of the plume: a city such as Oslo, or Name,latitude,longitude.
         draw: draw the page beside the forecast.
         dry_run: print what the forecast will take, as `ladcast plan forecast` does, and stop.
     """

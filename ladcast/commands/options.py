@@ -17,7 +17,7 @@ Results = dict[str, Any]
 """What a command hands to machines that ask for JSON; people read what it prints."""
 FLAT = Parameter(name="*")
 """Makes the fields of a dataclass options of the command."""
-DEFAULT_PLACE = "Paris,48.9,2.3"
+DEFAULT_PLACE = "Paris"
 Part = Annotated[Selection, FLAT]
 Overrides = Annotated[tuple[str, ...], Parameter(name="--set")]
 DIGITS = "0123456789"

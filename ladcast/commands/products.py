@@ -161,7 +161,7 @@ def points(
         forecast: forecast of fields or latents: Zarr, netCDF or GRIB.
         output: .csv.
         selection: which part.
-        place: places as Name,latitude,longitude.
+        place: places: cities such as Oslo, or Name,latitude,longitude.
         method: weight the four grid points around a place, or take the nearest.
         overwrite: replace an existing output.
     """
