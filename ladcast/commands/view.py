@@ -71,8 +71,8 @@ def open_sources(paths: list[Path], truth: Path | None, climatology: Path | None
         FileNotFoundError: a store is not there.
         ValueError: one is no forecast, or analyses or climatology do not fit the first.
     """
-    from ladcast.commands.scoring import open_climatology
     from ladcast.data.store import open_store
+    from ladcast.forecasts.compare import open_climatology
     from ladcast.grid import grid_of
     from ladcast.view.frames import Source, open_lazily
 
