@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 from jaxtyping import Bool
 
 from ladcast.cyclones.atcf import read_b_deck, read_hurdat2
-from ladcast.cyclones.table import Record, best_track_table, missing_or
+from ladcast.cyclones.table import Columns, Record, best_track_table, missing_or
 from ladcast.times import STEP
 from ladcast.units import KNOT
 
@@ -47,7 +46,6 @@ IBTRACS_NUMBERS = {
     "wmo_pres": ("msl", 100.0),
 }
 """Variables of IBTrACS as netCDF, with our names and the factor to our units."""
-Columns = dict[str, npt.NDArray[Any]]
 
 
 def read_best_tracks(path: Path, *, synoptic: bool = True) -> xr.Dataset:

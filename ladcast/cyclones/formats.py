@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
-from ladcast.cyclones.table import COLUMNS, group, make_table, rows
+from ladcast.cyclones.table import COLUMNS, Columns, group, make_table, rows
 from ladcast.documents import read_netcdf
 from ladcast.files import whole_file
 
@@ -135,8 +134,6 @@ def _text(name: str, value: Any) -> Any:
 PERTURBED_MEMBERS = 50
 """Beyond them come the control (51) and the high-resolution forecast (52)."""
 HEADING_BYTES = 256
-
-Columns = dict[str, npt.NDArray[Any]]
 
 
 def is_bufr(path: Path) -> bool:

@@ -183,7 +183,7 @@ def _corners(
     return row, column, np.stack(weight, axis=-1)
 
 
-Columns = tuple[Float[Tensor, " point"], Float[Tensor, " point"], Float[Tensor, " point"]]
+Refined = tuple[Float[Tensor, " point"], Float[Tensor, " point"], Float[Tensor, " point"]]
 
 
 def find_minima(field: Float[Tensor, "state lat lon"], grid: Grid, rows: slice = slice(None)) -> Points:
@@ -209,7 +209,7 @@ def find_minima(field: Float[Tensor, "state lat lon"], grid: Grid, rows: slice =
     return Points(state, row + first, column)
 
 
-def refine_minima(field: Float[Tensor, "state lat lon"], grid: Grid, points: Points) -> Columns:
+def refine_minima(field: Float[Tensor, "state lat lon"], grid: Grid, points: Points) -> Refined:
     """Returns latitude, longitude (degrees, -180 to 180) and value of the minimum near each grid minimum.
 
     A parabola through a point and its two neighbours is fitted in each direction. As the neighbours lie no lower, its

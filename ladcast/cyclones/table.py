@@ -16,6 +16,8 @@ from jaxtyping import Bool, Int
 from ladcast.cyclones.points import distance_km
 from ladcast.times import HOUR, describe
 
+Columns = dict[str, npt.NDArray[Any]]
+"""Values along `point` by name, before they are a table."""
 COLUMNS: dict[str, dict[str, str]] = {
     "storm": {"long_name": "identifier of the storm"},
     "name": {"long_name": "name of the storm"},

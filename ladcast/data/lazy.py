@@ -189,13 +189,13 @@ def _check_single(
         raise ValueError(f"{what} is given more than once at {at}. Remove one of the files.")
 
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+Wanted = TypeVar("Wanted")
+Found = TypeVar("Found")
 
 
 def prefetch(
-    read: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int
-) -> Generator[Result, None, None]:
+    read: Callable[[Wanted], Found], items: Iterable[Wanted], *, threads: int, ahead: int
+) -> Generator[Found, None, None]:
     """Yields `read(item)` in order, with at most `ahead` results read or being read before their turn.
 
     An error in `read` is raised when its item's turn comes.

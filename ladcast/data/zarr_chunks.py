@@ -20,7 +20,7 @@ import numpy.typing as npt
 from numcodecs import LZ4, Blosc, GZip, Zlib, Zstd
 from numcodecs.checksum32 import CRC32C
 
-Decoder = Callable[[bytes], bytes]
+Decode = Callable[[bytes], bytes]
 NO_CHUNK = 2**64 - 1
 """Offset and size that a shard's index has where a chunk was never written (Zarr v3, `sharding_indexed`)."""
 BLOSC, BLOSC_HEADER_BYTES = Blosc(), 16
@@ -45,7 +45,7 @@ class ChunkedArray:
     shape: tuple[int, ...]
     chunk_shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    decoders: tuple[Decoder, ...]
+    decoders: tuple[Decode, ...]
     file_name: str
     """Name of a file within `folder`, with `{}` for its number along the leading axis."""
     chunks_per_file: int = 1
@@ -76,7 +76,7 @@ class ShardIndex:
     """Finds the chunks within shards; what it has read of each file it keeps (16 bytes a chunk)."""
 
     chunks: int
-    decoders: tuple[Decoder, ...]
+    decoders: tuple[Decode, ...]
     checksum_bytes: int
     at_end: bool
     known: dict[str, npt.NDArray[np.uint64]] = field(default_factory=dict, compare=False)
@@ -205,7 +205,7 @@ def _check_sum(stored: bytes) -> bytes:
     return bytes(CRC32C().decode(stored))
 
 
-def _decoders(names: Sequence[str], folder: Path) -> tuple[Decoder, ...]:
+def _decoders(names: Sequence[str], folder: Path) -> tuple[Decode, ...]:
     """Returns the functions that undo codecs, the last codec first."""
     unknown = [name for name in names if name not in DECODERS]
     if unknown:
@@ -213,7 +213,7 @@ def _decoders(names: Sequence[str], folder: Path) -> tuple[Decoder, ...]:
     return tuple(DECODERS[name] for name in reversed(names))
 
 
-DECODERS: dict[str, Decoder] = {
+DECODERS: dict[str, Decode] = {
     "blosc": _decode_blosc,
     "zstd": Zstd().decode,
     "gzip": GZip().decode,

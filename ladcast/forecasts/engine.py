@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ladcast.forecasting.codec import LatentCodec
 
 CACHE_BYTES = 2**30
-DECODERS = {"mask_and_scale", "decode_times", "decode_coords", "use_cftime", "concat_characters"}
+DECODING = {"mask_and_scale", "decode_times", "decode_coords", "use_cftime", "concat_characters"}
 
 
 class LatentEngine(BackendEntrypoint):
@@ -54,7 +54,7 @@ class LatentEngine(BackendEntrypoint):
             model: name or folder of the model that made the latents, where it is not found by itself.
             device: cpu or cuda; a GPU where there is one.
             cache_bytes: the most that decoded frames may take in memory.
-            others: what xarray passes to every engine, see `DECODERS`.
+            others: what xarray passes to every engine, see `DECODING`.
 
         Raises:
             FileNotFoundError: the store or its model is not there.
@@ -63,7 +63,7 @@ class LatentEngine(BackendEntrypoint):
         from ladcast.checkpoint import checkpoint_hash
         from ladcast.forecasts.decode import open_latents
 
-        if unknown := sorted(others.keys() - DECODERS):
+        if unknown := sorted(others.keys() - DECODING):
             raise TypeError(f"The engine 'ladcast' has no option {', '.join(unknown)}.")
 
         path = Path(filename_or_obj).expanduser().absolute()  # a process elsewhere may receive it pickled

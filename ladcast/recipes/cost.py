@@ -14,7 +14,7 @@ from ladcast.data.batches import SampleOrder
 from ladcast.documents import read_mapping
 from ladcast.recipes.autoencoder import AutoencoderRecipe, AutoencoderRun
 from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun
-from ladcast.recipes.recipe import GIB, Recipe, describe
+from ladcast.recipes.recipe import GIB, Recipe, describe_step
 from ladcast.training.cost import FLOAT_BYTES, Footprint, measure
 from ladcast.training.logs import find_trackers
 
@@ -55,7 +55,7 @@ def check_plan(recipe: Recipe, ranks: int, gpu_memory_gib: float | None) -> str:
         bf16=options.bf16 and gpu_memory_gib is not None,
         recompute=options.recompute,
     )
-    text = describe(recipe.sample, footprint, options, ranks)
+    text = describe_step(recipe.sample, footprint, options, ranks)
     if gpu_memory_gib is not None:
         _check_memory(footprint, recipe, ranks, gpu_memory_gib)
     _check_output(recipe.run.output, footprint)

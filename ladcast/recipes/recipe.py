@@ -228,7 +228,7 @@ def try_out(recipe: Recipe, ranks: Ranks, dry_run: DryRun, interrupted: Callable
         if dry_run.dry_run:
             if ranks.is_first:
                 costs = measure(job.network, job.loss, recipe.sample, bf16=options.bf16, recompute=options.recompute)
-                print(describe(recipe.sample, costs, options, ranks.size))
+                print(describe_step(recipe.sample, costs, options, ranks.size))
             take(job, 1, interrupted)
         elif dry_run.overfit_one_batch:
             order = SampleOrder(len(job.data), options.batch_size, options.seed)
@@ -266,7 +266,7 @@ def _profile(
         print(f"trace {trace}")
 
 
-def describe(sample: SampleBatch, footprint: Footprint, options: TrainingOptions, ranks: int) -> str:
+def describe_step(sample: SampleBatch, footprint: Footprint, options: TrainingOptions, ranks: int) -> str:
     """Describes what a training step takes: shapes, parameters, arithmetic and memory."""
     shards = ranks if options.sharding == "fsdp" else 1
     parts = options.micro_batches(ranks)

@@ -16,7 +16,7 @@ from torch import distributed, nn
 
 from ladcast.device import find_device
 
-Item = TypeVar("Item")
+Shared = TypeVar("Shared")
 PORTS = range(15_000, 30_000)
 """Ports below those that Linux hands out by itself (32768 and above)."""
 PATIENCE = timedelta(hours=1)
@@ -76,7 +76,7 @@ class Ranks:
         """Says whether this rank writes logs and models."""
         return self.rank == 0
 
-    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+    def share(self, items: Sequence[Shared]) -> Sequence[Shared]:
         """Returns every `size`-th item: the shares of all ranks are all items."""
         return items[self.rank :: self.size]
 
@@ -104,11 +104,11 @@ class Ranks:
         distributed.all_reduce(smallest, distributed.ReduceOp.MIN, group=self.control)
         return int(smallest)
 
-    def first(self, value: Item) -> Item:
+    def first(self, value: Shared) -> Shared:
         """Returns the value of the first rank, plain data."""
         return self.gather(value)[0]
 
-    def gather(self, value: Item, group: distributed.ProcessGroup | None = None) -> list[Item]:
+    def gather(self, value: Shared, group: distributed.ProcessGroup | None = None) -> list[Shared]:
         """Returns the values of all ranks, plain data: it travels as JSON, since torch would unpickle what arrives."""
         if self.size == 1:
             return [value]

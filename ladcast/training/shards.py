@@ -49,17 +49,17 @@ CLASSES_BEFORE = {
 """All that this file may name: values, which do nothing when they are made."""
 
 Shape = tuple[int, ...]
-Region = tuple[slice, ...]
+Extent = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
-class Piece:
+class StoredPiece:
     """A piece of a tensor in a file: its place in the whole, and a function that reads a region of it."""
 
     whole: Shape
     offset: Shape
     shape: Shape
-    read: Callable[[Region], Tensor]
+    read: Callable[[Extent], Tensor]
 
 
 def own_pieces(tensors: Mapping[str, Mapping[str, Any]], ranks: Ranks) -> dict[str, tuple[Tensor, Shape, Shape]]:
@@ -94,7 +94,7 @@ def fill(tensors: Mapping[str, Mapping[str, Any]], paths: Iterable[Path]) -> Non
     Raises:
         ValueError: names or shapes are others, or a part of a tensor is missing; nothing is filled then.
     """
-    stored: dict[str, list[Piece]] = {}
+    stored: dict[str, list[StoredPiece]] = {}
     for path in paths:
         for name, piece in _pieces_before(path) if path.name == METADATA_BEFORE else _pieces(path):
             stored.setdefault(name, []).append(piece)
@@ -135,21 +135,21 @@ def _place(tensor: Tensor) -> tuple[Tensor, Shape]:
     return local_part(tensor), tuple(offset)
 
 
-def _overlap(piece: Piece, local: Tensor, offset: Shape) -> Region:
+def _overlap(piece: StoredPiece, local: Tensor, offset: Shape) -> Extent:
     """Returns the region of the whole that both a piece and the part of this rank hold."""
     extents = zip(piece.offset, piece.shape, offset, local.shape, strict=True)
     return tuple(slice(max(a, b), max(a, b, min(a + m, b + n))) for a, m, b, n in extents)
 
 
-def _lengths(region: Region) -> Shape:
+def _lengths(region: Extent) -> Shape:
     return tuple(extent.stop - extent.start for extent in region)
 
 
-def _shifted(region: Region, offset: Shape) -> Region:
+def _shifted(region: Extent, offset: Shape) -> Extent:
     return tuple(slice(extent.start - by, extent.stop - by) for extent, by in zip(region, offset, strict=True))
 
 
-def _pieces(path: Path) -> Iterator[tuple[str, Piece]]:
+def _pieces(path: Path) -> Iterator[tuple[str, StoredPiece]]:
     """Yields the pieces of a shard by name."""
     from safetensors import safe_open
 
@@ -158,7 +158,7 @@ def _pieces(path: Path) -> Iterator[tuple[str, Piece]]:
     for name in places:
         part = file.get_slice(name)
         whole, offset = (tuple(places[name][key]) for key in ("shape", "offset"))
-        yield name, Piece(whole, offset, tuple(part.get_shape()), part.__getitem__)
+        yield name, StoredPiece(whole, offset, tuple(part.get_shape()), part.__getitem__)
 
 
 class _UnpicklerBefore(pickle.Unpickler):
@@ -172,7 +172,7 @@ class _UnpicklerBefore(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def _pieces_before(path: Path) -> Iterator[tuple[str, Piece]]:
+def _pieces_before(path: Path) -> Iterator[tuple[str, StoredPiece]]:
     """Yields the tensors of a snapshot of earlier versions by name."""
     with path.open("rb") as file:
         try:
@@ -184,11 +184,11 @@ def _pieces_before(path: Path) -> Iterator[tuple[str, Piece]]:
     for name, about in chunks.items():
         for chunk in about.chunks:
             read = _reader_before(path.parent, storage[name, chunk.offsets])
-            yield name, Piece(tuple(about.size), tuple(chunk.offsets), tuple(chunk.sizes), read)
+            yield name, StoredPiece(tuple(about.size), tuple(chunk.offsets), tuple(chunk.sizes), read)
 
 
-def _reader_before(folder: Path, place: Any) -> Callable[[Region], Tensor]:
-    def read(region: Region) -> Tensor:
+def _reader_before(folder: Path, place: Any) -> Callable[[Extent], Tensor]:
+    def read(region: Extent) -> Tensor:
         with (folder / Path(place.relative_path).name).open("rb") as file:
             file.seek(place.offset)
             content = io.BytesIO(file.read(place.length))
