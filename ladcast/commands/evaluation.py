@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +30,12 @@ from ladcast.verification import (
     Climatology,
     ScoreOptions,
     merge_accumulators,
-    persistence,
     read_sums,
     score,
-    score_climatology,
 )
 from ladcast.verification.archive import claim_folder, keep_sums, values_of
 from ladcast.verification.bootstrap import FLOOR
-from ladcast.verification.systems import MEANS_ONLY
+from ladcast.verification.systems import MEANS_ONLY, score_baselines
 
 Starts = Shaped[np.ndarray, " start"]
 """Initial times as datetime64[ns]."""
@@ -178,15 +176,11 @@ class _Evaluation:
 
     def _score_block(self, frames: xr.Dataset) -> Iterator[tuple[str, Accumulator]]:
         truth, climatology = self.truth, self.climatology
-        plain = ScoreOptions(None, self.options.regions, self.options.device)
         yield self.name, score(frames, truth, climatology=climatology, options=self.options)
-        kept = persistence(truth.sel(time=frames["time"].values), frames)
-        yield "persistence", score(kept, truth, climatology=climatology, options=plain)
-        if climatology is not None and "climatology" in self.systems:
-            yield "climatology", score_climatology(climatology, frames, truth, options=plain)
+        yield from score_baselines(self.systems, frames, truth, climatology, self.options)
         if FLOOR in self.systems:
             made = reconstruction(self.forecaster, truth, frames)
-            yield FLOOR, score(made, truth, climatology=climatology, options=plain)
+            yield FLOOR, score(made, truth, climatology=climatology, options=replace(self.options, statistics=None))
 
 
 def reconstruction(forecaster: Forecaster, truth: xr.Dataset, frames: xr.Dataset) -> xr.Dataset:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from ladcast.fields import VARIABLES
-from ladcast.forecasting.options import MOST_DAYS, MOST_STEPS
+from ladcast.forecasting.options import MOST_DAYS, MOST_STEPS, require_within
 from ladcast.forecasts.options import Selection
 
 Results = dict[str, Any]
@@ -163,9 +163,5 @@ class EvaluationRequest:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("every", "members", "days"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Expected {name} of at least 1, got {getattr(self, name)}.")
-        for name, bound in {"days": MOST_DAYS, "steps": MOST_STEPS, "every": 24 * MOST_DAYS}.items():
-            if (getattr(self, name) or 0) > bound:
-                raise ValueError(f"Expected {name} of at most {bound}, got {getattr(self, name)}.")
+        most = {"days": MOST_DAYS, "steps": MOST_STEPS, "every": 24 * MOST_DAYS}
+        require_within(self, {"every": 1, "members": 1, "days": 1}, most)

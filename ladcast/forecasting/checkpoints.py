@@ -98,9 +98,11 @@ def plain(value: Any) -> Any:
 
 
 def _codec(folder: Path, tensors: Mapping[str, Tensor]) -> LatentCodec:
-    config = _autoencoder_config(folder)
+    from pydantic import TypeAdapter
+
+    content = read_document(folder, CONFIG)
     with describing("an autoencoder", folder / CONFIG), torch.device("meta"):
-        autoencoder = Autoencoder(config)
+        autoencoder = Autoencoder(TypeAdapter(AutoencoderConfig).validate_python(content["autoencoder"]))
     _load(autoencoder, _part("autoencoder", tensors), folder)
     channels, grid, scales = _read_channels(folder), _read_grid(folder), read_document(folder, SCALES)
     with describing("the normalisation of states and latents", folder / SCALES):
@@ -140,14 +142,6 @@ def _codec_documents(codec: LatentCodec, manifest: Mapping[str, Any]) -> dict[st
         SCALES: {"state": codec.normalizer.to_dict(), "latent": codec.latent_scale.to_dict()},
         MANIFEST: dict(manifest),
     }
-
-
-def _autoencoder_config(folder: Path) -> AutoencoderConfig:
-    from pydantic import TypeAdapter
-
-    content = read_document(folder, CONFIG)
-    with describing("an autoencoder", folder / CONFIG):
-        return TypeAdapter(AutoencoderConfig).validate_python(content["autoencoder"])
 
 
 def _load(network: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -14,6 +15,16 @@ MOST_DAYS, MOST_STEPS = 36_500, 10_000
 """What no forecast is asked for in earnest: more would overflow times, or take for ever to count."""
 MANY_FRAMES = 1000
 """From here on latents are kept unless fields are asked for."""
+
+
+def require_within(options: object, least: Mapping[str, float], most: Mapping[str, float]) -> None:
+    """Raises ValueError where a field of `options` is below its least value, not finite, or above its most."""
+    for name, bound in least.items():
+        if not bound <= getattr(options, name) < inf:
+            raise ValueError(f"Expected {name} of at least {bound}, got {getattr(options, name)}.")
+    for name, bound in most.items():
+        if (getattr(options, name) or 0) > bound:
+            raise ValueError(f"Expected {name} of at most {bound}, got {getattr(options, name)}.")
 
 
 @dataclass(frozen=True)
@@ -67,12 +78,7 @@ class ForecastRequest:
 
     def __post_init__(self) -> None:
         least = {"members": 1, "days": 1, "batch_size": 0, "redraws": 0, "noise_scale": 0, "perturbation": 0}
-        for name, bound in least.items():
-            if not bound <= getattr(self, name) < inf:
-                raise ValueError(f"Expected {name} of at least {bound}, got {getattr(self, name)}.")
-        for name, bound in {"days": MOST_DAYS, "steps": MOST_STEPS}.items():
-            if (getattr(self, name) or 0) > bound:
-                raise ValueError(f"Expected {name} of at most {bound}, got {getattr(self, name)}.")
+        require_within(self, least, {"days": MOST_DAYS, "steps": MOST_STEPS})
         if not -(2**63) <= self.seed < 2**63:
             raise ValueError(f"Expected a seed of 64 bits, got {self.seed}.")
         if self.output.suffix != ".zarr":

@@ -4,7 +4,7 @@ from ladcast.verification.accumulate import Accumulator, merge_accumulators
 from ladcast.verification.archive import metrics_of, read_sums, scores_dataset, write_scores, write_sums
 from ladcast.verification.bootstrap import BlockBootstrap, compare, intervals
 from ladcast.verification.climatology import Climatology, fit_climatology
-from ladcast.verification.score import ScoreOptions, score, score_climatology, score_each
+from ladcast.verification.score import ScoreOptions, score, score_climatology
 from ladcast.verification.statistics import Axis, Metric, Statistic, register
 from ladcast.verification.systems import Intersection, climatological_ensemble, intersect, persistence
 from ladcast.verification.table import format_table
@@ -31,7 +31,6 @@ __all__ = [
     "register",
     "score",
     "score_climatology",
-    "score_each",
     "scores_dataset",
     "write_scores",
     "write_sums",

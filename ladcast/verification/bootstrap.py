@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from jaxtyping import Int, Shaped
+from jaxtyping import Int
 
 from ladcast.times import DAY, describe
 from ladcast.verification.accumulate import Accumulator
@@ -105,9 +105,7 @@ def compare(
             f"A paired test needs the same starts, got {describe(np.array(candidate.init_times))} and "
             f"{describe(np.array(reference.init_times))}. Intersect the forecasts first."
         )
-    counts = bootstrap.counts(candidate.init_times)
-    whole = np.ones((1, counts.shape[1]))
-    drawn = [_sample(part, np.concatenate([whole, counts]), metrics, region) for part in (candidate, reference)]
+    drawn = (_sample(part, bootstrap, metrics, region) for part in (candidate, reference))
     ours, theirs = xr.align(*drawn, join="inner")
     difference = ours - theirs
     first = difference.isel(draw=0)
@@ -129,16 +127,15 @@ def intervals(
     Raises:
         ValueError: see `compare`.
     """
-    counts = bootstrap.counts(scores.init_times)
-    drawn = _sample(scores, np.concatenate([np.ones((1, counts.shape[1])), counts]), metrics, region)
+    drawn = _sample(scores, bootstrap, metrics, region)
     lower, upper = _interval(drawn, bootstrap, scores.init_times)
     return xr.Dataset({"value": drawn.isel(draw=0), "lower": lower, "upper": upper}, attrs={"level": bootstrap.level})
 
 
-def _sample(
-    scores: Accumulator, counts: Shaped[np.ndarray, "draw init"], metrics: Sequence[str], region: str | None
-) -> xr.DataArray:
+def _sample(scores: Accumulator, bootstrap: BlockBootstrap, metrics: Sequence[str], region: str | None) -> xr.DataArray:
     """Returns metrics (draw, metric, channel, prediction_timedelta); the first draw is the sample itself."""
+    drawn = bootstrap.counts(scores.init_times)
+    counts = np.concatenate([np.ones((1, drawn.shape[1])), drawn])
     present = [name for name in metrics if _stand_in(name, scores)]
     if lacking := [name for name in metrics if name not in present]:
         raise ValueError(f"There is no {', '.join(lacking)} in these scores, or it has further axes. Choose another.")

@@ -67,20 +67,6 @@ def score(
         ValueError: see `match_truth` and `select_statistics`; or the forecast has a NaN or an infinite value
             where the truth has none, or a value where the truth is masked.
     """
-    return merge_accumulators(
-        score_each(forecast, truth, statistics=statistics, climatology=climatology, options=options)
-    )
-
-
-def score_each(
-    forecast: xr.Dataset,
-    truth: xr.Dataset,
-    *,
-    statistics: Sequence[str] | None = None,
-    climatology: Climatology | None = None,
-    options: ScoreOptions = DEFAULT_OPTIONS,
-) -> Iterator[Accumulator]:
-    """Yields the score of each initial time by itself, as a progress bar or a stream needs it. See `score`."""
     scope = _scope(forecast, truth, options)
     match = scope.match
     names = options.statistics if statistics is None else statistics
@@ -96,9 +82,8 @@ def score_each(
             for lead, case in enumerate(read_cases(forecast, truth, scope, chunk, climate)):
                 yield chunk, lead, {s.name: s.reduce(case) for s in chosen}, case.area.total
 
-    for index in range(len(match.init_times)):
-        part = _collect(scope, index, found(index))
-        yield replace(part, axes={"quantile": probabilities}) if probabilities else part
+    scores = merge_accumulators(_collect(scope, index, found(index)) for index in range(len(match.init_times)))
+    return replace(scores, axes={"quantile": probabilities}) if probabilities else scores
 
 
 def score_climatology(

@@ -260,12 +260,23 @@ class Systems:
         if self.years is not None:
             others = climatological_ensemble(self.years, first)
             yield "other years", score(others, truth, climatology=climatology, options=options)
-        plain = replace(options, statistics=None)
-        if "persistence" in self.names:
-            kept = persistence(truth.sel(time=[start]), first)
-            yield "persistence", score(kept, truth, climatology=climatology, options=plain)
-        if climatology is not None and "climatology" in self.names:
-            yield "climatology", score_climatology(climatology, first, truth, options=plain)
+        yield from score_baselines(self.names, first, truth, climatology, options)
+
+
+def score_baselines(
+    names: Sequence[str],
+    forecast: xr.Dataset,
+    truth: xr.Dataset,
+    climatology: Climatology | None,
+    options: ScoreOptions,
+) -> Iterator[tuple[str, Accumulator]]:
+    """Yields the scores of persistence and of the climatology, where `names` has them: what is always computed."""
+    plain = replace(options, statistics=None)
+    if "persistence" in names:
+        kept = persistence(truth.sel(time=forecast["time"].values), forecast)
+        yield "persistence", score(kept, truth, climatology=climatology, options=plain)
+    if climatology is not None and "climatology" in names:
+        yield "climatology", score_climatology(climatology, forecast, truth, options=plain)
 
 
 def persistence(start_state: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:

@@ -9,7 +9,7 @@ import xarray as xr
 
 from ladcast.fields import SST
 from ladcast.grid import Grid, grid_of
-from ladcast.verification import Climatology, ScoreOptions, match, persistence, score, score_climatology, score_each
+from ladcast.verification import Climatology, ScoreOptions, match, persistence, score, score_climatology
 
 
 def aligned_truth(forecast: xr.Dataset, truth: xr.Dataset, variable: str) -> np.ndarray:
@@ -179,11 +179,6 @@ def test_means_alone_give_anomalies_but_no_distribution(
     xr.testing.assert_identical(score(forecast, truth, climatology=means).metrics(), expected)
     with pytest.raises(ValueError, match="means only: as a forecast it needs standard deviations"):
         score_climatology(means, forecast, truth)
-
-
-def test_each_start_is_scored_by_itself(forecast: xr.Dataset, truth: xr.Dataset) -> None:
-    starts = [part.init_times for part in score_each(forecast, truth)]
-    assert starts == [(time,) for time in forecast["time"].values]
 
 
 def test_a_region_is_scored_on_its_own_cells(forecast: xr.Dataset, truth: xr.Dataset) -> None:

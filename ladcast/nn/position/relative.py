@@ -73,10 +73,7 @@ class SignedScale(RelativeEncoding):
             (time_i, row_i, column_i), (time_j, row_j, column_j) = token_axes(i, shape), token_axes(j, shape)
             return score * scale[head, frames[time_i, time_j], rows[row_i, row_j], columns[column_i, column_j]]
 
-        def scores(query: Heads, key: Heads) -> ScoreMod:
-            return score_mod
-
-        return scores
+        return lambda query, key: score_mod
 
 
 class AbsoluteScale(SignedScale):
@@ -189,10 +186,7 @@ class GeodesicALiBi(PositionEncoding):
             angle = 2 * half_chord_squared.clamp(max=1.0).sqrt().asin()
             return score - slope[head] * (tokens_per_radian * angle + (time[i] - time[j]).abs())
 
-        def scores(query: Heads, key: Heads) -> ScoreMod:
-            return score_mod
-
-        return scores
+        return lambda query, key: score_mod
 
 
 def alibi_slopes(heads: int) -> list[float]:
