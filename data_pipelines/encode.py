@@ -23,8 +23,7 @@ from data_pipelines.options import (
     StoreLayout,
 )
 from data_pipelines.product import produce
-from data_pipelines.reading import read_frames
-from data_pipelines.states import View
+from data_pipelines.states import View, read_frames
 from data_pipelines.statistics import FrameMoments
 from data_pipelines.workers import WorkUnit, worker_number
 from data_pipelines.zarr_store import StoredVariable, StoreRecipe, Template, write_frames, write_small

@@ -19,8 +19,7 @@ from data_pipelines.excerpt import write_compact
 from data_pipelines.manifest import Content, describe_times
 from data_pipelines.options import EVERYTHING, EXECUTION, ExecutionArgument, SelectionArgument
 from data_pipelines.product import Recipe, produce
-from data_pipelines.reading import read_frames
-from data_pipelines.states import View
+from data_pipelines.states import View, read_frames
 from data_pipelines.workers import WorkUnit, item_units, time_units
 from ladcast.data.lazy import prefetch
 from ladcast.data.normalization import Normalizer, pack

@@ -33,8 +33,7 @@ from data_pipelines.options import (
     StoreLayout,
 )
 from data_pipelines.product import produce
-from data_pipelines.reading import DISK, NETWORK, Patience, read_field
-from data_pipelines.states import Archive, Derived, StateSource, View
+from data_pipelines.states import DISK, NETWORK, Archive, Derived, Patience, StateSource, View, read_field
 from data_pipelines.workers import WorkUnit
 from data_pipelines.zarr_store import StoredVariable, StoreRecipe, Template, compressors, frames_per_chunk, write_frames
 from ladcast.cf import STATE_COORDINATES

@@ -13,8 +13,8 @@ from ladcast.cli import COMMANDS, GROUPS
 
 FLOORS = (
     "documents",
-    "device fields files grid progress run times types units",
-    "cf checkpoint checksums clock",
+    "device fields files grid progress run times units",
+    "cf checkpoint checksums types",
     "resumable",
     "nn diffusion data config verification",
     "models plots cyclones",

@@ -20,12 +20,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ladcast.clock import to_epoch_seconds
 from ladcast.data.lazy import prefetch
 from ladcast.data.reader import StateReader
 from ladcast.resumable import require_same
 from ladcast.times import HOUR, Times, windows
-from ladcast.types import Latent, LatentSequence, PastSequence, Scaled
+from ladcast.types import Latent, LatentSequence, PastSequence, Scaled, to_epoch_seconds
 
 READ_AT_ONCE = 40
 """States that one thread reads before they are copied to their place."""

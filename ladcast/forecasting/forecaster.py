@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ladcast.clock import to_epoch_seconds
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
@@ -19,7 +18,7 @@ from ladcast.forecasting.one_call import OneCallStepper
 from ladcast.forecasting.stepper import FrameCounts, Stepper
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import AutoencoderConfig
-from ladcast.types import LatentSequence, PastSequence
+from ladcast.types import LatentSequence, PastSequence, to_epoch_seconds
 
 STEPPERS: dict[str, Any] = {"diffusion": DiffusionStepper, "one_call": OneCallStepper}
 """The classes of steppers by kind. A class has a `Config`, the frozen dataclass of its configuration."""

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from ladcast.clock import day_progress, to_epoch_seconds, year_progress
 from ladcast.models.layouts import TRANSFORMER
 from ladcast.models.pretrained import Pretrained
 from ladcast.nn.block import DualStreamBlock, Modulation, RefinerBlock, SingleStreamBlock, modulated_norm
@@ -20,11 +19,13 @@ from ladcast.nn.embedding import (
     SEASON_FEATURES,
     ConditionEmbedding,
     day_embedding,
+    day_progress,
     join_frames,
     patchify,
     season_embedding,
     split_frames,
     unpatchify,
+    year_progress,
 )
 from ladcast.nn.position import (
     POSITION_ENCODINGS,
@@ -34,7 +35,7 @@ from ladcast.nn.position import (
     build_position_encoding,
     evenly_spaced_radians,
 )
-from ladcast.types import Count, LatentSequence, Positive
+from ladcast.types import Count, LatentSequence, Positive, to_epoch_seconds
 
 
 @dataclass(frozen=True)

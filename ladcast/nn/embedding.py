@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 NOISE_FEATURES = 256
 SEASON_FEATURES = 256
 DAY_FEATURES = 2
 MAX_PERIOD = 1e4
+DAYS_IN_400_YEARS, DAYS_FROM_MARCH_0000, DAYS_FROM_MARCH_TO_JANUARY = 146_097, 719_468, 306
+"""Of the Gregorian calendar; the second counts from 1 March of the year 0 to 1970-01-01."""
 
 
 class MLP(nn.Module):
@@ -43,13 +45,38 @@ def sinusoidal_embedding(
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
+def year_progress(seconds: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """Returns the fraction of the calendar year that has passed, in [0, 1), as float64.
+
+    Arithmetic of the Gregorian calendar on the tensor itself, without a table: a compiled network holds it too.
+    """
+    days = seconds // 86400 + DAYS_FROM_MARCH_0000
+    # The mean length of a year is off by one year at most: of the three, the last that has begun.
+    year = days * 400 // DAYS_IN_400_YEARS - 1
+    year = year + (_march_first(year + 1) <= days).long() + (_march_first(year + 2) <= days).long()
+    year = year + (days - _march_first(year) >= DAYS_FROM_MARCH_TO_JANUARY).long()
+    first, following = (_march_first(y - 1) + DAYS_FROM_MARCH_TO_JANUARY for y in (year, year + 1))
+    elapsed = seconds - (first - DAYS_FROM_MARCH_0000) * 86400
+    return elapsed.double() / ((following - first) * 86400)
+
+
+def _march_first(year: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+    """Returns the days from 1 March of the year 0 to that of `year`: leap days are the last of such years."""
+    return 365 * year + year // 4 - year // 100 + year // 400
+
+
+def day_progress(seconds: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """Returns the fraction of the UTC day that has passed, in [0, 1), as float64."""
+    return (seconds % 86400).double() / 86400
+
+
 def season_embedding(
     year_progress: Float[Tensor, " batch"], num_features: int = SEASON_FEATURES
 ) -> Float[Tensor, "batch features"]:
     """Embeds the fraction of the year p as [a_k sin(2 pi k p), a_k cos(2 pi k p)], k = 1 .. n.
 
     The amplitudes a_k = 10^(-4(k-1)/n) fade the fast harmonics (arXiv 2506.09193). The phase is taken in the
-    precision of `year_progress`, float64 from `ladcast.times`, and the result is float32.
+    precision of `year_progress`, float64, and the result is float32.
     """
     count = num_features // 2
     harmonic = torch.arange(1, count + 1, device=year_progress.device, dtype=year_progress.dtype)

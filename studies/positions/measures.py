@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from ladcast.clock import to_epoch_seconds
 from ladcast.data.analysis import Analysis
 from ladcast.data.batches import LatentDataset
 from ladcast.data.normalization import pack
@@ -28,6 +27,7 @@ from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun
 from ladcast.recipes.latents import latent_rows, open_latents
 from ladcast.recipes.options import Period, StateStore
 from ladcast.times import DAY, parse_time
+from ladcast.types import to_epoch_seconds
 from ladcast.verification.crps import fair_crps
 
 CHANNELS = ("z500", "t850", "q700")

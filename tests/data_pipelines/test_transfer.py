@@ -18,7 +18,7 @@ from data_pipelines.inspection import checksums
 from data_pipelines.manifest import read_manifest
 from data_pipelines.options import Execution, Origin, StateSelection, StoreLayout
 from data_pipelines.product import UnitsFailedError, partial_folder, produce
-from data_pipelines.reading import Patience
+from data_pipelines.states import Patience
 from data_pipelines.transfer import Transfer, derive, download, plan, regrid
 from ladcast.data.derive import relative_vorticity
 from ladcast.data.lazy import lazy_maps

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from ladcast.clock import year_progress
 from ladcast.data.analysis import Analysis
 from ladcast.diffusion import SAMPLERS
 from ladcast.forecasting.cost import (
@@ -18,6 +17,7 @@ from ladcast.forecasting.cost import (
     network_costs,
 )
 from ladcast.forecasting.forecaster import Forecaster
+from ladcast.nn.embedding import year_progress
 
 costs_of = lru_cache(network_costs)
 

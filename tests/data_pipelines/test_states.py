@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from data_pipelines.reading import Patience
+from data_pipelines.states import Patience
 
 QUICK = Patience(attempts=4, first_wait_s=0.01, timeout_s=5)
 
