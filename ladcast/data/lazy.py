@@ -190,12 +190,12 @@ def _check_single(
 
 
 Wanted = TypeVar("Wanted")
-Found = TypeVar("Found")
+Result = TypeVar("Found")
 
 
 def prefetch(
-    read: Callable[[Wanted], Found], items: Iterable[Wanted], *, threads: int, ahead: int
-) -> Generator[Found, None, None]:
+    read: Callable[[Wanted], Result], items: Iterable[Wanted], *, threads: int, ahead: int
+) -> Generator[Result, None, None]:
     """Yields `read(item)` in order, with at most `ahead` results read or being read before their turn.
 
     An error in `read` is raised when its item's turn comes.

@@ -304,10 +304,10 @@ def common_grid(messages: Sequence[Message], where: str) -> tuple[dict[str, npt.
     return {"latitude": latitude, "longitude": longitude}, ordered
 
 
-Coordinates = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+GridPoints = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
-def _points(message: Message) -> Coordinates:
+def _points(message: Message) -> GridPoints:
     """Returns latitudes and longitudes in the order of a message's rows and columns."""
     with decoding(message.path) as stream:
         field = stream[message.offset]
@@ -318,7 +318,7 @@ def _points(message: Message) -> Coordinates:
         return np.array(field["distinctLatitudes"], dtype=np.float64), np.roll(longitude, -around.argmin())
 
 
-def _same(one: Coordinates, other: Coordinates) -> bool:
+def _same(one: GridPoints, other: Coordinates) -> bool:
     return all(a.shape == b.shape and abs(a - b).max() < TOLERANCE_DEG for a, b in zip(one, other, strict=True))
 
 
