@@ -190,7 +190,7 @@ def _check_single(
 
 
 Wanted = TypeVar("Wanted")
-Result = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 def prefetch(

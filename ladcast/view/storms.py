@@ -10,17 +10,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ladcast.cyclones import Detection, read_tracks, strike_probability, track_all
-from ladcast.cyclones.detection import CoarseGridError
+from ladcast.cyclones import read_tracks, strike_probability
 from ladcast.cyclones.report import VERIFIED_GRID
 from ladcast.cyclones.strikes import STRIKE_RADIUS_KM
 from ladcast.cyclones.table import group, rows, with_members
+from ladcast.cyclones.tracker import TrackOptions, find_tracks
 from ladcast.grid import Grid
 from ladcast.times import HOUR
 from ladcast.view.frames import Plane, Source
-
-WIDE = Detection(radius_deg=12.0, separation_deg=6.0)
-"""For grids of about 5 degrees, on which the default rules find nothing: as configs/track/nature.yaml."""
 
 
 @dataclass
@@ -43,11 +40,7 @@ class Storms:
         if self.file is not None:
             tracks = read_tracks(self.file)
             return rows(tracks, tracks["start"].values == init)
-        forecast = self.source.dataset.sel(time=[init])
-        try:
-            return track_all(forecast)
-        except CoarseGridError:
-            return track_all(forecast, detection=WIDE)
+        return find_tracks(self.source.dataset.sel(time=[init]), TrackOptions(), None)
 
     def lines(self, init: np.datetime64) -> dict[str, Any]:
         """Returns the tracks as lists: one for each storm of each member, with hours since the initial time."""

@@ -318,7 +318,7 @@ def _points(message: Message) -> GridPoints:
         return np.array(field["distinctLatitudes"], dtype=np.float64), np.roll(longitude, -around.argmin())
 
 
-def _same(one: GridPoints, other: Coordinates) -> bool:
+def _same(one: GridPoints, other: GridPoints) -> bool:
     return all(a.shape == b.shape and abs(a - b).max() < TOLERANCE_DEG for a, b in zip(one, other, strict=True))
 
 
