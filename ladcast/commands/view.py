@@ -83,20 +83,23 @@ def open_sources(paths: list[Path], truth: Path | None, climatology: Path | None
     normal = None if climatology is None or grid is None else open_climatology(climatology, grid)
     names = [path.name.removesuffix(".zarr") for path in paths]
     names = names if len(set(names)) == len(names) else [str(path) for path in paths]
-    sources = [
-        Source(name, ds, normal if ds.sizes == opened[0].sizes or ds is opened[0] else None)
-        for name, ds in zip(names, opened, strict=True)
-    ]
+    points = _points(opened[0])
+    fitting = [normal if _points(ds) == points else None for ds in opened]
+    sources = [Source(name, ds, of) for name, ds, of in zip(names, opened, fitting, strict=True)]
     if truth is not None:
         sources.append(Source("analysis", open_store(truth, grid=grid, regular=False), normal))
     return sources
 
 
 def _of_model(forecast: xr.Dataset) -> tuple[Path | None, Path | None]:
-    """Returns truth and climatology of the model that made a forecast; truth only for the model's own start states."""
+    """Returns truth and climatology of the model that made a forecast; truth only for the model's own start states.
+
+    Both are of its grid: a forecast that was cut or regridded has none.
+    """
     import json
 
     from ladcast.checkpoint import checkpoint_hash
+    from ladcast.forecasting.checkpoints import read_description
 
     try:
         identity = json.loads(str(forecast.attrs.get("history", "")))
@@ -106,6 +109,13 @@ def _of_model(forecast: xr.Dataset) -> tuple[Path | None, Path | None]:
         return None, None
     if not weights or not checkpoint_hash(folder.path).startswith(weights):  # another world of the same name
         return None, None
+    _, _, grid = read_description(folder.path)
+    if _points(forecast) != (grid.latitude, grid.longitude):
+        return None, None
     begun = Path(str(identity.get("source", ""))).parts[-2:]
     own = folder.starts is not None and begun == folder.starts.parts[-2:]
     return folder.truth if own else None, folder.climatology
+
+
+def _points(forecast: xr.Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return tuple(forecast["latitude"].values.tolist()), tuple(forecast["longitude"].values.tolist())

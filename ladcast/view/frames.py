@@ -23,7 +23,7 @@ from ladcast.view.quantities import METEOGRAM, PALETTES, QUANTITIES, Quantity
 
 KINDS = {
     "mean": "ensemble mean",
-    "spread": "ensemble spread (standard deviation)",
+    "spread": "ensemble spread",
     "member": "member",
     "minimum": "lowest member",
     "maximum": "highest member",

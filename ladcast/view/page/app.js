@@ -12,12 +12,13 @@ const DEFAULTS = {
 const state = { ...DEFAULTS };
 const fields = new Map(); // address of a map -> promise of it; the latest stay
 const MOST_FIELDS = 160;
+const early = new Map(); // address of a map that is read ahead and not yet there -> what stops it
 const scales = new Map(); // what is shown -> lowest and highest value of its colours
 const panels = [0, 1].map((index) => {
   const figure = $(`figure-${index}`), [map, legend] = figure.querySelectorAll("canvas");
   return { figure, map, legend, caption: figure.querySelector("figcaption"), said: figure.querySelector(".said"), shown: null };
 });
-let about, tracks = null, series = null, span = null, turn = 0, timer = 0, ahead = new AbortController(), reading = new AbortController();
+let about, tracks = null, series = null, span = null, turn = 0, timer = 0, reading = new AbortController();
 
 // ---- what there is ----
 
@@ -53,16 +54,36 @@ function address(choice, time, quantity = state.field, level = state.level) {
 }
 
 /** Reads a map once; those read last are kept. */
-function read(words, early = false) {
+function read(words) {
   const held = fields.get(words);
+  early.delete(words); // what is wanted now is not given up
   if (held) {
     fields.delete(words);
     fields.set(words, held);
     return held;
   }
-  const made = ask(early ? `${words}&ahead=1` : words, { binary: true, signal: early ? ahead.signal : undefined });
+  return keep(words, ask(words, { binary: true }));
+}
+
+/** Reads a map that may be wanted next, unless something else is wanted before. */
+function readEarly(words) {
+  if (fields.has(words)) return;
+  const stop = new AbortController();
+  early.set(words, stop);
+  keep(words, ask(`${words}&ahead=1`, { binary: true, signal: stop.signal })).then(() => early.delete(words), () => early.delete(words));
+}
+
+function giveUpEarly() {
+  for (const [words, stop] of early) {
+    fields.delete(words);
+    stop.abort();
+  }
+  early.clear();
+}
+
+function keep(words, made) {
   fields.set(words, made);
-  made.catch(() => fields.delete(words));
+  made.catch(() => fields.get(words) === made && fields.delete(words));
   if (fields.size > MOST_FIELDS) fields.delete(fields.keys().next().value);
   return made;
 }
@@ -130,7 +151,11 @@ function settle() {
   state.lines = fill($("lines"), [["", "none"], ...lines.map((name) => [name, name === "msl" ? "sea level pressure" : `height ${name.split("/")[1]} hPa`])], state.lines);
   $("threshold").value = state.threshold;
   $("threshold-units").textContent = about.quantities[state.field].units;
-  for (const name of ["below", "projection", "storms"]) $(name).value = state[name];
+  for (const name of ["below", "projection", "storms"]) {
+    $(name).value = state[name];
+    if ($(name).selectedIndex < 0) $(name).value = DEFAULTS[name];
+    state[name] = $(name).value;
+  }
   document.body.classList.toggle("large", state.large === "1");
   $("maps").classList.toggle("two", Boolean(state.second));
   panels[1].figure.hidden = !state.second;
@@ -193,6 +218,13 @@ function say(panel, text, isError = false) {
   panel.said.classList.toggle("error", isError);
 }
 
+/** Returns the units of a map: shares are in per cent, differences of temperatures in kelvin. */
+function unitsOf(choice) {
+  const kind = choice.split("/")[1], { units } = about.quantities[state.field];
+  if (state.storms === "strikes" || kind === "probability") return "%";
+  return units === "°C" && ["spread", "anomaly", "difference"].includes(kind) ? "K" : units;
+}
+
 function captionOf(choice, field) {
   const [source, kind, other] = choice.split("/"), quantity = about.quantities[state.field];
   const where = levelsOf(state.field).length ? ` at ${state.level} hPa` : "";
@@ -227,11 +259,10 @@ async function load(choice, time) {
 async function refresh() {
   const mine = ++turn, time = valid(), shown = [state.first, state.second].filter(Boolean);
   document.body.dataset.state = "busy";
-  ahead.abort();
-  ahead = new AbortController();
-  if (state.storms === "tracks") findTracks();
   const late = setTimeout(() => shown.forEach((_, index) => say(panels[index], state.storms === "strikes" && !tracks ? "Looking for cyclones in all members ..." : "Reading ...")), 250);
-  const results = await Promise.allSettled(shown.map((choice) => load(choice, time)));
+  const loading = shown.map((choice) => load(choice, time));
+  giveUpEarly();
+  const results = await Promise.allSettled(loading);
   clearTimeout(late);
   if (mine !== turn) return;
   let wrong = false;
@@ -250,6 +281,8 @@ async function refresh() {
     }
   });
   drawSeries();
+  if (state.storms && !wrong && !(await findTracks()) && mine === turn) wrong = true;
+  if (mine !== turn) return;
   document.body.dataset.state = wrong ? "error" : "ready";
   if (!wrong) readAhead(shown);
 }
@@ -261,25 +294,27 @@ function readAhead(shown) {
   for (const index of [at + 1, at - 1, at + 2]) {
     if (index < 0 || index >= hours.length) continue;
     const time = moment(state.init) + hours[index] * HOUR;
-    for (const choice of shown) read(address(choice, time), true).catch(() => {});
+    for (const choice of shown) readEarly(address(choice, time));
     const [quantity, level] = state.lines.split("/");
-    if (quantity && forecast().quantities[quantity]) read(address(`${state.first.split("/")[0]}/mean`, time, quantity, level ?? ""), true).catch(() => {});
+    if (quantity && forecast().quantities[quantity]) readEarly(address(`${state.first.split("/")[0]}/mean`, time, quantity, level ?? ""));
   }
 }
 
 function projectionOf(panel, scale = 1) {
   const unit = Math.min(window.devicePixelRatio || 1, 2) * scale;
   const width = panel.figure.clientWidth, ratio = { world: 0.487, flat: 0.5, globe: 0.62 }[state.projection];
-  const room = document.body.classList.contains("large") ? window.innerHeight * 0.74 : Math.max(window.innerHeight * 0.62, 240);
+  const around = $("maps").offsetTop + $("clock").offsetHeight + panel.legend.offsetHeight + panel.caption.offsetHeight + 66;
+  const room = Math.max(window.innerHeight - around, 260);
   const height = Math.min(width * ratio, room);
   panel.map.style.height = `${height}px`;
   const view = { lon: Number(state.lon), lat: Number(state.lat), zoom: Number(state.zoom) };
-  return [new Projection(state.projection, view, Math.round(width * unit), Math.round(height * unit)), unit];
+  const letters = document.body.classList.contains("large") ? 1.5 : 1;
+  return [new Projection(state.projection, view, Math.round(width * unit), Math.round(height * unit)), unit, unit * letters];
 }
 
 function draw(panel, scale = 1) {
   if (!panel.shown || panel.figure.hidden) return;
-  const { choice, field, grid, lines } = panel.shown, [projection, unit] = projectionOf(panel, scale), { width, height } = projection;
+  const { choice, field, grid, lines } = panel.shown, [projection, unit, pen] = projectionOf(panel, scale), { width, height } = projection;
   const fine = (panel.shown.fine ??= refine(grid, field.values));
   const key = [state.projection, state.lat, state.lon, state.zoom, width, height, fine.grid.rows, fine.grid.columns, fine.grid.latitude[0], fine.grid.longitude[0]].join();
   if (panel.key !== key) Object.assign(panel, { key, pixels: new Pixels(projection, fine.grid) });
@@ -288,35 +323,43 @@ function draw(panel, scale = 1) {
   const context = panel.map.getContext("2d"), image = context.createImageData(width, height);
   shade(image, panel.pixels, fine.grid, fine.values, edges, colours);
   context.putImageData(image, 0, 0);
-  drawCoasts(context, projection, about.coast, unit);
+  drawCoasts(context, projection, about.coast, pen);
   if (lines && scale === 1) {
     const smooth = (panel.shown.smooth ??= refine(grid, lines.values));
     const dense = width / unit / (state.projection === "globe" ? 0.5 : 1) < 800 && Number(state.zoom) < 2;
-    drawLines(context, projection, smooth.grid, smooth.values, lines.step * (dense ? 2 : 1), unit);
+    drawLines(context, projection, smooth.grid, smooth.values, lines.step * (dense ? 2 : 1), pen);
   }
-  if (tracks && state.storms) drawTracks(context, projection, tracks.lines, (valid() - moment(state.init)) / HOUR, unit);
-  if (state.place) drawPoint(context, projection, ...state.place.split(",").map(Number).reverse(), unit);
+  if (tracks?.key === tracksKey() && state.storms) drawTracks(context, projection, tracks.lines, (valid() - moment(state.init)) / HOUR, pen);
+  if (state.place) drawPoint(context, projection, ...state.place.split(",").map(Number).reverse(), pen);
   const [title, rest] = captionOf(choice, field), small = document.createElement("small");
   small.textContent = rest;
   panel.caption.replaceChildren(`${title} `, small);
   panel.map.setAttribute("aria-label", `Map: ${title}, ${rest}, valid ${describeTime(valid())}`);
-  const units = state.storms === "strikes" || choice.includes("/probability") ? "%" : about.quantities[state.field].units;
-  drawLegend(panel.legend, edges, colours, units);
+  drawLegend(panel.legend, edges, colours, unitsOf(choice));
 }
 
 const drawAll = (scale) => panels.forEach((panel) => draw(panel, scale));
 
+const tracksKey = () => `${about.sources.indexOf(timed())}/${state.init}`;
+
+/** Draws the tracks when they are found, and says whether that went well. */
 async function findTracks() {
-  const source = about.sources.indexOf(timed()), key = `${source}/${state.init}`;
-  if (tracks?.key === key) return;
-  say(panels[0], "Looking for cyclones in all members ...");
+  const key = tracksKey();
+  if (tracks?.key !== key) {
+    tracks = { key, lines: [], found: ask(`tracks?${new URLSearchParams({ source: key.split("/")[0], init: state.init })}`) };
+  }
+  const mine = tracks;
   try {
-    const found = await ask(`tracks?${new URLSearchParams({ source, init: state.init })}`);
-    tracks = { key, lines: found.tracks };
-    say(panels[0], found.tracks.length ? "" : "There are no cyclones in this forecast.");
+    if (!mine.lines.length) say(panels[0], "Looking for cyclones in all members ...");
+    mine.lines = (await mine.found).tracks;
+    if (key !== tracksKey() || !state.storms) return true;
     drawAll();
+    say(panels[0], mine.lines.length ? "" : "There are no cyclones in this forecast.");
+    return true;
   } catch (error) {
+    if (tracks === mine) tracks = null;
     say(panels[0], error.message, true);
+    return false;
   }
 }
 
@@ -484,7 +527,7 @@ function listenToMap(panel) {
 function tell(panel, found) {
   if (!found || !panel.shown || panel.said.classList.contains("error")) return;
   const value = panel.shown.grid.nearest(panel.shown.field.values, found[0], found[1]);
-  const units = state.storms === "strikes" || panel.shown.choice.includes("/probability") ? "%" : about.quantities[state.field].units;
+  const units = unitsOf(panel.shown.choice);
   say(panel, `${degrees(found[1], "NS")} ${degrees(found[0], "EW")}: ${Number.isNaN(value) ? "no value" : `${Number(value.toPrecision(4))} ${units}`}`);
 }
 

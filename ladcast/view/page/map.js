@@ -38,31 +38,37 @@ export class Projection {
     return [width / 2 + radius * x, height / 2 - radius * y];
   }
 
-  /** Returns a function from x to [longitude, latitude] on the row y, or to null outside of the globe. */
+  /** Returns a function from x to [longitude, latitude] on the row y (one array, used again), or to null off the globe. */
   inverse(y) {
-    const { radius, width, height } = this, up = (height / 2 - y) / radius, level = up + this.middle;
+    const { radius, width, height } = this, up = (height / 2 - y) / radius, level = up + this.middle, found = [0, 0];
     const across = (x) => (x - width / 2) / radius;
     if (this.kind === "flat") {
-      const lat = level / RAD;
-      if (Math.abs(lat) > 90) return () => null;
-      return (x) => (Math.abs(across(x)) > Math.PI ? null : [wrap(this.lon + across(x) / RAD), lat]);
+      found[1] = level / RAD;
+      if (Math.abs(found[1]) > 90) return () => null;
+      return (x) => {
+        found[0] = wrap(this.lon + across(x) / RAD);
+        return Math.abs(across(x)) > Math.PI ? null : found;
+      };
     }
     if (this.kind === "world") {
       if (Math.abs(level) > HALF_HEIGHT) return () => null;
       let t = level / A1;
       for (let turn = 0; turn < 6; turn += 1) t -= (rise(t) - level) / slope(t);
-      const lat = Math.asin(clamp(Math.sin(t) / M, -1, 1)) / RAD, factor = (M * slope(t)) / Math.cos(t);
+      const factor = (M * slope(t)) / Math.cos(t);
+      found[1] = Math.asin(clamp(Math.sin(t) / M, -1, 1)) / RAD;
       return (x) => {
         const away = across(x) * factor;
-        return Math.abs(away) > Math.PI ? null : [wrap(this.lon + away / RAD), lat];
+        found[0] = wrap(this.lon + away / RAD);
+        return Math.abs(away) > Math.PI ? null : found;
       };
     }
     return (x) => {
       const right = across(x), square = right * right + up * up;
       if (square > 1) return null;
       const front = Math.sqrt(1 - square);
-      const lat = Math.asin(clamp(up * this.cos + front * this.sin, -1, 1)) / RAD;
-      return [wrap(this.lon + Math.atan2(right, front * this.cos - up * this.sin) / RAD), lat];
+      found[0] = wrap(this.lon + Math.atan2(right, front * this.cos - up * this.sin) / RAD);
+      found[1] = Math.asin(clamp(up * this.cos + front * this.sin, -1, 1)) / RAD;
+      return found;
     };
   }
 }
@@ -78,24 +84,33 @@ function place(points, value) {
   return low + (value - points[low]) / (points[high] - points[low]);
 }
 
+const TENTHS = 10;
+
 /** Rows and columns of a grid, and where a position lies among them. */
 export class Grid {
   constructor(latitude, longitude) {
     Object.assign(this, { latitude, longitude, rows: latitude.length, columns: longitude.length });
     this.step = (longitude.at(-1) - longitude[0]) / (this.columns - 1);
     this.global = this.step * this.columns > 359;
+    const half = this.global ? 90 : (latitude[1] - latitude[0]) / 2;
+    Object.assign(this, { south: latitude[0] - half, north: latitude.at(-1) + half });
+    this.table = Float64Array.from({ length: 180 * TENTHS + 1 }, (_, index) => place(latitude, clamp(index / TENTHS - 90, latitude[0], latitude.at(-1))));
+    this.found = [0, 0];
   }
 
-  /** Returns the row and column as fractions, or null outside of a region. */
+  /** Returns the row and column as fractions (one array, used again), or null outside of a region. */
   find(lon, lat) {
-    const edge = (this.latitude[1] - this.latitude[0]) / 2;
-    const beyond = this.global ? 90 : edge;
-    if (lat < this.latitude[0] - beyond || lat > this.latitude.at(-1) + beyond) return null;
-    const east = (((lon - this.longitude[0]) % 360) + 360) % 360;
-    const column = east > 360 - this.step / 2 && !this.global ? 0 : east / this.step;
-    if (!this.global && column > this.columns - 0.5) return null;
-    const row = place(this.latitude, clamp(lat, this.latitude[0], this.latitude.at(-1)));
-    return [row, this.global ? column : clamp(column, 0, this.columns - 1)];
+    if (lat < this.south || lat > this.north) return null;
+    const east = (((lon - this.longitude[0]) % 360) + 360) % 360, at = (lat + 90) * TENTHS, before = Math.min(at | 0, 180 * TENTHS - 1);
+    let column = east / this.step;
+    if (!this.global) {
+      if (east > 360 - this.step / 2) column = 0;
+      if (column > this.columns - 0.5) return null;
+      column = Math.min(column, this.columns - 1);
+    }
+    this.found[0] = this.table[before] + (at - before) * (this.table[before + 1] - this.table[before]);
+    this.found[1] = column;
+    return this.found;
   }
 
   /** Returns the value at the nearest point. */
@@ -188,7 +203,9 @@ export class Pixels {
       const inverse = projection.inverse(y + 0.5);
       for (let x = 0; x < width; x += 1, index += 1) {
         const position = inverse(x + 0.5), found = position && grid.find(position[0], position[1]);
-        if (found) [this.rows[index], this.columns[index]] = found;
+        if (!found) continue;
+        this.rows[index] = found[0];
+        this.columns[index] = found[1];
       }
     }
   }
@@ -229,9 +246,27 @@ function path(context, projection, flat) {
   }
 }
 
+/** Draws the edge of the globe, or of the world map. */
+function drawEdge(context, projection, unit) {
+  const { kind, radius, width, height, lon } = projection, east = lon + 180 - 1e-9, west = lon - 180 + 1e-9;
+  context.strokeStyle = "#777";
+  context.lineWidth = unit;
+  context.beginPath();
+  if (kind === "globe") {
+    context.arc(width / 2, height / 2, radius, 0, 7);
+  } else {
+    for (const [side, sign] of [[east, 1], [west, -1]]) {
+      for (let lat = -90; lat <= 90; lat += 2) context.lineTo(...projection.forward(side, sign * lat));
+    }
+    context.closePath();
+  }
+  context.stroke();
+}
+
 /** Draws coastlines and a graticule. */
 export function drawCoasts(context, projection, coasts, unit) {
   context.lineJoin = "round";
+  drawEdge(context, projection, unit);
   context.strokeStyle = "rgb(90 90 90 / 35%)";
   context.lineWidth = 0.6 * unit;
   context.beginPath();
@@ -239,7 +274,7 @@ export function drawCoasts(context, projection, coasts, unit) {
     path(context, projection, Array.from({ length: 91 }, (_, index) => [lon, index * 2 - 90]).flat());
   }
   for (let lat = -60; lat <= 60; lat += 30) {
-    path(context, projection, Array.from({ length: 181 }, (_, index) => [index * 2 - 180, lat]).flat());
+    path(context, projection, Array.from({ length: 181 }, (_, index) => [projection.lon + (index - 90) * 1.9999, lat]).flat());
   }
   context.stroke();
   for (const [style, width] of [["rgb(255 255 255 / 70%)", 2.6], ["#333", 1.1]]) {
@@ -263,9 +298,11 @@ export function drawLines(context, projection, grid, values, step, unit) {
   context.beginPath();
   for (let row = 0; row < rows - 1; row += 1) {
     for (let column = 0; column < columns - (grid.global ? 0 : 1); column += 1) {
-      const corner = CORNERS.map(([up, right]) => at(row + up, column + right));
-      const low = Math.min(...corner), high = Math.max(...corner);
-      for (let level = Math.ceil(low / step) * step; level <= high; level += step) {
+      const [a, b, c, d] = [at(row, column), at(row, column + 1), at(row + 1, column + 1), at(row + 1, column)];
+      const low = Math.ceil(Math.min(a, b, c, d) / step) * step, high = Math.max(a, b, c, d);
+      if (!(low <= high)) continue;
+      const corner = [a, b, c, d];
+      for (let level = low; level <= high; level += step) {
         const code = corner.reduce((sum, value, index) => sum + (value >= level ? 1 << index : 0), 0);
         for (const [from, to] of SIDES[code]) {
           const ends = [from, to].map((side) => {
@@ -361,7 +398,7 @@ export function drawLegend(canvas, edges, colours, units) {
   context.fillStyle = "#1a1a1a";
   context.textAlign = "center";
   context.textBaseline = "top";
-  const texts = edges.map((edge) => String(Number(edge.toPrecision(4)))), widest = Math.max(...texts.map((text) => context.measureText(text).width));
+  const texts = edges.map((edge) => String(Number(edge.toPrecision(6)))), widest = Math.max(...texts.map((text) => context.measureText(text).width));
   const every = Math.ceil((widest + size / 2) / each);
   texts.forEach((text, index) => {
     if (index % every === 0) context.fillText(text, size / 2 + (index + 1) * each, height * 0.5);
