@@ -76,8 +76,9 @@ class Browser:
         await self.tell("Page.navigate", url=address)
 
     async def until(self, condition: str) -> None:
+        """Waits until a condition holds; while a page begins there may be nothing to ask."""
         for _ in range(int(WAIT_S * 20)):
-            if await self.run(f"Boolean({condition})"):
+            if await self.run(f"(() => {{ try {{ return Boolean({condition}) }} catch {{ return false }} }})()"):
                 return
             await asyncio.sleep(0.05)
         raise AssertionError(f"Never came: {condition}. The page says: {await self.run('document.body?.innerText')}")

@@ -94,9 +94,8 @@ async def two_maps_on_a_phone(browser: Browser, address: str) -> None:
         f"{address}#field=nothing&level=x&hours=7&init=never&zoom=-3&first=9/none&storms=all"
     )  # an old link
     await browser.ready()
-    assert await browser.run(
-        "[...document.querySelectorAll('select')].every(({options, selectedIndex}) => !options.length || selectedIndex >= 0)"
-    )
+    there = "({options, selectedIndex}) => !options.length || selectedIndex >= 0"
+    assert await browser.run(f"[...document.querySelectorAll('select')].every({there})")
     assert "storms" not in await browser.run("location.hash")
 
 
