@@ -318,7 +318,7 @@ def read_field(field: xr.DataArray, patience: Patience = DISK) -> npt.NDArray[np
     return patience(lambda: field.values.astype(np.float32, copy=False), what)
 
 
-def read_frames(ds: xr.Dataset, patience: Patience = DISK) -> xr.Dataset:
+def read_frames(ds: xr.Dataset) -> xr.Dataset:
     """Returns the fields of a dataset in memory; raises as `read_field` does."""
     fields = {name: field for name, field in ds.data_vars.items() if "time" in field.dims}
-    return ds.assign({name: field.copy(data=read_field(field, patience)) for name, field in fields.items()})
+    return ds.assign({name: field.copy(data=read_field(field)) for name, field in fields.items()})

@@ -40,7 +40,7 @@ def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], documents: Map
         (temporary / MANIFEST).write_bytes(_encode(MANIFEST, manifest))
 
 
-def read_tensors(folder: Path, *, device: str = "cpu") -> dict[str, Tensor]:
+def read_tensors(folder: Path) -> dict[str, Tensor]:
     """Reads the tensors and checks every file of the folder against the manifest, both at once.
 
     Raises:
@@ -52,7 +52,7 @@ def read_tensors(folder: Path, *, device: str = "cpu") -> dict[str, Tensor]:
     with ThreadPoolExecutor(1) as pool:
         verified = pool.submit(verify_checkpoint, folder)
         try:
-            tensors = load_file(folder / WEIGHTS, device=device)
+            tensors = load_file(folder / WEIGHTS)
         except Exception as error:  # a damaged header ends in errors of many kinds
             verified.result()  # names the damage better
             raise ValueError(f"{folder / WEIGHTS} holds no tensors: {error}. Copy the checkpoint again.") from error

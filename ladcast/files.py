@@ -45,7 +45,7 @@ def require_outputs(
         FileExistsError: an output exists and not `overwrite`, or is a link, or what is there is of another kind.
         OSError: an output cannot be written.
     """
-    read = [found for given in inputs if given is not None for found in _matching(given)]
+    read = [found for given in inputs if given is not None for found in matching(given)]
     for output in (path for path in outputs if path is not None):
         for path in read:
             if _destroys(output, path):
@@ -57,11 +57,13 @@ def require_outputs(
         read.append(output)
 
 
-def _matching(given: str | Path) -> list[Path]:
+def matching(given: str | Path) -> list[Path]:
+    """Returns the path itself, or in order the paths that a pattern with `*`, `?` or `[]` names, but hidden ones."""
     path = Path(given)
     if not glob.has_magic(str(given)) or path.exists():
         return [path]
-    return list(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+    found = Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def _destroys(output: Path, read: Path) -> bool:

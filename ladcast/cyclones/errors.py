@@ -160,14 +160,12 @@ LEAST_TIMES = 2
 TRACK = ("storm", "start", "number")
 
 
-def identify(
-    tracks: xr.Dataset, best: xr.Dataset, *, range_km: float = RANGE_KM, least_times: int = LEAST_TIMES
-) -> xr.Dataset:
+def identify(tracks: xr.Dataset, best: xr.Dataset, *, least_times: int = LEAST_TIMES) -> xr.Dataset:
     """Renames each track to the observed storm that is nearest to its first `least_times` common positions.
 
     Only the first common positions count, so that a forecast which goes astray later still is that storm's forecast.
     Of several tracks of a member that are near the same storm the nearest is it. The others, tracks further than
-    `range_km` away on average, and those with fewer common times keep their names: they are false alarms. A column
+    `RANGE_KM` away on average, and those with fewer common times keep their names: they are false alarms. A column
     `observed` says which are identified.
     """
     first, track = group(tracks, TRACK)
@@ -186,7 +184,7 @@ def identify(
     farthest_first = np.lexsort([-met, -mean])  # of several assignments to one track the last holds
     nearest[met[farthest_first] // len(known)] = met[farthest_first] % len(known)
     distance[met[farthest_first] // len(known)] = mean[farthest_first]
-    found = _nearest_of_each(tracks.isel(point=first), nearest, distance) & (distance <= range_km)
+    found = _nearest_of_each(tracks.isel(point=first), nearest, distance) & (distance <= RANGE_KM)
     names = np.where(found[track], known[nearest[track]], tracks["storm"].values.astype("U")).astype(object)
     return sort_rows(tracks.assign(storm=("point", names), observed=("point", found[track])))
 

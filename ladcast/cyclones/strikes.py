@@ -80,9 +80,7 @@ def weights_around(
     return weights
 
 
-def strike_tables(
-    tracks: xr.Dataset, best: xr.Dataset, grid: Grid, *, radius_km: float = STRIKE_RADIUS_KM
-) -> Float[np.ndarray, "storm event count"]:
+def strike_tables(tracks: xr.Dataset, best: xr.Dataset, grid: Grid) -> Float[np.ndarray, "storm event count"]:
     """Adds up the area where so many members said strike (count), and there was none or one (event), for each storm.
 
     A storm is verified within `DOMAIN_KM` of its best-track position at the initial time, which neither the forecast
@@ -102,9 +100,9 @@ def strike_tables(
             continue
         last = tracks["time"].values[tracks["start"].values == init_time].max()
         window = (init_time, last)
-        said = strike_probability(rows(tracks, forecast == index), grid, window=window, radius_km=radius_km)
+        said = strike_probability(rows(tracks, forecast == index), grid, window=window)
         alone = observed.assign_attrs(members=1)
-        struck = strike_probability(alone, grid, window=window, radius_km=radius_km).values > 0
+        struck = strike_probability(alone, grid, window=window).values > 0
         position = (float(observed[name].values[at[0]]) for name in ("latitude", "longitude"))
         # one histogram for both: what the members said, and whether it came
         cell = struck * (members + 1) + np.rint(said.values * members).astype(int)

@@ -183,9 +183,9 @@ class Record:
             raise ValueError(f"no place on the globe: {self.latitude} N {self.longitude} E")
 
 
-def missing_or(text: str, factor: float, missing: tuple[str, ...] = ("", "-99", "-999", "0")) -> float:
+def missing_or(text: str, factor: float) -> float:
     """Reads a number and converts it to our units; NaN where it is not reported."""
-    return np.nan if text in missing else float(text) * factor
+    return np.nan if text in ("", "-99", "-999", "0") else float(text) * factor
 
 
 def best_track_table(columns: Mapping[str, npt.ArrayLike], path: Path) -> xr.Dataset:

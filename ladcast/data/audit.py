@@ -85,7 +85,6 @@ def validate_store(
     channels: ChannelSet | None = None,
     grid: Grid | None = None,
     *,
-    regular: bool = True,
     threads: int = 2,
 ) -> StoreReport:
     """Checks names, units, coordinates and every value of a store; see `open_store` for what is accepted.
@@ -105,7 +104,7 @@ def validate_store(
     gaps = declared_gaps(Path(path))
     raw = open_files(path)
     wanted = channels or present_channels(raw, where)
-    problems = _structure(raw, wanted, gaps if regular else None, where)
+    problems = _structure(raw, wanted, gaps, where)
     present = _present(raw, wanted)
     declared = tuple(sorted(gaps))
     try:
@@ -118,7 +117,7 @@ def validate_store(
     return StoreReport(where, ds.sizes["time"], present.names, tuple(problems), declared)
 
 
-def _structure(raw: xr.Dataset, channels: ChannelSet, gaps: Gaps | None, where: str) -> list[Problem]:
+def _structure(raw: xr.Dataset, channels: ChannelSet, gaps: Gaps, where: str) -> list[Problem]:
     """Returns what each check of `open_store` says of names, units and times; `open_store` stops at the first."""
     problems: list[Problem] = []
     with _noted(problems, where):
@@ -132,7 +131,7 @@ def _structure(raw: xr.Dataset, channels: ChannelSet, gaps: Gaps | None, where: 
         times = np.atleast_1d(raw["time"].values)
         with _noted(problems, where):
             check_times(times, where)
-        if gaps is not None and times.dtype.kind == "M":
+        if times.dtype.kind == "M":
             with _noted(problems, where):
                 check_regular(times, gaps, where)
     return problems

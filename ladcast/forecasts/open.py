@@ -18,7 +18,7 @@ from ladcast.data.sources.grib import is_grib
 from ladcast.data.store import open_where_present
 from ladcast.documents import UNREADABLE
 from ladcast.fields import VARIABLES
-from ladcast.files import is_zarr
+from ladcast.files import is_zarr, matching
 from ladcast.forecasting.ensemble import FORECAST_DIMS
 from ladcast.forecasts.engine import CACHE_BYTES, LatentEngine
 from ladcast.forecasts.manifest import is_latent_store
@@ -175,11 +175,9 @@ def in_our_order(ds: xr.Dataset) -> xr.Dataset:
 
 def find_stores(pattern: str) -> list[Path]:
     """Returns the stores that a path or a pattern with * names; raises FileNotFoundError where there are none."""
-    path = Path(pattern)
-    found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))) if "*" in pattern else [path]
-    if not found:
-        raise FileNotFoundError(f"Nothing matches {pattern}.")
-    return found
+    if found := matching(pattern):
+        return found
+    raise FileNotFoundError(f"Nothing matches {pattern}.")
 
 
 def parse_system(text: str) -> tuple[str, list[Path]]:

@@ -70,18 +70,16 @@ def day_progress(seconds: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
     return (seconds % 86400).double() / 86400
 
 
-def season_embedding(
-    year_progress: Float[Tensor, " batch"], num_features: int = SEASON_FEATURES
-) -> Float[Tensor, "batch features"]:
+def season_embedding(progress: Float[Tensor, " batch"]) -> Float[Tensor, "batch features"]:
     """Embeds the fraction of the year p as [a_k sin(2 pi k p), a_k cos(2 pi k p)], k = 1 .. n.
 
     The amplitudes a_k = 10^(-4(k-1)/n) fade the fast harmonics (arXiv 2506.09193). The phase is taken in the
     precision of `year_progress`, float64, and the result is float32.
     """
-    count = num_features // 2
-    harmonic = torch.arange(1, count + 1, device=year_progress.device, dtype=year_progress.dtype)
-    phase = 2 * math.pi * torch.outer(year_progress, harmonic)
-    amplitude = _decay(count, year_progress)
+    count = SEASON_FEATURES // 2
+    harmonic = torch.arange(1, count + 1, device=progress.device, dtype=progress.dtype)
+    phase = 2 * math.pi * torch.outer(progress, harmonic)
+    amplitude = _decay(count, progress)
     return torch.cat([phase.sin() * amplitude, phase.cos() * amplitude], dim=-1).float()
 
 

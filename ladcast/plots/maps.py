@@ -40,9 +40,9 @@ def sequential_colours() -> Colormap:
     return LinearSegmentedColormap.from_list("ladcast_sequential", shades)
 
 
-def add_global_axes(figure: Figure, cell: SubplotSpec, *, projection: crs.Projection | None = None) -> GeoAxes:
-    """Adds a map of the whole globe with coastlines and a quiet graticule; Robinson unless told otherwise."""
-    axes: GeoAxes = figure.add_subplot(cell, projection=projection or crs.Robinson())
+def add_global_axes(figure: Figure, cell: SubplotSpec) -> GeoAxes:
+    """Adds a map of the whole globe (Robinson) with coastlines and a quiet graticule."""
+    axes: GeoAxes = figure.add_subplot(cell, projection=crs.Robinson())
     axes.set_global()
     add_coastlines(axes)
     axes.gridlines(xlocs=range(-180, 180, 60), ylocs=range(-60, 61, 30), linewidth=0.3, color="0.6", alpha=0.6)
@@ -55,7 +55,6 @@ def draw_map(
     field: xr.DataArray,
     *,
     levels: npt.ArrayLike | None = None,
-    colours: Colormap | None = None,
     lines: xr.DataArray | None = None,
     line_step: float | None = None,
 ) -> QuadContourSet:
@@ -74,7 +73,7 @@ def draw_map(
         given = "`lines`" if line_step is None else "`line_step`"
         raise ValueError(f"`lines` and `line_step` go together, got only {given}.")
     shown = round_levels(field) if levels is None else np.asarray(levels, dtype=float)
-    style = {"levels": shown, "cmap": colours or sequential_colours(), "extend": "max"}
+    style = {"levels": shown, "cmap": sequential_colours(), "extend": "max"}
     shading: QuadContourSet = axes.contourf(*_points(axes, field), **style, **_place_points_first())
     if lines is not None and line_step is not None:
         _draw_lines(axes, lines, line_step)
@@ -116,7 +115,7 @@ def central_longitude(axes: GeoAxes) -> float:
     return float(axes.projection.proj4_params.get("lon_0", 0.0))
 
 
-def refine_field(field: xr.DataArray, centre_deg: float = 0.0, step_deg: float = DRAWN_STEP_DEG) -> xr.DataArray:
+def refine_field(field: xr.DataArray, centre_deg: float = 0.0) -> xr.DataArray:
     """Interpolates a scalar field to a fine grid from pole to pole and from edge to edge of a map.
 
     A bicubic spline through the points makes the contours of a coarse grid smooth. It sees the sphere:
@@ -129,8 +128,8 @@ def refine_field(field: xr.DataArray, centre_deg: float = 0.0, step_deg: float =
     lat, lon, values = _wrap(field)
     # A hair inside the edges: the projection puts +-180 degrees on either side, as rounding falls.
     edge = 180 - 1e-6
-    longitude = centre_deg + np.linspace(-edge, edge, round(360 / step_deg) + 1)
-    latitude = np.linspace(-90, 90, round(180 / step_deg) + 1)
+    longitude = centre_deg + np.linspace(-edge, edge, round(360 / DRAWN_STEP_DEG) + 1)
+    latitude = np.linspace(-90, 90, round(180 / DRAWN_STEP_DEG) + 1)
     points = np.meshgrid(latitude, longitude % 360, indexing="ij")
     if np.isnan(values).any():
         fine = RegularGridInterpolator((lat, lon), values, method="nearest")(tuple(points))
@@ -191,10 +190,10 @@ def read_coastlines(shapefile: Path = SHAPEFILE) -> tuple[BaseGeometry, ...]:
         reader.close()
 
 
-def add_coastlines(axes: GeoAxes, *, colour: str = "0.35", width_pt: float = 0.5) -> None:
+def add_coastlines(axes: GeoAxes) -> None:
     """Draws coastlines on a map of any projection, above shading and below labels."""
     axes.add_geometries(
-        read_coastlines(), crs.PlateCarree(), facecolor="none", edgecolor=colour, linewidth=width_pt, zorder=1.5
+        read_coastlines(), crs.PlateCarree(), facecolor="none", edgecolor="0.35", linewidth=0.5, zorder=1.5
     )
 
 

@@ -61,11 +61,10 @@ def draw_scorecard(
     metric: str = "fair_crps",
     channels: Sequence[str] = (),
     title: str = "",
-    limit: float | None = None,
 ) -> Figure:
     """Draws one panel for each reference (name -> `compare(system, reference)`): channels in rows, leads in columns.
 
-    The shade is the relative difference in per cent, up to `limit`, by default `round_limit` of the panels: blue is
+    The shade is the relative difference in per cent, up to the `round_limit` of the panels: blue is
     better, orange worse. A dot marks a difference whose confidence interval leaves out zero; without a dot it may be
     chance. Missing scores are grey. All panels have the same rows: see `choose_channels`. Of more than `MOST_COLUMNS`
     lead times the whole days are shown.
@@ -79,7 +78,7 @@ def draw_scorecard(
         raise ValueError(f"Neither low nor high values of '{metric}' are better: draw one of {able}.")
     panels = _panels(comparisons, metric, channels)
     rows, columns = next(iter(panels.values()))["relative"].shape
-    limit = limit or round_limit([100 * panel["relative"].values for panel in panels.values()])
+    limit = round_limit([100 * panel["relative"].values for panel in panels.values()])
     norm = Normalize(-limit, limit)
     titles = [f"against {name}" for name in panels]
     size = np.array([max(CELL_IN * columns, *(LETTER_IN * len(text) for text in titles)), CELL_IN * rows])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from ladcast.data.sources.grib import FORECAST, is_grib, open_grib
 from ladcast.data.weather import percent
 from ladcast.documents import UNREADABLE
 from ladcast.fields import STATIC_VARIABLES, VARIABLES, ChannelSet, find_variable
-from ladcast.files import ZARR_MARKS, is_zarr
+from ladcast.files import ZARR_MARKS, is_zarr, matching
 from ladcast.grid import TOLERANCE_DEG, eastward
 from ladcast.times import Times
 
@@ -73,11 +72,10 @@ def rules_of(raw: xr.Dataset) -> tuple[Rule, ...]:
 
 
 def _expanded(path: Path) -> list[Path]:
-    if glob.has_magic(str(path)) and not path.exists():
-        fitting = Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))
-        found = sorted(p for p in fitting if not p.name.startswith("."))
-        if not found:
-            raise FileNotFoundError(f"{path}: no file fits this pattern. Check it.")
+    found = matching(path)
+    if not found:
+        raise FileNotFoundError(f"{path}: no file fits this pattern. Check it.")
+    if found != [path]:
         return found
     if not path.exists():
         raise FileNotFoundError(
