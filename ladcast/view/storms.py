@@ -17,7 +17,8 @@ from ladcast.cyclones.table import group, rows, with_members
 from ladcast.cyclones.tracker import TrackOptions, find_tracks
 from ladcast.grid import Grid
 from ladcast.times import HOUR
-from ladcast.view.frames import Plane, Source
+from ladcast.view.frames import Plane
+from ladcast.view.sources import Source
 
 
 @dataclass

@@ -13,8 +13,9 @@ from ladcast.grid import Place
 from ladcast.times import HOUR
 from ladcast.units import ZERO_CELSIUS_K
 from ladcast.verification.climatology import Climatology
-from ladcast.view.frames import KINDS, FieldRequest, Frames, Source, open_lazily
+from ladcast.view.frames import KINDS, FieldRequest, Frames
 from ladcast.view.quantities import PALETTES, QUANTITIES
+from ladcast.view.sources import Source, open_lazily
 from worlds import Kept
 
 FIRST = "2001-02-28T12"

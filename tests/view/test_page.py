@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from browser import CHROMIUM, Browser, chromium
-from ladcast.commands.view import open_sources
 from ladcast.data.analysis import read_analysis
 from ladcast.data.store import read_times
 from ladcast.forecasting.checkpoints import load_forecaster
@@ -14,6 +13,7 @@ from ladcast.forecasting.ensemble import EnsembleOptions
 from ladcast.released import find_model
 from ladcast.view.frames import Frames
 from ladcast.view.server import Viewer, listen
+from ladcast.view.sources import open_sources
 from ladcast.view.storms import Storms
 from worlds import Kept, keep
 
@@ -35,7 +35,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
 
 def test_a_forecast_is_looked_at_in_a_browser(kept: Kept, tmp_path: Path) -> None:
     """By keys, clicks and links, and on a phone; what is wrong is said. All in one browser, which is slow to start."""
-    sources = open_sources([kept.latents, kept.fields], None, None)
+    sources = open_sources([kept.latents, kept.fields])
     viewer = Viewer(Frames(sources), [Storms(source) for source in sources if source.is_forecast])
 
     async def look() -> None:

@@ -10,11 +10,11 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 
 from ladcast.cli import app, run
-from ladcast.commands.view import open_sources
 from ladcast.cyclones import make_table, write_tracks
 from ladcast.forecasts.open import open_forecast
-from ladcast.view.frames import Frames, Source, open_lazily
+from ladcast.view.frames import Frames
 from ladcast.view.server import STATIC, Viewer, listen
+from ladcast.view.sources import Source, open_lazily, open_sources
 from ladcast.view.storms import Storms
 from worlds import Kept
 
@@ -175,7 +175,7 @@ BAD = {
     "missing": (["gone.zarr"], "No forecast at gone.zarr"),
     "none": ([], "Expected a forecast store"),
     "port": (["gone.zarr", "--port", "70000"], "between 0 and 65535"),
-    "no forecast": (["folder"], "is no forecast store"),
+    "no forecast": (["folder"], "folder is no forecast"),
     "unfinished": (["begun.zarr"], "It is unfinished"),
     "pattern": (["x*.zarr"], "Nothing matches"),
 }
@@ -212,6 +212,6 @@ def test_analyses_stand_behind_the_forecasts(kept_once: Kept, tmp_path: Path) ->
     valid = forecast["time"].values[0] + one["prediction_timedelta"].values
     truth = one.assign_coords(prediction_timedelta=valid).rename(prediction_timedelta="time")
     truth.to_netcdf(tmp_path / "truth.nc")
-    sources = open_sources([kept_once.latents, kept_once.fields], tmp_path / "truth.nc", None)
+    sources = open_sources([kept_once.latents, kept_once.fields], str(tmp_path / "truth.nc"))
     assert [source.name for source in sources] == ["fc.latents", "fc", "analysis"]
     assert [source.is_forecast for source in sources] == [True, True, False]
