@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,9 @@ def block_bytes(config: ForecasterConfig, grid: Grid) -> int:
     return COPIES_OF_A_BLOCK * config.frames.future * config.autoencoder.channels * rows * columns * FLOAT32_BYTES
 
 
+@cache
 def network_costs(config: ForecasterConfig, grid: Grid, device: str = "cpu") -> NetworkCosts:
-    """Finds the costs on fake tensors, which have shapes and no values: no memory, no weights, few seconds.
+    """Finds the costs on fake tensors, which have shapes and no values: no memory, no weights, few seconds, once.
 
     Without a GPU the memory on `cuda` is that of float32, which is more than its bfloat16 will need.
     """
