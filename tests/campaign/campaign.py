@@ -355,6 +355,8 @@ def warm_up() -> None:
     """Imports what commands need, so that forks start at once; opens nothing, as threads do not live in forks."""
     import importlib
 
+    import torch._dynamo  # noqa: F401 - which a first step of training imports, in 3 s of each fork
+
     for room in ("ladcast", "data_pipelines"):
         root = Path(importlib.import_module(room).__file__).parent
         for path in sorted(root.rglob("*.py")):

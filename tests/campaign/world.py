@@ -10,7 +10,9 @@ FEW = "--variables z t2m --leads 6 24"
 GRID = "--grid 64x33-south"
 CLIMATOLOGY = f"{GRID} --channels headline --window-days 365 --step-days 120"
 COARSE = "--set detection.radius_deg=12 --set detection.separation_deg=6"
-FORECAST = "ladcast forecast --model world/tiny --members 2 --days 1 --steps 3 --device cpu --no-draw --output"
+FORECAST = (
+    "ladcast forecast --model world/tiny --members 2 --batch-size 2 --days 1 --steps 3 --device cpu --no-draw --output"
+)
 SCORE = "ladcast score world/fc.zarr --truth world/tiny/truth.nc"
 EVALUATE = (
     "ladcast evaluate world/states.zarr --model world/tiny --start 2001-01-01T00 --end 2001-01-01T06 --every 6 "
