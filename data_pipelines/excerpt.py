@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from ladcast.cf import with_state_metadata
 from ladcast.checkpoint import list_data
 from ladcast.data.store import open_store
 from ladcast.fields import ERA5_CHANNELS, ChannelSet, read_channels
@@ -89,4 +90,4 @@ def write_compact(ds: xr.Dataset, path: Path) -> None:
         for name in ds.data_vars
     }
     with whole_file(path) as partial:
-        ds.to_netcdf(partial, engine="netcdf4", encoding=encoding)
+        with_state_metadata(ds).to_netcdf(partial, engine="netcdf4", encoding=encoding)

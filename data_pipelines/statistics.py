@@ -224,9 +224,9 @@ class ClimatologyFit(Recipe):
         parts = [read_netcdf(folder / f"parts/{unit.label}.nc") for unit in self.units()]
         path = folder / "climatology.nc"
         source = self.view.open().attrs.get("source", self.view.store.name)
-        write_compact(
-            xr.merge(parts, combine_attrs="override", compat="no_conflicts").assign_attrs(source=source), path
-        )
+        whole = xr.merge(parts, combine_attrs="override", compat="no_conflicts").assign_attrs(source=source)
+        whole["dayofyear"].attrs["long_name"] = "day of the year"
+        write_compact(whole, path)
         return path
 
 

@@ -128,6 +128,8 @@ def analysis(
     from ladcast.data.sources.initial_state import fetch_start, plan_start
     from ladcast.forecasting.checkpoints import read_description
 
+    if output is not None and output.suffix != ".zarr":
+        raise ValueError(f"Expected an output that ends in .zarr, got '{output.name}'. Rename it.")
     require_outputs([output], source, overwrite=overwrite)
     _, channels, grid = read_description(find_model(model).path)
     plan, sources = plan_start(time, source, channels, downloads)

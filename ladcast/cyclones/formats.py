@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ladcast.cf import CONVENTIONS
 from ladcast.cyclones.table import COLUMNS, Columns, group, make_table, rows
 from ladcast.documents import read_netcdf
 from ladcast.files import whole_file
+from ladcast.run import version_of
 
+OF_THE_FILE = ("Conventions", "featureType", "title", "history")
 PER_TRAJECTORY = ("storm", "name", "number", "start")
 PLACES = {"latitude": 3, "longitude": 3, "msl": 1, "depth": 1, "warm_core": 1, "height": 0, "wind": 1}
 """Decimals in text formats; others have six significant digits."""
@@ -52,7 +55,7 @@ def read_tracks(path: Path) -> xr.Dataset:
     row = np.repeat(np.arange(ds.sizes["trajectory"]), ds["row_size"].values)
     columns = {name: ds[name].values[row] for name in PER_TRAJECTORY if name in ds}
     columns |= {name: ds[name].values for name in COLUMNS if name in ds and name not in columns}
-    attributes = {name: value for name, value in ds.attrs.items() if name not in ("Conventions", "featureType")}
+    attributes = {name: value for name, value in ds.attrs.items() if name not in OF_THE_FILE}
     return make_table(columns, **attributes)
 
 
@@ -76,18 +79,25 @@ def _write_netcdf(tracks: xr.Dataset, path: Path) -> None:
         {"long_name": "number of positions", "sample_dimension": "obs"},
     )
     encoded |= {name: ("obs", tracks[name].values[order], COLUMNS[name]) for name in columns}
-    ds = xr.Dataset(encoded, attrs={**tracks.attrs, "Conventions": "CF-1.11", "featureType": "trajectory"})
+    about = {"title": "tracks of cyclones", "history": f"written by {version_of('ladcast')}"}
+    about |= {"Conventions": CONVENTIONS, "featureType": "trajectory"}
+    ds = xr.Dataset(encoded, attrs={**tracks.attrs, **about})
     ds["trajectory"] = ("trajectory", np.arange(len(first)), {"cf_role": "trajectory_id"})
+    for name in {"time", "start"} & set(ds.variables):
+        ds[name].attrs["units_metadata"] = "leap_seconds: none"
     times = {name: {"units": "hours since 1900-01-01", "dtype": "float64"} for name in ("time", "start") if name in ds}
     ds.to_netcdf(path, engine="netcdf4", encoding=times)
 
 
 def _write_csv(tracks: xr.Dataset, path: Path) -> None:
+    """Writes a row for each position; the last column, `track_id`, is what other programs know tracks by."""
     names = [name for name in COLUMNS if name in tracks]
+    _, track = group(tracks, tuple(name for name in PER_TRAJECTORY if name in tracks and name != "name"))
+    columns = [*([_text(name, value) for value in tracks[name].values] for name in names), track.tolist()]
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(zip(*([_text(name, value) for value in tracks[name].values] for name in names), strict=True))
+        writer.writerow([*names, "track_id"])
+        writer.writerows(zip(*columns, strict=True))
 
 
 def _write_geojson(tracks: xr.Dataset, path: Path) -> None:

@@ -48,6 +48,10 @@ def find_writer(forecast: xr.Dataset, output: Path, form: ExportFormat, *, ensem
                 forecast, output, bits=form.bits, packing=form.packing, ensemble_size=ensemble_size, overwrite=again
             )
         case ".zarr":
+            if form.names == "cdo":
+                raise ValueError(
+                    f"Expected an output that ends in .nc for --names cdo, got '{output.name}'. Rename it."
+                )
             names = form.names or "weatherbench2"
             return ZarrWriter(forecast, output, zarr_format=form.zarr_format, names=names, overwrite=again)
     raise ValueError(f"Expected an output that ends in .nc, .grib2 or .zarr, got '{output.name}'. Rename it.")

@@ -21,6 +21,8 @@ from ladcast.resumable import Unfinished
 
 CHUNKED_WHOLE = {"number", "realization", "latitude", "longitude"}
 """Dimensions that a chunk of a field holds whole: the others are read apart."""
+BESIDE = ("valid_time", "forecast_reference_time", "forecast_period", "realization")
+"""Coordinates that a field names in netCDF where it has them beside its dimensions."""
 FRAMES = "frames"
 """Names the progress of an export."""
 
@@ -176,13 +178,15 @@ class NetcdfWriter(FrameWriter):
             chunk_cache=1,  # chunks are written whole: a cache of them, one for each variable, would only take memory
         )
         variable.set_auto_maskandscale(False)
-        variable.setncatts({**field.attrs, "coordinates": "valid_time"})
+        beside = [name for name in BESIDE if name in self.described.coords and name not in field.dims]
+        variable.setncatts({**field.attrs, "coordinates": " ".join(beside)})
 
     def _write(self, init: int, lead: int, frame: xr.Dataset) -> None:
+        flat = "realization" not in self.described.dims and "number" not in self.described.dims
         for source, target in zip(frame.data_vars, self.described.data_vars, strict=True):
             values = frame[source].values
             with hdf_errors(self.content):
-                self.file[str(target)][init, lead] = values
+                self.file[str(target)][lead if flat else (init, lead)] = values[0] if flat else values
 
     def _close(self) -> None:
         with hdf_errors(self.content):

@@ -61,14 +61,15 @@ class ExportFormat:
 
     Attributes:
         zarr_format: version of a Zarr store: 3 with one file for each frame of a variable, or 2 for older readers.
-        names: names of dimensions and variables: cf (netCDF by default) or weatherbench2 (Zarr by default).
+        names: names of dimensions and variables: cf (netCDF by default), weatherbench2 (Zarr by default), or cdo: those
+            of CF on one axis of valid times, for one member in netCDF, as cdo, ncview and GIS read it.
         bits: bits for each value in GRIB2; a value is off by at most the range of its field / (2^bits - 1).
         packing: packing in GRIB2: ccsds, or simple for old readers.
         overwrite: replace an existing output.
     """
 
     zarr_format: Literal[2, 3] = 3
-    names: Literal["cf", "weatherbench2"] | None = None
+    names: Literal["cf", "weatherbench2", "cdo"] | None = None
     bits: int = 16
     packing: Literal["ccsds", "simple"] = "ccsds"
     overwrite: bool = False

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from ladcast.cf import with_product_metadata
 from ladcast.checksums import seal
 from ladcast.fields import VARIABLES
 from ladcast.files import whole_file, whole_folder
@@ -78,17 +79,18 @@ def make(function: Product, source: Path, selection: Selection) -> xr.Dataset:
 
 
 def write_dataset(dataset: xr.Dataset, output: Path) -> Path:
-    """Writes a dataset as netCDF (.nc) or Zarr (any other suffix), whole or not at all.
+    """Writes a dataset as netCDF (.nc), with CF names, or Zarr (any other suffix), whole or not at all.
 
-    It is not said to follow CF: names of WeatherBench 2 begin with digits, and CF knows no quantiles.
+    A store is not said to follow CF: its names of WeatherBench 2 begin with digits.
     """
+    if output.suffix == ".nc":
+        named = with_product_metadata(dataset)
+        compressed = {name: {"zlib": True, "complevel": 1, "fletcher32": True} for name in named.data_vars}
+        return write_whole(output, lambda path: named.to_netcdf(path, engine="netcdf4", encoding=compressed))
     dataset = dataset.copy()
     dataset.attrs.pop("Conventions", None)
     for coordinate in dataset.coords.values():
         coordinate.encoding["_FillValue"] = None
-    if output.suffix == ".nc":
-        compressed = {name: {"zlib": True, "complevel": 1, "fletcher32": True} for name in dataset.data_vars}
-        return write_whole(output, lambda path: dataset.to_netcdf(path, engine="netcdf4", encoding=compressed))
     return write_whole(output, lambda path: _write_zarr(dataset, path))
 
 

@@ -29,9 +29,24 @@ def test_products_of_latents_are_those_of_fields(command, suffix, kept, tmp_path
         output = tmp_path / f"{source.stem}{suffix}"
         run(app, ["products", command[0], str(source), str(output), *command[1:]])
         made[source] = xr.open_dataset(output, decode_timedelta=True)
-        assert made[source].sizes["prediction_timedelta"] == 4
+        assert made[source].sizes["time" if suffix == ".nc" else "prediction_timedelta"] == 4
     xr.testing.assert_identical(made[kept.latents].load(), made[kept.fields].load())
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_netcdf_has_cf_names_and_one_axis_of_valid_times(kept, tmp_path: Path):
+    write_mean(kept.fields, tmp_path / "mean.nc", Selection(("t2m", "z"), (500,)))
+    made = xr.load_dataset(tmp_path / "mean.nc", decode_timedelta=True)
+    forecast = open_forecast(kept.fields)
+    assert set(made.data_vars) == {"t2m_mean", "t2m_spread", "z_mean", "z_spread"}
+    assert made["z_mean"].dims == ("time", "level", "latitude", "longitude")
+    assert made["z_mean"].attrs["cell_methods"] == "time: point realization: mean"
+    assert made.attrs["Conventions"] == "CF-1.11"
+    leads = forecast["prediction_timedelta"].values
+    np.testing.assert_array_equal(made["time"], forecast["time"].values[0] + leads)
+    np.testing.assert_array_equal(made["forecast_period"].values, leads)
+    expected = forecast["2m_temperature"].isel(time=0).mean("number")
+    np.testing.assert_allclose(made["t2m_mean"], expected.transpose("prediction_timedelta", ...), rtol=1e-6)
 
 
 def test_frame_by_frame_is_all_at_once(kept):

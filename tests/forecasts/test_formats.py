@@ -121,6 +121,21 @@ def test_the_file_holds_the_forecast(forecast: xr.Dataset, tmp_path: Path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["fc.nc"]
 
 
+def test_one_member_lies_on_one_axis_of_valid_times(forecast: xr.Dataset, tmp_path: Path):
+    one = forecast.isel(time=[1], number=[1])
+    stored = xr.load_dataset(write(NetcdfWriter(one, tmp_path / "fc.nc", names="cdo")), decode_timedelta=True)
+    assert stored["z"].dims == ("time", "level", "latitude", "longitude")
+    np.testing.assert_array_equal(stored["time"], one["time"].values + one["prediction_timedelta"].values)
+    np.testing.assert_array_equal(stored["z"], one["geopotential"].values[0, :, 0])
+    assert stored["forecast_reference_time"].values == one["time"].values[0]
+    assert stored["realization"] == one["number"].values[0]
+    assert stored["tp6h"].attrs["cell_methods"] == "time: sum"
+    with pytest.raises(ValueError, match=r"one initial time for one time axis, got 2\. Choose one"):
+        NetcdfWriter(forecast, tmp_path / "all.nc", names="cdo")
+    with pytest.raises(ValueError, match=r"one member \(--members\) for one time axis"):
+        NetcdfWriter(forecast.isel(time=[0]), tmp_path / "all.nc", names="cdo")
+
+
 def test_a_killed_file_starts_afresh(forecast: xr.Dataset, tmp_path: Path):
     write(NetcdfWriter(forecast, tmp_path / "fc.nc"), stop_after=1)
     again = NetcdfWriter(forecast, tmp_path / "fc.nc")

@@ -1,0 +1,124 @@
+"""Programs of others on what is written; a test is skipped where its program is not installed (docs/ecosystem.md)."""
+
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from data_pipelines.excerpt import write_compact
+from ladcast.cli import app, run
+from ladcast.cyclones.formats import read_ensemble_tracks, write_tracks
+from ladcast.forecasts.open import open_forecast
+from ladcast.verification import fit_climatology
+from worlds import Kept
+
+PROGRAMS = {
+    name: shutil.which(name, path=f"{Path(sys.executable).parent}:/usr/bin:/usr/local/bin")
+    for name in ("compliance-checker", "cdo", "ncwa")
+}
+
+
+def needs(name: str) -> pytest.MarkDecorator:
+    """Skips a test before its files are made."""
+    return pytest.mark.skipif(PROGRAMS[name] is None, reason=f"{name} is not installed")
+
+
+BUFR = Path(__file__).parents[1] / "cyclones/data/ecmwf_ensemble_tracks_20151118.bufr"
+
+
+@pytest.fixture(scope="module")
+def written(kept_once: Kept, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of everything that is written as netCDF, tracks as CSV, and GRIB."""
+    folder = tmp_path_factory.mktemp("written")
+    fields = str(kept_once.fields)
+    run(app, ["export", fields, str(folder / "export.nc")])
+    run(app, ["export", fields, str(folder / "flat.nc"), "--members", "1", "--names", "cdo"])
+    run(app, ["products", "mean", fields, str(folder / "mean.nc")])
+    run(app, ["products", "quantiles", fields, str(folder / "quantiles.nc"), "--level", "0.1", "0.9"])
+    events = ["t850 > 0 degC", "msl < 100000 Pa"]
+    run(app, ["products", "probability", fields, str(folder / "probability.nc"), "--event", *events])
+    states = _states(open_forecast(kept_once.fields))
+    write_compact(states, folder / "states.nc")
+    climatology = fit_climatology(states, days=365, step=61)
+    climatology["dayofyear"].attrs["long_name"] = "day of the year"
+    write_compact(climatology, folder / "climatology.nc")
+    run(app, ["score", fields, "--truth", str(folder / "states.nc"), "--output", str(folder / "scores.nc")])
+    return folder
+
+
+def _states(forecast: xr.Dataset) -> xr.Dataset:
+    """Member 0 as the truth."""
+    member = forecast.isel(time=0, number=0, drop=True)
+    times = forecast["time"].values[0] + forecast["prediction_timedelta"].values
+    return member.rename(prediction_timedelta="time").assign_coords(time=times).load()
+
+
+@pytest.fixture(scope="module")
+def tracks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the tracks of an ensemble."""
+    pytest.importorskip("eccodes")
+    folder = tmp_path_factory.mktemp("tracks")
+    for suffix in ("nc", "csv"):
+        write_tracks(read_ensemble_tracks(BUFR), folder / f"tracks.{suffix}")
+    return folder
+
+
+@needs("compliance-checker")
+def test_no_netcdf_has_errors_to_the_cf_checker(written: Path, tracks: Path):
+    files = [*written.glob("*.nc"), tracks / "tracks.nc"]
+    assert len(files) == 9
+    done = subprocess.run([PROGRAMS["compliance-checker"], "-t", "cf:1.11", *files], capture_output=True, text=True)
+    assert done.stdout.count("IOOS Compliance Checker Report") == 9, done.stderr
+    assert not re.search(r"^\s*Errors\s*$", done.stdout, re.MULTILINE), done.stdout
+
+
+@needs("cdo")
+def test_cdo_reads_one_member_and_products(written: Path):
+    cdo = [PROGRAMS["cdo"], "-s", "-outputf,%.6g,1", "-fldmean", "-selname,msl", "-seltimestep,4"]
+    shown = subprocess.run([*cdo, written / "flat.nc"], capture_output=True, text=True)
+    field = xr.load_dataset(written / "flat.nc")["msl"].isel(time=3)
+    mean = float(field.weighted(np.cos(np.deg2rad(field["latitude"]))).mean())
+    assert float(shown.stdout) == pytest.approx(mean, rel=1e-3), shown.stderr
+    for name in ("mean", "probability"):
+        listed = subprocess.run([cdo[0], "-s", "showname", written / f"{name}.nc"], capture_output=True, text=True)
+        assert set(listed.stdout.split()) == set(xr.open_dataset(written / f"{name}.nc").data_vars), listed.stderr
+
+
+@needs("ncwa")
+def test_nco_averages_the_members(written: Path, tmp_path: Path):
+    call = [PROGRAMS["ncwa"], "-a", "realization", "-v", "msl", written / "export.nc", tmp_path / "mean.nc"]
+    subprocess.run(call, check=True)
+    expected = xr.load_dataset(written / "export.nc")["msl"].mean("realization")
+    np.testing.assert_allclose(xr.load_dataset(tmp_path / "mean.nc")["msl"], expected, rtol=1e-6)
+
+
+@pytest.mark.skipif(find_spec("huracanpy") is None, reason="huracanpy is not installed")
+@pytest.mark.parametrize("suffix", ["nc", "csv"])
+def test_huracanpy_reads_tracks_without_options(tracks: Path, suffix: str):
+    import huracanpy
+
+    loaded = huracanpy.load(str(tracks / f"tracks.{suffix}"))
+    ours = read_ensemble_tracks(BUFR)
+    assert loaded["lat"].size == ours.sizes["point"]
+    assert sorted(loaded["lat"].values.tolist()) == pytest.approx(sorted(ours["latitude"].values.tolist()))
+    names = loaded["track_id" if suffix == "csv" else "trajectory"].values
+    assert len(np.unique(names)) == len(set(zip(ours["storm"].values, ours["number"].values, strict=True)))
+
+
+@pytest.mark.skipif(find_spec("earthkit") is None, reason="earthkit-data is not installed")
+def test_earthkit_reads_grib_in_a_process_of_its_own(kept_once: Kept, tmp_path: Path):
+    """Of its own, as another version of ecCodes in one process ends it."""
+    run(app, ["export", str(kept_once.fields), str(tmp_path / "fc.grib2"), "--variables", "t"])
+    read = "import earthkit.data, sys; ds = earthkit.data.from_source('file', sys.argv[1]).to_xarray()"
+    shown = f"{read}; print(dict(ds.sizes), float(ds['t'].values.mean()))"
+    done = subprocess.run([sys.executable, "-c", shown, tmp_path / "fc.grib2"], capture_output=True, text=True)
+    temperature = open_forecast(kept_once.fields)["temperature"]
+    sizes, mean = done.stdout.rsplit(" ", 1)
+    assert "'step': 8" in sizes, done.stderr
+    assert float(mean) == pytest.approx(float(temperature.mean()), abs=0.05)
