@@ -53,8 +53,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 KEPT_BYTES = 2**28
-ANSWERING, AHEAD = 2, 1
-"""Threads for what is looked at, and for what may be looked at next."""
+THREADS = {"now": 2, "ahead": 1, "whole": 1}
+"""For what is looked at, for what may be looked at next, and for what reads the whole forecast."""
 
 
 @dataclass
@@ -64,8 +64,9 @@ class Viewer:
     frames: Frames
     storms: Sequence[Storms]
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
-    answering: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(ANSWERING))
-    ahead: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(AHEAD))
+    pools: dict[str, ThreadPoolExecutor] = field(
+        default_factory=lambda: {name: ThreadPoolExecutor(count) for name, count in THREADS.items()}
+    )
     _kept: OrderedDict[FieldRequest, tuple[bytes, dict[str, Any]]] = field(default_factory=OrderedDict)
     _lock: Lock = field(default_factory=Lock)
 
@@ -85,7 +86,7 @@ class Viewer:
 
     def close(self) -> None:
         """Drops what is waiting, and lets the threads end."""
-        for pool in (self.answering, self.ahead):
+        for pool in self.pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -112,10 +113,9 @@ class Handler(RequestHandler):
         if not hmac.compare_digest(self.path_args[0].encode(), self.viewer.token.encode()):
             raise HTTPError(403, reason="This address is not that of the viewer that runs now. Use the printed one.")
 
-    async def work(self, function: Callable[..., Any], *words: Any, ahead: bool = False) -> Any:
+    async def work(self, function: Callable[..., Any], *words: Any, when: str = "now") -> Any:
         """Runs a function in a thread; what is still waiting when the browser turns away never runs."""
-        pool = self.viewer.ahead if ahead else self.viewer.answering
-        self._waiting = job = pool.submit(function, *words)
+        self._waiting = job = self.viewer.pools[when].submit(function, *words)
         try:
             return await asyncio.wrap_future(job)
         except asyncio.CancelledError:
@@ -177,7 +177,8 @@ class FieldHandler(Handler):
     async def get(self, token: str) -> None:
         """Answers with float32 values; what to write above the map is in a header."""
         words = self.words()
-        made, about = await self.work(self.viewer.map, FieldRequest.parse(words), ahead="ahead" in words)
+        when = "ahead" if "ahead" in words else "now"
+        made, about = await self.work(self.viewer.map, FieldRequest.parse(words), when=when)
         self.set_header("Content-Type", "application/octet-stream")
         self.set_header("X-About", json.dumps(about))
         self.finish(made)
@@ -196,7 +197,7 @@ class SeriesHandler(Handler):
         while line is not None and not self.request.connection.stream.closed():  # type: ignore[union-attr]
             self.write(to_json(line) + "\n")
             await self.flush()
-            line = await self.work(next, lines, None, ahead=True)
+            line = await self.work(next, lines, None, when="ahead")
 
 
 class StormsHandler(Handler):
@@ -210,9 +211,9 @@ class StormsHandler(Handler):
             raise ValueError(f"There are {len(self.viewer.storms)} forecasts, from 0, and no number {number}.")
         storms, init = self.viewer.storms[number], parse_time(words.get("init", ""))
         if what == "tracks":
-            self.send(await self.work(storms.lines, init, ahead=True))
+            self.send(await self.work(storms.lines, init, when="whole"))
             return
-        plane, grid = await self.work(storms.strikes, init, ahead=True)
+        plane, grid = await self.work(storms.strikes, init, when="whole")
         self.set_header("Content-Type", "application/octet-stream")
         self.set_header("X-About", json.dumps(grid.to_dict()))
         self.finish(plane.astype("<f4").tobytes())

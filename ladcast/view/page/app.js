@@ -326,7 +326,7 @@ function draw(panel, scale = 1) {
   drawCoasts(context, projection, about.coast, pen);
   if (lines && scale === 1) {
     const smooth = (panel.shown.smooth ??= refine(grid, lines.values));
-    const dense = width / unit / (state.projection === "globe" ? 0.5 : 1) < 800 && Number(state.zoom) < 2;
+    const dense = projection.radius / unit < (state.projection === "globe" ? 200 : 150);
     drawLines(context, projection, smooth.grid, smooth.values, lines.step * (dense ? 2 : 1), pen);
   }
   if (tracks?.key === tracksKey() && state.storms) drawTracks(context, projection, tracks.lines, (valid() - moment(state.init)) / HOUR, pen);
@@ -608,7 +608,7 @@ async function begin() {
   }
   recall();
   listen();
-  await show();
+  show();
   if (state.place) readSeries();
 }
 
