@@ -99,7 +99,7 @@ def mean(forecast: Path, output: Path, selection: Part = WHOLE, *, overwrite: bo
         selection: which part.
         overwrite: replace an existing output.
     """
-    from ladcast.forecasts.write_products import write_mean
+    from ladcast.forecasts.export import write_mean
 
     require_outputs([output], [forecast], overwrite=overwrite)
     return report_paths(mean=write_mean(forecast, output, selection))
@@ -122,7 +122,7 @@ def quantiles(
         level: fractions of the members, from 0 to 1.
         overwrite: replace an existing output.
     """
-    from ladcast.forecasts.write_products import write_quantiles
+    from ladcast.forecasts.export import write_quantiles
 
     require_outputs([output], [forecast], overwrite=overwrite)
     return report_paths(quantiles=write_quantiles(forecast, output, selection, fractions=level))
@@ -140,7 +140,7 @@ def probability(
         event: such as 't2m > 30 degC', 'tp6h >= 10 mm', 'z500 < 5200 m' or '10m_wind_speed > 34 kt'.
         overwrite: replace an existing output.
     """
-    from ladcast.forecasts.write_products import write_probabilities
+    from ladcast.forecasts.export import write_probabilities
 
     require_outputs([output], [forecast], overwrite=overwrite)
     return report_paths(probability=write_probabilities(forecast, output, selection, events=event))
@@ -165,7 +165,7 @@ def points(
         method: weight the four grid points around a place, or take the nearest.
         overwrite: replace an existing output.
     """
-    from ladcast.forecasts.write_products import write_points
+    from ladcast.forecasts.export import write_points
 
     require_outputs([output], [forecast], overwrite=overwrite)
     return report_paths(points=write_points(forecast, output, selection, places=place, method=method))

@@ -1,18 +1,35 @@
-"""Writes a forecast, or a part of it, in the format of another program."""
+"""Writes a forecast, or a part of it, in the format of another program, and its ensemble products, frame by frame."""
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
+from ladcast.cf import with_product_metadata
+from ladcast.checksums import seal
+from ladcast.fields import VARIABLES
+from ladcast.files import whole_file, whole_folder
 from ladcast.forecasts.formats import FrameWriter, NetcdfWriter, ZarrWriter
 from ladcast.forecasts.grib import GribWriter
 from ladcast.forecasts.open import open_forecast, open_part
 from ladcast.forecasts.options import ExportFormat, Selection
+from ladcast.forecasts.products import Event, Method, at_points, mean_and_spread, probabilities, quantiles
+from ladcast.forecasts.write import CHECKED
+from ladcast.grid import Place
 from ladcast.progress import show_progress
 from ladcast.resumable import sole_writer
+from ladcast.times import HOUR
+
+Product = Callable[[xr.Dataset], xr.Dataset]
+LABELS = ("place", "latitude", "longitude", "initial_time", "lead_hours", "valid_time", "member")
+"""Columns of a CSV of places, before one for each channel."""
 
 
 def export(source: Path, output: Path, selection: Selection, form: ExportFormat, **decoding: Any) -> Path:
@@ -55,3 +72,117 @@ def find_writer(forecast: xr.Dataset, output: Path, form: ExportFormat, *, ensem
             names = form.names or "weatherbench2"
             return ZarrWriter(forecast, output, zarr_format=form.zarr_format, names=names, overwrite=again)
     raise ValueError(f"Expected an output that ends in .nc, .grib2 or .zarr, got '{output.name}'. Rename it.")
+
+
+def write_mean(source: Path, output: Path, selection: Selection) -> Path:
+    """Writes ensemble mean and spread as netCDF or Zarr."""
+    return _write(mean_and_spread, source, output, selection)
+
+
+def write_quantiles(source: Path, output: Path, selection: Selection, *, fractions: Sequence[float]) -> Path:
+    """Writes quantiles of the members as netCDF or Zarr."""
+    return _write(lambda frame: quantiles(frame, fractions), source, output, selection)
+
+
+def write_probabilities(source: Path, output: Path, selection: Selection, *, events: Sequence[str]) -> Path:
+    """Writes the probability of each event as netCDF or Zarr; reads only the variables that the events need."""
+    parsed = [Event.parse(event) for event in events]
+    if not parsed:
+        raise ValueError("Expected at least one event such as --event 't2m > 30 degC', got none.")
+    needed = dict.fromkeys(name for event in parsed for name in event.variables)
+    chosen = replace(selection, variables=tuple(needed))
+    return _write(lambda frame: probabilities(frame, parsed), source, output, chosen)
+
+
+def write_points(source: Path, output: Path, selection: Selection, *, places: Sequence[str], method: Method) -> Path:
+    """Writes every member at places (`Name,latitude,longitude`) as CSV: a row a member, a column a channel."""
+    parsed = [Place.parse(place) for place in places]
+    if not parsed:
+        raise ValueError("Expected at least one place such as --place Oslo,59.9,10.8, got none.")
+    if output.suffix != ".csv":
+        raise ValueError(f"Expected an output that ends in .csv, got '{output.name}'. Rename it.")
+    series = make(lambda frame: at_points(frame, parsed, method), source, selection)
+    return write_whole(output, lambda path: _write_csv(series, path))
+
+
+def _write(function: Product, source: Path, output: Path, selection: Selection) -> Path:
+    if output.suffix not in (".nc", ".zarr"):  # said before anything is computed
+        raise ValueError(f"Expected an output that ends in .nc or .zarr, got '{output.name}'. Rename it.")
+    return write_dataset(make(function, source, selection), output)
+
+
+def make(function: Product, source: Path, selection: Selection) -> xr.Dataset:
+    """Applies a product to one initial and lead time after another, so that only its results are held in memory."""
+    part = open_part(source, selection)
+    if not part.sizes["number"]:
+        raise ValueError(f"The selection has no members of {source}.")
+    frames = show_progress(_frames(part), part.sizes["time"] * part.sizes["prediction_timedelta"], "lead times")
+    made = [function(frame) for frame in frames]
+    leads = part.sizes["prediction_timedelta"]
+    forecasts = [
+        xr.concat(made[first : first + leads], "prediction_timedelta", data_vars="all")
+        for first in range(0, len(made), leads)
+    ]
+    return xr.concat(forecasts, "time", data_vars="all", combine_attrs="override")
+
+
+def write_dataset(dataset: xr.Dataset, output: Path) -> Path:
+    """Writes a dataset as netCDF (.nc), with CF names, or Zarr (any other suffix), whole or not at all.
+
+    A store is not said to follow CF: its names of WeatherBench 2 begin with digits.
+    """
+    if output.suffix == ".nc":
+        named = with_product_metadata(dataset)
+        compressed = {name: {"zlib": True, "complevel": 1, "fletcher32": True} for name in named.data_vars}
+        return write_whole(output, lambda path: named.to_netcdf(path, engine="netcdf4", encoding=compressed))
+    dataset = dataset.copy()
+    dataset.attrs.pop("Conventions", None)
+    for coordinate in dataset.coords.values():
+        coordinate.encoding["_FillValue"] = None
+    return write_whole(output, lambda path: _write_zarr(dataset, path))
+
+
+def write_whole(output: Path, write: Callable[[Path], object]) -> Path:
+    """Lets `write` fill a temporary file or folder that becomes `output` when it is complete; one process at once."""
+    with sole_writer(output), (whole_folder if output.suffix == ".zarr" else whole_file)(output) as temporary:
+        write(temporary)
+    return output
+
+
+def _write_zarr(dataset: xr.Dataset, path: Path) -> None:
+    dataset.to_zarr(path, encoding={name: {"compressors": CHECKED} for name in dataset.data_vars})
+    seal(path)
+
+
+def _frames(part: xr.Dataset) -> Iterator[xr.Dataset]:
+    for init, lead in product(range(part.sizes["time"]), range(part.sizes["prediction_timedelta"])):
+        yield part.isel(time=[init], prediction_timedelta=[lead]).load()
+
+
+def _write_csv(series: xr.Dataset, path: Path) -> None:
+    columns = dict(_columns(series))
+    rows = product(*(range(series.sizes[dim]) for dim in ("point", "time", "prediction_timedelta", "number")))
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*LABELS, *columns])
+        for point, init, lead, member in rows:
+            values = [f"{column[point, init, lead, member]:.7g}" for column in columns.values()]
+            writer.writerow([*_labels(series, point, init, lead, member), *values])
+
+
+def _labels(series: xr.Dataset, point: int, init: int, lead: int, member: int) -> list[str]:
+    initial, ahead = series["time"].values[init], series["prediction_timedelta"].values[lead]
+    where = [f"{series[name].values[point]:g}" for name in ("latitude", "longitude")]
+    when = [np.datetime_as_string(initial, "m"), f"{ahead / HOUR:g}", np.datetime_as_string(initial + ahead, "m")]
+    return [str(series["place"].values[point]), *where, *when, str(series["number"].values[member])]
+
+
+def _columns(series: xr.Dataset) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the heading of each channel with its units, and its values by point, initial and lead time, and member."""
+    dims = ("point", "time", "prediction_timedelta", "number")
+    for name, field in series.data_vars.items():
+        about = VARIABLES[str(name)]
+        ordered = field.transpose(*dims, ...)
+        for index, level in enumerate(field["level"].values if "level" in field.dims else [None]):
+            heading = about.short if level is None else f"{about.short}{level}"
+            yield f"{heading} [{about.units}]", ordered.values if level is None else ordered.values[..., index]
