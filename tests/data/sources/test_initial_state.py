@@ -37,8 +37,13 @@ def test_ecmwf_open_data_supplies_today_but_for_the_sst():
     assert "cycle 6 h before" in by_name["tp6h"].how
 
 
-def test_the_real_gfs_file_lacks_w50_and_the_refusal_says_so(gfs_analysis):
-    offer = LocalTree(gfs_analysis).offer(GFS_TIME)
+@pytest.fixture(scope="module")
+def offer(gfs_analysis) -> Offer:
+    """What the real file of GFS has to offer."""
+    return LocalTree(gfs_analysis).offer(GFS_TIME)
+
+
+def test_the_real_gfs_file_lacks_w50_and_the_refusal_says_so(offer):
     with pytest.raises(
         ValueError, match=r"1 cannot be had from .*\n  w50: .*'vertical_velocity' is 100% NaN\n.*--fill"
     ):
@@ -48,10 +53,10 @@ def test_the_real_gfs_file_lacks_w50_and_the_refusal_says_so(gfs_analysis):
     assert set(plan.approximate) == {*(f"q{level}" for level in ERA5_CHANNELS.levels), "sst"}
 
 
-def test_a_second_source_fills_what_the_first_lacks(gfs_analysis):
+def test_a_second_source_fills_what_the_first_lacks(offer):
     fields = dict.fromkeys(("w", "t"), ALL_LEVELS)
     other = Offer("other", fields, same(vertical_velocity="w", temperature="t"))
-    plan = assign_sources(GFS_TIME, ERA5_CHANNELS, [LocalTree(gfs_analysis).offer(GFS_TIME), other])
+    plan = assign_sources(GFS_TIME, ERA5_CHANNELS, [offer, other])
     assert plan.of_source("other") == ChannelSet(("vertical_velocity",), (), (50,))
 
 
@@ -113,10 +118,9 @@ def test_a_local_file_without_the_time(gfs_analysis):
     assert offer.supply(ERA5_CHANNELS.channels[0]) == "has not this time"
 
 
-def test_what_is_planned_from_files_is_what_opens(gfs_analysis):
-    source = LocalTree(gfs_analysis)
-    plan = assign_sources(GFS_TIME, ERA5_CHANNELS, [source.offer(GFS_TIME)], partial=True)
-    ds = source.open(np.array([GFS_TIME]), ERA5_CHANNELS)
+def test_what_is_planned_from_files_is_what_opens(gfs_analysis, offer):
+    plan = assign_sources(GFS_TIME, ERA5_CHANNELS, [offer], partial=True)
+    ds = LocalTree(gfs_analysis).open(np.array([GFS_TIME]), ERA5_CHANNELS)
     for planned in plan.channels:
         level = {} if planned.channel.level is None else {"level": planned.channel.level}
         values = ds[planned.channel.variable].sel(level).values

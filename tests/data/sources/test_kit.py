@@ -1,6 +1,6 @@
 """Every file of the kit that carries fields: it opens with the values that lie in it, or is refused for the reason."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,13 +174,19 @@ def test_the_regional_storm_is_refused_as_regional_once_it_is_named(shared, name
         open_store(raw.assign_coords(time=times), ChannelSet((), (MSL,)))
 
 
-def cfgrib_field(path: Path, name: str, **keys: Any) -> xr.DataArray:
-    """Reads one variable with xarray and cfgrib alone."""
+@pytest.fixture(scope="module")
+def cfgrib_field(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., xr.DataArray]:
+    """Reads one variable with xarray and cfgrib alone; each file is indexed once."""
     pytest.importorskip("cfgrib")
-    ds = xr.open_dataset(
-        path, engine="cfgrib", backend_kwargs={"indexpath": "", "filter_by_keys": {"shortName": name, **keys}}
-    )
-    return ds[next(iter(ds.data_vars))].sortby("latitude")
+    folder = tmp_path_factory.mktemp("index")
+
+    def read(path: Path, name: str, **keys: Any) -> xr.DataArray:
+        index = f"{folder / path.name}.{{short_hash}}.idx"
+        options = {"indexpath": index, "filter_by_keys": {"shortName": name, **keys}}
+        ds = xr.open_dataset(path, engine="cfgrib", backend_kwargs=options)
+        return ds[next(iter(ds.data_vars))].sortby("latitude")
+
+    return read
 
 
 def surface_fields(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -201,8 +207,7 @@ def surface_fields(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("member", [0, 3, 9])
-def test_a_member_of_the_ensemble_of_data_assimilations(shared, member):
-    pytest.importorskip("cfgrib")
+def test_a_member_of_the_ensemble_of_data_assimilations(shared, cfgrib_field, member):
     path = shared / "kit" / EDA
     ds = open_store(path, member=member)
     for ours, theirs in {"geopotential": "z", "temperature": "t"}.items():
@@ -229,7 +234,7 @@ class TestGfsGrib:
             ("vertical_velocity", "w", 1),
         ],
     )
-    def test_on_levels(self, shared, ds, ours, theirs, factor):
+    def test_on_levels(self, shared, cfgrib_field, ds, ours, theirs, factor):
         plain = cfgrib_field(shared / "kit" / GRIB2, theirs, typeOfLevel="isobaricInhPa")
         levels = [level for level in LEVELS_HPA if level in plain["isobaricInhPa"]]
         there = plain.sel(isobaricInhPa=levels).values * np.float64(factor)
