@@ -42,6 +42,7 @@ def read(store: Path) -> list[np.ndarray]:
     return [field.values for field in open_forecast(store).variables.values()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_bit_flips_in_silence(kind: str, stores: dict[str, Path]):
     """60 single bits anywhere in the store: each is an error, or changes no value."""

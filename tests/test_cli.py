@@ -76,6 +76,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "named"), CHANGES.values(), ids=CHANGES)
 def test_a_broken_analysis_is_refused_and_nothing_is_written(change, named, source: Path, tmp_path: Path):
     output = tmp_path / "fc.zarr"

@@ -40,6 +40,7 @@ def test_every_training_configuration_is_tested():
     assert FORECASTERS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", AUTOENCODERS, ids=lambda path: path.stem)
 def test_an_autoencoder_maps_its_grid_to_latents_and_back(path: Path):
     run = load_config(path, AutoencoderRun)

@@ -196,6 +196,7 @@ def test_a_lock_is_gone_after_an_error(product: Path):
     assert not list(product.parent.iterdir())
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused_until_the_first_dies(product: Path, tmp_path: Path):
     ready = tmp_path / "ready"
     names = {"product": str(product), "ready": str(ready)}

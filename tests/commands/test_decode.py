@@ -62,6 +62,7 @@ class Killed(BaseException):
     """Plays the kill of the process."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [1, 3])
 def test_a_killed_decoding_goes_on_to_the_same_bytes(frames, kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     decode(kept.latents, tmp_path / "whole.zarr", Selection(("msl", "t")))

@@ -70,6 +70,7 @@ def test_every_start_is_scored_beside_its_baselines(store: Path, model: ModelFol
     assert systems["tiny"].members == 2
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_and_parts_merge(
     store: Path,
     model: ModelFolder,
@@ -107,6 +108,7 @@ def test_a_stopped_run_goes_on_and_parts_merge(
     assert "No confidence interval" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_sums_of_a_stopped_run_are_kept_beside_its_scores(
     store: Path, model: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +176,7 @@ def test_two_truths_that_had_one_path_are_not_mixed(store: Path, model: ModelFol
     make_and_score(path, model, request, scoring)
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_another_model_joins_the_folder(store: Path, model: ModelFolder, tmp_path: Path) -> None:
     """Evaluate, score the other ensemble into the same folder, merge: the systems stand side by side."""
     sums = ["--sums", str(tmp_path / "sums")]
@@ -199,6 +202,7 @@ def test_an_ensemble_of_another_model_joins_the_folder(store: Path, model: Model
     assert (rmse.sel(system="nature-ensemble") < rmse.sel(system="tiny")).all()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_systems_in_order_and_reads_no_others(
     store: Path, model: ModelFolder, tmp_path: Path
 ) -> None:
@@ -220,6 +224,7 @@ def test_a_resumed_run_keeps_its_systems_in_order_and_reads_no_others(
     assert list(merged) == list(whole)
 
 
+@pytest.mark.slow
 def test_forecasts_start_from_other_analyses_than_the_truth(tmp_path: Path) -> None:
     """Member 0 of an ensemble at 0 h is the truth of a day later: the error at 6 h is that of the wrong day."""
     store, model = states_between_starts(tmp_path / "states.zarr", 5), find_model("nature-t31")

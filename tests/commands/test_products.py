@@ -20,6 +20,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_products_of_latents_are_those_of_fields(command, suffix, kept, tmp_path: Path):

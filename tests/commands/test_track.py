@@ -118,6 +118,7 @@ def test_all_lows_are_tracked_and_recognised(forecast: Path, best_track: Path, t
     assert set(read_tracks(tmp_path / "alone.nc")["storm"].values.tolist()) == {"low-0000"}
 
 
+@pytest.mark.slow
 def test_ensemble_tracks_of_others_are_verified_like_ours(shared: Path, tmp_path: Path, capsys):
     pytest.importorskip("eccodes", reason="BUFR needs eccodes (extra `grib`)")
     sample = Path(__file__).parents[1] / "cyclones/data/ecmwf_ensemble_tracks_20151118.bufr"

@@ -68,6 +68,7 @@ def test_in_fa_is_verified_from_end_to_end(shared: Path):
     assert 0 < float(probability.sel(latitude=13, longitude=141)) < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(16))
 def test_a_damaged_file_is_refused_with_its_message_or_read(seed: int, tmp_path: Path):
     """One of four kinds of damage: cut off, bits flipped, bytes of the header overwritten, a piece left out."""

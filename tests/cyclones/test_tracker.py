@@ -36,6 +36,7 @@ WAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("grid", ["120x61", "120x60", "120x61-south"])
 def test_a_planted_vortex_is_found_at_every_time_within_the_grid(way, grid: str, line, plant, errors_km):

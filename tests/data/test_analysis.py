@@ -131,6 +131,7 @@ class TestGfs:
             ]
             assert means[0] == pytest.approx(means[1], rel=1e-6)
 
+    @pytest.mark.slow
     def test_the_grib_file_starts_a_forecast_as_it_is(self, shared):
         pytest.importorskip("cfgrib")
         path, time = shared / "kit/gfs/gfs.t12z.pgrbf120.2p5deg.grib2", parse_time("2011-01-15T12")

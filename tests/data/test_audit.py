@@ -39,6 +39,7 @@ def test_a_clean_store_is_ok(store, channels):
     report.require()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value", "where", "fault"),
     [
@@ -128,6 +129,7 @@ def test_an_unfinished_store_and_none_at_all(store, channels, tmp_path):
         validate_store(tmp_path / "b.zarr", channels)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_store(tmp_path, make, grid, monkeypatch):
     monkeypatch.setattr(audit, "PIECE_BYTES", 20_000)
     only = ChannelSet(("temperature",), (), (300, 500, 850))

@@ -80,6 +80,7 @@ SOURCES: dict[str, Callable[[xr.Dataset], xr.Dataset]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", SOURCES.values(), ids=SOURCES.keys())
 def test_frames_are_the_normalised_ones_bit_for_bit(tmp_path, long_world, channels, normalizer, change):
     path = write(change(long_world), tmp_path / "states.zarr")

@@ -126,6 +126,7 @@ KIT = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "member"), KIT, ids=lambda value: str(value))
 def test_every_real_analysis_is_weather(shared, path, member):
     if "grib" in path:

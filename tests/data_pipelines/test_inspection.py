@@ -98,6 +98,7 @@ def test_what_is_not_there_or_not_finished_is_refused(tmp_path: Path):
         validate(tmp_path)
 
 
+@pytest.mark.slow
 def test_every_product_has_its_row(world: xr.Dataset, channel_file: Path, tmp_path: Path, capsys):
     selection = StateSelection(channels=str(channel_file))
     source, folder = tmp_path / "world.zarr", tmp_path / "products"

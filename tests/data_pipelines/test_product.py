@@ -182,6 +182,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_store_that_fills_the_disk_goes_on_when_there_is_space(full_store: Path, small_disk: Path, tmp_path: Path):
     layout = StoreLayout(shard_frames=2)
     expected = regrid(full_store, tmp_path / "whole.zarr", onto="16x9", layout=layout, execution=HERE)

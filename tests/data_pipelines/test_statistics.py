@@ -64,6 +64,7 @@ def test_a_channel_without_values_has_no_mean():
     assert np.isnan(std).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 7, 50])
 def test_neither_chunks_nor_units_nor_workers_change_a_bit(
     world: xr.Dataset, store: Path, channel_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int

@@ -49,6 +49,7 @@ def test_noise_is_a_unit_gaussian():
     assert noise.std() == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_member_does_not_depend_on_the_size_of_the_ensemble(run, forecaster: Forecaster, analysis: Analysis):
     few = run(analysis, EnsembleOptions(8, 2, 5))
     many = run(analysis, EnsembleOptions(50, 2, 5))
@@ -118,6 +119,7 @@ def hourly(analysis: Analysis) -> list[Analysis]:
     ]
 
 
+@pytest.mark.slow
 def test_forecasts_from_the_hours_before_give_the_leads_between(run, forecaster: Forecaster, hourly: list[Analysis]):
     options = EnsembleOptions(3, 2, 0, batch_size=2)
     plain = run(hourly[0], options)

@@ -29,6 +29,7 @@ def predict(forecaster: Forecaster, options: EnsembleOptions, *, starts: int = 1
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("members", "batch_size", "starts"), [(3, 2, 2), (4, 4, 1), (1, 1, 1)])
 def test_a_forecast_takes_the_calls_and_operations_of_its_plan(
     members: int, batch_size: int, starts: int, forecaster: Forecaster, analysis: Analysis
@@ -112,6 +113,7 @@ def test_the_description_is_that_of_the_model():
     assert read_description(MODEL) == (forecaster.config, forecaster.channels, forecaster.grid)
 
 
+@pytest.mark.slow
 def test_a_plan_follows_the_request():
     request = ForecastRequest(members=10, days=5, steps=4, batch_size=4, keep="fields", device="cpu")
     prediction = plan(request, MODEL, tflops=1.0)
@@ -126,6 +128,7 @@ def test_a_plan_follows_the_request():
     assert (twice.starts, twice.lead_times, twice.flops) == (2, 20, 2 * prediction.flops)
 
 
+@pytest.mark.slow
 def test_the_batch_fits_the_free_memory(monkeypatch: pytest.MonkeyPatch):
     config, _, grid = read_description(MODEL)
     costs = network_costs(config, grid)
@@ -137,6 +140,7 @@ def test_the_batch_fits_the_free_memory(monkeypatch: pytest.MonkeyPatch):
     assert plan(replace(request, batch_size=0), MODEL, tflops=1.0).batch_size == 3
 
 
+@pytest.mark.slow
 def test_blocks_of_a_gpu_fit_the_host(monkeypatch: pytest.MonkeyPatch):
     config, _, grid = read_description(MODEL)
     costs = network_costs(config, grid)
@@ -149,6 +153,7 @@ def test_the_machine_has_free_memory():
     assert free_memory("cpu") > 2**20
 
 
+@pytest.mark.slow
 def test_rates_are_positive_and_measured_in_seconds(forecaster: Forecaster):
     started = time.monotonic()
     rates = measure_rates(forecaster.config, forecaster.grid, "cpu", rows=2)

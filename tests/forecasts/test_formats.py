@@ -196,6 +196,7 @@ def test_the_levels_of_a_frame_share_a_shard(forecast: xr.Dataset, tmp_path: Pat
     assert array.shards == (1, 1, 3, 2, 8, 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [0, 1, 5])
 def test_a_killed_export_goes_on_to_the_same_store(stop_after: int, forecast: xr.Dataset, tmp_path: Path):
     write(ZarrWriter(forecast, tmp_path / "whole.zarr"))

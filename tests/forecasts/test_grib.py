@@ -131,6 +131,7 @@ def test_a_field_that_is_all_missing_stays_so(forecast: xr.Dataset, tmp_path: Pa
     assert read(tmp_path / "fc.grib2", "sst").isnull().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [1, 4])
 def test_a_killed_export_goes_on_to_the_same_bytes(stop_after: int, forecast: xr.Dataset, tmp_path: Path):
     write(forecast, tmp_path / "whole.grib2")

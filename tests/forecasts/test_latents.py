@@ -92,6 +92,7 @@ def test_the_store_describes_itself(
     assert ds["latent"].encoding["chunks"] == (1, 1, 2, 4, 4, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stop_after", "unsaved"), [(1, False), (2, False), (3, False), (4, False), (1, True), (3, True)]
 )

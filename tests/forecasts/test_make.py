@@ -57,6 +57,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
     return read(output, engine="zarr")
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_forecast_of_one(alone: xr.Dataset, tmp_path: Path):
     output, address = tmp_path / "fc.zarr", {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     processes = [
@@ -77,6 +78,7 @@ def test_two_processes_make_the_forecast_of_one(alone: xr.Dataset, tmp_path: Pat
     assert {path.name for path in tmp_path.iterdir()} == {"fc.zarr", "fc.scores.nc"}
 
 
+@pytest.mark.slow
 def test_latents_decode_to_the_fields_that_would_have_been_written(alone: xr.Dataset, tmp_path: Path):
     from ladcast.forecasts.engine import LatentEngine
 
@@ -84,11 +86,13 @@ def test_latents_decode_to_the_fields_that_would_have_been_written(alone: xr.Dat
     xr.testing.assert_equal(read(tmp_path / "fc.latents.zarr", engine=LatentEngine), alone)
 
 
+@pytest.mark.slow
 def test_a_batch_that_fits_is_found(tmp_path: Path):
     make_forecast(request(tmp_path / "fc.zarr", batch_size=0), MODEL)
     assert '"batch_size": 3' in read(tmp_path / "fc.zarr", engine="zarr").attrs["history"]
 
 
+@pytest.mark.slow
 def test_a_batch_is_that_of_the_run_that_goes_on_and_leaves_work_for_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -111,6 +115,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_several_initial_times_go_into_one_store(alone: xr.Dataset, tmp_path: Path):
     assert MODEL.starts is not None
     with xr.open_dataset(MODEL.starts) as starts:

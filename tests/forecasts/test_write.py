@@ -125,6 +125,7 @@ def test_forecasts_from_the_hours_before_fill_the_hours_between(
         np.testing.assert_array_equal(stored[name].values, made[name].values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 4])
 def test_a_killed_forecast_resumes_to_the_same_store(
     stop_after: int, whole: Path, forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path

@@ -55,6 +55,7 @@ def test_starts_from_zero() -> None:
     assert not LatentTransformer(SMALL)(*inputs()).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patch_size", [1, 2])
 @pytest.mark.parametrize("position", sorted(POSITION_ENCODINGS))
 def test_serves_any_number_of_frames_and_any_grid_in_turn(patch_size: int, position: str) -> None:

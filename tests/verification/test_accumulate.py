@@ -41,6 +41,7 @@ def plain(same_forecast: xr.Dataset, same_truth: xr.Dataset) -> list[Accumulator
     return [score(same_forecast.isel(time=[start]), same_truth) for start in range(3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", ["time", "prediction_timedelta"])
 @pytest.mark.parametrize("cut", [1, 2])
 def test_any_split_is_the_whole(

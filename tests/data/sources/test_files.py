@@ -85,6 +85,7 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch):
         need("cfgrib", "Reading GRIB", "grib")
 
 
+@pytest.mark.slow
 def test_importing_and_reading_netcdf_loads_no_optional_library(tmp_path, world):
     """ecCodes brings another PROJ than cartopy's: loading it unasked has crashed interpreters at exit."""
     world.to_netcdf(tmp_path / "a.nc")

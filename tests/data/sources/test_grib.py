@@ -136,6 +136,7 @@ def test_a_file_without_known_fields_is_refused(tmp_path, write_grib, state_fiel
         open_grib([write_grib(tmp_path / "a", fields)], "a")
 
 
+@pytest.mark.slow
 def test_maps_can_be_drawn_after_grib_was_read(tmp_path, write_grib, state_fields):
     """Newer ecCodes wheels bring a PROJ that kills an interpreter which then loads cartopy: see the pins of [grib]."""
     path = write_grib(tmp_path / "a.grib2", state_fields(["t", "2t"]))

@@ -118,6 +118,7 @@ def test_a_local_file_without_the_time(gfs_analysis):
     assert offer.supply(ERA5_CHANNELS.channels[0]) == "has not this time"
 
 
+@pytest.mark.slow
 def test_what_is_planned_from_files_is_what_opens(gfs_analysis, offer):
     plan = assign_sources(GFS_TIME, ERA5_CHANNELS, [offer], partial=True)
     ds = LocalTree(gfs_analysis).open(np.array([GFS_TIME]), ERA5_CHANNELS)
@@ -146,6 +147,7 @@ def with_w50(shared, tmp_path):
     return tmp_path / "w.nc"
 
 
+@pytest.mark.slow
 def test_a_state_from_two_sources_starts_a_forecast(gfs_analysis, tmp_path, with_w50):
     plan, sources = plan_start(TIME, [str(gfs_analysis), str(with_w50)])
     path = fetch_start(plan, sources, tmp_path / "start.zarr")
@@ -162,6 +164,7 @@ def test_a_state_from_two_sources_starts_a_forecast(gfs_analysis, tmp_path, with
     assert check_seal(path)
 
 
+@pytest.mark.slow
 def test_without_a_second_source_the_plan_is_refused(gfs_analysis):
     with pytest.raises(ValueError, match=r"w50: .*100% NaN"):
         plan_start(TIME, [str(gfs_analysis)])

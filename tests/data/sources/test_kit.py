@@ -130,6 +130,7 @@ def test_netcdf_opens_with_its_values(shared, row):
         np.testing.assert_allclose(ds[ours].values, plain.reshape(ds[ours].shape), rtol=1e-6, equal_nan=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", REFUSED, ids=lambda row: f"{row.path}{row.options or ''}")
 def test_a_file_that_does_not_serve_is_refused_for_the_reason(shared, row):
     if "Grb" in row.path or "grib" in row.path or row.path == STAGE_2:
