@@ -91,11 +91,6 @@ class Accumulator:
         weight = self.weight[:, index]
         return sums, np.concatenate([weight, weight[:, pairs]], axis=1)
 
-    def means(self, region: str | None = None) -> dict[str, FloatArray]:
-        """Returns the mean over starts and area of every statistic, [row, lead, ...]; see `rows`."""
-        sums, weight = self.of_region(region)
-        return {name: mean[0] for name, mean in draw_means(sums, weight, np.ones((1, len(self.init_times)))).items()}
-
     def metrics(self, region: str | None = None) -> xr.Dataset:
         """Returns every metric of a region, by default the first, as an array (channel, prediction_timedelta, ...).
 
