@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from enum import IntEnum
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -130,6 +129,8 @@ def termination_as_error() -> Iterator[None]:
 
 def version_of(package: str) -> str:
     """Returns the name and version of a package for provenance, which no run fails for."""
+    from importlib.metadata import PackageNotFoundError, version  # slow, and not what help waits for
+
     try:
         return f"{package} {version(package)}"
     except PackageNotFoundError:
