@@ -152,35 +152,45 @@ def track(
 
 def plot(
     forecast: AnyForecast,
+    figure: str = "page",
     *,
     truth: AnyStates | None = None,
     place: str | Place = "Paris",
     lead_days: int | float | None = None,
     time: AnyTime | None = None,
     output: AnyPath | None = None,
+    **what: Any,
 ) -> Figure:
-    """Draws one page: ensemble mean and spread on maps, and the plume of one place.
+    """Draws a page (ensemble mean and spread on maps, the plume of one place), or a map of anything.
 
     Args:
         forecast: what to draw.
-        truth: states beside the plume; by default those of the model whose own states the forecast starts from.
-        place: a city such as Oslo, a place as Name,latitude,longitude, or a `Place`.
+        figure: `page`, or of one field `mean`, `spread`, `difference` (mean minus analysis), `stamps` of all members,
+            `spaghetti` of one contour, `probability`, or the number of a member.
+        truth: states beside the forecast; by default those of the model whose own states it starts from.
+        place: a city such as Oslo, a place as Name,latitude,longitude, or a `Place`, for the page.
         lead_days: lead time of the maps; by default the last whole day up to the fifth.
         time: initial time, where there are several.
         output: .png, .pdf or .svg file to write too.
+        what: of one field: `field` such as z500, `value` of the contour or above which there is a probability, `below`,
+            and `region` as west,south,east,north; see `ladcast.plots.options.FieldOptions`.
     """
+    from ladcast.plots.ensemble import draw_figure
     from ladcast.plots.forecast import draw_forecast, shown_lead
+    from ladcast.plots.options import FieldOptions
     from ladcast.plots.style import save_figure
 
     opened = at_times(open_forecast(forecast), [] if time is None else [time], "The forecast")
     where = place if isinstance(place, Place) else Place.parse(place)
-    lead = shown_lead(opened) if lead_days is None else np.timedelta64(round(lead_days * 86_400), "s")
-    figure = draw_forecast(
-        opened, place=where, truth=open_truth(truth, opened), lead=np.timedelta64(lead.astype("timedelta64[ns]"))
-    )
+    days = shown_lead(opened) if lead_days is None else np.timedelta64(round(lead_days * 86_400), "s")
+    lead, known = np.timedelta64(days.astype("timedelta64[ns]")), open_truth(truth, opened)
+    if figure == "page":
+        drawn = draw_forecast(opened, place=where, truth=known, lead=lead)
+    else:
+        drawn = draw_figure(opened, figure, FieldOptions(**what), lead=lead, truth=known)
     if output is not None:
-        save_figure(figure, Path(output))
-    return figure
+        save_figure(drawn, Path(output))
+    return drawn
 
 
 def show(what: AnyPath | xr.Dataset = DEFAULT_MODEL) -> None:

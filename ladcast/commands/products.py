@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 from ladcast.commands.options import DEFAULT_PLACE, FLAT, Part, Results, report_paths
 from ladcast.files import require_figure_name, require_outputs
 from ladcast.forecasts.options import WHOLE, ExportFormat
+from ladcast.plots.options import FieldOptions
 
 DEFAULT_FORMAT = ExportFormat()
+DEFAULT_FIELD = FieldOptions()
 
 
 def plot(
     forecast: Path,
+    figure: str = "page",
     *,
+    of: Annotated[FieldOptions, FLAT] = DEFAULT_FIELD,
     truth: Path | None = None,
     output: Path | None = None,
     place: str = DEFAULT_PLACE,
@@ -22,10 +27,13 @@ def plot(
     time: str | None = None,
     overwrite: bool = False,
 ) -> Results:
-    """Draw one page: ensemble mean and spread on maps, and the plume of one place.
+    """Draw a page (ensemble mean and spread on maps, the plume of one place), or a map of anything.
 
     Args:
         forecast: forecast (Zarr, latents, netCDF or GRIB), of the globe or a region, one member or many.
+        figure: page, or of one field: mean, spread, difference (mean minus analysis), stamps of all members, spaghetti
+            of one contour, probability, or the number of a member.
+        of: which field, and where; the page has its own.
         truth: Zarr store or netCDF file to draw beside the plume; by default that of the model, where the forecast
             starts from its own states.
         output: .png, .pdf or .svg file; by default beside the forecast.
@@ -36,14 +44,15 @@ def plot(
     """
     from ladcast.grid import Place
 
-    output, where = output or forecast.with_suffix(".png"), Place.parse(place)
+    output, where = output or forecast.with_suffix(".png" if figure == "page" else f".{figure}.png"), Place.parse(place)
     require_figure_name(output)
     require_outputs([output], [forecast, truth], overwrite=overwrite)
 
     from ladcast import api
 
-    api.plot(forecast, truth=truth, place=where, lead_days=lead_days, time=time, output=output)
-    return report_paths(page=output)
+    what = asdict(of)
+    api.plot(forecast, figure, truth=truth, place=where, lead_days=lead_days, time=time, output=output, **what)
+    return report_paths(**{"page" if figure == "page" else "figure": output})
 
 
 def export(

@@ -14,7 +14,7 @@ from cartopy import crs
 from cartopy.io.shapereader import BasicReader
 from cartopy.mpl.geoaxes import GeoAxes
 from jaxtyping import Float
-from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.colors import BoundaryNorm, Colormap, LinearSegmentedColormap
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
@@ -40,9 +40,9 @@ def sequential_colours() -> Colormap:
     return LinearSegmentedColormap.from_list("ladcast_sequential", shades)
 
 
-def add_global_axes(figure: Figure, cell: SubplotSpec) -> GeoAxes:
-    """Adds a map of the whole globe (Robinson) with coastlines and a quiet graticule."""
-    axes: GeoAxes = figure.add_subplot(cell, projection=crs.Robinson())
+def add_global_axes(figure: Figure, cell: SubplotSpec, projection: crs.Projection | None = None) -> GeoAxes:
+    """Adds a map of the whole globe with coastlines and a quiet graticule; Robinson unless told otherwise."""
+    axes: GeoAxes = figure.add_subplot(cell, projection=projection or crs.Robinson())
     axes.set_global()
     add_coastlines(axes)
     axes.gridlines(xlocs=range(-180, 180, 60), ylocs=range(-60, 61, 30), linewidth=0.3, color="0.6", alpha=0.6)
@@ -55,13 +55,14 @@ def draw_map(
     field: xr.DataArray,
     *,
     levels: npt.ArrayLike | None = None,
+    colours: Colormap | None = None,
     lines: xr.DataArray | None = None,
     line_step: float | None = None,
 ) -> QuadContourSet:
     """Shades a field over the globe and draws `lines` as contours every `line_step` (same units as `lines`).
 
     Both fields have the dimensions latitude and longitude on a `Grid`; NaN stays blank. `levels` bound the
-    shades: by default `round_levels`.
+    shades: by default `round_levels`. `colours` also have a shade below the lowest level.
 
     Returns:
         the shading, for a colour bar.
@@ -74,6 +75,13 @@ def draw_map(
         raise ValueError(f"`lines` and `line_step` go together, got only {given}.")
     shown = round_levels(field) if levels is None else np.asarray(levels, dtype=float)
     style = {"levels": shown, "cmap": sequential_colours(), "extend": "max"}
+    if colours is not None:  # evenly from band to band, also where their bounds are not even
+        style = {
+            "levels": shown,
+            "cmap": colours,
+            "extend": "both",
+            "norm": BoundaryNorm(shown, colours.N, extend="both"),
+        }
     shading: QuadContourSet = axes.contourf(*_points(axes, field), **style, **_place_points_first())
     if lines is not None and line_step is not None:
         _draw_lines(axes, lines, line_step)

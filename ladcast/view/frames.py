@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ladcast.grid import Place
+from ladcast.plots.quantities import METEOGRAM, PALETTES, QUANTITIES, Quantity
 from ladcast.times import HOUR, parse_time
-from ladcast.view.quantities import METEOGRAM, PALETTES, QUANTITIES, Quantity
 from ladcast.view.sources import Source
 
 KINDS = {

@@ -19,9 +19,9 @@ from ladcast.forecasts.engine import CACHE_BYTES
 from ladcast.forecasts.manifest import is_latent_store
 from ladcast.forecasts.open import in_our_layout, open_forecast
 from ladcast.grid import Box, Grid, points_of
+from ladcast.plots.quantities import Quantity
 from ladcast.times import HOUR, Times, describe
 from ladcast.verification.climatology import Climatology
-from ladcast.view.quantities import Quantity
 
 AHEAD = 3
 """Lead times whose decoded frames are kept at least: the one that is shown and its neighbours."""
@@ -98,17 +98,13 @@ class Source:
         if held is None or (quantity.on_levels and level not in held):
             where = "" if held is None else f" at {level} hPa; it has {', '.join(map(str, held))} hPa"
             raise ValueError(f"{self.name} has no {quantity.title.lower()}{where}.")
-        parts = []
-        for name in quantity.variables:
-            field = self.dataset[name].isel(time=place[0])
-            field = field.isel(prediction_timedelta=place[1]) if self.is_forecast else field
-            field = field.sel(level=level) if quantity.on_levels else field
-            field = field if point is None else field.isel(latitude=point[0], longitude=point[1])
-            loaded = field.load()  # before it is reordered: lazy arrays may be transposed point by point
-            loaded = loaded if "number" in loaded.dims else loaded.expand_dims("number")
-            parts.append(loaded.transpose("number", *(("latitude", "longitude") if point is None else ())).values)
-        value = parts[0] if len(parts) == 1 else np.hypot(*parts)
-        return np.asarray(value.astype(np.float64) * quantity.scale + quantity.offset)
+        frame = self.dataset[list(quantity.variables)].isel(time=place[0])
+        frame = frame.isel(prediction_timedelta=place[1]) if self.is_forecast else frame
+        frame = frame.sel(level=[level]) if quantity.on_levels else frame
+        frame = frame if point is None else frame.isel(latitude=point[0], longitude=point[1])
+        value = quantity.of(frame.load(), level)  # read before it is reordered: lazily it may be read point by point
+        value = value if "number" in value.dims else value.expand_dims("number")
+        return value.transpose("number", *(("latitude", "longitude") if point is None else ())).values
 
 
 def open_sources(

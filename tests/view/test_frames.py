@@ -10,11 +10,11 @@ import xarray as xr
 from ladcast.fields import SST, VARIABLES
 from ladcast.forecasts.open import open_forecast
 from ladcast.grid import Place
+from ladcast.plots.quantities import PALETTES, QUANTITIES
 from ladcast.times import HOUR
 from ladcast.units import ZERO_CELSIUS_K
 from ladcast.verification.climatology import Climatology
 from ladcast.view.frames import KINDS, FieldRequest, Frames
-from ladcast.view.quantities import PALETTES, QUANTITIES
 from ladcast.view.sources import Source, open_lazily
 from worlds import Kept
 

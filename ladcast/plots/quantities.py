@@ -1,11 +1,14 @@
-"""What the page can show of a state, in units that people read, and in colours that all colour vision tells apart."""
+"""What maps and the viewer show of a state, in units that people read, and in colours that all can tell apart."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+import numpy as np
+import xarray as xr
+
 from ladcast.fields import PRECIPITATION, SST, VARIABLES
-from ladcast.forecasts.products import WIND
 from ladcast.units import GRAVITY, ZERO_CELSIUS_K
 
 
@@ -36,11 +39,36 @@ class Quantity:
         """Says whether it has pressure levels."""
         return VARIABLES[self.variables[0]].on_levels
 
+    @property
+    def difference_units(self) -> str:
+        """Returns the units of a difference or a spread: those of temperatures are kelvin."""
+        return "K" if self.units == "°C" else self.units
+
+    def of(self, ds: xr.Dataset, level: int | None = None) -> xr.DataArray:
+        """Returns it of a dataset, in shown units.
+
+        Raises:
+            ValueError: the dataset lacks a variable or the level.
+        """
+        lacking = [name for name in self.variables if name not in ds]
+        if lacking:
+            has = ", ".join(name for name, one in QUANTITIES.items() if all(part in ds for part in one.variables))
+            raise ValueError(f"There is no {', '.join(lacking)} for {self.title.lower()}; there is {has}.")
+        parts = [ds[name] for name in self.variables]
+        if self.on_levels:
+            levels = ds["level"].values.tolist()
+            if level not in levels:
+                raise ValueError(f"{self.title} has the levels {', '.join(map(str, levels))} hPa, and not {level}.")
+            parts = [part.sel(level=level, drop=True) for part in parts]
+        value = parts[0] if len(parts) == 1 else xr.DataArray(np.hypot(parts[0], parts[1]))
+        return value.astype(np.float64) * self.scale + self.offset
+
 
 def _by_name(*rows: Quantity) -> dict[str, Quantity]:
     return {row.name: row for row in rows}
 
 
+WIND = ("10m_u_component_of_wind", "10m_v_component_of_wind")
 RAIN_MM = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0)
 # fmt: off
 QUANTITIES = _by_name(
@@ -61,6 +89,23 @@ QUANTITIES = _by_name(
 )
 """In the order in which the page lists them."""
 # fmt: on
+
+
+def find_quantity(text: str) -> tuple[Quantity, int | None]:
+    """Finds a quantity, and its level where it has levels, by a name such as `t2m`, `z500` or `wind850`.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    parts = re.fullmatch(r"(\D+)(\d*)", text)
+    name, level = (text, "") if text in QUANTITIES or parts is None else parts.groups()
+    found = QUANTITIES.get(name)
+    if found is None or found.on_levels != bool(level):
+        names = ", ".join(name + ("500" if one.on_levels else "") for name, one in QUANTITIES.items())
+        raise ValueError(f"Expected a field such as {names}, got '{text}'.")
+    return found, int(level) if level else None
+
+
 METEOGRAM = ("t2m", "wind10", "tp6h", "msl")
 """What a meteogram shows, from top to bottom."""
 PALETTES = {

@@ -1,0 +1,49 @@
+"""What a figure of one field shows; the command line imports this, so it imports nothing heavy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Parameter
+
+Region = tuple[float, float, float, float]
+"""West, south, east, north in degrees."""
+
+
+@dataclass(frozen=True)
+class FieldOptions:
+    """Says which field a figure shows, and where; a page shows its own.
+
+    Attributes:
+        field: such as z500, t2m, wind850, tp6h.
+        value: the contour of spaghetti, or the threshold of a probability, in the units of the map.
+        below: whether the probability is that of lower values.
+        region: west,south,east,north in degrees, such as -60,25,50,75; the globe by default.
+    """
+
+    field: str = "z500"
+    value: float | None = None
+    below: bool = False
+    region: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
+
+    def __post_init__(self) -> None:
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"Expected --value as a number, got {self.value}.")
+        if self.bounds is not None and not -90 <= self.bounds[1] < self.bounds[3] <= 90:
+            raise ValueError(f"{REGION_FORM}, got '{self.region}'.")
+
+    @property
+    def bounds(self) -> Region | None:
+        """Returns the region as numbers; raises ValueError that shows the expected form."""
+        if self.region is None:
+            return None
+        try:
+            west, south, east, north = (float(edge) for edge in self.region.split(","))
+        except ValueError:
+            raise ValueError(f"{REGION_FORM}, got '{self.region}'.") from None
+        return west, south, east, north
+
+
+REGION_FORM = "Expected a region as west,south,east,north in degrees such as -60,25,50,75"

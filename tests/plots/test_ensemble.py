@@ -1,0 +1,136 @@
+"""Figures of one field: what they show is what the members hold, and what there is not is said."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from cartopy import crs
+from matplotlib.figure import Figure
+
+from ladcast.grid import Grid
+from ladcast.plots.ensemble import (
+    Shown,
+    draw_field,
+    draw_figure,
+    draw_probability,
+    draw_spaghetti,
+    draw_stamps,
+    select_shown,
+)
+from ladcast.plots.options import FieldOptions
+from ladcast.plots.quantities import QUANTITIES, find_quantity
+from ladcast.plots.style import save_figure
+from ladcast.times import HOUR, lead_times
+
+START = np.datetime64("2001-01-14T06", "ns")
+DAY_ONE = np.timedelta64(24, "h").astype("timedelta64[ns]")
+
+
+@pytest.fixture(scope="module")
+def forecast() -> xr.Dataset:
+    """Temperatures that fall from 300 K at the equator to 240 K at the poles, warmer by a kelvin with each member."""
+    grid = Grid.regular(32, 17)
+    latitude, number = xr.DataArray(list(grid.latitude), dims="latitude"), xr.DataArray(range(3), dims="number")
+    field = (300 - 60 * np.sin(np.deg2rad(latitude)) ** 2 + number).expand_dims(
+        time=[START], prediction_timedelta=lead_times(4), longitude=list(grid.longitude)
+    )
+    where = {"latitude": list(grid.latitude), "number": range(3)}
+    about = {"source": "a test model", "unreal": "yes"}
+    winds = {name: field * 0 + speed for name, speed in zip(QUANTITIES["wind10"].variables, (3.0, 4.0), strict=True)}
+    return xr.Dataset({"2m_temperature": field, **winds}, attrs=about).assign_coords(where)
+
+
+@pytest.fixture(scope="module")
+def shown(forecast: xr.Dataset) -> Shown:
+    truth = forecast.isel(time=0, number=0, prediction_timedelta=slice(1), drop=True).drop_vars("prediction_timedelta")
+    truth = truth.rename(prediction_timedelta="time").assign_coords(time=[START + DAY_ONE])
+    return select_shown(forecast, "t2m", DAY_ONE, truth)
+
+
+def texts(figure: Figure) -> str:
+    labels = [axes.get_title() + axes.get_xlabel() for axes in figure.axes]
+    return " ".join([*(text.get_text() for text in figure.texts), *labels])
+
+
+def test_fields_are_read_in_units_that_people_read(forecast: xr.Dataset, shown: Shown) -> None:
+    assert float(shown.members.sel(latitude=0, number=0)[0]) == pytest.approx(26.85)
+    np.testing.assert_allclose(select_shown(forecast, "wind10", DAY_ONE).members, 5.0)
+    assert shown.truth is not None
+    first = shown.members.sel(number=0)
+    np.testing.assert_allclose(shown.truth.transpose(*first.dims), first)
+
+
+def test_spaghetti_lie_where_the_members_have_the_value(shown: Shown) -> None:
+    figure = draw_spaghetti(shown, 0.0)
+    (axes,) = figure.axes
+    paths = [collection.get_paths()[0].vertices for collection in axes.collections if len(collection.get_paths())]
+    lines = [crs.PlateCarree().transform_points(axes.projection, *path.T)[:, 1] for path in paths]
+    expected = [np.rad2deg(np.arcsin(np.sqrt((26.85 + member) / 60))) for member in (0, 1, 2, 1, 0)]
+    found = [abs(line).mean() for line in lines if len(line) > 100]  # members, their mean, the analysis
+    np.testing.assert_allclose(found, expected, atol=0.5)
+    assert "analysis" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "valid Mon 15 Jan 2001, 06 UTC | day 1 from 14 Jan, 06 UTC" in texts(figure)
+
+
+def test_every_member_has_a_stamp_on_one_scale(shown: Shown) -> None:
+    figure = draw_stamps(shown, region=(-60.0, 25.0, 50.0, 75.0))
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert titles == ["mean", "analysis", "0", "1", "2"]
+    assert "2 m temperature (°C)" in texts(figure)
+
+
+@pytest.mark.parametrize(
+    ("kind", "label"),
+    [("mean", "ensemble mean (°C)"), ("spread", "ensemble spread (K)"), ("difference", "mean minus analysis (K)")],
+)
+def test_a_map_says_what_it_shows(kind: str, label: str, shown: Shown, tmp_path: Path) -> None:
+    figure = draw_field(shown, kind)
+    assert label in texts(figure)
+    assert "model weather, not the real atmosphere" in texts(figure)
+    assert save_figure(figure, tmp_path / "map.png").stat().st_size > 5000
+
+
+def test_probabilities_are_shares_of_members(shown: Shown) -> None:
+    figure = draw_probability(shown, 27.0, below=True)
+    assert "share of members below 27 °C (%)" in texts(figure)
+
+
+WRONG = {
+    "field": ("mean", FieldOptions("rain"), "Expected a field such as t2m"),
+    "level": ("mean", FieldOptions("z"), "Expected a field such as t2m"),
+    "absent": ("mean", FieldOptions("z500"), "There is no geopotential for height; there is t2m, wind10, u10, v10"),
+    "figure": ("rose", FieldOptions("t2m"), "Expected a figure of page, mean"),
+    "member": ("7", FieldOptions("t2m"), "or of member 0, 1, 2, got '7'"),
+    "value": ("spaghetti", FieldOptions("t2m"), "needs --value, in °C"),
+    "truth": ("difference", FieldOptions("t2m"), "no analysis of this time"),
+}
+
+
+@pytest.mark.parametrize(("figure", "of", "message"), WRONG.values(), ids=WRONG)
+def test_what_there_is_not_is_said(figure: str, of: FieldOptions, message: str, forecast: xr.Dataset) -> None:
+    with pytest.raises(ValueError, match=message):
+        draw_figure(forecast, figure, of, lead=DAY_ONE)
+
+
+def test_times_that_are_not_there_and_lonely_members_are_refused(forecast: xr.Dataset, shown: Shown) -> None:
+    with pytest.raises(ValueError, match=r"lead time of 0\.25, 0\.5, 0\.75, 1 days, got 2"):
+        select_shown(forecast, "t2m", np.timedelta64(2 * 24 * HOUR, "ns"))
+    with pytest.raises(ValueError, match="spread needs 2"):
+        draw_field(replace(shown, members=shown.members.isel(number=[0])), "spread")
+    with pytest.raises(ValueError, match="one initial time, got 2"):
+        select_shown(xr.concat([forecast, forecast], "time"), "t2m", DAY_ONE)
+
+
+@pytest.mark.parametrize("region", ["0,50,10,40", "0,-100,10,40", "0,0,10", "Europe"])
+def test_regions_that_are_none_are_refused(region: str) -> None:
+    with pytest.raises(ValueError, match="west,south,east,north"):
+        FieldOptions(region=region)
+
+
+def test_names_of_fields_hold_their_level() -> None:
+    assert find_quantity("z500") == (QUANTITIES["z"], 500)
+    assert find_quantity("wind10") == (QUANTITIES["wind10"], None)
+    assert find_quantity("wind850") == (QUANTITIES["wind"], 850)
+    assert find_quantity("t2m") == (QUANTITIES["t2m"], None)
