@@ -17,7 +17,7 @@ MANY_FRAMES = 1000
 """From here on latents are kept unless fields are asked for."""
 
 
-def require_within(options: object, least: Mapping[str, float], most: Mapping[str, float]) -> None:
+def require_within(options: object, least: Mapping[str, int | float], most: Mapping[str, int | float]) -> None:
     """Raises ValueError where a field of `options` is below its least value, not finite, or above its most."""
     for name, bound in least.items():
         if not bound <= getattr(options, name) < inf:
