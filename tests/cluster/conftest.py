@@ -47,7 +47,7 @@ class Cluster:
         end = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < end, problem()
-            time.sleep(0.2)
+            time.sleep(0.5)  # each look is a program of SLURM
 
 
 @pytest.fixture(scope="session")
