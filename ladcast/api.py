@@ -27,7 +27,7 @@ from ladcast.forecasts.compare import AnyStates, open_systems, open_truth
 from ladcast.forecasts.describe import describe_dataset, describe_path
 from ladcast.forecasts.make import make_forecast
 from ladcast.forecasts.open import AnyForecast, at_times, open_forecast, open_tracked
-from ladcast.grid import Place
+from ladcast.grid import Box, Place, points_of
 from ladcast.released import DEFAULT_MODEL, find_model
 from ladcast.times import AnyTime, describe, parse_time
 from ladcast.verification import ScoreOptions, scores_dataset
@@ -155,7 +155,7 @@ def plot(
     figure: str = "page",
     *,
     truth: AnyStates | None = None,
-    place: str | Place = "Paris",
+    place: str | Place | None = None,
     lead_days: int | float | None = None,
     time: AnyTime | None = None,
     output: AnyPath | None = None,
@@ -168,7 +168,8 @@ def plot(
         figure: `page`, or of one field `mean`, `spread`, `difference` (mean minus analysis), `stamps` of all members,
             `spaghetti` of one contour, `probability`, or the number of a member.
         truth: states beside the forecast; by default those of the model whose own states it starts from.
-        place: a city such as Oslo, a place as Name,latitude,longitude, or a `Place`, for the page.
+        place: a city such as Oslo, a place as Name,latitude,longitude, or a `Place`, for the page; by default Paris, or
+            the middle of a region without it.
         lead_days: lead time of the maps; by default the last whole day up to the fifth.
         time: initial time, where there are several.
         output: .png, .pdf or .svg file to write too.
@@ -181,7 +182,7 @@ def plot(
     from ladcast.plots.style import save_figure
 
     opened = at_times(open_forecast(forecast), [] if time is None else [time], "The forecast")
-    where = place if isinstance(place, Place) else Place.parse(place)
+    where = _middle(opened) if place is None else place if isinstance(place, Place) else Place.parse(place)
     days = shown_lead(opened) if lead_days is None else np.timedelta64(round(lead_days * 86_400), "s")
     lead, known = np.timedelta64(days.astype("timedelta64[ns]")), open_truth(truth, opened)
     if figure == "page":
@@ -196,6 +197,15 @@ def plot(
 def show(what: AnyPath | xr.Dataset = DEFAULT_MODEL) -> None:
     """Prints what something is: a model, a forecast, scores, tracks, any other file or store, or a dataset of one."""
     print(describe_dataset(what) if isinstance(what, xr.Dataset) else describe_path(str(what)))
+
+
+def _middle(forecast: xr.Dataset) -> Place:
+    """Returns Paris where a forecast covers it, else the middle of its region."""
+    points, paris = points_of(forecast), Place.parse("Paris")
+    if not isinstance(points, Box) or points.holds(paris):
+        return paris
+    latitude, longitude = points.latitude, points.longitude
+    return Place("Middle of the region", (latitude[0] + latitude[-1]) / 2, (longitude[0] + longitude[-1]) / 2)
 
 
 def _each(times: Times) -> list[AnyTime]:

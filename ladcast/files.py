@@ -32,6 +32,14 @@ def require_figure_name(path: Path) -> None:
         raise ValueError(f"Expected a figure named {' or '.join('*' + name for name in FIGURES)}, got '{path.name}'.")
 
 
+def require_input(path: Path) -> None:
+    """Raises FileNotFoundError where nothing is there; patterns and addresses are left to those who open them."""
+    if not (path.exists() or glob.has_magic(str(path)) or ":/" in str(path)):
+        raise FileNotFoundError(
+            f"{path} does not exist: expected a Zarr store, a netCDF or GRIB file, or a folder of them. Check the path."
+        )
+
+
 def require_outputs(
     outputs: Iterable[Path | None], inputs: Iterable[str | Path | None] = (), *, overwrite: bool = False
 ) -> None:

@@ -147,6 +147,12 @@ class Box(Grid):
         edges: npt.NDArray[np.float64] = np.clip((ends[1:] + ends[:-1]) / 2, -90, 90)
         return edges
 
+    def holds(self, place: Place) -> bool:
+        """Says whether a place lies between the first and the last row and column."""
+        east = (place.longitude_deg - self.longitude[0]) % 360
+        inside = self.latitude[0] <= place.latitude_deg <= self.latitude[-1]
+        return inside and east <= self.longitude[-1] - self.longitude[0]
+
     def within(self, whole: Grid) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Returns which rows and columns of a grid these are; raises ValueError where it lacks one."""
         rows = abs(np.subtract.outer(self.latitude, whole.latitude))

@@ -1,16 +1,29 @@
 """ladcast in Python: what a line returns is what the command writes, and every output is an input."""
 
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 import xarray as xr
+from ladcast.forecasts.write_products import write_mean, write_points
 
 import ladcast
 from ladcast.cli import app, run
+from ladcast.cyclones import write_tracks
+from ladcast.forecasting.checkpoints import save_codec
+from ladcast.forecasts.describe import describe_path
+from ladcast.forecasts.export import export
+from ladcast.forecasts.options import ExportFormat, Selection
 from ladcast.released import ModelFolder
-from worlds import own_model
+from worlds import own_model, tiny_forecaster
 
 QUICK = {"members": 3, "days": 1, "steps": 2, "device": "cpu"}
+BOX = "-60,10,60,80"
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +32,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
 
 
 @pytest.fixture(scope="module")
-def made(model: ModelFolder) -> xr.Dataset:
-    return ladcast.forecast(model=model.path, **QUICK)
+def made(model: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
+    return ladcast.forecast(model=model.path, output=tmp_path_factory.mktemp("made") / "fc.zarr", **QUICK)
+
+
+@pytest.fixture(scope="module")
+def store(made: xr.Dataset) -> Path:
+    return Path(made.encoding["source"])
 
 
 def compact(forecast: xr.Dataset) -> str:
@@ -36,3 +54,175 @@ def test_a_line_makes_what_the_command_makes(made: xr.Dataset, model: ModelFolde
     scores = ladcast.score(made)
     xr.testing.assert_equal(scores, written)
     assert scores.sel(system="ladcast", region="globe", season="all")["fair_crps"].notnull().any()
+
+
+def test_times_and_paths_are_taken_in_every_form(made: xr.Dataset, model: ModelFolder):
+    start = made["time"].values[0]
+    for time in (start, str(start), start.astype("datetime64[s]").item(), [compact(made)]):
+        again = ladcast.forecast(time, model=str(model.path), **QUICK | {"members": 1})
+        xr.testing.assert_identical(again["2m_temperature"].load(), made["2m_temperature"].sel(number=[0]).load())
+    assert isinstance(start.astype("datetime64[s]").item(), datetime)
+
+
+def test_an_unknown_option_is_refused_with_those_there_are(model: ModelFolder):
+    with pytest.raises(TypeError, match=r"no option member; it has model, times, source, output, members"):
+        ladcast.forecast(model=model.path, member=3)
+    with pytest.raises(ValueError, match="Expected a UTC time such as 2011-10-11T00, got 'tomorrow'"):
+        ladcast.forecast("tomorrow", model=model.path)
+
+
+EXPORTS = {
+    "netCDF": ("fc.nc", ExportFormat()),
+    "Zarr 2 in CF names": ("cf.zarr", ExportFormat(zarr_format=2, names="cf")),
+    "GRIB": ("fc.grib2", ExportFormat(bits=24)),
+}
+
+
+@pytest.mark.parametrize(("name", "form"), EXPORTS.values(), ids=EXPORTS)
+def test_an_export_is_the_forecast_again(name: str, form: ExportFormat, store: Path, made: xr.Dataset, tmp_path: Path):
+    if name.endswith("grib2"):
+        pytest.importorskip("cfgrib", reason="the extra [grib] is not installed", exc_type=ImportError)
+    again = ladcast.open_forecast(export(store, tmp_path / name, Selection(), form))
+    for variable, field in made.load().data_vars.items():
+        off = abs(again[variable].transpose(*field.dims) - field).max()
+        assert float(off) <= 1e-6 * float(abs(field).max())
+
+
+def test_one_member_of_a_region_is_scored_on_its_points(
+    store: Path, made: xr.Dataset, model: ModelFolder, tmp_path: Path
+):
+    """As by hand: the root of the mean square error with the areas of the rows as weights."""
+    part = export(store, tmp_path / "part.nc", Selection(members=(2,), region=BOX), ExportFormat())
+    opened = ladcast.open_forecast(part)
+    assert opened["number"].values.tolist() == [2]
+    scores = ladcast.score(part)
+    truth = xr.load_dataset(model.truth)["2m_temperature"]
+    valid = opened["time"].values[0] + opened["prediction_timedelta"].values[-1]
+    known = truth.sel(
+        time=valid, latitude=opened["latitude"], longitude=opened["longitude"].values % 360, method="nearest"
+    )
+    error = (opened["2m_temperature"].isel(time=0, prediction_timedelta=-1, number=0).values - known.values) ** 2
+    edges = np.deg2rad([*(opened["latitude"].values - 180 / 16), opened["latitude"].values[-1] + 180 / 16])
+    expected = np.sqrt(np.average(error.mean(1), weights=np.diff(np.sin(edges))))
+    found = (
+        scores["rmse"].sel(system="ladcast", region="globe", season="all", channel="t2m").isel(prediction_timedelta=-1)
+    )
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_pages_of_a_region_of_one_member_and_of_one_of_several_times(store: Path, made: xr.Dataset, tmp_path: Path):
+    part = export(store, tmp_path / "part.nc", Selection(members=(2,), region=BOX), ExportFormat())
+    run(app, ["plot", str(part)])
+    assert (tmp_path / "part.png").stat().st_size > 10_000
+    with pytest.raises(ValueError, match=r"Tokyo lies outside of the forecast's region, .*longitude -45\.\.45"):
+        ladcast.plot(part, place="Tokyo")
+    later = made.assign_coords(time=made["time"] + np.timedelta64(1, "D"))
+    both = xr.concat([made, later], "time")
+    with pytest.raises(ValueError, match=r"one start, got .* Choose one with --time"):
+        ladcast.plot(both)
+    figure = ladcast.plot(both, time=later["time"].values[0], place="Oslo", lead_days=1)
+    said = " ".join(text.get_text() for text in figure.texts)
+    assert "Oslo" in said
+    assert "model weather, not the real atmosphere" in said
+
+
+def test_show_describes_whatever_is_written(store: Path, made: xr.Dataset, model: ModelFolder, tmp_path: Path, capsys):
+    scores = ladcast.score(made)
+    scores.to_netcdf(tmp_path / "scores.nc")
+    write_mean(store, tmp_path / "mean.nc", Selection(("2t",)))
+    write_points(store, tmp_path / "points.csv", Selection(("tp",)), places=["Oslo"], method="nearest")
+    write_tracks(ladcast.track(global_low()), tmp_path / "tracks.nc")
+    save_codec(tiny_forecaster().codec, tmp_path / "codec", {})
+    (tmp_path / "run" / "resume" / "step-0000000010").mkdir(parents=True)
+    (tmp_path / "about.json").write_text(json.dumps({"a": 1}))
+    latents = ladcast.forecast(model=model.path, output=tmp_path / "latents.zarr", keep="latents", **QUICK)
+    xr.testing.assert_allclose(latents["2m_temperature"], made["2m_temperature"])
+    said = {
+        "scores.nc": ("scores", "3 members, persistence: single forecast"),
+        "mean.nc": ("product", "2m_temperature_spread"),
+        "points.csv": ("table", "rows      12"),
+        "tracks.nc": ("tracks", "by the rules of coarse grids"),
+        "codec": ("codec", "16 x 8"),
+        "run": ("training", "step-0000000010"),
+        "about.json": ("document", "keys      a"),
+        "latents.zarr": ("forecast", "engine='ladcast'"),
+    }
+    for name, (kind, part) in said.items():
+        description = describe_path(str(tmp_path / name))
+        assert description.startswith(f"{kind:<9} ")
+        assert part in description
+    assert "unreal    Model weather" in describe_path(str(model.path))
+    assert describe_path(str(model.truth)).startswith("states")
+    ladcast.show(scores)
+    assert "CRPS" in capsys.readouterr().out
+    (tmp_path / "page.png").write_bytes(b"\x89PNG")
+    with pytest.raises(ValueError, match=r"page\.png is nothing that can be opened"):
+        describe_path(str(tmp_path / "page.png"))
+
+
+def global_low() -> xr.Dataset:
+    """Three days of a deep low that moves east over a uniform pressure, as analyses."""
+    latitude, longitude = np.linspace(-90, 90, 33), np.arange(0, 360, 5.625)
+    times = np.datetime64("2001-01-01", "ns") + np.arange(12) * np.timedelta64(6, "h")
+    east = (longitude - 180 - 2 * np.arange(12)[:, None, None] + 180) % 360 - 180
+    away = np.hypot(latitude[:, None] - 45, east * np.cos(np.deg2rad(45)))
+    pressure = 101_300 - 4_000 * np.exp(-((away / 8) ** 2))
+    coords = {"time": times, "latitude": latitude, "longitude": longitude}
+    return xr.Dataset({"mean_sea_level_pressure": (tuple(coords), pressure.astype(np.float32))}, coords)
+
+
+def test_the_low_is_tracked_by_rules_that_fit_the_grid():
+    tracks = ladcast.track(global_low())
+    assert tracks.sizes["point"] >= 10
+    np.testing.assert_allclose(tracks["latitude"], 45, atol=3)
+
+
+def test_the_front_is_light_and_lists_what_there_is():
+    program = (
+        "import os, sys, ladcast; print(len(dir(ladcast)), ladcast.__version__, os.environ['OMP_WAIT_POLICY'], "
+        "'torch' in sys.modules, 'xarray' in sys.modules)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    answer = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.split() == ["16", "0.1.0", "PASSIVE", "False", "False"]
+    assert all(callable(getattr(ladcast, name)) for name in ladcast.__all__)
+
+
+def test_a_forecast_from_other_states_says_what_its_model_has_learned(model: ModelFolder, tmp_path: Path, capsys):
+    states = xr.load_dataset(model.starts).isel(time=[0])
+    holed = states.where((states["latitude"] != states["latitude"][3]) | (states["longitude"] != 0))
+    holed.to_netcdf(tmp_path / "start.nc")
+    tokens = [
+        "forecast",
+        "--source",
+        str(tmp_path / "start.nc"),
+        "--model",
+        str(model.path),
+        "--members",
+        "1",
+        "--no-draw",
+    ]
+    tokens += [
+        "--members",
+        "1",
+        "--fill",
+        "interpolate",
+        "--days",
+        "1",
+        "--steps",
+        "2",
+        "--device",
+        "cpu",
+        "--keep",
+        "latents",
+    ]
+    run(app, [*tokens, "--output", str(tmp_path / "fc.zarr")])
+    said = capsys.readouterr()
+    assert "filled (interpolate), as" in said.err
+    assert "z500, t2m, msl, tp6h" in said.err
+    assert "has learned simulated weather alone" in said.err
+    line = next(line for line in said.out.splitlines() if line.startswith("kept as latents: "))
+    opened = eval(line.partition(": ")[2].partition(" decodes")[0], {"xr": xr})
+    assert opened["2m_temperature"].isel(number=0).notnull().all()

@@ -162,10 +162,10 @@ def test_a_missing_forecast_is_named(tmp_path: Path):
 @pytest.mark.slow
 def test_what_the_page_needs_is_known_before_the_forecast_is_made(tmp_path: Path, capsys):
     output = str(tmp_path / "fc.zarr")
-    assert "such as Oslo" in fail("forecast", "--output", output, *QUICK, "--place", "Paris")
+    assert "such as Oslo" in fail("forecast", "--output", output, *QUICK, "--place", "Pompeii")
     assert not list(tmp_path.iterdir())
     run(app, ["forecast", "--output", output, "--members", "1", "--days", "1", "--steps", "2"])
-    assert "no page: it shows the spread between members; ask for --members 2" in capsys.readouterr().out
+    assert f"page {tmp_path / 'fc.png'}" in capsys.readouterr().out
     assert xr.open_zarr(output, chunks=None).attrs["unreal"].startswith("Model weather")
 
 
@@ -176,8 +176,10 @@ def test_an_output_that_is_no_zarr_store_is_refused(tmp_path: Path):
 
 
 def test_a_file_that_is_no_forecast_store_is_named(source: Path, tmp_path: Path):
-    for command in (["plot"], ["show"], ["score", "--truth", str(source)]):
-        assert "start.nc exists, but is no forecast store" in fail(*command[:1], str(source), *command[1:])
+    for command in (["plot"], ["score", "--truth", str(source)]):
+        assert "start.nc exists, but is no forecast: expected lead times" in fail(
+            *command[:1], str(source), *command[1:]
+        )
     (tmp_path / "fc.zarr.partial").mkdir()
     assert "fc.zarr.partial is unfinished. Run the same" in fail("show", str(tmp_path / "fc.zarr.partial"))
 
@@ -323,7 +325,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch):
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ladcast.forecasts.open.open_forecast", interrupt)
+    monkeypatch.setattr("ladcast.api.open_forecast", interrupt)
     assert "run the same command again" in fail("plot", "fc.zarr", code=ExitCode.INTERRUPTED)
 
 

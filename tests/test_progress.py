@@ -28,3 +28,12 @@ def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch):
     assert list(show_progress([1, 2], 6, "forecast", weight=lambda _: 3, unit="members")) == [1, 2]
     assert "6/6" in terminal.getvalue()
     assert "members" in terminal.getvalue()
+
+
+def test_a_notebook_shows_one_line_that_changes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    assert list(show_progress([1, 2], 2, "forecast", unit="blocks")) == [1, 2]
+    first, half, whole = capsys.readouterr().err.split("\r")
+    assert (first, whole[-1]) == ("", "\n")
+    assert "░ 1/2 blocks" in half
+    assert "█ 2/2 blocks" in whole

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 from ladcast.commands.options import DEFAULT_PLACE, FLAT, Results, ScoreRequest, Scoring, report_paths
-from ladcast.files import require_outputs
+from ladcast.files import require_input, require_outputs
 from ladcast.forecasting.options import ForecastRequest
-from ladcast.forecasts.manifest import read_identity
+from ladcast.forecasts.manifest import is_latent_store, read_identity
 from ladcast.released import DEFAULT_MODEL, find_model
 
 DEFAULT_REQUEST = ForecastRequest()
@@ -44,6 +44,8 @@ def forecast(
     goes_on = bool(missing and read_identity(store)) and not request.overwrite
     outputs = missing if goes_on else [store, scores, page]
     require_outputs(outputs, [request.source, *folder.files, truth], overwrite=request.overwrite)
+    if request.source is not None:
+        require_input(request.source)
 
     from ladcast.grid import Place
 
@@ -59,6 +61,11 @@ def forecast(
     from ladcast.forecasts.open import open_forecast
 
     results = report_paths(forecast=store)
+    if is_latent_store(store):
+        print(
+            f"kept as latents: xr.open_dataset('{store}', engine='ladcast') decodes fields as they are read, and so do "
+            f"all commands; `ladcast decode {store} fields.zarr` writes them"
+        )
     systems, compared = None, None if truth is None else ScoreRequest(truth, folder.climatology, output=scores)
     if compared is not None and scores in outputs:
         systems, found = score_forecasts([store], compared, Scoring())
@@ -79,9 +86,9 @@ def forecast(
 
 def _why_no_page(request: ForecastRequest) -> str | None:
     """Says why there can be no page of a forecast, if so."""
-    if request.members == 1:
-        return "it shows the spread between members; ask for --members 2 or more"
-    return "it shows a forecast from one start" if len(set(request.times)) > 1 else None
+    if len(set(request.times)) < 2:
+        return None
+    return f"it shows a forecast from one start; `ladcast plot {request.output} --time {request.times[0]}` draws it"
 
 
 def plan_forecast(

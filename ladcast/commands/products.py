@@ -22,7 +22,7 @@ def plot(
     of: Annotated[FieldOptions, FLAT] = DEFAULT_FIELD,
     truth: Path | None = None,
     output: Path | None = None,
-    place: str = DEFAULT_PLACE,
+    place: str | None = None,
     lead_days: float | None = None,
     time: str | None = None,
     overwrite: bool = False,
@@ -37,14 +37,16 @@ def plot(
         truth: Zarr store or netCDF file to draw beside the plume; by default that of the model, where the forecast
             starts from its own states.
         output: .png, .pdf or .svg file; by default beside the forecast.
-        place: place of the plume: a city such as Oslo, or Name,latitude,longitude.
+        place: place of the plume: a city such as Oslo, or Name,latitude,longitude; by default Paris, or the middle of a
+            region without it.
         lead_days: lead time of the maps, such as 5, or 0.25 for 6 hours; by default the last whole day up to the fifth.
         time: initial time, where the forecast has several.
         overwrite: replace an existing output.
     """
     from ladcast.grid import Place
 
-    output, where = output or forecast.with_suffix(".png" if figure == "page" else f".{figure}.png"), Place.parse(place)
+    output = output or forecast.with_suffix(".png" if figure == "page" else f".{figure}.png")
+    where = None if place is None else Place.parse(place)
     require_figure_name(output)
     require_outputs([output], [forecast, truth], overwrite=overwrite)
 

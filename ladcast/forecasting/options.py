@@ -8,6 +8,8 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ladcast.times import parse_time
+
 if TYPE_CHECKING:
     from ladcast.forecasting.stepper import FrameCounts
 
@@ -77,6 +79,8 @@ class ForecastRequest:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        for time in self.times:
+            parse_time(time)
         least = {"members": 1, "days": 1, "batch_size": 0, "redraws": 0, "noise_scale": 0, "perturbation": 0}
         require_within(self, least, {"days": MOST_DAYS, "steps": MOST_STEPS})
         if not -(2**63) <= self.seed < 2**63:

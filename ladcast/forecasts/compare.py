@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from ladcast.data.lazy import guarded
@@ -65,10 +66,13 @@ def open_systems(
 
 def open_truth(truth: AnyStates | None, forecast: xr.Dataset) -> xr.Dataset | None:
     """Opens the truth on the points of a forecast; by default that of the model from whose own states it starts."""
-    if truth is None:
-        own = own_model(forecast)
-        truth = None if own is None else own.truth
-    return None if truth is None else open_store(truth, grid=points_of(forecast), regular=False)
+    own = own_model(forecast) if truth is None else None
+    source = truth if own is None else own.truth
+    if source is None:
+        return None
+    states = open_store(source, grid=points_of(forecast), regular=False)
+    valid = forecast["time"].values[:, None] + forecast["prediction_timedelta"].values
+    return states if own is None or np.isin(valid, states["time"].values).any() else None
 
 
 def own_model(forecast: xr.Dataset) -> ModelFolder | None:

@@ -65,15 +65,15 @@ def describe_path(name_or_path: str) -> str:
 
 def _open_any(path: Path) -> xr.Dataset:
     """Opens a store or file: a forecast in our names, states, or what xarray makes of it."""
-    ways: list[Callable[[], xr.Dataset]] = [lambda: open_forecast(path)]
+    ways: list[Callable[[], xr.Dataset]] = [lambda: open_forecast(path), lambda: open_files(path)]
     if path.is_file() and is_grib(path):
-        ways = [lambda: open_files(path), *ways]  # analyses; of forecasts it says that lead times are several
-    else:
-        ways += [lambda: xr.open_dataset(path, decode_times=False)]
+        ways.reverse()  # of forecasts, the second says that lead times are several
+    ways += [lambda: xr.open_dataset(path), lambda: xr.open_dataset(path, decode_times=False)]
     refusals = []
     for way in ways:
         try:
-            return way()
+            opened = way()
+            return read_tracks(path) if {"trajectory", "obs"} <= set(opened.dims) else opened
         except UNREADABLE as error:
             refusals.append(f"{type(error).__name__}: {error}")
     raise ValueError(f"{path} is nothing that can be opened: {refusals[0]}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +60,9 @@ def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
         if request.compile:
             forecaster.stepper.compile()
         unreal = analyses.unreal if source == model.starts else _unreal(model)
+        if job.is_first:
+            for note in notes_on(conditions, request, unreal if source != model.starts else None):
+                print(note, file=sys.stderr)
         about: dict[str, Any] = {"unreal": unreal, "overwrite": request.overwrite}
         writer: StoreWriter
         if request.keeps_latents(forecaster.frames, len(conditions)):
@@ -69,6 +72,20 @@ def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
         require_disk(writer)
         fill(writer, job)
     return request.output if job.is_first else None
+
+
+def notes_on(conditions: Sequence[InitialCondition], request: ForecastRequest, unreal: str | None) -> Iterator[str]:
+    """Yields what a user should know of a forecast before it is made: what is made up, and what the model never saw."""
+    filled = dict.fromkeys(name for initial in conditions for name in initial.analysis.filled)
+    derived = dict.fromkeys(how for initial in conditions for how in initial.analysis.derived)
+    if filled:
+        yield f"filled ({request.fill}), as {conditions[0].analysis.source} lacks them: {', '.join(filled)}"
+    yield from (f"derived: {how}" for how in derived)
+    if unreal is not None:
+        yield (
+            "The model has learned simulated weather alone: from other states, such as those of the real atmosphere, "
+            f"what it makes is no forecast. ({unreal.partition(';')[0]})"
+        )
 
 
 def is_made(request: ForecastRequest, identity: Mapping[str, Any]) -> bool:
@@ -121,6 +138,8 @@ def fill(writer: StoreWriter, job: Ranks) -> None:
     job.wait()  # nobody writes before everybody has read where the batches stand
     options = writer.options
     remaining = sum(options.blocks - batch.done for batch in mine)
+    if (begun := sum(batch.done for batch in mine)) and job.is_first:
+        print(f"goes on: {begun} steps of member batches were made before", file=sys.stderr)
     steps = ((batch, step) for batch in mine for step in batch.forecast())
     for batch, step in show_progress(steps, remaining, f"{options.members} members, {options.blocks} blocks"):
         writer.append(batch, step)

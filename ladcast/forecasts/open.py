@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ladcast.cf import CF_DIMENSIONS
+from ladcast.cf import CF_DIMENSIONS, LEAD_BOUNDS
 from ladcast.checksums import check_seal
 from ladcast.data.lazy import guarded
 from ladcast.data.lexicon import SPOKEN, canonical_names, check_units
@@ -62,7 +62,13 @@ def open_forecast(forecast: AnyForecast, **decoding: Any) -> xr.Dataset:
     if not path.exists():
         hint = f" It is unfinished. {GO_ON}" if path.with_name(f"{path.name}.partial").is_dir() else ""
         raise FileNotFoundError(f"No forecast at {path}.{hint}")
-    return in_our_axes(_open_fields(path), str(path))
+    opened = in_our_axes(_open_fields(path), str(path))
+    if "prediction_timedelta" not in opened.dims:
+        raise ValueError(
+            f"{path} exists, but is no forecast: expected lead times (prediction_timedelta), got the dimensions "
+            f"{', '.join(map(str, opened.dims)) or 'none'}. Name what `ladcast forecast` or `ladcast export` wrote."
+        )
+    return opened
 
 
 def _open_fields(path: Path) -> xr.Dataset:
@@ -99,7 +105,8 @@ def in_our_axes(ds: xr.Dataset, where: str) -> xr.Dataset:
     if lead is None or (ds[lead].ndim == 0 and not ds[lead].astype(int)):  # of analyses cfgrib says `step` 0
         return ds
     if foreign:
-        ds = canonical_names(ds.drop_vars("valid_time", errors="ignore").rename(foreign), where)
+        implied = ["valid_time", LEAD_BOUNDS, CF_DIMENSIONS[LEAD_BOUNDS]]
+        ds = canonical_names(ds.drop_vars(implied, errors="ignore").rename(foreign), where)
     if single := [dim for dim in FORECAST_AXES if dim in ds.coords and dim not in ds.dims]:
         ds = ds.drop_vars("valid_time", errors="ignore").expand_dims(single)
         ds = ds.transpose(*FORECAST_DIMS, ..., missing_dims="ignore")

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from ladcast.grid import Grid, Place
-from ladcast.plots.maps import add_colour_bar, add_global_axes, draw_map
+from ladcast.grid import Box, Place, points_of
+from ladcast.plots.maps import add_colour_bar, add_map_axes, draw_map
 from ladcast.plots.style import ENSEMBLE, INK, MARGIN, SMALL_PT, TRUTH, new_figure, quiet
 from ladcast.times import DAY, describe
 from ladcast.units import GRAVITY, ZERO_CELSIUS_K
@@ -44,12 +44,13 @@ def draw_forecast(
 ) -> Figure:
     """Draws the maps of one lead time and the plumes of one place on an A4 sheet.
 
-    Maps show the ensemble mean as contours over the spread (standard deviation of M members, divisor M - 1).
+    Maps show the ensemble mean as contours over the spread (standard deviation of M members, divisor M - 1), or a
+    single member; of the globe, or of the region that the forecast covers.
     Plumes show the grid point nearest to the place: temperature, and wind and precipitation where present.
 
     Args:
-        forecast: WeatherBench 2 names, SI units; dimensions time (one start), prediction_timedelta, number
-            (2 or more), level, latitude, longitude. The attribute `source` names the model, `unreal` says that its
+        forecast: WeatherBench 2 names, SI units; dimensions time (one start), prediction_timedelta, number,
+            level, latitude, longitude. The attribute `source` names the model, `unreal` says that its
             weather is not that of the real atmosphere.
         place: the point of the plumes.
         truth: the same variables against valid time, on the forecast's grid; its gaps stay blank.
@@ -74,14 +75,14 @@ def draw_forecast(
 
 
 def _one_forecast(forecast: xr.Dataset) -> xr.Dataset:
-    needed = ("prediction_timedelta", "number", "latitude", "longitude")
+    if "number" not in forecast.dims:
+        forecast = forecast.expand_dims("number")
+    needed = ("prediction_timedelta", "latitude", "longitude")
     if missing := [name for name in needed if name not in forecast.dims]:
         raise ValueError(f"A forecast needs the dimensions {', '.join(needed)}; missing: {', '.join(missing)}.")
     if "time" not in forecast.coords or forecast["time"].size != 1:
         starts = describe(forecast["time"].values) if "time" in forecast.coords else "none"
-        raise ValueError(f"The figure shows one start, got {starts}. Select one: forecast.sel(time=[...]).")
-    if forecast.sizes["number"] < 2:
-        raise ValueError("The figure shows the spread between members: expected 2 or more, got 1.")
+        raise ValueError(f"The figure shows one start, got {starts}. Choose one with --time, or as `time`.")
     forecast = forecast.assign_coords(time=forecast["time"].astype("datetime64[ns]"))
     return forecast.isel(time=0) if "time" in forecast.dims else forecast
 
@@ -98,7 +99,7 @@ def _find_lead(forecast: xr.Dataset, lead: np.timedelta64 | None) -> np.timedelt
 
 def _align(truth: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
     """Puts truth on the forecast's lead times, less those that it lacks."""
-    theirs, ours = (Grid(tuple(d["latitude"].values), tuple(d["longitude"].values)) for d in (truth, forecast))
+    theirs, ours = points_of(truth), points_of(forecast)
     if not theirs.matches(ours):
         raise ValueError(f"Truth lies on {theirs}, the forecast on {ours}: bring truth to the forecast's grid first.")
     # Without the start as a coordinate, which would clash with truth's own `time`.
@@ -116,19 +117,25 @@ def _row(figure: Figure, count: int, *, top: float, bottom: float, gap: float) -
 
 
 def _draw_spread(figure: Figure, cell: SubplotSpec, members: xr.DataArray, *, about: Quantity, place: Place) -> None:
-    axes = add_global_axes(figure, cell)
-    shading = draw_map(axes, members.std("number", ddof=1), lines=members.mean("number"), line_step=about.step)
+    axes, mean = add_map_axes(figure, cell, members), members.mean("number")
+    if members.sizes["number"] > 1:
+        shaded, shown, lines = members.std("number", ddof=1), "Ensemble spread", "ensemble mean"
+    else:
+        shaded, shown, lines = mean, about.title, "one member"
+    shading = draw_map(axes, shaded, lines=mean, line_step=about.step)
     here = (place.longitude_deg, place.latitude_deg)
     axes.plot(*here, "o", color=TRUTH, markersize=4, markeredgecolor="white", transform=crs.PlateCarree(), zorder=5)
-    axes.set_title(
-        f"{about.title}: ensemble mean, contours every {about.step:g} {about.units}", fontsize=9, color=INK, pad=5
-    )
-    add_colour_bar(axes, shading, f"Ensemble spread ({about.units})")
+    title = f"{about.title}: {lines}, contours every {about.step:g} {about.units}"
+    axes.set_title(title, fontsize=9, color=INK, pad=5)
+    add_colour_bar(axes, shading, f"{shown} ({about.units})")
 
 
 def _draw_plumes(
     figure: Figure, forecast: xr.Dataset, *, truth: xr.Dataset | None, place: Place, shown: np.timedelta64
 ) -> None:
+    points = points_of(forecast)
+    if isinstance(points, Box) and not points.holds(place):
+        raise ValueError(f"{place.name} lies outside of the forecast's region, {points}. Name another --place.")
     at_row, at_column = place.nearest(forecast)
     here = forecast.isel(latitude=at_row, longitude=at_column)
     truth_here = xr.Dataset() if truth is None else truth.isel(latitude=at_row, longitude=at_column)
@@ -157,10 +164,17 @@ def _write_heading(figure: Figure, forecast: xr.Dataset, shown: np.timedelta64) 
     figure.text(
         MARGIN,
         0.925,
-        f"{model}  |  start {_say(start)}  |  day {shown / DAY:g}  |  {forecast.sizes['number']} members{unreal}",
+        f"{model}  |  start {_say(start)}  |  day {shown / DAY:g}  |  {_members(forecast)}{unreal}",
         fontsize=9,
         color="0.3",
     )
+
+
+def _members(forecast: xr.Dataset) -> str:
+    """Says how many members there are, or which one it is."""
+    if (count := forecast.sizes["number"]) > 1:
+        return f"{count} members"
+    return f"member {int(forecast['number'][0])}" if "number" in forecast.coords else "one member"
 
 
 def _start(forecast: xr.Dataset) -> np.datetime64:
@@ -200,7 +214,8 @@ def draw_plume(axes: Axes, members: xr.DataArray, *, truth: xr.DataArray | None 
     # matplotlib makes one line per column: only the first may enter the legend.
     labels = ["member", *["_nolegend_"] * (members.sizes["number"] - 1)]
     axes.plot(days, members.values, color=ENSEMBLE, alpha=0.45, linewidth=0.5, label=labels)
-    axes.plot(days, members.mean("number").values, color=ENSEMBLE, linewidth=2, label="ensemble mean")
+    if members.sizes["number"] > 1:
+        axes.plot(days, members.mean("number").values, color=ENSEMBLE, linewidth=2, label="ensemble mean")
     if truth is not None:
         axes.plot(lead_days(truth), truth.values, color=TRUTH, linewidth=1.6, linestyle=(0, (4, 2)), label="truth")
 

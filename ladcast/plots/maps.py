@@ -1,4 +1,4 @@
-"""Global maps: a field as shading, a second one as labelled contours, seamless on any grid."""
+"""Maps of the globe or a region: a field as shading, a second one as labelled contours, seamless on any grid."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.interpolate import RectBivariateSpline, RegularGridInterpolator
 from shapely.geometry.base import BaseGeometry
 
-from ladcast.grid import TOLERANCE_DEG, Grid
+from ladcast.grid import TOLERANCE_DEG, Grid, circles_globe, points_of
 from ladcast.plots.style import INK, SMALL_PT, new_figure, style_bar
 
 DRAWN_STEP_DEG = 1.0
@@ -38,6 +38,21 @@ def sequential_colours() -> Colormap:
     """
     shades = ["#ffffff", "#e8f4e6", "#b9dfd0", "#84c5c8", "#52a3c4", "#3279b3"]
     return LinearSegmentedColormap.from_list("ladcast_sequential", shades)
+
+
+def add_map_axes(figure: Figure, cell: SubplotSpec, field: xr.DataArray) -> GeoAxes:
+    """Adds a map of what a field covers: of the whole globe, or of the region that its points span."""
+    if circles_globe(field["longitude"].values):
+        return add_global_axes(figure, cell)
+    west, east = (float(field["longitude"][index]) for index in (0, -1))
+    south, north = (float(field["latitude"][index]) for index in (0, -1))
+    projection = crs.PlateCarree(central_longitude=(west + east) / 2)
+    axes: GeoAxes = figure.add_subplot(cell, projection=projection)
+    axes.set_extent((west, east, south, north), crs=crs.PlateCarree())
+    add_coastlines(axes)
+    axes.gridlines(linewidth=0.3, color="0.6", alpha=0.6)
+    axes.spines["geo"].set(linewidth=0.6, edgecolor="0.4")
+    return axes
 
 
 def add_global_axes(figure: Figure, cell: SubplotSpec, projection: crs.Projection | None = None) -> GeoAxes:
@@ -59,16 +74,16 @@ def draw_map(
     lines: xr.DataArray | None = None,
     line_step: float | None = None,
 ) -> QuadContourSet:
-    """Shades a field over the globe and draws `lines` as contours every `line_step` (same units as `lines`).
+    """Shades a field and draws `lines` as contours every `line_step` (same units as `lines`).
 
-    Both fields have the dimensions latitude and longitude on a `Grid`; NaN stays blank. `levels` bound the
+    Both fields have the dimensions latitude and longitude on a `Grid` or a `Box`; NaN stays blank. `levels` bound the
     shades: by default `round_levels`. `colours` also have a shade below the lowest level.
 
     Returns:
         the shading, for a colour bar.
 
     Raises:
-        ValueError: a field has other dimensions or no global grid, or `line_step` comes without `lines`.
+        ValueError: a field has other dimensions or no even grid, or `line_step` comes without `lines`.
     """
     if (lines is None) != (line_step is None):
         given = "`lines`" if line_step is None else "`line_step`"
@@ -100,6 +115,8 @@ def _draw_lines(axes: GeoAxes, field: xr.DataArray, step: float) -> None:
 
 def _near_edge(axes: GeoAxes, x: float, y: float) -> bool:
     """Says whether a label here, in the map's own coordinates, would be cut off by its outline."""
+    if isinstance(axes.projection, crs.PlateCarree):  # of a region, whose outline is that of the page
+        return False
     lon, lat = crs.PlateCarree(central_longitude(axes)).transform_point(x, y, axes.projection)
     return bool(abs(lat) > 74 or abs(lon) > 168)
 
@@ -112,9 +129,9 @@ def add_colour_bar(axes: GeoAxes, shading: QuadContourSet, label: str) -> None:
 
 
 def round_levels(field: xr.DataArray) -> Float[np.ndarray, " edge"]:
-    """Returns about ten round steps up to the 99.5th percentile, from zero where nothing is negative."""
+    """Returns about ten round steps up to the 99.5th percentile, from zero where values come near it and none below."""
     low, high = (float(value) for value in np.nanquantile(field, [0.005, 0.995]))
-    start = low if float(field.min()) < 0 else 0.0
+    start = low if float(field.min()) < 0 or low > high / 2 else 0.0
     return np.asarray(MaxNLocator(10, steps=[1, 2, 2.5, 5, 10]).tick_values(start, high))
 
 
@@ -133,6 +150,8 @@ def refine_field(field: xr.DataArray, centre_deg: float = 0.0) -> xr.DataArray:
     Returns:
         the field (latitude longitude); longitudes run from one edge of the map to the other, also below 0.
     """
+    if not circles_globe(field["longitude"].values):
+        return _refine_box(field, step_deg)
     lat, lon, values = _wrap(field)
     # A hair inside the edges: the projection puts +-180 degrees on either side, as rounding falls.
     edge = 180 - 1e-6
@@ -146,13 +165,32 @@ def refine_field(field: xr.DataArray, centre_deg: float = 0.0) -> xr.DataArray:
     return xr.DataArray(fine, {"latitude": latitude, "longitude": longitude}, ("latitude", "longitude"))
 
 
-def _wrap(field: xr.DataArray) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-    """Adds rows beyond each pole and columns on both sides: enough for a spline to forget its ends."""
+def _refine_box(field: xr.DataArray, step_deg: float) -> xr.DataArray:
+    """Interpolates the field of a region as `refine_field` does, within its points."""
+    field = _by_rows(field)
+    box = points_of(field.to_dataset(name="field"))
+    latitude, longitude = (
+        np.linspace(points[0], points[-1], max(round((points[-1] - points[0]) / step_deg), 1) + 1)
+        for points in (box.latitude, box.longitude)
+    )
+    method = "linear" if min(field.shape) < 4 or field.isnull().any() else "cubic"
+    fine = RegularGridInterpolator((box.latitude, box.longitude), field.values, method=method)
+    values = fine(tuple(np.meshgrid(latitude, longitude, indexing="ij")))
+    values = values.clip(float(field.min()), float(field.max()))
+    return xr.DataArray(values, {"latitude": latitude, "longitude": longitude}, ("latitude", "longitude"))
+
+
+def _by_rows(field: xr.DataArray) -> xr.DataArray:
     if set(field.dims) != {"latitude", "longitude"}:
         raise ValueError(
             f"Expected a field with dimensions latitude and longitude, got {field.dims}. Select the others."
         )
-    field = field.sortby("latitude").transpose("latitude", "longitude").astype(float)
+    return field.sortby("latitude").transpose("latitude", "longitude").astype(float)
+
+
+def _wrap(field: xr.DataArray) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Adds rows beyond each pole and columns on both sides: enough for a spline to forget its ends."""
+    field = _by_rows(field)
     grid = Grid(tuple(field.latitude.values.tolist()), tuple(field.longitude.values.tolist()))
     lat, lon, values = np.asarray(grid.latitude), np.asarray(grid.longitude), field.values
     halo = min(HALO, lon.size)

@@ -21,7 +21,7 @@ from ladcast.data.sources.grib import FORECAST, is_grib, open_grib
 from ladcast.data.weather import percent
 from ladcast.documents import UNREADABLE
 from ladcast.fields import STATIC_VARIABLES, VARIABLES, ChannelSet, find_variable
-from ladcast.files import ZARR_MARKS, is_zarr, matching
+from ladcast.files import ZARR_MARKS, is_zarr, matching, require_input
 from ladcast.grid import TOLERANCE_DEG, eastward
 from ladcast.times import Times
 
@@ -77,10 +77,7 @@ def _expanded(path: Path) -> list[Path]:
         raise FileNotFoundError(f"{path}: no file fits this pattern. Check it.")
     if found != [path]:
         return found
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} does not exist: expected a Zarr store, a netCDF or GRIB file, or a folder of them. Check the path."
-        )
+    require_input(path)
     if path.is_file() or is_zarr(path):
         return [path]
     inside = sorted(p for p in path.rglob("*") if _is_data(p) and not _is_hidden(p.relative_to(path)))
