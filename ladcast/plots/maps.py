@@ -151,7 +151,7 @@ def refine_field(field: xr.DataArray, centre_deg: float = 0.0) -> xr.DataArray:
         the field (latitude longitude); longitudes run from one edge of the map to the other, also below 0.
     """
     if not circles_globe(field["longitude"].values):
-        return _refine_box(field, step_deg)
+        return _refine_box(field)
     lat, lon, values = _wrap(field)
     # A hair inside the edges: the projection puts +-180 degrees on either side, as rounding falls.
     edge = 180 - 1e-6
@@ -165,12 +165,12 @@ def refine_field(field: xr.DataArray, centre_deg: float = 0.0) -> xr.DataArray:
     return xr.DataArray(fine, {"latitude": latitude, "longitude": longitude}, ("latitude", "longitude"))
 
 
-def _refine_box(field: xr.DataArray, step_deg: float) -> xr.DataArray:
+def _refine_box(field: xr.DataArray) -> xr.DataArray:
     """Interpolates the field of a region as `refine_field` does, within its points."""
     field = _by_rows(field)
     box = points_of(field.to_dataset(name="field"))
     latitude, longitude = (
-        np.linspace(points[0], points[-1], max(round((points[-1] - points[0]) / step_deg), 1) + 1)
+        np.linspace(points[0], points[-1], max(round((points[-1] - points[0]) / DRAWN_STEP_DEG), 1) + 1)
         for points in (box.latitude, box.longitude)
     )
     method = "linear" if min(field.shape) < 4 or field.isnull().any() else "cubic"
