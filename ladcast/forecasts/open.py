@@ -95,15 +95,19 @@ def in_our_axes(ds: xr.Dataset, where: str) -> xr.Dataset:
 
     What is no forecast, such as a series of analyses, is returned as it is.
     """
+    lead = next((n for n in ("prediction_timedelta", *DIMENSIONS["prediction_timedelta"]) if n in ds.variables), None)
+    if lead is None or (ds[lead].ndim == 0 and not ds[lead].astype(int)):  # of analyses cfgrib says `step` 0
+        return ds
+    if ds[lead].dims == ("time",) and "forecast_reference_time" in ds.variables:  # one axis of valid times, as for cdo
+        ds = ds.swap_dims(time=lead).drop_vars("time")
+    if ds[lead].dims not in ((), (lead,)):  # such as tracks
+        return ds
     foreign = {
         theirs: ours
         for ours, names in DIMENSIONS.items()
         for theirs in names
         if theirs in ds.variables and ours not in ds.variables
     }
-    lead = next((n for n in ("prediction_timedelta", *DIMENSIONS["prediction_timedelta"]) if n in ds.variables), None)
-    if lead is None or (ds[lead].ndim == 0 and not ds[lead].astype(int)):  # of analyses cfgrib says `step` 0
-        return ds
     if foreign:
         implied = ["valid_time", LEAD_BOUNDS, CF_DIMENSIONS[LEAD_BOUNDS]]
         ds = canonical_names(ds.drop_vars(implied, errors="ignore").rename(foreign), where)

@@ -31,7 +31,7 @@ WRITERS: Mapping[str, tuple[str, ...]] = {
     "products points": ("IN.csv OUT.csv",),
 }
 """Each input of each command that writes a file or store, and its output."""
-OTHERS = {"show", "verify", "plan forecast", "weights verify", "weights show"}
+OTHERS = {"show", "view", "verify", "plan forecast", "weights verify", "weights show"}
 """Commands that write nothing."""
 FOLDERS = {"train autoencoder", "train forecaster", "submit train", "weights fetch", "weights import"}
 """Commands that write folders of their own, which have their tests."""
