@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from ladcast.forecasts.write_products import write_mean, write_points
 
 import ladcast
 from ladcast.cli import app, run
