@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from data_pipelines.cli import app
 from data_pipelines.manifest import read_journal, read_manifest
 from data_pipelines.product import partial_folder
 from data_pipelines.workers import read_profile
@@ -86,11 +87,11 @@ def test_states_become_latents_on_two_jobs(slurm, on_two_jobs: list[str], source
     chain = tmp_path / "chain.yaml"
     chain.write_text(CHAIN)
     model = Path(__file__).parents[2] / "ladcast/pretrained/nature-t31"
-    words = [*PROGRAM, "run", str(chain), "--path", f"source={source}", "--path", f"autoencoder={model}"]
-    ask([*words, *on_two_jobs], slurm)
+    words = ["run", str(chain), "--path", f"source={source}", "--path", f"autoencoder={model}"]
+    ask([*PROGRAM, *words, *on_two_jobs], slurm)
     nodes = ask(["squeue", "--noheader", "--states=all", "--format=%N"], slurm).split()
     assert {"n1", "n2"} <= set(nodes)
-    ask([*words, "--path", f"products={tmp_path / 'here'}", "--workers", "0"], slurm)
+    app([*words, "--path", f"products={tmp_path / 'here'}", "--workers", "0"], exit_on_error=False)
     for product in PRODUCTS:
         made = read_manifest(tmp_path / "products" / product)
         assert made["status"] == "complete"
@@ -98,10 +99,10 @@ def test_states_become_latents_on_two_jobs(slurm, on_two_jobs: list[str], source
 
 
 def test_the_units_of_a_killed_job_are_made_by_another(slurm, on_two_jobs: list[str], source: Path, tmp_path: Path):
-    words = [*PROGRAM, "download", str(source), "--shard-frames", "1"]
-    ask([*words, str(tmp_path / "here.zarr"), "--workers", "0"], slurm)
+    words = ["download", str(source), "--shard-frames", "1"]
+    app([*words, str(tmp_path / "here.zarr"), "--workers", "0"], exit_on_error=False)
     product = tmp_path / "a.zarr"
-    driver = subprocess.Popen([*words, str(product), *on_two_jobs], env=slurm)
+    driver = subprocess.Popen([*PROGRAM, *words, str(product), *on_two_jobs], env=slurm)
     try:
         killed = kill_a_job(product, driver, slurm)
         assert driver.wait(120) == 0
