@@ -156,6 +156,7 @@ def test_import_stays_light(module: str) -> None:
     assert not HEAVY & loaded(f"import sys, {module}; print(*sys.modules)")
 
 
+@pytest.mark.slow
 def test_help_of_every_command_stays_light() -> None:
     """Help imports the files of commands, and they import what takes long in their functions."""
     asked = [[name] for name in COMMANDS] + [[group, name] for group, (_, some) in GROUPS.items() for name in some]

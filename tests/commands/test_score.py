@@ -163,6 +163,7 @@ def test_parts_merge_to_the_whole_and_draw_a_scorecard(
         assert (tmp_path / name).stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_few_starts_are_drawn_without_dots_and_said_once(
     stores: list[Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

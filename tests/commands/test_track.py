@@ -70,6 +70,7 @@ def fail(*tokens: str | Path) -> str:
     return messages.getvalue()
 
 
+@pytest.mark.slow
 def test_one_storm_is_followed_verified_and_drawn(forecast: Path, best_track: Path, tmp_path: Path, capsys):
     track(forecast, "--storm", STORM, "--best-track", best_track)
     said = capsys.readouterr().out
@@ -87,6 +88,7 @@ def test_one_storm_is_followed_verified_and_drawn(forecast: Path, best_track: Pa
     assert (tmp_path / "fc.tracks.png").stat().st_size > 50_000
 
 
+@pytest.mark.slow
 def test_a_storm_that_few_members_have_is_drawn_without_errors(
     forecast: Path, best_track: Path, tmp_path: Path, capsys
 ):
@@ -134,11 +136,13 @@ def test_ensemble_tracks_of_others_are_verified_like_ours(shared: Path, tmp_path
     assert "damaged.bufr: expected BUFR with tracks of cyclones" in fail(tmp_path / "damaged.bufr", "--all")
 
 
+@pytest.mark.slow
 def test_analyses_are_tracked_like_a_forecast(shared: Path, tmp_path: Path, capsys):
     track(shared / "kit/era5/era5_msl_2p5deg_6h_2025-12.nc", "--all", "--output", tmp_path / "era5.nc")
     assert "tracks in 1 members" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_configuration_names_storm_start_and_rules(forecast: Path, best_track: Path, tmp_path: Path, capsys):
     config = tmp_path / "run.yaml"
     config.write_text(f"storm: {STORM}\nbest_track: ibtracs.csv\nstart: 2018-09-30T00\ndays: 2\n")

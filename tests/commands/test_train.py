@@ -86,6 +86,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     return Site(tmp_path, tmp_path / "run.yaml", tmp_path / "site.yaml")
 
 
+@pytest.mark.slow
 def test_the_plan_and_the_script_are_printed_and_the_job_is_submitted(site: Site, capsys: pytest.CaptureFixture[str]):
     site.submit("--time", "02:00:00")
     shown = capsys.readouterr().out
@@ -99,6 +100,7 @@ def test_the_plan_and_the_script_are_printed_and_the_job_is_submitted(site: Site
     assert Path(copy["latents"]) == site.folder / "latents.zarr"  # from wherever the job reads it
 
 
+@pytest.mark.slow
 def test_the_copy_is_submitted_again_as_it_is(site: Site, capsys: pytest.CaptureFixture[str]):
     site.submit()
     copy = site.folder / "run/config.yaml"

@@ -90,6 +90,7 @@ NETCDF = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", NETCDF.values(), ids=NETCDF)
 def test_what_is_optional_in_ibtracs_as_netcdf_may_be_missing(cut, shared: Path, tmp_path: Path):
     path = shared / "kit/tracks/IBTrACS.last3years.v04r00_2_storms.nc"

@@ -219,6 +219,7 @@ def test_a_centre_stays_in_the_cell_of_its_point_and_lies_no_higher(text: str):
     assert (value >= points.of(field) - 0.25).all()  # at most an eighth of the rise on each axis
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stride", "gain"), [(10, 0.8), (6, 0.85)])
 def test_centres_on_a_coarse_grid_are_nearer_to_those_of_the_fine_field_than_its_points(
     shared, stride: int, gain: float

@@ -113,6 +113,7 @@ def test_latitude_limits_and_lifetime_select_tracks(line, plant):
     assert track_all(forecast, stitching=Stitching(life_hours=72)).sizes["point"] == 0
 
 
+@pytest.mark.slow
 def test_a_member_is_tracked_as_if_it_were_alone(line, plant):
     members = [[line((10.0 + m, 150.0), (25.0, 140.0 - 5 * m), 10)] for m in range(4)]
     forecast = plant(members, GRID)

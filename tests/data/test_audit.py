@@ -66,6 +66,7 @@ def test_a_spoiled_frame_is_found_wherever_it_lies(store, channels, monkeypatch,
             assert "level" not in where or problem.level == channels.levels[where["level"]]
 
 
+@pytest.mark.slow
 def test_a_frame_that_repeats_the_one_before_is_found(store, channels, monkeypatch):
     path = store(lambda ds: at(ds, "2m_temperature", ds["2m_temperature"].isel(time=10), 11))
     for piece_bytes in (1, 2000, 10**9):

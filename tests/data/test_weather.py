@@ -92,6 +92,7 @@ def test_what_no_weather_has_is_refused(start, spoil, message):
         read(spoil(start))
 
 
+@pytest.mark.slow
 def test_a_number_that_stands_for_a_hole_is_found_in_every_channel(start):
     """9999 in nine cells and -32767 in one, at every level of every variable."""
     for channel in (channel for channel in ERA5_CHANNELS if channel.level in (None, 50, 500, 850, 1000)):

@@ -181,6 +181,7 @@ def test_the_file_holds_the_fit_of_the_period(store: Path, channel_file: Path, w
     }
 
 
+@pytest.mark.slow
 def test_hours_and_quantiles_are_fitted_where_they_are_asked_for(
     store: Path, channel_file: Path, world: xr.Dataset, tmp_path: Path
 ):

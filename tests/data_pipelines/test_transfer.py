@@ -92,6 +92,7 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip, lambda path: os.truncate(path, path.stat().st_size // 2)])
 def test_a_damaged_shard_of_the_source_is_named_by_field_and_time(store, selection, tmp_path: Path, damage):
     """Also where one bit differs, which Blosc would decompress to other weather without a word."""
@@ -104,6 +105,7 @@ def test_a_damaged_shard_of_the_source_is_named_by_field_and_time(store, selecti
         regrid(source, tmp_path / "b.zarr", onto="8x5", selection=selection, layout=LAYOUT, execution=HERE)
 
 
+@pytest.mark.slow
 def test_a_lost_chunk_of_the_source_is_named_and_the_rest_kept(world, selection, tmp_path: Path):
     """Zarr reads a chunk that is not there as NaN, without a word."""
     source = tmp_path / "world.zarr"

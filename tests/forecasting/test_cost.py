@@ -46,6 +46,7 @@ def test_weights_take_their_bytes(forecaster: Forecaster):
     assert costs.autoencoder_bytes == sum(weight.nbytes for weight in forecaster.codec.autoencoder.parameters())
 
 
+@pytest.mark.slow
 def test_fake_tensors_leave_nothing_behind(forecaster: Forecaster):
     network_costs.__wrapped__(forecaster.config, forecaster.grid)
     assert float(year_progress(torch.zeros(1, dtype=torch.int64))) == 0.0

@@ -64,6 +64,7 @@ def test_members_differ_and_the_seed_matters(run, forecaster: Forecaster, analys
     assert float(abs(one - other).max()) > 0
 
 
+@pytest.mark.slow
 def test_a_batch_goes_on_where_it_stopped(forecaster: Forecaster, hourly: list[Analysis]):
     options = EnsembleOptions(3, 3, 0, batch_size=2)
     for batch in member_batches(forecaster, staggered(hourly[:2]), options):

@@ -68,6 +68,7 @@ SELECTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunks", [None, {}], ids=["lazy", "dask"])
 @pytest.mark.parametrize("select", SELECTIONS.values(), ids=SELECTIONS)
 def test_any_selection_equals_that_of_the_fields(select, chunks, open_, kept, fields: xr.Dataset):
@@ -154,6 +155,7 @@ def test_a_batch_of_the_decoder_is_filled_with_the_members_that_follow(
     xr.testing.assert_allclose(ds.load(), fields.load())
 
 
+@pytest.mark.slow
 def test_a_pickled_dataset_opens_its_store_again(open_, fields: xr.Dataset):
     ds = open_(cache_bytes=3 * FRAME_BYTES)
     ds["temperature"].isel(number=0).load()

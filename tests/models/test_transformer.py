@@ -75,6 +75,7 @@ def asymmetry(model: LatentTransformer) -> float:
     return float((turned - out.roll(2, -1)).abs().max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("area_weighted", [False, True])
 @pytest.mark.parametrize("position", sorted(POSITION_ENCODINGS))
 def test_only_encodings_with_a_seam_notice_that_the_globe_is_turned(position: str, area_weighted: bool) -> None:

@@ -175,6 +175,7 @@ def test_unknown_suffix_lists_the_known_ones(tmp_path: Path) -> None:
         save_figure(Figure(), tmp_path / "page.docx")
 
 
+@pytest.mark.slow
 def test_a_figure_of_real_model_output_fits_on_its_paper(shared: Path) -> None:
     """Members are one run started six hours apart, as in a lagged ensemble."""
     with xr.open_dataset(shared / "nature_run" / "sample_t31_64x33_10d.nc") as opened:

@@ -143,6 +143,7 @@ def test_precipitation_is_in_millimetres_and_a_single_forecast_is_named() -> Non
     np.testing.assert_allclose(rain.lines[0].get_ydata(), [1, 2, 3, 4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
 def test_nothing_is_cut_off(tmp_path: Path, suffix: str) -> None:
     card = draw_scorecard({name: comparison() for name in ("persistence", "climatology")}, title="A title")

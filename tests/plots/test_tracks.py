@@ -121,6 +121,7 @@ def test_the_share_of_members_counts_those_that_never_had_it(tracks: xr.Dataset)
     assert axes.lines[0].get_ydata()[:2].tolist() == [75.0, 75.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [True, False])
 def test_a_figure_is_made_with_and_without_a_best_track(tracks: xr.Dataset, tmp_path: Path, known: bool):
     field = xr.DataArray(

@@ -125,6 +125,7 @@ def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor])
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 2, 4])
 @pytest.mark.parametrize("killed", range(1, OPTIONS.steps))
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, uninterrupted, killed: int, every: int):
@@ -165,6 +166,7 @@ def test_a_run_is_not_resumed_with_what_makes_other_weights(tmp_path: Path):
         run(latents="3", model="2")
 
 
+@pytest.mark.slow
 def test_training_learns(tmp_path: Path):
     _, _, lines = train(tmp_path / "resume", steps=400, checkpoint_every=400, log_every=1)
     losses = [numbers["loss"] for _, numbers in lines]

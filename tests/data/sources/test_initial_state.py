@@ -43,6 +43,7 @@ def offer(gfs_analysis) -> Offer:
     return LocalTree(gfs_analysis).offer(GFS_TIME)
 
 
+@pytest.mark.slow
 def test_the_real_gfs_file_lacks_w50_and_the_refusal_says_so(offer):
     with pytest.raises(
         ValueError, match=r"1 cannot be had from .*\n  w50: .*'vertical_velocity' is 100% NaN\n.*--fill"
@@ -53,6 +54,7 @@ def test_the_real_gfs_file_lacks_w50_and_the_refusal_says_so(offer):
     assert set(plan.approximate) == {*(f"q{level}" for level in ERA5_CHANNELS.levels), "sst"}
 
 
+@pytest.mark.slow
 def test_a_second_source_fills_what_the_first_lacks(offer):
     fields = dict.fromkeys(("w", "t"), ALL_LEVELS)
     other = Offer("other", fields, same(vertical_velocity="w", temperature="t"))
@@ -113,6 +115,7 @@ def test_the_table_names_each_group_of_channels_once():
     assert len(text.splitlines()) == 2 + 12 + 1
 
 
+@pytest.mark.slow
 def test_a_local_file_without_the_time(gfs_analysis):
     offer = LocalTree(gfs_analysis).offer(RECENT)
     assert offer.supply(ERA5_CHANNELS.channels[0]) == "has not this time"
@@ -128,6 +131,7 @@ def test_what_is_planned_from_files_is_what_opens(gfs_analysis, offer):
         assert np.isnan(values).all() == (planned.supply is None)
 
 
+@pytest.mark.slow
 def test_a_forecast_is_no_analysis(shared):
     pytest.importorskip("cfgrib")
     offer = LocalTree(shared / "kit/gfs/gfs.t12z.pgrbf120.2p5deg.grib2").offer(GFS_TIME)

@@ -225,6 +225,7 @@ def ds(shared) -> xr.Dataset:
 class TestGfsGrib:
     """Pressure levels, multi-field messages of u and v, heights, an accumulation: everything that GFS brings."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("ours", "theirs", "factor"),
         [
@@ -242,6 +243,7 @@ class TestGfsGrib:
         np.testing.assert_allclose(ds[ours].sel(level=levels).values[0], there, rtol=1e-6)
         assert levels == list(LEVELS_HPA[1:] if theirs == "w" else LEVELS_HPA)
 
+    @pytest.mark.slow
     def test_at_the_surface(self, shared, ds):
         names = {
             T2M: ("2t", 1),
@@ -257,6 +259,7 @@ class TestGfsGrib:
             there = np.squeeze(ds[ours].values)
             np.testing.assert_allclose(there, plain[theirs] * factor, rtol=1e-6, atol=1e-12, err_msg=ours)
 
+    @pytest.mark.slow
     def test_it_agrees_with_the_netcdf_file_at_the_points_that_both_grids_have(self, shared, ds):
         """The netCDF file was interpolated from this one to 1.5 degrees; every 7.5 degrees points coincide."""
         other = open_store(shared / "kit/gfs/gfs_240x121_wb2names_2times.nc", ERA5_CHANNELS, complete=False)
