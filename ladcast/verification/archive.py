@@ -230,7 +230,8 @@ def read_claims(folder: Path) -> tuple[list[str], dict[str, str]]:
     claims = _claims(folder)
     order = list(dict.fromkeys(name for claim in claims for name in claim[SYSTEMS]))
     about = {}
-    for key in dict.fromkeys(key for claim in claims for key in claim if key not in (SYSTEMS, CLAIMED, EXPECTED)):
+    of_runs = (key for claim in claims for key in claim if key not in (SYSTEMS, CLAIMED, EXPECTED))
+    for key in dict.fromkeys(key for key in of_runs if not key.startswith(VALUES_OF)):
         values = {claim[SYSTEMS][0]: claim[key] for claim in claims if key in claim}
         alike = len(claims) == len(values) and len(set(values.values())) == 1
         about[key] = claims[0][key] if alike else "; ".join(f"{name}: {value}" for name, value in values.items())

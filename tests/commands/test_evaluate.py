@@ -197,6 +197,7 @@ def test_an_ensemble_of_another_model_joins_the_folder(store: Path, model: Model
     assert both["system"].values.tolist() == ["tiny", "persistence", "climatology", "nature-ensemble"]
     assert both.attrs["truth"] == str(store)
     assert both.attrs["climatology"] == "tiny: tiny/climatology.nc; nature-ensemble: none"
+    assert not any(key.startswith("values of") for key in both.attrs)
     assert both.attrs["forecast"] == f"nature-ensemble: {tmp_path / 'nature.zarr'}"
     rmse = both["rmse"].sel(region="globe", season="all", channel="t500")
     assert (rmse.sel(system="nature-ensemble") < rmse.sel(system="tiny")).all()
