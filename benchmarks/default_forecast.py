@@ -1,5 +1,9 @@
-"""The default forecast (8 members, 10 days, embedded model) beside what its arithmetic costs at best here."""
+"""The default forecast (8 members, 10 days) of the embedded model, and of others, beside what its arithmetic costs at best.
 
+default_forecast.py [MODEL...]: names or folders of other models, such as an earlier `ladcast/pretrained/nature-t31`.
+"""
+
+import sys
 import time
 
 import numpy as np
@@ -21,11 +25,12 @@ def best_rate() -> float:
     return 2 * side**3 / min(times)
 
 
-def main() -> None:
-    model = ladcast.find_model("nature-t31")
-    forecaster = ladcast.load_forecaster(model.path, "cpu")
-    start = ladcast.open_store(model.starts, regular=False)["time"].values[0]
-    analysis = ladcast.read_analysis(model.starts, start, forecaster.channels, forecaster.grid)
+def measure(name: str) -> None:
+    """Prints the seconds of a model's forecast from the first start of the embedded one."""
+    starts = ladcast.find_model("nature-t31").starts
+    forecaster = ladcast.load_forecaster(ladcast.find_model(name).path, "cpu")
+    start = ladcast.open_store(starts, regular=False)["time"].values[0]
+    analysis = ladcast.read_analysis(starts, start, forecaster.channels, forecaster.grid)
     blocks = 10
     one = ladcast.EnsembleOptions(members=8, blocks=1, seed=0)
     with FlopCounterMode(display=False) as counter:
@@ -36,10 +41,13 @@ def main() -> None:
         assert np.isfinite(frames["temperature"].values).all()
     seconds = time.perf_counter() - started
     ideal = blocks * counter.get_total_flops() / best_rate()
-    print(f"8 members, 10 days: {seconds:.1f} s with {torch.get_num_threads()} threads, without writing and drawing")
+    print(
+        f"{name}: 8 members, 10 days: {seconds:.1f} s with {torch.get_num_threads()} threads, without writing and drawing"
+    )
     print(f"its {blocks * counter.get_total_flops() / 1e12:.2f} TFLOP at this machine's best rate: {ideal:.1f} s")
     print(f"share of the best rate: {ideal / seconds:.0%}")
 
 
 if __name__ == "__main__":
-    main()
+    for name in ["nature-t31", *sys.argv[1:]]:
+        measure(name)

@@ -65,7 +65,7 @@ VARIABLES = _by_name(
              contrast=(100.0, 2e4), on_levels=True, smooth=True),
     Variable("specific_humidity", "q", "kg kg-1", "specific_humidity", plausible=(-1e-6, 0.03), extremes=(-1e-3, 0.06),
              on_levels=True, non_negative=True),
-    Variable("temperature", "t", "K", "air_temperature", plausible=(170.0, 320.0), extremes=(150.0, 350.0),
+    Variable("temperature", "t", "K", "air_temperature", plausible=(170.0, 320.0), extremes=(130.0, 350.0),
              contrast=(1.0, 40.0), on_levels=True, smooth=True),
     Variable("u_component_of_wind", "u", "m s-1", "eastward_wind", plausible=(-40.0, 60.0), extremes=(-250.0, 250.0),
              contrast=(0.5, 60.0), on_levels=True, smooth=True),

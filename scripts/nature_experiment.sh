@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Makes the embedded model from nothing, and scores it: scripts/nature_experiment.sh [STAGE...]
-# Stages, by default all: nature test statistics autoencoder latents forecaster evaluate race pack. Each stands alone, takes
+# Stages, by default all: nature test statistics autoencoder latents forecaster one_call evaluate race pack. Each stands alone, takes
 # at most 25 minutes on an H200 and goes on where it stopped when the same command is run again.
 #
 #   DATA, RUNS  folders of data (100 GB) and of trained models (default: data/nature and runs)
+#   MODEL       forecaster that is evaluated and packed (default: that of the stage one_call)
 #   SEGMENTS    segments of 360 days of the nature run that is trained on (default: 60)
 #
 # Training runs on all GPUs of the machine, the nature run on the first one (needs the extra [simulate]).
@@ -15,6 +16,7 @@ device=$( ((gpus)) && echo cuda || echo cpu)
 processes=$((gpus ? 4 * gpus : 1))
 mkdir -p "$data" "$runs"
 data=$(realpath "$data") runs=$(realpath "$runs")
+model=${MODEL:-$runs/nature_one_call_2d/nature-t31}
 
 starts=$(for ((k = 0; k < 40; k++)); do date -u -d "2101-01-11 + $((10 * k)) days" +%Y-%m-%dT00; done)
 
@@ -31,7 +33,7 @@ evaluate() {  # evaluate NAME OPTION...: all starts, shared by several processes
     shift
     for ((k = 1; k <= processes; k++)); do
         CUDA_VISIBLE_DEVICES=$((gpus ? k % gpus : 0)) ladcast evaluate "$data/test.zarr" --start 2101-01-11 --end 2102-02-05 \
-            --every 240 --members 16 --days 10 --device $device --model "$runs/nature_forecaster/nature-t31" \
+            --every 240 --members 16 --days 10 --device $device --model "$model" \
             --sums "$runs/$name" --part $k/$processes "$@" &
         jobs+=($!)
     done
@@ -39,7 +41,7 @@ evaluate() {  # evaluate NAME OPTION...: all starts, shared by several processes
     ladcast merge "$runs/$name" --first nature-t31 --output "$runs/$name.nc" --overwrite
 }
 
-for stage in ${@:-nature test statistics autoencoder latents forecaster evaluate race pack}; do
+for stage in ${@:-nature test statistics autoencoder latents forecaster one_call evaluate race pack}; do
     echo "== $stage"
     case $stage in
     nature) ladcast-data simulate "$data/nature.zarr" --segments "$segments" --spinup-days 60 --seed 100 ;;
@@ -57,6 +59,15 @@ for stage in ${@:-nature test statistics autoencoder latents forecaster evaluate
         train forecaster nature_forecaster "latents=$data/latents.zarr" "output=$runs/nature_forecaster" \
             "autoencoder=$runs/nature_autoencoder/autoencoder" "validation.store.path=$data/nature.zarr"
         ;;
+    one_call)  # a day, then two, from the weights of the diffusion
+        common=("latents=$data/latents.zarr" "autoencoder=$runs/nature_autoencoder/autoencoder" name=nature-t31
+            "validation.store.path=$data/nature.zarr")
+        train forecaster nature_one_call "${common[@]}" "initial=$runs/nature_forecaster/nature-t31" \
+            "output=$runs/nature_one_call"
+        train forecaster nature_one_call "${common[@]}" "initial=$runs/nature_one_call/nature-t31" \
+            "output=$runs/nature_one_call_2d" objective.blocks=2 training.batch_size=128 training.steps=1450 \
+            training.optimizer.learning_rate=2.5e-4 training.optimizer.muon_learning_rate=4e-4
+        ;;
     evaluate) evaluate scores --climatology "$data/climatology.nc" --statistics default zonal_spectra ranks ;;
     race)  # the atmospheric model and the forecaster from the same analyses, which have an error
         from=(--from-store "$data/test.zarr" --analysis-error 0.1)
@@ -69,13 +80,12 @@ for stage in ${@:-nature test statistics autoencoder latents forecaster evaluate
         ladcast merge "$runs/race" --first nature-t31 --output "$runs/race.nc" --overwrite
         ;;
     pack)
-        model=$runs/nature_forecaster/nature-t31
         cp "$data/climatology.nc" "$model/climatology.nc"
         ladcast-data excerpt "$data/test.zarr" "$model" --starts 2101-01-11T00 --starts 2101-07-10T00 --overwrite
         du -sh "$model"
         ;;
     *)
-        echo "Unknown stage '$stage'. Stages: nature test statistics autoencoder latents forecaster evaluate race pack." >&2
+        echo "Unknown stage '$stage'. Stages: nature test statistics autoencoder latents forecaster one_call evaluate race pack." >&2
         exit 1
         ;;
     esac

@@ -18,7 +18,7 @@ from ladcast.released import ModelFolder, find_model
 from ladcast.run import ExitCode
 
 MODEL = find_model("nature-t31")
-QUICK = ["--members", "2", "--days", "1", "--steps", "2"]
+QUICK = ["--members", "2", "--days", "1"]
 
 
 def fail(*tokens: str, code: ExitCode = ExitCode.INPUT) -> str:
@@ -164,7 +164,7 @@ def test_what_the_page_needs_is_known_before_the_forecast_is_made(tmp_path: Path
     output = str(tmp_path / "fc.zarr")
     assert "such as Oslo" in fail("forecast", "--output", output, *QUICK, "--place", "Pompeii")
     assert not list(tmp_path.iterdir())
-    run(app, ["forecast", "--output", output, "--members", "1", "--days", "1", "--steps", "2"])
+    run(app, ["forecast", "--output", output, "--members", "1", "--days", "1"])
     assert f"page {tmp_path / 'fc.png'}" in capsys.readouterr().out
     assert xr.open_zarr(output, chunks=None).attrs["unreal"].startswith("Model weather")
 
@@ -281,7 +281,7 @@ def test_a_forecast_goes_on_with_what_is_missing_beside_its_store(
     from ladcast.plots import style
 
     monkeypatch.chdir(tmp_path)
-    command = ["forecast", "--members", "2", "--days", "2", "--steps", "2", "--model", str(short_truth)]
+    command = ["forecast", "--members", "2", "--days", "2", "--model", str(short_truth)]
 
     def kill(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

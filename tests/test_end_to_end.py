@@ -54,10 +54,10 @@ def test_a_real_gfs_state_is_refused_for_its_gap_and_forecast_when_told_how_to_f
         str(tmp_path / "gfs.zarr"),
     ]
     with pytest.raises(SystemExit):
-        run(app, [*start, "--members", "2", "--days", "1", "--steps", "4"])
+        run(app, [*start, "--members", "2", "--days", "1"])
     assert "w50" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-    run(app, [*start, "--members", "2", "--days", "1", "--steps", "4", "--fill", "nearest-level"])
+    run(app, [*start, "--members", "2", "--days", "1", "--fill", "nearest-level"])
     forecast = open_forecast(tmp_path / "gfs.zarr")
     assert forecast["time"].values[0] == np.datetime64("2011-10-11T00")
     for name in ERA5_CHANNELS.variables:

@@ -31,7 +31,7 @@ def commands(tmp_path: Path) -> list[list[str]]:
     (programs / "nvidia-smi").write_text("#!/bin/sh\necho GPU 0\necho GPU 1\n")
     for program in programs.iterdir():
         program.chmod(0o755)
-    model = tmp_path / "runs/nature_forecaster/nature-t31"
+    model = tmp_path / "runs/nature_one_call_2d/nature-t31"
     model.mkdir(parents=True)
     (tmp_path / "data").mkdir()
     (tmp_path / "data/climatology.nc").write_bytes(b"")

@@ -126,7 +126,9 @@ def _find_time(times: Times, time: np.datetime64, where: str) -> int:
     found = np.flatnonzero(times == time)
     if found.size:
         return int(found[0])
-    nearest = np.sort(times[np.argsort(abs(times - time), kind="stable")[:SHOWN_TIMES]])
+    # In seconds: nanoseconds count no more than 292 years, and a typing error may be further off.
+    distance = abs(times.astype("datetime64[s]") - time.astype("datetime64[s]"))
+    nearest = np.sort(times[np.argsort(distance, kind="stable")[:SHOWN_TIMES]])
     raise ValueError(
         f"{where}: expected the time {describe(time)}, got {len(times)} times from "
         f"{describe(times[0])} to {describe(times[-1])}. Choose one of them; nearest: {describe(nearest)}."

@@ -12,10 +12,9 @@ from worlds import Kept, keep
 
 @pytest.fixture(scope="session")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
-    """3 members in batches of 2, 4 lead times of 6 hours, sampled with 2 steps."""
+    """3 members in batches of 2, 4 lead times of 6 hours."""
     folder, model = tmp_path_factory.mktemp("kept"), find_model("nature-t31")
     forecaster = load_forecaster(model.path, "cpu")
     assert model.starts is not None
     analysis = read_analysis(model.starts, read_times(model.starts)[0], forecaster.channels, forecaster.grid)
-    forecaster = forecaster.with_settings(steps=2)
     return keep(forecaster, model.path, analysis, EnsembleOptions(3, 1, 0, batch_size=2), folder)

@@ -27,7 +27,7 @@ from ladcast.verification.archive import merge_sums
 from ladcast.verification.bootstrap import FLOOR
 from worlds import CHANNELS, GRID, full_disk, states_between_starts, tiny_forecaster
 
-REQUEST = EvaluationRequest("2000-01-01", "2000-01-02", every=24, members=2, days=1, steps=2)
+REQUEST = EvaluationRequest("2000-01-01", "2000-01-02", every=24, members=2, days=1)
 TIMES = np.arange("2000-01-01", "2000-01-03T06", 6, dtype="datetime64[h]").astype("datetime64[ns]")
 
 
@@ -90,7 +90,7 @@ def test_a_stopped_run_goes_on_and_parts_merge(
         "--every",
         "24",
     ]
-    tokens += ["--members", "2", "--days", "1", "--steps", "2", "--no-floor", "--sums", str(tmp_path / "sums")]
+    tokens += ["--members", "2", "--days", "1", "--no-floor", "--sums", str(tmp_path / "sums")]
     for part in ("1/2", "2/2"):
         run(app, [*tokens, "--part", part])
     assert len(list((tmp_path / "sums" / "tiny").iterdir())) == 2
@@ -125,7 +125,7 @@ def test_sums_of_a_stopped_run_are_kept_beside_its_scores(
         return made(forecaster, analysis, options)
 
     tokens = ["evaluate", str(store), "--model", str(model.path), "--start", "2000-01-01", "--end", "2000-01-02"]
-    tokens += ["--every", "24", "--members", "2", "--days", "1", "--steps", "2", "--no-floor"]
+    tokens += ["--every", "24", "--members", "2", "--days", "1", "--no-floor"]
     monkeypatch.setattr(evaluation, "forecast_ensemble", stop_at_second)
     with pytest.raises(SystemExit):
         run(app, tokens)
@@ -140,7 +140,7 @@ def test_sums_of_a_stopped_run_are_kept_beside_its_scores(
 
 def test_a_full_disk_ends_it_with_4_and_it_goes_on_when_there_is_space(store: Path, model: ModelFolder, capfd) -> None:
     tokens = ["evaluate", str(store), "--model", str(model.path), "--start", "2000-01-01", "--end", "2000-01-01"]
-    tokens += ["--every", "24", "--members", "2", "--days", "1", "--steps", "2", "--no-floor"]
+    tokens += ["--every", "24", "--members", "2", "--days", "1", "--no-floor"]
     with full_disk(5000), pytest.raises(SystemExit) as caught:
         run(app, tokens)
     assert caught.value.code == ExitCode.OUTPUT
@@ -180,7 +180,7 @@ def test_two_truths_that_had_one_path_are_not_mixed(store: Path, model: ModelFol
 def test_an_ensemble_of_another_model_joins_the_folder(store: Path, model: ModelFolder, tmp_path: Path) -> None:
     """Evaluate, score the other ensemble into the same folder, merge: the systems stand side by side."""
     sums = ["--sums", str(tmp_path / "sums")]
-    size = ["--members", "2", "--days", "1", "--steps", "2", "--no-floor"]
+    size = ["--members", "2", "--days", "1", "--no-floor"]
     tokens = ["evaluate", str(store), "--model", str(model.path), "--start", "2000-01-01", "--end", "2000-01-02"]
     run(app, [*tokens, "--every", "24", *size, *sums, "--output", str(tmp_path / "model.nc")])
     truth = xr.load_dataset(store)

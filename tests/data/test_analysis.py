@@ -49,6 +49,11 @@ def test_an_unknown_time_lists_the_nearest(world, channels, grid):
         read_analysis(world, parse_time("2020-01-01T07"), channels, grid)
 
 
+def test_a_time_further_off_than_nanoseconds_count_is_one_that_is_not_there(world, channels, grid):
+    with pytest.raises(ValueError, match=r"time 1700-01-01T00, got 5 times.*nearest: 2020-01-01T00"):
+        read_analysis(world, parse_time("1700-01-01T00"), channels, grid)
+
+
 def test_gaps_are_refused_by_name_and_share(world, channels, grid):
     with pytest.raises(ValueError, match=r"NaN in t500 \(100%\).*--fill nearest-level"):
         read_analysis(without(world, "temperature", 500), SECOND, channels, grid)

@@ -115,10 +115,10 @@ def test_the_description_is_that_of_the_model():
 
 @pytest.mark.slow
 def test_a_plan_follows_the_request():
-    request = ForecastRequest(members=10, days=5, steps=4, batch_size=4, keep="fields", device="cpu")
+    request = ForecastRequest(members=10, days=5, batch_size=4, keep="fields", device="cpu")
     prediction = plan(request, MODEL, tflops=1.0)
     assert (prediction.members, prediction.lead_times, prediction.batch_size) == (10, 20, 4)
-    assert prediction.network_calls == 3 * 5 * 7  # batches, days, calls of Heun in 4 steps
+    assert prediction.network_calls == 3 * 5  # batches, days
     assert prediction.field_bytes == 10 * 20 * 84 * 32 * 64 * 4
     assert prediction.latent_bytes == 10 * 20 * 32 * 16 * 32 * 4
     assert prediction.seconds == pytest.approx(prediction.flops / 1e12)

@@ -21,7 +21,7 @@ from ladcast.resumable import Unfinished, sole_writer
 from ladcast.training.distributed import Ranks
 
 MODEL = find_model("nature-t31")
-OPTIONS = {"--members": "3", "--days": "1", "--steps": "3", "--batch-size": "1"}
+OPTIONS = {"--members": "3", "--days": "1", "--batch-size": "1"}
 COMMAND = ["forecast", *(word for option in OPTIONS.items() for word in option), "--no-draw", "--json", "--output"]
 
 

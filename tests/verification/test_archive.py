@@ -188,7 +188,14 @@ def test_damaged_sums_are_named(sums: Path) -> None:
         merge_sums(sums)
 
 
-@pytest.mark.parametrize("content", ["[", '{"claimed": "", "systems": ["ours"], "initial_timez": ["2020-12-30T00"]}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[",
+        '{"claimed": "", "systems": ["ours"], "initial_timez": ["2020-12-30T00"]}',
+        '{"claimed": "", "systems": ["ours"], "se\\n/d": "1"}',
+    ],
+)
 def test_a_damaged_claim_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "ours.json").write_text(content)
     with pytest.raises(ValueError, match=r"ours\.json: expected what the sums beside it are made of"):

@@ -30,7 +30,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     assert model.starts is not None
     analysis = read_analysis(model.starts, read_times(model.starts)[0], forecaster.channels, forecaster.grid)
     options = EnsembleOptions(2, 1, 0, batch_size=2)
-    return keep(forecaster.with_settings(steps=2), model.path, analysis, options, folder)
+    return keep(forecaster, model.path, analysis, options, folder)
 
 
 def test_a_forecast_is_looked_at_in_a_browser(kept: Kept, tmp_path: Path) -> None:

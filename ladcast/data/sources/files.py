@@ -247,6 +247,8 @@ class LocalTree(Source):
         refusal = f"is no analysis but a forecast ({ds.attrs[FORECAST]})" if FORECAST in ds.attrs else ""
         if "time" in ds.coords and time not in np.atleast_1d(ds["time"].values):
             refusal = "has not this time"
+        elif "time" in ds.dims and "time" not in ds.coords:
+            refusal = "has lost the times of its states"
         if refusal:
             return Offer(name, {}, WEATHERBENCH_NAMES, refusal=refusal)
         state = ds.sel(time=time) if "time" in ds.dims else ds

@@ -121,6 +121,12 @@ def test_a_local_file_without_the_time(gfs_analysis):
     assert offer.supply(ERA5_CHANNELS.channels[0]) == "has not this time"
 
 
+def test_a_store_whose_times_are_lost(tmp_path):
+    xr.Dataset({"temperature": (("time", "level"), np.ones((2, 1)))}, {"level": [500]}).to_zarr(tmp_path / "s.zarr")
+    offer = LocalTree(tmp_path / "s.zarr").offer(RECENT)
+    assert offer.supply(ERA5_CHANNELS.channels[0]) == "has lost the times of its states"
+
+
 @pytest.mark.slow
 def test_what_is_planned_from_files_is_what_opens(gfs_analysis, offer):
     plan = assign_sources(GFS_TIME, ERA5_CHANNELS, [offer], partial=True)
