@@ -1,4 +1,4 @@
-"""The default forecast (8 members, 10 days) of the embedded model, and of others, beside what its arithmetic costs at best.
+"""The default forecast (8 members, 10 days) of the embedded model and others, beside what its arithmetic costs at best.
 
 default_forecast.py [MODEL...]: names or folders of other models, such as an earlier `ladcast/pretrained/nature-t31`.
 """
@@ -41,9 +41,7 @@ def measure(name: str) -> None:
         assert np.isfinite(frames["temperature"].values).all()
     seconds = time.perf_counter() - started
     ideal = blocks * counter.get_total_flops() / best_rate()
-    print(
-        f"{name}: 8 members, 10 days: {seconds:.1f} s with {torch.get_num_threads()} threads, without writing and drawing"
-    )
+    print(f"{name}: {seconds:.1f} s with {torch.get_num_threads()} threads, without writing and drawing")
     print(f"its {blocks * counter.get_total_flops() / 1e12:.2f} TFLOP at this machine's best rate: {ideal:.1f} s")
     print(f"share of the best rate: {ideal / seconds:.0%}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
 import signal
 import sys
 import threading
@@ -19,6 +20,8 @@ from typing import Any
 from cyclopts import App, CycloptsError, Token, convert
 
 JSON_FLAG = "--json"
+GRACE_S = 20
+"""Schedulers wait 30 s between SIGTERM and SIGKILL."""
 
 
 class ExitCode(IntEnum):
@@ -118,13 +121,24 @@ def answer_signals(
 
 @contextmanager
 def termination_as_error() -> Iterator[None]:
-    """Lets SIGTERM end the work within as Ctrl-C does: what is written so far stays whole."""
+    """Lets SIGTERM end the work within as Ctrl-C does: what is written so far stays whole.
+
+    The error may come between two steps of a library, such as taking a lock and noting that it has it: then the work
+    would wait forever on its way out. What has not ended after `GRACE_S` is ended at once.
+    """
+
+    def give_up(number: int, frame: FrameType | None) -> None:
+        os._exit(ExitCode.TERMINATED)
 
     def stop(number: int, frame: FrameType | None) -> None:
+        signal.alarm(GRACE_S)
         raise TerminatedError
 
-    with answer_signals([signal.SIGTERM], stop):
-        yield
+    with answer_signals([signal.SIGTERM], stop), answer_signals([signal.SIGALRM], give_up):
+        try:
+            yield
+        finally:
+            signal.alarm(0)
 
 
 def version_of(package: str) -> str:

@@ -1,7 +1,9 @@
 """How commands run and end, and how words become values: without rounding, wherever a number stands."""
 
 import json
+import os
 import signal
+import threading
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -35,6 +37,22 @@ def test_sigterm_ends_the_work_and_the_former_handler_returns():
     with pytest.raises(TerminatedError), termination_as_error():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_work_that_waits_for_itself_on_its_way_out_is_ended(monkeypatch: pytest.MonkeyPatch):
+    """As where SIGTERM comes while a library takes a lock that its own clean-up takes again."""
+    monkeypatch.setattr("ladcast.run.GRACE_S", 1)
+    child = os.fork()
+    if not child:
+        lock = threading.Lock()
+        with termination_as_error():
+            try:
+                lock.acquire()
+                os.kill(os.getpid(), signal.SIGTERM)
+            finally:
+                lock.acquire()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == ExitCode.TERMINATED
 
 
 def test_a_full_disk_is_named_with_what_to_do(capsys: pytest.CaptureFixture[str]):

@@ -26,7 +26,7 @@ COMMAND = ["forecast", *(word for option in OPTIONS.items() for word in option),
 
 
 def request(output: Path, **changes: object) -> ForecastRequest:
-    settings = {"members": 3, "days": 1, "steps": 3, "batch_size": 1, "output": output}
+    settings = {"members": 3, "days": 1, "batch_size": 1, "output": output}
     return ForecastRequest(**(settings | changes))
 
 
@@ -110,8 +110,8 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path):
     for wrong in ({"redraws": -1}, {"noise_scale": float("nan")}, {"perturbation": -1.0}, {"seed": 2**63}):
         with pytest.raises(ValueError, match="Expected"):
             request(tmp_path / "fc.zarr", **wrong)
-    with pytest.raises(ValueError, match="steps >= 2"):
-        make_forecast(request(tmp_path / "fc.zarr", steps=1), MODEL)
+    with pytest.raises(ValueError, match="has no setting steps"):
+        make_forecast(request(tmp_path / "fc.zarr", steps=3), MODEL)
     assert not list(tmp_path.iterdir())
 
 
