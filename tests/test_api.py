@@ -197,7 +197,7 @@ def test_a_forecast_from_other_states_says_what_its_model_has_learned(model: Mod
     holed = states.where((states["latitude"] != states["latitude"][3]) | (states["longitude"] != 0))
     holed.to_netcdf(tmp_path / "start.nc")
     tokens = ["forecast", "--source", str(tmp_path / "start.nc"), "--model", str(model.path), "--no-draw"]
-    tokens += ["--members", "1", "--fill", "interpolate", "--days", "1", "--steps", "2", "--keep", "latents"]
+    tokens += ["--members", "1", "--fill", "interpolate", "--days", "1", "--keep", "latents"]
     run(app, [*tokens, "--output", str(tmp_path / "fc.zarr")])
     said = capsys.readouterr()
     assert "filled (interpolate), as" in said.err
