@@ -1,6 +1,6 @@
 """ladcast: one analysis of the atmosphere in, a calibrated global ensemble forecast out.
 
-    >>> forecast = ladcast.forecast("1994-01-11T00", days=5)
+    >>> forecast = ladcast.forecast(members=8, days=5)
     >>> ladcast.show(ladcast.score(forecast))
     >>> ladcast.plot(forecast, place="Oslo")
 

@@ -154,7 +154,7 @@ def check_present(ds: xr.Dataset, channels: ChannelSet, where: str) -> None:
         raise ValueError(
             f"{where}: expected {len(channels.variables)} variables, missing: {', '.join(missing)}. "
             f"There are: {', '.join(sorted(map(str, ds.data_vars))) or 'none'}.{hints} "
-            "Add them, or choose a smaller channel set."
+            "Add them (`ladcast analysis` takes a state from several sources), or name a model of fewer channels."
         )
     wrong = [name for name in channels.variables if ds[name].dtype.kind not in "fiu"]
     if wrong:

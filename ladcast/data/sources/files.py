@@ -152,7 +152,7 @@ def _chosen(ds: xr.Dataset, member: int | None, where: str) -> xr.Dataset:
         if member is None or member not in numbers:
             raise ValueError(
                 f"{where}: expected one state, got an ensemble of {len(numbers)} members along '{dim}'. "
-                f"Choose one with member={numbers[0]} of open_store, or name a store that `ladcast forecast` wrote."
+                f"Cut one out (`ds.sel({dim}={numbers[0]})`), or name a forecast where one is meant."
             )
         ds = ds.isel({dim: numbers.index(member)}, drop=True)
     return ds

@@ -272,8 +272,8 @@ def _one_member(messages: Sequence[Message], member: int | None, where: str) -> 
     if len(present) > 1 and member is None:
         raise ValueError(
             f"{where}: expected one state, got an ensemble of {len(present)} members "
-            f"({present[0]}..{present[-1]}). Choose one with member={present[0]} of open_store, or name a store that "
-            "`ladcast forecast` wrote."
+            f"({present[0]}..{present[-1]}). Cut one out (`grib_copy -w number={present[0]}`), or name a "
+            "forecast where one is meant."
         )
     if member is not None and member not in present:
         raise ValueError(

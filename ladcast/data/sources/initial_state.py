@@ -129,7 +129,7 @@ def assign_sources(
         raise ValueError(
             f"Expected all {len(channels)} channels of {describe(time)}, {len(plan.missing)} cannot be had from "
             f"{', '.join(offer.source for offer in offers) or 'no source'}:\n" + "\n".join(rows) + "\n"
-            "Add a source, choose a smaller channel set, or fill them knowingly (`--fill nearest-level`)."
+            "Add a --source that has them, or name a --model of fewer channels."
         )
     return plan
 

@@ -61,7 +61,9 @@ def test_files_that_do_not_fit_are_refused(tmp_path, world, make):
 def test_a_member_of_a_netcdf_ensemble(tmp_path, world, channels):
     ensemble = xr.concat([world.drop_vars("land_sea_mask"), world.drop_vars("land_sea_mask") * 1.001], "number")
     ensemble.assign_coords(number=[0, 7]).to_netcdf(tmp_path / "a.nc")
-    with pytest.raises(ValueError, match=r"an ensemble of 2 members along 'number'. Choose one with member=0"):
+    with pytest.raises(
+        ValueError, match=r"an ensemble of 2 members along 'number'. Cut one out \(`ds.sel\(number=0\)`"
+    ):
         open_store(tmp_path / "a.nc", channels)
     ds = open_store(tmp_path / "a.nc", channels, member=7)
     np.testing.assert_allclose(ds["temperature"].values, world["temperature"].values * 1.001, rtol=1e-6)

@@ -46,7 +46,7 @@ def offer(gfs_analysis) -> Offer:
 @pytest.mark.slow
 def test_the_real_gfs_file_lacks_w50_and_the_refusal_says_so(offer):
     with pytest.raises(
-        ValueError, match=r"1 cannot be had from .*\n  w50: .*'vertical_velocity' is 100% NaN\n.*--fill"
+        ValueError, match=r"1 cannot be had from .*\n  w50: .*'vertical_velocity' is 100% NaN\n.*--source"
     ):
         assign_sources(GFS_TIME, ERA5_CHANNELS, [offer])
     plan = assign_sources(GFS_TIME, ERA5_CHANNELS, [offer], partial=True)

@@ -87,7 +87,7 @@ REFUSED = [
     Refused(GRIB2, r"at 50 hPa: expected no NaN, got 100.0% NaN at 2011-01-15T12", {"forecasts": True}),
     Refused("era5/era5_msl_0p25deg_20251201T00.nc", r"expected a coordinate 'time', got latitude, longitude"),
     Refused("era5/era5_msl_2p5deg_6h_2025-12.nc", r"expected member 3, got a single state", {"member": 3}),
-    Refused(EDA, r"expected one state, got an ensemble of 10 members \(0..9\). Choose one with member=0"),
+    Refused(EDA, r"expected one state, got an ensemble of 10 members \(0..9\). Cut one out"),
     Refused(EDA, r"expected member 10, got the members \[0, 1", {"member": 10}),
     Refused("era40/era40_sfc_2p5deg_200207.nc", r"other steps at 2002-07-01T18 -> 2002-07-02T12"),
     Refused(
