@@ -13,6 +13,7 @@ import json
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,8 @@ from ladcast.resumable import sole_writer
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 LEFTOVER = "*.partial*"
 """What a killed writer leaves of a file that was to be whole: those of Zarr and of `ladcast.files.whole_file`."""
+SYNCED_AT_ONCE = 8
+"""Files that are flushed to the disk and read again for their checksums at one time: each waits for the disk."""
 SHOWN_FAILURES = 10
 MOST_UNANSWERED = 10
 """Units for which a source may fail to answer before it counts as down: each costs all its patience."""
@@ -146,7 +149,9 @@ def _make_units(recipe: Recipe, folder: Path, execution: Execution) -> None:
 
 
 def _make(recipe: Recipe, folder: Path, unit: WorkUnit) -> Checksums:
-    return {name: durable_digest(folder / name) for name in sorted(recipe.make(folder, unit))}
+    names = sorted(recipe.make(folder, unit))
+    with ThreadPoolExecutor(SYNCED_AT_ONCE) as pool:
+        return dict(zip(names, pool.map(durable_digest, map(folder.joinpath, names)), strict=True))
 
 
 def _complete(recipe: Recipe, folder: Path, product: Path) -> None:

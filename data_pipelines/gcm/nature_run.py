@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache, reduce
 from itertools import pairwise
@@ -224,9 +225,12 @@ def write_checked(
             that of `names[time, member]` which it belongs to.
     """
     ocean = np.asarray(zarr.open_array(folder / LAND_SEA_MASK, mode="r")[:]) <= 0.5
-    ranges = {
-        name: _check(name, values[..., ocean] if name == SST else values, names) for name, values in frames.items()
-    }
+
+    def check(name: str) -> Range:
+        return _check(name, frames[name][..., ocean] if name == SST else frames[name], names)
+
+    with ThreadPoolExecutor(len(frames)) as pool:
+        ranges = dict(zip(frames, pool.map(check, frames), strict=True))
     leading = (1,) * (len(regions[0]) - 1)
     pieces = (
         (name, region, values[:, k].reshape(*leading, len(values), *values.shape[2:]))
