@@ -8,12 +8,16 @@ The names below are imported when they are first used, so that `import ladcast` 
 """
 
 import os
+import warnings
 from importlib import import_module
 from typing import Any
 
 # Threads that wait for each other sleep, unless the user says otherwise: OpenMP, which torch loads, lets them spin, and
 # beside one other busy program a forecast of 2 days on two cores took 63 s so instead of 6 s.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Zarr says so of each store that is opened, also of those that others wrote.
+warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part in the Zarr format 3")
 
 _HOME = {
     "forecast": "api",

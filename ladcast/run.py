@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from enum import IntEnum
@@ -62,7 +61,6 @@ def run(application: App, tokens: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: the command failed; its code is one of `ExitCode`.
     """
-    warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part in the Zarr format 3")
     given = list(sys.argv[1:] if tokens is None else tokens)
     as_json = JSON_FLAG in given
     command = [token for token in given if token != JSON_FLAG]

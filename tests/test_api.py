@@ -21,7 +21,7 @@ from ladcast.forecasts.options import ExportFormat, Selection
 from ladcast.released import ModelFolder
 from worlds import own_model, tiny_forecaster
 
-QUICK = {"members": 3, "days": 1, "steps": 2, "device": "cpu"}
+QUICK = {"members": 3, "days": 1, "device": "cpu"}
 BOX = "-60,10,60,80"
 
 

@@ -47,6 +47,8 @@ def describe_path(name_or_path: str) -> str:
         ValueError: something is there that nothing can open.
     """
     path = Path(name_or_path)
+    if not path.exists() and path.suffix:
+        raise FileNotFoundError(f"Nothing is at {path}. Check the path.")
     if not path.exists() or (path.is_dir() and (path / WEIGHTS).is_file()):
         return _describe_checkpoint(find_model(name_or_path))
     if path.suffix == ".partial":
