@@ -47,7 +47,7 @@ def compact(forecast: xr.Dataset) -> str:
 
 def test_a_line_makes_what_the_command_makes(made: xr.Dataset, model: ModelFolder, tmp_path: Path):
     tokens = ["forecast", compact(made), "--model", str(model.path), "--output", str(tmp_path / "fc.zarr"), "--no-draw"]
-    run(app, [*tokens, "--members", "3", "--days", "1", "--device", "cpu"])
+    run(app, [*tokens, "--members", "3", "--days", "1", "--steps", "2", "--device", "cpu"])
     xr.testing.assert_identical(made.load(), ladcast.open_forecast(tmp_path / "fc.zarr").load())
     written = xr.load_dataset(tmp_path / "fc.scores.nc", decode_timedelta=True)
     scores = ladcast.score(made)
