@@ -59,9 +59,10 @@ class Integrator:
             made = begun[2]
         else:
             made = self._record(weather, num_frames=num_frames)
-        moved, frames = to_host(made)
+        (moved, frames), after = to_host(made), made[0]
+        del begun, made  # so that the device holds the frames of one block alone
         if more:
-            self._begun = num_frames, moved, self._record(made[0], num_frames=num_frames)
+            self._begun = num_frames, moved, self._record(after, num_frames=num_frames)
         return moved, frames
 
     def _advance_uncompiled(self, weather: Weather, num_frames: Int[jax.Array, ""]) -> Weather:

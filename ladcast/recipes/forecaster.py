@@ -222,7 +222,11 @@ class ForecasterRecipe(Recipe):
             "latents": [self.autoencoder, self.codec.latent_scale.to_dict(), to_plain(run.train), *changes],
             "loss": [
                 as_input(run.frames),
-                *([objective[name] for name in ("noise", "push_forward")] if is_diffusion else [objective]),
+                *(
+                    [objective[name] for name in ("noise", "push_forward")]
+                    if is_diffusion
+                    else [as_input(self.objective_config)]
+                ),
                 *weights,
             ],
             "initial": run.initial and checkpoint_hash(run.initial),

@@ -43,6 +43,7 @@ LATER: dict[str, Any] = {
     "frames_per_token": 1,
     "past_beside": False,
     "places": None,
+    "decoded": 0.0,
 }
 """Fields of configurations that are younger than snapshots from which runs still go on, and what they were before."""
 

@@ -99,6 +99,21 @@ def test_a_run_of_an_earlier_version_goes_on(recipe: ForecasterRecipe):
     assert digest(changed(recipe, frames={"step_hours": 12}).inputs["loss"]) != digest(recipe.inputs["loss"])
 
 
+def test_decoded_fields_in_the_loss_are_another_run_and_none_is_as_before(recipe: ForecasterRecipe):
+    frames, crps = changed(recipe, **ONE_CALL).inputs["loss"]
+    assert set(crps) == {"members", "alpha", "blocks", "detach", "pooled", "mean_weight", "kind"}
+    decoded = changed(recipe, stepper=ONE_CALL["stepper"], objective={"kind": "crps", "decoded": 0.5})
+    weights = ["equal", {}]
+    assert decoded.inputs["loss"] == [frames, {**crps, "decoded": 0.5}, *weights]
+    objective = decoded.objective(CPU)
+    assert objective.fields is not None
+    loss = decoded.loss(decoded.network(), CPU)
+    value = loss(None, decoded.read(CPU).batch(np.array([0, 3])), torch.Generator().manual_seed(0))
+    value.backward()
+    assert value.isfinite()
+    assert not any(weight.requires_grad for weight in decoded.codec.parameters())
+
+
 def test_two_runs_do_not_train_into_one_folder(recipe: ForecasterRecipe, tmp_path: Path):
     """Their snapshots and logs would be mixed."""
     with sole_writer(tmp_path / "resume"), pytest.raises(FileExistsError, match="resume is being written by host"):
