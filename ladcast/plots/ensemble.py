@@ -18,6 +18,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from ladcast.grid import circles_globe
 from ladcast.plots.maps import add_global_axes, central_longitude, draw_map, refine_field
 from ladcast.plots.options import FieldOptions, Region
 from ladcast.plots.quantities import PALETTES, Quantity, find_quantity
@@ -67,12 +68,21 @@ def select_shown(forecast: xr.Dataset, field: str, lead: np.timedelta64, truth: 
     init_time = np.datetime64(forecast["time"].values.flat[0], "ns")
     at_lead = forecast.sel(prediction_timedelta=lead).squeeze("time") if "time" in forecast.dims else forecast
     known = None
-    if truth is not None and init_time + lead in truth["time"].values and set(quantity.variables) <= set(truth):
+    if truth is not None and init_time + lead in truth["time"].values and _has(truth, quantity, level):
         known = quantity.of(truth.sel(time=init_time + lead), level).load()
     members = quantity.of(at_lead, level).load()
+    if "number" not in members.dims:  # one deterministic forecast, or one member of many
+        members = members.assign_coords(number=members.coords.get("number", 0)).expand_dims("number")
     source = str(forecast.attrs.get("source", "Ensemble forecast"))
     unreal = " | model weather, not the real atmosphere" if forecast.attrs.get("unreal") else ""
     return Shown(quantity, level, members, known, source + unreal, init_time, lead)
+
+
+def _has(truth: xr.Dataset, quantity: Quantity, level: int | None) -> bool:
+    """Says whether a dataset holds a quantity, at its level."""
+    if not set(quantity.variables) <= set(truth):
+        return False
+    return level is None or ("level" in truth and level in truth["level"].values)
 
 
 def draw_figure(
@@ -111,7 +121,7 @@ def draw_field(shown: Shown, kind: str = "mean", *, region: Region | None = None
     members, quantity, units = shown.members, shown.quantity, shown.quantity.difference_units
     if kind == "spread":
         if members.sizes["number"] < 2:
-            raise ValueError("The spread needs 2 members, got 1.")
+            raise ValueError("The spread needs 2 members or more, the forecast has 1: draw its mean.")
         return _one_map(shown, members.std("number", ddof=1), f"ensemble spread ({units})", "spread", region)
     if kind == "difference":
         if shown.truth is None:
@@ -138,6 +148,7 @@ def draw_probability(shown: Shown, threshold: float, *, below: bool = False, reg
 def draw_stamps(shown: Shown, *, region: Region | None = None) -> Figure:
     """Draws every member small, on one scale, behind the mean and the analysis where there is one."""
     members = shown.members
+    region = region or _covered(members)
     panels = {"mean": members.mean("number")}
     panels |= {} if shown.truth is None else {"analysis": shown.truth}
     panels |= {str(number): members.sel(number=number) for number in members["number"].values}
@@ -152,12 +163,14 @@ def draw_stamps(shown: Shown, *, region: Region | None = None) -> Figure:
         _cut(axes, region)
         axes.set_title(name, fontsize=SMALL_PT, color=TRUTH if name == "analysis" else INK, pad=2)
     _add_bar(figure, shading, f"{shown.name} ({shown.quantity.units})")
-    _write_title(figure, shown, f"{shown.name}: {members.sizes['number']} members")
+    count = members.sizes["number"]
+    _write_title(figure, shown, f"{shown.name}: {count} member{'s' if count > 1 else ''}")
     return figure
 
 
 def draw_spaghetti(shown: Shown, value: float, *, region: Region | None = None) -> Figure:
     """Draws where every member has one value, the mean thick, and the analysis where there is one."""
+    region = region or _covered(shown.members)
     figure = new_figure(MAP_IN)
     axes = add_global_axes(figure, _cells(figure, 1, 1)[0, 0], projection=_projection(region))
     for number in shown.members["number"].values:
@@ -175,6 +188,7 @@ def draw_spaghetti(shown: Shown, value: float, *, region: Region | None = None) 
 
 
 def _one_map(shown: Shown, field: xr.DataArray, label: str, palette: str, region: Region | None) -> Figure:
+    region = region or _covered(shown.members)
     figure = new_figure(MAP_IN)
     axes = add_global_axes(figure, _cells(figure, 1, 1)[0, 0], projection=_projection(region))
     levels, colours = _bands(field, palette, shown.quantity)
@@ -219,20 +233,34 @@ def _cells(figure: Figure, rows: int, columns: int) -> GridSpec:
     )
 
 
+def _covered(field: xr.DataArray) -> Region | None:
+    """Returns the region that a field's points span, None for the globe."""
+    longitude, latitude = field["longitude"].values, field["latitude"].values
+    if circles_globe(longitude):
+        return None
+    return float(longitude[0]), float(latitude.min()), float(longitude[-1]), float(latitude.max())
+
+
+def _width(region: Region) -> float:
+    """Returns how many degrees a region goes eastward from its west: all around where both edges are one meridian."""
+    west, _, east, _ = region
+    return (east - west) % 360 or 360.0
+
+
 def _projection(region: Region | None) -> crs.Projection | None:
     """Returns the projection of a region, None for that of the globe."""
-    if region is None:
-        return None
-    west, _, east, _ = region
-    return crs.PlateCarree(central_longitude=west + ((east - west) % 360) / 2)
+    return None if region is None else crs.PlateCarree(central_longitude=region[0] + _width(region) / 2)
 
 
 def _cut(axes: GeoAxes, region: Region | None) -> None:
     """Cuts a map to a region, as wide as it is in its middle."""
     if region is None:
         return
-    west, south, east, north = region
-    axes.set_extent((west, west + ((east - west) % 360 or 360), south, north), crs.PlateCarree())
+    _, south, _, north = region
+    half = _width(region) / 2
+    # In degrees from the middle: `set_extent` takes a map of all longitudes for one of none.
+    axes.set_xlim(-half, half)
+    axes.set_ylim(south, north)
     axes.set_aspect(1 / max(np.cos(np.deg2rad((south + north) / 2)), 0.2))
 
 

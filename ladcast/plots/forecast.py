@@ -64,11 +64,11 @@ def draw_forecast(
     shown = _find_lead(forecast, lead)
     known = None if truth is None else _align(truth, forecast)
     at_lead = forecast.sel(prediction_timedelta=shown)
-    for quantity in (*MAPS, TEMPERATURE):
-        quantity.of(at_lead)  # what is missing is said before anything is drawn
+    for panel in (*MAPS, TEMPERATURE):
+        panel.of(at_lead)  # what is missing is said before anything is drawn
     figure = new_figure()
-    for quantity, cell in zip(MAPS, _row(figure, len(MAPS), top=0.89, bottom=0.505, gap=0.03), strict=True):
-        _draw_spread(figure, cell, quantity.of(at_lead), about=quantity, place=place)
+    for panel, cell in zip(MAPS, _row(figure, len(MAPS), top=0.89, bottom=0.505, gap=0.03), strict=True):
+        _draw_spread(figure, cell, panel.of(at_lead), about=panel, place=place)
     _draw_plumes(figure, forecast, truth=known, place=place, shown=shown)
     _write_heading(figure, forecast, shown)
     return figure
@@ -116,7 +116,7 @@ def _row(figure: Figure, count: int, *, top: float, bottom: float, gap: float) -
     return [cells[column] for column in range(count)]
 
 
-def _draw_spread(figure: Figure, cell: SubplotSpec, members: xr.DataArray, *, about: Quantity, place: Place) -> None:
+def _draw_spread(figure: Figure, cell: SubplotSpec, members: xr.DataArray, *, about: Panel, place: Place) -> None:
     axes, mean = add_map_axes(figure, cell, members), members.mean("number")
     if members.sizes["number"] > 1:
         shaded, shown, lines = members.std("number", ddof=1), "Ensemble spread", "ensemble mean"
@@ -139,15 +139,15 @@ def _draw_plumes(
     at_row, at_column = place.nearest(forecast)
     here = forecast.isel(latitude=at_row, longitude=at_column)
     truth_here = xr.Dataset() if truth is None else truth.isel(latitude=at_row, longitude=at_column)
-    quantities = [TEMPERATURE, *(quantity for quantity in WHERE_PRESENT if not quantity.missing(forecast))]
-    cells = _row(figure, len(quantities), top=0.375, bottom=0.115, gap=0.16)
-    for quantity, cell in zip(quantities, cells, strict=True):
+    panels = [TEMPERATURE, *(panel for panel in WHERE_PRESENT if not panel.missing(forecast))]
+    cells = _row(figure, len(panels), top=0.375, bottom=0.115, gap=0.16)
+    for panel, cell in zip(panels, cells, strict=True):
         axes = figure.add_subplot(cell)
-        draw_plume(axes, quantity.of(here), truth=None if quantity.missing(truth_here) else quantity.of(truth_here))
-        axes.set_title(f"{quantity.title} ({quantity.units})", fontsize=9, color=INK, loc="left", pad=5)
+        draw_plume(axes, panel.of(here), truth=None if panel.missing(truth_here) else panel.of(truth_here))
+        axes.set_title(f"{panel.title} ({panel.units})", fontsize=9, color=INK, loc="left", pad=5)
         axes.axvline(float(shown / DAY), color="0.4", linewidth=0.8, linestyle=":", label="time of the maps")
         style_lead_axis(axes, _start(forecast), last_day=float(_find_lead(forecast, None) / DAY))
-        axes.set_ylim(bottom=quantity.floor)
+        axes.set_ylim(bottom=panel.floor)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=len(labels), fontsize=SMALL_PT + 1, frameon=False)
     where = f"{place.name} {_degrees(place.latitude_deg, place.longitude_deg)}"
@@ -240,7 +240,7 @@ def lead_days(field: xr.DataArray) -> Float[np.ndarray, " lead"]:
 
 
 @dataclass(frozen=True)
-class Quantity:
+class Panel:
     """What a panel shows, in the units people read, and how to get there from WeatherBench 2 fields.
 
     `step` is the distance between contours on a map, `floor` the lowest value that a plume's axis must show.
@@ -276,11 +276,11 @@ def _height_500(geopotential: xr.DataArray) -> xr.DataArray:
 
 
 MAPS = (
-    Quantity("500 hPa height", "dam", ("geopotential",), _height_500, step=8.0),
-    Quantity("Mean sea level pressure", "hPa", ("mean_sea_level_pressure",), lambda pressure: pressure / 100, step=5.0),
+    Panel("500 hPa height", "dam", ("geopotential",), _height_500, step=8.0),
+    Panel("Mean sea level pressure", "hPa", ("mean_sea_level_pressure",), lambda pressure: pressure / 100, step=5.0),
 )
-TEMPERATURE = Quantity("2 m temperature", "°C", ("2m_temperature",), lambda kelvin: kelvin - ZERO_CELSIUS_K)
+TEMPERATURE = Panel("2 m temperature", "°C", ("2m_temperature",), lambda kelvin: kelvin - ZERO_CELSIUS_K)
 WHERE_PRESENT = (
-    Quantity("10 m wind speed", "m/s", ("10m_u_component_of_wind", "10m_v_component_of_wind"), np.hypot, floor=0.0),
-    Quantity("Precipitation in 6 h", "mm", ("total_precipitation_6hr",), lambda metres: metres * 1000, floor=0.0),
+    Panel("10 m wind speed", "m/s", ("10m_u_component_of_wind", "10m_v_component_of_wind"), np.hypot, floor=0.0),
+    Panel("Precipitation in 6 h", "mm", ("total_precipitation_6hr",), lambda metres: metres * 1000, floor=0.0),
 )

@@ -29,6 +29,7 @@ from ladcast.plots.style import INK, SMALL_PT, new_figure, style_bar
 DRAWN_STEP_DEG = 1.0
 HALO = 12
 """A cubic spline feels its end by 2 - sqrt(3) less at each point: 1e-7 after twelve."""
+GAP_DEG = 1e-3
 
 
 def sequential_colours() -> Colormap:
@@ -137,7 +138,8 @@ def round_levels(field: xr.DataArray) -> Float[np.ndarray, " edge"]:
 
 def central_longitude(axes: GeoAxes) -> float:
     """Returns the longitude in degrees that the map's projection is centred on."""
-    return float(axes.projection.proj4_params.get("lon_0", 0.0))
+    terms = axes.projection.proj4_params
+    return float(terms.get("lon_0", terms.get("pm", 0.0)))  # a map of plain degrees moves its prime meridian
 
 
 def refine_field(field: xr.DataArray, centre_deg: float = 0.0) -> xr.DataArray:
@@ -166,7 +168,7 @@ def refine_field(field: xr.DataArray, centre_deg: float = 0.0) -> xr.DataArray:
 
 
 def _refine_box(field: xr.DataArray) -> xr.DataArray:
-    """Interpolates the field of a region as `refine_field` does, within its points."""
+    """Interpolates the field of a region as `refine_field` does, within its points; columns of NaN end it."""
     field = _by_rows(field)
     box = points_of(field.to_dataset(name="field"))
     latitude, longitude = (
@@ -177,6 +179,9 @@ def _refine_box(field: xr.DataArray) -> xr.DataArray:
     fine = RegularGridInterpolator((box.latitude, box.longitude), field.values, method=method)
     values = fine(tuple(np.meshgrid(latitude, longitude, indexing="ij")))
     values = values.clip(float(field.min()), float(field.max()))
+    # A gap on either side: cartopy sorts columns from west to east of a map, whose edge the box may cross.
+    values = np.pad(values, ((0, 0), (1, 1)), constant_values=np.nan)
+    longitude = np.concatenate([longitude[:1] - GAP_DEG, longitude, longitude[-1:] + GAP_DEG])
     return xr.DataArray(values, {"latitude": latitude, "longitude": longitude}, ("latitude", "longitude"))
 
 

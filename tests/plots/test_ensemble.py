@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 from cartopy import crs
+from cartopy.mpl.geoaxes import GeoAxes
+from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 
 from ladcast.grid import Grid
@@ -19,7 +21,8 @@ from ladcast.plots.ensemble import (
     draw_stamps,
     select_shown,
 )
-from ladcast.plots.options import FieldOptions
+from ladcast.plots.maps import central_longitude
+from ladcast.plots.options import FieldOptions, Region
 from ladcast.plots.quantities import QUANTITIES, find_quantity
 from ladcast.plots.style import save_figure
 from ladcast.times import HOUR, lead_times
@@ -90,6 +93,68 @@ def test_a_map_says_what_it_shows(kind: str, label: str, shown: Shown, tmp_path:
     assert label in texts(figure)
     assert "model weather, not the real atmosphere" in texts(figure)
     assert save_figure(figure, tmp_path / "map.png").stat().st_size > 5000
+
+
+def shaded_corners(axes: GeoAxes) -> np.ndarray:
+    """Returns the corners of the shades of a map, in its own coordinates."""
+    (shading,) = [drawn for drawn in axes.collections if isinstance(drawn, QuadContourSet)]
+    return np.concatenate([path.vertices for path in shading.get_paths() if len(path.vertices)])
+
+
+@pytest.mark.parametrize("region", [None, (-60.0, -60.0, 60.0, 60.0), (-180.0, -90.0, 180.0, 90.0)])
+def test_a_forecast_across_the_date_line_is_drawn_where_it_lies(
+    region: Region | None, shown: Shown, tmp_path: Path
+) -> None:
+    pacific = replace(shown, members=shown.members.sel(longitude=slice(150, 210), latitude=slice(-45, 45)), truth=None)
+    figure = draw_field(pacific, region=region)
+    axes = figure.axes[0]
+    longitude = crs.PlateCarree().transform_points(axes.projection, *shaded_corners(axes).T)[:, 0] % 360
+    assert longitude.min() == pytest.approx(157.5, abs=0.01)
+    assert longitude.max() == pytest.approx(202.5, abs=0.01)
+    if region is None:  # the map is that of the box
+        for drawn in (figure, draw_stamps(pacific), draw_spaghetti(pacific, 20.0)):
+            assert central_longitude(drawn.axes[0]) == 180
+            np.testing.assert_allclose(drawn.axes[0].get_extent(), (-22.5, 22.5, -45, 45), atol=1e-6)
+    assert save_figure(figure, tmp_path / "map.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("west", "east", "middle", "half"),
+    [(-180.0, 180.0, 0, 180), (0.0, 360.0, 180, 180), (-60.0, 50.0, -5, 55), (170.0, -170.0, 180, 10)],
+)
+def test_a_region_is_as_wide_as_it_goes_eastward(
+    west: float, east: float, middle: float, half: float, shown: Shown
+) -> None:
+    axes = draw_field(shown, region=(west, -30.0, east, 30.0)).axes[0]
+    assert central_longitude(axes) == middle
+    assert (*axes.get_xlim(), *axes.get_ylim()) == (-half, half, -30, 30)
+    corners = shaded_corners(axes)[:, 0]
+    assert (corners.min(), corners.max()) == pytest.approx((-180, 180))  # shades reach both edges of the map
+
+
+def test_a_forecast_without_members_is_one_member(forecast: xr.Dataset) -> None:
+    alone = select_shown(forecast.isel(number=2, drop=True), "t2m", DAY_ONE)
+    assert alone.members["number"].values.tolist() == [0]
+    assert select_shown(forecast.isel(number=2), "t2m", DAY_ONE).members["number"].values.tolist() == [2]
+    assert "ensemble mean (°C)" in texts(draw_field(alone))
+    assert "member 0 (°C)" in texts(draw_field(alone, "0"))
+    assert "2 m temperature: 1 member" in texts(draw_stamps(alone))
+    with pytest.raises(ValueError, match="spread needs 2 members or more, the forecast has 1"):
+        draw_field(alone, "spread")
+
+
+@pytest.mark.parametrize("levels", [[850], None], ids=["another level", "no levels"])
+def test_a_truth_without_the_level_is_missed_only_by_the_difference(
+    levels: list[int] | None, forecast: xr.Dataset
+) -> None:
+    upper = forecast[["2m_temperature"]].rename({"2m_temperature": "temperature"}).expand_dims(level=[500])
+    truth = upper.isel(time=0, number=0, drop=True).rename(prediction_timedelta="time")
+    truth = truth.assign_coords(time=START + upper["prediction_timedelta"].values)
+    assert select_shown(upper, "t500", DAY_ONE, truth).truth is not None
+    truth = truth.isel(level=0, drop=True) if levels is None else truth.assign_coords(level=levels)
+    assert "ensemble mean (°C)" in texts(draw_figure(upper, "mean", FieldOptions("t500"), lead=DAY_ONE, truth=truth))
+    with pytest.raises(ValueError, match="no analysis of this time"):
+        draw_figure(upper, "difference", FieldOptions("t500"), lead=DAY_ONE, truth=truth)
 
 
 def test_probabilities_are_shares_of_members(shown: Shown) -> None:
