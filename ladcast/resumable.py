@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -26,6 +27,8 @@ BEAT_S, DEAD_AFTER_S = 30, 300
 """Seconds between two signs of life of a writer, and without one after which another host takes it for dead."""
 ALIVE = "gives signs of life"
 """The second line of a lock file: the locks of earlier versions are not renewed."""
+GONE = (errno.ENOENT, errno.ESTALE)
+"""What the system says of a file that was deleted meanwhile, and of one that is open where another host deleted it."""
 
 
 def require_same(
@@ -186,11 +189,11 @@ def sole_writer(product: Path, *, patient: bool = False) -> Iterator[None]:
     """
     path = lock_path(product)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _open_locked(path, product)
+    # Who waits does so as long as the writer on another host, if it is dead, can have given its last sign of life.
+    end = time.monotonic() + (DEAD_AFTER_S + BEAT_S if patient else 0)
+    while (descriptor := _open_signed(path, product, wait=time.monotonic() < end)) is None:
+        pass
     try:
-        if patient:
-            _await_silence(descriptor, path)
-        _sign(descriptor, path, product)
         with _signs_of_life(descriptor):
             yield
     finally:
@@ -213,6 +216,31 @@ def holder(product: Path) -> str | None:
     return written if has_written(int(process), path) else None
 
 
+def _open_signed(path: Path, product: Path, *, wait: bool) -> int | None:
+    """Opens a lock file and signs it; returns None where that is to be tried again.
+
+    While this waits for another host the file is closed, as that host may delete it and a third one make another.
+    """
+    descriptor, signed = _open_locked(path, product), False
+    try:
+        if held := _is_held_elsewhere(descriptor, path):
+            if not wait or ALIVE not in path.read_text():
+                raise _busy(path, product)
+        else:
+            _sign(descriptor)
+            signed = _is_at(path, descriptor)
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
+        held = False
+    finally:
+        if not signed:
+            os.close(descriptor)
+    if held:
+        time.sleep(BEAT_S)
+    return descriptor if signed else None
+
+
 def _open_locked(path: Path, product: Path) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -222,16 +250,18 @@ def _open_locked(path: Path, product: Path) -> int:
             os.close(descriptor)
             raise _busy(path, product) from None
         # The holder before may have removed the file between our opening and locking it.
-        if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
+        if _is_at(path, descriptor):
             return descriptor
         os.close(descriptor)
 
 
-def _await_silence(descriptor: int, path: Path) -> None:
-    """Waits as long as the writer on another host, if it is dead, can have given its last sign of life."""
-    end = time.monotonic() + DEAD_AFTER_S + BEAT_S
-    while _is_held_elsewhere(descriptor, path) and ALIVE in path.read_text() and time.monotonic() < end:
-        time.sleep(BEAT_S)
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.fstat(descriptor).st_ino == path.stat().st_ino
+    except OSError as error:
+        if error.errno in GONE:
+            return False
+        raise
 
 
 def _is_held_elsewhere(descriptor: int, path: Path) -> bool:
@@ -239,9 +269,7 @@ def _is_held_elsewhere(descriptor: int, path: Path) -> bool:
     return bool(writer) and not writer.startswith(f"{_host()},") and not _is_silent(descriptor, path)
 
 
-def _sign(descriptor: int, path: Path, product: Path) -> None:
-    if _is_held_elsewhere(descriptor, path):
-        raise _busy(path, product)
+def _sign(descriptor: int) -> None:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{_signature()}\n{ALIVE}\n".encode(), 0)
 

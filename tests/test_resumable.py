@@ -1,5 +1,6 @@
 """Work goes on after a kill, with what it was begun with, and two writers never meet in it."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -237,6 +238,47 @@ def test_a_patient_writer_waits_for_the_last_sign_of_life_of_another_host(produc
     with sole_writer(product, patient=True):
         assert str(holder(product)).endswith(f"process {os.getpid()}")
     assert DEAD_AFTER_S <= sum(waited) <= DEAD_AFTER_S + BEAT_S
+
+
+def test_a_patient_writer_holds_the_lock_that_is_there(product: Path, monkeypatch):
+    """While it waits, the other host is done, and deletes its lock; a third one makes another, and dies."""
+    lock, waited = lock_path(product), []
+    lock.write_text(f"host elsewhere, process 7\n{ALIVE}\n")
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 1:
+            lock.unlink()
+            lock.write_text(f"host third, process 8\n{ALIVE}\n")
+        else:
+            grow_old(lock, seconds)
+
+    monkeypatch.setattr(resumable.time, "sleep", sleep)
+    with sole_writer(product, patient=True):
+        assert sum(waited) > DEAD_AFTER_S
+        assert str(holder(product)).endswith(f"process {os.getpid()}")
+        with pytest.raises(FileExistsError, match="is being written by host"):
+            sole_writer(product).__enter__()
+    assert not lock.exists()
+
+
+@pytest.mark.parametrize("code", [None, errno.ESTALE], ids=["on a disk", "on a network"])
+def test_a_lock_that_is_deleted_before_it_is_signed_is_taken_again(product: Path, monkeypatch, code: int | None):
+    """A network's file system says so of the descriptor, where another host deleted the file."""
+    real, calls = os.ftruncate, []
+
+    def delete_first(descriptor: int, length: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            lock_path(product).unlink()
+            if code is not None:
+                raise OSError(code, os.strerror(code))
+        real(descriptor, length)
+
+    monkeypatch.setattr(resumable.os, "ftruncate", delete_first)
+    with sole_writer(product):
+        assert str(holder(product)).endswith(f"process {os.getpid()}")
+    assert len(calls) == 2
 
 
 def grow_old(path: Path, seconds: float) -> None:

@@ -15,6 +15,8 @@ from ladcast.commands.options import ScoreRequest, Scoring
 from ladcast.device import find_device
 from ladcast.files import require_figure_name
 from ladcast.forecasts.compare import open_systems
+from ladcast.forecasts.latents import LatentStore
+from ladcast.forecasts.manifest import is_latent_store
 from ladcast.forecasts.open import parse_system
 from ladcast.run import version_of
 from ladcast.verification import (
@@ -25,7 +27,7 @@ from ladcast.verification import (
     merge_accumulators,
 )
 from ladcast.verification import write_scores as write_file
-from ladcast.verification.archive import claim_folder, keep_sums, values_of
+from ladcast.verification.archive import VALUES_OF, claim_folder, keep_sums, values_of
 from ladcast.verification.bootstrap import (
     COMPARED,
     FLOOR,
@@ -44,12 +46,18 @@ def open_request(forecasts: Sequence[Path], request: ScoreRequest) -> Systems:
     Raises:
         ValueError: two systems have one name, or they have nothing in common.
     """
+    stores = _stores(forecasts, request)
+    chosen = {name: getattr(request, name) for name in ("climatology", "years", "equal_members", "baselines")}
+    return open_systems(stores, request.truth, **chosen)
+
+
+def _stores(forecasts: Sequence[Path], request: ScoreRequest) -> dict[str, Sequence[Path]]:
+    """Returns the stores of each system; raises ValueError where two have one name."""
     others = [parse_system(text) for text in request.against]
     names = [request.name, *(name for name, _ in others)]
     if len(set(names)) < len(names):
         raise ValueError(f"Each system needs a name of its own, got {', '.join(names)}.")
-    chosen = {name: getattr(request, name) for name in ("climatology", "years", "equal_members", "baselines")}
-    return open_systems({request.name: forecasts, **dict(others)}, request.truth, **chosen)
+    return {request.name: forecasts, **dict(others)}
 
 
 def score_forecasts(
@@ -86,9 +94,7 @@ def score_systems(
         chosen = {key: str(getattr(request, key)) for key in ("equal_members", "baselines")}
         chosen |= {key: str(getattr(scoring, key)) for key in ("statistics", "regions")}
         chosen["grid"] = str(systems.report.grid)
-        climatology = None if systems.climatology is None else systems.climatology.dataset
-        opened = {**systems.forecasts, "truth": systems.truth, "climatology": climatology, "years": systems.years}
-        made_of = {**score_sources(forecasts, request), **chosen, **values_of(opened)}
+        made_of = {**score_sources(forecasts, request), **chosen, **_values(systems, _stores(forecasts, request))}
         claim_folder(scoring.sums, systems.names, made_of, systems.report.init_times)
     if request.workers == 1:
         scores = systems.score(starts, scoring_options(scoring))
@@ -98,6 +104,19 @@ def score_systems(
         label = f"{request.name}-{(scoring.part or '1/1').replace('/', '-of-')}"
         print(f"sums {keep_sums(scores, scoring.sums, label)}")
     return scores
+
+
+def _values(systems: Systems, stores: Mapping[str, Sequence[Path]]) -> dict[str, str]:
+    """Says what the opened stores hold, see `values_of`; of latents what is stored, as machines decode it unlike."""
+    digests = {
+        name: " ".join(LatentStore(path).digest() for path in paths if is_latent_store(path))
+        for name, paths in stores.items()
+    }
+    climatology = None if systems.climatology is None else systems.climatology.dataset
+    opened: dict[str, xr.Dataset | None] = {name: ds for name, ds in systems.forecasts.items() if not digests[name]}
+    opened |= {"truth": systems.truth, "climatology": climatology, "years": systems.years}
+    latents = {f"{VALUES_OF}latents of {name}": digest for name, digest in digests.items() if digest}
+    return values_of(opened) | latents
 
 
 def _score_in_processes(

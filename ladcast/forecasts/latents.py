@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -28,6 +29,7 @@ from ladcast.types import OceanMask
 
 LATENT_DIMS = ("time", "prediction_timedelta", "number", "latent", "y", "x")
 MEMBERS_PER_CHUNK = 8
+DIGITS = 16
 
 
 class Frame(NamedTuple):
@@ -140,6 +142,15 @@ class LatentStore:
             lead_times=ds["prediction_timedelta"].values.astype("timedelta64[ns]"),
             members=ds["number"].values,
         )
+
+    def digest(self) -> str:
+        """Returns what tells this store from others, and is the same for copies: from its model and one frame.
+
+        Decoded fields would not do: their last bits depend on the machine. The frame is of the last lead time, as
+        forecasts of several models may share the first.
+        """
+        latent = self.read([Frame(0, len(self.layout.lead_times) - 1, 0)])
+        return hashlib.sha256(self.manifest.weights.encode() + latent.numpy().tobytes()).hexdigest()[:DIGITS]
 
     def ocean(self, init: int) -> OceanMask:
         """Returns where the ocean is in the forecast from the initial time of this index."""

@@ -216,7 +216,7 @@ def claim_folder(
         require_same(held, about, str(folder), remedy=remedy)
     claimed = held.get(CLAIMED, datetime.now(UTC).isoformat(timespec="microseconds"))
     expected = sorted({*held.get(EXPECTED, ()), *map(describe, init_times)})
-    claim = {**about, CLAIMED: claimed, SYSTEMS: held.get(SYSTEMS, list(systems)), EXPECTED: expected}
+    claim = {**held, **about, CLAIMED: claimed, SYSTEMS: held.get(SYSTEMS, list(systems)), EXPECTED: expected}
     if claim != held:
         with whole_file(path) as temporary:
             temporary.write_text(json.dumps(claim, indent=1))

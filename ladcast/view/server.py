@@ -28,7 +28,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, HTTPError, RequestHandler
 
 from ladcast.grid import Place
-from ladcast.run import EXPECTED, to_json
+from ladcast.run import EXPECTED, TerminatedError, to_json
 from ladcast.times import parse_time
 from ladcast.view.frames import FieldRequest, Frames
 from ladcast.view.storms import ABOUT_STRIKES, Storms
@@ -282,6 +282,8 @@ def serve(viewer: Viewer, port: int, ready: Callable[[str], None]) -> None:
 
     try:
         asyncio.run(run())
+    except TerminatedError:
+        raise
     except KeyboardInterrupt:  # the way to stop it
         pass
     finally:

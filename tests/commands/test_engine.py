@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from xarray.backends.plugins import list_engines
 
 from ladcast.checkpoint import MANIFEST
@@ -17,6 +18,7 @@ from ladcast.commands.options import ScoreRequest, Scoring
 from ladcast.commands.products import plot
 from ladcast.commands.scoring import open_request, score_systems
 from ladcast.commands.show import show
+from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasts.engine import LatentEngine
 from ladcast.forecasts.manifest import KEY
 from ladcast.forecasts.open import open_forecast
@@ -148,3 +150,26 @@ def test_what_xarray_passes_to_every_engine_is_accepted_and_no_more(kept, monkey
     assert opened["2m_temperature"].isel(time=0, prediction_timedelta=0, number=0).notnull().all()  # decoded from here
     with pytest.raises(TypeError, match="no option cache_byte"):
         xr.open_dataset(kept.latents, engine=LatentEngine, cache_byte=1)
+
+
+def test_machines_that_decode_unlike_score_parts_of_the_same_latents(kept, store: Path, tmp_path: Path, monkeypatch):
+    """As a GPU and a processor do in the last bits; other latents at the same path are refused, old claims hold."""
+    request, decode = ScoreRequest(MODEL / "truth.nc", baselines=False), LatentCodec.decode
+
+    def score(sums: str) -> None:
+        score_systems(open_request([store], request), [store], request, Scoring(sums=tmp_path / sums))
+
+    score("sums")
+    monkeypatch.setattr(LatentCodec, "decode", lambda *given: decode(*given) * (1 + 1e-6))
+    score("sums")
+    claim = tmp_path / "sums" / "ladcast.json"
+    latents = zarr.open_group(store, mode="a")["latent"]
+    latents[:] = latents[:] + 1e-3
+    (store / CHECKSUMS).unlink(missing_ok=True)
+    with pytest.raises(ValueError, match=r"values of latents of ladcast was '\w{16}', now '\w{16}'"):
+        score("sums")
+    known = json.loads(claim.read_text())
+    del known["values of latents of ladcast"]
+    claim.write_text(json.dumps(known | {"values of ladcast": "of decoded fields"}))
+    score("sums")
+    assert json.loads(claim.read_text())["values of ladcast"] == "of decoded fields"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from ladcast.cli import app, run
 from ladcast.cyclones import make_table, write_tracks
 from ladcast.forecasts.open import open_forecast
+from ladcast.run import TerminatedError, termination_as_error
 from ladcast.view.frames import Frames
-from ladcast.view.server import STATIC, Viewer, listen
+from ladcast.view.server import STATIC, Viewer, listen, serve
 from ladcast.view.sources import Source, open_lazily, open_sources
 from ladcast.view.storms import Storms
 from worlds import Kept
@@ -215,3 +217,17 @@ def test_analyses_stand_behind_the_forecasts(kept_once: Kept, tmp_path: Path) ->
     sources = open_sources([kept_once.latents, kept_once.fields], str(tmp_path / "truth.nc"))
     assert [source.name for source in sources] == ["fc.latents", "fc", "analysis"]
     assert [source.is_forecast for source in sources] == [True, True, False]
+
+
+def test_ctrl_c_is_the_way_to_stop_it_and_sigterm_an_end_from_outside():
+    """A scheduler reads the exit code: 0 for the first, 143 for the second."""
+
+    def interrupt(address: str) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    def terminate(address: str) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    serve(Viewer(Frames([]), []), 0, interrupt)
+    with pytest.raises(TerminatedError), termination_as_error():
+        serve(Viewer(Frames([]), []), 0, terminate)
