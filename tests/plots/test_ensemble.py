@@ -10,6 +10,7 @@ from cartopy import crs
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
+from matplotlib.path import Path as Path2D
 
 from ladcast.grid import Grid
 from ladcast.plots.ensemble import (
@@ -95,10 +96,14 @@ def test_a_map_says_what_it_shows(kind: str, label: str, shown: Shown, tmp_path:
     assert save_figure(figure, tmp_path / "map.png").stat().st_size > 5000
 
 
-def shaded_corners(axes: GeoAxes) -> np.ndarray:
-    """Returns the corners of the shades of a map, in its own coordinates."""
+def shades(axes: GeoAxes) -> list[Path2D]:
+    """Returns the outlines of the shades of a map, in its own coordinates."""
     (shading,) = [drawn for drawn in axes.collections if isinstance(drawn, QuadContourSet)]
-    return np.concatenate([path.vertices for path in shading.get_paths() if len(path.vertices)])
+    return [path for path in shading.get_paths() if len(path.vertices)]
+
+
+def shaded_corners(axes: GeoAxes) -> np.ndarray:
+    return np.concatenate([path.vertices for path in shades(axes)])
 
 
 @pytest.mark.parametrize("region", [None, (-60.0, -60.0, 60.0, 60.0), (-180.0, -90.0, 180.0, 90.0)])
@@ -111,6 +116,10 @@ def test_a_forecast_across_the_date_line_is_drawn_where_it_lies(
     longitude = crs.PlateCarree().transform_points(axes.projection, *shaded_corners(axes).T)[:, 0] % 360
     assert longitude.min() == pytest.approx(157.5, abs=0.01)
     assert longitude.max() == pytest.approx(202.5, abs=0.01)
+    assert any(path.contains_point(axes.projection.transform_point(178, 3, crs.PlateCarree())) for path in shades(axes))
+    assert not any(
+        path.contains_point(axes.projection.transform_point(3, 3, crs.PlateCarree())) for path in shades(axes)
+    )
     if region is None:  # the map is that of the box
         for drawn in (figure, draw_stamps(pacific), draw_spaghetti(pacific, 20.0)):
             assert central_longitude(drawn.axes[0]) == 180
