@@ -7,13 +7,14 @@ or the path of one: of fields or latents, or of what `ladcast export` wrote.
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from contextlib import suppress
+from dataclasses import fields, replace
 from functools import lru_cache
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from ladcast.forecasts.describe import describe_dataset, describe_path
 from ladcast.forecasts.make import make_forecast
 from ladcast.forecasts.open import AnyForecast, at_times, open_forecast, open_tracked
 from ladcast.grid import Box, Place, points_of
-from ladcast.released import DEFAULT_MODEL, find_model
+from ladcast.released import DEFAULT_MODEL, ModelFolder, find_model
 from ladcast.times import AnyTime, describe, parse_time
 from ladcast.verification import ScoreOptions, scores_dataset
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 AnyPath = str | os.PathLike[str]
 Times = AnyTime | Sequence[AnyTime]
-_numbers = count(1)
 
 
 def forecast(
@@ -52,7 +52,8 @@ def forecast(
 ) -> xr.Dataset:
     """Makes an ensemble forecast, and returns it opened: fields, or latents that are decoded as they are read.
 
-    It is written to disk as it grows, so that memory holds a step only, and a cell that was stopped goes on.
+    It is written to disk as it grows, so that memory holds a step only, and a cell that was stopped goes on when it is
+    run again; one that was finished returns the same forecast at once.
 
     Args:
         times: initial times in UTC; by default the first that the source holds.
@@ -74,12 +75,15 @@ def forecast(
     request = ForecastRequest(
         times=tuple(describe(parse_time(time)) for time in _each(times)),
         source=None if source is None else Path(source),
-        output=_scratch() / f"forecast-{next(_numbers)}.zarr" if output is None else Path(output),
+        output=Path("forecast.zarr" if output is None else output),
         members=members,
         days=days,
         **options,
     )
-    make_forecast(request, find_model(str(model)))
+    folder = find_model(str(model))
+    if output is None:
+        return open_forecast(_make_unnamed(request, folder))
+    make_forecast(request, folder)
     return open_forecast(request.output)
 
 
@@ -197,6 +201,21 @@ def plot(
 def show(what: AnyPath | xr.Dataset = DEFAULT_MODEL) -> None:
     """Prints what something is: a model, a forecast, scores, tracks, any other file or store, or a dataset of one."""
     print(describe_dataset(what) if isinstance(what, xr.Dataset) else describe_path(str(what)))
+
+
+def _make_unnamed(request: ForecastRequest, model: ModelFolder) -> Path:
+    """Makes a forecast in the folder of this process, where the same request of the same model finds it again.
+
+    Where the model or the source have changed meanwhile, the old forecast stays, as it may be open, beside the new.
+    """
+    asked = hashlib.sha256(repr((request, model.path.absolute())).encode()).hexdigest()[:12]
+    number = 1
+    while True:
+        output = _scratch() / f"forecast-{asked}-{number}.zarr"
+        with suppress(FileExistsError):
+            make_forecast(replace(request, output=output), model)
+            return output
+        number += 1
 
 
 def _middle(forecast: xr.Dataset) -> Place:

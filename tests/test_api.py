@@ -18,6 +18,7 @@ from ladcast.forecasting.checkpoints import save_codec
 from ladcast.forecasts.describe import describe_path
 from ladcast.forecasts.export import export, write_mean, write_points
 from ladcast.forecasts.options import ExportFormat, Selection
+from ladcast.forecasts.write import ForecastWriter
 from ladcast.released import ModelFolder
 from worlds import own_model, tiny_forecaster
 
@@ -47,7 +48,7 @@ def compact(forecast: xr.Dataset) -> str:
 
 def test_a_line_makes_what_the_command_makes(made: xr.Dataset, model: ModelFolder, tmp_path: Path):
     tokens = ["forecast", compact(made), "--model", str(model.path), "--output", str(tmp_path / "fc.zarr"), "--no-draw"]
-    run(app, [*tokens, "--members", "3", "--days", "1", "--steps", "2", "--device", "cpu"])
+    run(app, [*tokens, "--members", "3", "--days", "1", "--steps", "3", "--device", "cpu"])
     xr.testing.assert_identical(made.load(), ladcast.open_forecast(tmp_path / "fc.zarr").load())
     written = xr.load_dataset(tmp_path / "fc.scores.nc", decode_timedelta=True)
     scores = ladcast.score(made)
@@ -61,6 +62,34 @@ def test_times_and_paths_are_taken_in_every_form(made: xr.Dataset, model: ModelF
         again = ladcast.forecast(time, model=str(model.path), **QUICK | {"members": 1})
         xr.testing.assert_identical(again["2m_temperature"].load(), made["2m_temperature"].sel(number=[0]).load())
     assert isinstance(start.astype("datetime64[s]").item(), datetime)
+
+
+def test_a_cell_goes_on_where_it_was_stopped_and_is_never_stale(
+    made: xr.Dataset, model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    states = xr.load_dataset(model.starts)
+    states.to_netcdf(tmp_path / "start.nc")
+    cell = {"model": model.path, "source": tmp_path / "start.nc", "keep": "fields", **QUICK, "days": 2}
+    append = ForecastWriter.append
+
+    def one_step(writer: ForecastWriter, *step: object) -> None:
+        append(writer, *step)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ForecastWriter, "append", one_step)
+        with pytest.raises(KeyboardInterrupt):
+            ladcast.forecast(**cell)
+    again = ladcast.forecast(**cell)
+    assert "goes on: 1 steps of member batches were made before" in capsys.readouterr().err
+    xr.testing.assert_equal(again.load().sel(prediction_timedelta=made["prediction_timedelta"]), made.load())
+    same = ladcast.forecast(**cell)
+    assert same.encoding["source"] == again.encoding["source"]
+    assert ladcast.forecast(**cell, seed=1).encoding["source"] != again.encoding["source"]
+    (states * 1.001).assign_attrs(states.attrs).to_netcdf(tmp_path / "start.nc")
+    changed = ladcast.forecast(**cell)
+    assert not changed["2m_temperature"].equals(again["2m_temperature"])
+    xr.testing.assert_identical(same.load(), again)  # what is open stays
 
 
 def test_an_unknown_option_is_refused_with_those_there_are(model: ModelFolder):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ladcast.commands.options import Results
@@ -50,7 +53,23 @@ def view(
         if browser and (sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()):
             import webbrowser
 
-            webbrowser.open(address)
+            webbrowser.open(until_the_end.enter_context(leading_to(address)))
 
-    serve(Viewer(Frames(sources), storms), port, ready)
+    with ExitStack() as until_the_end:
+        serve(Viewer(Frames(sources), storms), port, ready)
     return {}
+
+
+@contextmanager
+def leading_to(address: str) -> Iterator[str]:
+    """Yields the address of a file that leads to a page, and that its owner alone can read.
+
+    A browser gets what it opens as an argument, and all users of a machine see the arguments of its processes.
+    """
+    number, name = tempfile.mkstemp(prefix="ladcast-view-", suffix=".html")  # of mode 0600
+    try:
+        with os.fdopen(number, "w") as file:
+            file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">\n')
+        yield Path(name).as_uri()
+    finally:
+        Path(name).unlink(missing_ok=True)

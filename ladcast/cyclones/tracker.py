@@ -6,6 +6,7 @@ are searched at once; only the joining of tracks goes from one time to the next.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from ladcast.times import DAY, HOUR, Times, describe, parse_time
 
 DETECTION, COARSE, STITCHING = Detection(), Detection(radius_deg=12.0, separation_deg=6.0), Stitching()
 OF_COARSE = f"by the rules of coarse grids: radius_deg {COARSE.radius_deg:g}, separation_deg {COARSE.separation_deg:g}"
+ALL_LOWS = "all lows"
 MEASURED = ("latitude", "longitude", "msl", "depth", "vorticity", "warm_core", "height")
 
 
@@ -116,7 +118,34 @@ def find_tracks(
     else:
         tracks = track_all(forecast, **rules, device=device)
         tracks = tracks if best is None else identify(tracks, best)
+    tracks = tracks.assign_attrs(describe_tracked(forecast, options.storm or ALL_LOWS))
     return tracks.assign_attrs(rules=f"{tracks.attrs['rules']}\n{OF_COARSE}") if coarse else tracks
+
+
+def describe_tracked(forecast: xr.Dataset, lows: str = ALL_LOWS) -> dict[str, str]:
+    """Returns what tracks are of, as their attributes: which lows, the initial times, and a hash of the forecast.
+
+    The hash takes in what the forecast's numbers follow from, its lead times, its members and the size of its grid, but
+    no initial time, so that tracks from some of them are known as those of the same forecast.
+    """
+    leads = forecast["prediction_timedelta"].values if "prediction_timedelta" in forecast else np.zeros(0)
+    numbers = forecast["number"].values if "number" in forecast else np.zeros(1)
+    sizes = [forecast.sizes.get(name, 0) for name in ("latitude", "longitude")]
+    origin = [str(forecast.attrs.get(name, "")) for name in ("source", "history")]
+    parts = [*origin, (leads / HOUR).tolist() if leads.size else [], np.ravel(numbers).astype(int).tolist(), sizes]
+    starts = np.ravel(forecast["time"].values) if leads.size else forecast["time"].values[:1]
+    return {
+        "tracked": lows,
+        "starts": " ".join(np.datetime_as_string(starts.astype("datetime64[ns]"), unit="m")),
+        "forecast": hashlib.sha256(repr(parts).encode()).hexdigest()[:16],
+    }
+
+
+def are_all_lows(tracks: xr.Dataset, forecast: xr.Dataset, init_time: np.datetime64) -> bool:
+    """Says whether tracks are of all lows of this very forecast from an initial time, as their attributes state."""
+    wanted = describe_tracked(forecast.sel(time=[init_time]))
+    known = all(tracks.attrs.get(name) == wanted[name] for name in ("tracked", "forecast"))
+    return known and wanted["starts"] in str(tracks.attrs.get("starts", "")).split()
 
 
 def follow_storm(

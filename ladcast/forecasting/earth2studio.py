@@ -1,6 +1,8 @@
 """ladcast's forecasters as prognostic models of earth2studio (the protocol `PrognosticModel` of its version 0.19).
 
-    model = PrognosticModel.load("nature-t31", seed=0)
+    from ladcast import find_model
+
+    model = PrognosticModel.load(find_model("nature-t31").path, seed=0)
     earth2studio.run.ensemble(["2001-01-01"], 10, 8, model, data, io, Zero())
 
 Nothing of earth2studio is imported: its coordinates are ordered mappings of arrays, and its models are known by their
@@ -10,7 +12,7 @@ methods. A member is a function of seed, initial time and its number along `ense
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -44,23 +46,41 @@ class PrognosticModel:
         forecaster: what makes the forecast.
         seed: of the members.
         batch_size: members that are computed at once; the last bits depend on it, on no other batch.
+        settings: of the forecaster's sampler, which it has again on another device.
     """
 
-    def __init__(self, folder: Path, forecaster: Forecaster, seed: int = 0, batch_size: int = BATCH_SIZE) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        forecaster: Forecaster,
+        *,
+        seed: int = 0,
+        batch_size: int = BATCH_SIZE,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         self.folder, self.forecaster, self.seed, self.batch_size = folder, forecaster, seed, batch_size
+        self.settings = settings or {}
 
     @classmethod
-    def load(cls, folder: Path, *, device: str = "cpu", seed: int = 0, **settings: Any) -> PrognosticModel:
-        """Loads the model in a folder (`ladcast.find_model(NAME).path`); settings are those of its sampler."""
-        return cls(folder, load_forecaster(folder, device).with_settings(**settings), seed)
+    def load(
+        cls,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        seed: int = 0,
+        batch_size: int = BATCH_SIZE,
+        **settings: Any,
+    ) -> PrognosticModel:
+        """Loads the model in a folder (`find_model(NAME).path`); settings are those of its sampler."""
+        forecaster = load_forecaster(folder, device).with_settings(**settings)
+        return cls(folder, forecaster, seed=seed, batch_size=batch_size, settings=settings)
 
     def to(self, device: Any) -> PrognosticModel:
         """Returns this model with its networks on a device."""
         wanted = torch.device(device)
         if wanted.type == self.forecaster.device.type:
             return self
-        moved = load_forecaster(self.folder, str(wanted))
-        return type(self)(self.folder, moved, self.seed, self.batch_size)
+        return self.load(self.folder, device=str(wanted), seed=self.seed, batch_size=self.batch_size, **self.settings)
 
     def input_coords(self) -> Coordinates:
         """Returns what a state has: lead times up to 0 h, channels under their names, and the grid."""
@@ -101,7 +121,7 @@ class PrognosticModel:
         return next(frames)
 
     def create_iterator(self, x: Tensor, coords: Coordinates) -> Iterator[tuple[Tensor, Coordinates]]:
-        """Yields the state, and then its forecast frame by frame, without an end.
+        """Yields the state, its last frame alone, and then its forecast frame by frame, without an end.
 
         Raises:
             ValueError: the coordinates are not those of the model, or there is no `time`; no weather has such a state.
@@ -109,7 +129,7 @@ class PrognosticModel:
         made = self.output_coords(coords)
         if "time" not in coords:
             raise ValueError(f"Expected a dimension 'time' of initial times, got {', '.join(coords)}.")
-        yield x, coords
+        yield x[..., -1:, :, :, :], OrderedDict(coords, lead_time=coords["lead_time"][-1:])
         frames, starts = self.forecaster.frames, self._starts(x, coords)
         rollouts = [rollout(start.step, start.past, start.time, range(ENDLESS), frames.step) for start in starts]
         for steps in zip(*rollouts, strict=True):

@@ -14,7 +14,7 @@ from ladcast.cyclones import read_tracks, strike_probability
 from ladcast.cyclones.report import VERIFIED_GRID
 from ladcast.cyclones.strikes import STRIKE_RADIUS_KM
 from ladcast.cyclones.table import group, rows, with_members
-from ladcast.cyclones.tracker import TrackOptions, find_tracks
+from ladcast.cyclones.tracker import TrackOptions, are_all_lows, find_tracks
 from ladcast.grid import Grid
 from ladcast.times import HOUR
 from ladcast.view.frames import Plane
@@ -23,7 +23,7 @@ from ladcast.view.sources import Source
 
 @dataclass
 class Storms:
-    """The tracks of one forecast: of a file that `ladcast track` wrote, else found when they are first asked for."""
+    """The tracks of one forecast: of a file that `ladcast track --all` made of it, else found when first asked for."""
 
     source: Source
     file: Path | None = None
@@ -40,7 +40,8 @@ class Storms:
     def _read(self, init: np.datetime64) -> xr.Dataset:
         if self.file is not None:
             tracks = read_tracks(self.file)
-            return rows(tracks, tracks["start"].values == init)
+            if are_all_lows(tracks, self.source.dataset, init):  # not of one storm, nor of what the store held before
+                return rows(tracks, tracks["start"].values == init)
         return find_tracks(self.source.dataset.sel(time=[init]), TrackOptions(), None)
 
     def lines(self, init: np.datetime64) -> dict[str, Any]:

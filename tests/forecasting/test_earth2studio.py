@@ -1,6 +1,7 @@
 """ladcast as a model of earth2studio: our members, by its protocol and, where it is installed, by its own runner."""
 
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,11 @@ import torch
 import xarray as xr
 
 from ladcast.data.normalization import pack
+from ladcast.forecasting.checkpoints import save_forecaster
+from ladcast.forecasting.diffusion import DiffusionStepper
 from ladcast.forecasting.earth2studio import PrognosticModel
 from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
+from ladcast.forecasting.stepper import FrameCounts
 from worlds import tiny_analysis, tiny_forecaster
 
 MEMBERS = 3
@@ -43,7 +47,7 @@ def test_the_start_comes_first_and_then_the_frames_of_our_members(model: Prognos
     x, coords = state(model)
     frames = model.create_iterator(x, coords)
     first, begun = next(frames)
-    assert first is x
+    assert torch.equal(first.nan_to_num(), x.nan_to_num())
     assert begun["lead_time"].tolist() == [np.timedelta64(0, "h")]
     for lead, ours in enumerate(expected, start=1):
         made, at = next(frames)
@@ -57,6 +61,27 @@ def test_a_member_is_the_same_in_any_batch_and_one_step_is_the_first_frame(model
     assert torch.equal(made[:, 0, 0].nan_to_num(), expected[0, 1:].nan_to_num())
     assert coords["lead_time"].tolist() == model.output_coords(state(model)[1])["lead_time"].tolist()
     assert model.to("cpu") is model
+
+
+def test_of_several_past_frames_the_last_comes_first(model: PrognosticModel):
+    forecaster = model.forecaster
+    config = replace(forecaster.stepper.config, frames=FrameCounts(past=2))
+    two = PrognosticModel(
+        Path("tiny"), replace(forecaster, stepper=DiffusionStepper(config, forecaster.stepper.network))
+    )
+    now, coords = state(two)
+    given = torch.cat([now + 1, now], dim=-4)
+    first, begun = next(two.create_iterator(given, coords))
+    assert coords["lead_time"].tolist() == [np.timedelta64(-6, "h"), np.timedelta64(0, "h")]
+    assert begun["lead_time"].tolist() == [np.timedelta64(0, "h")]
+    assert torch.equal(first.nan_to_num(), now.nan_to_num())
+
+
+def test_another_device_keeps_what_was_asked_for(tmp_path: Path):
+    save_forecaster(tiny_forecaster(), tmp_path / "tiny", {}, dtype=None)
+    moved = PrognosticModel.load(tmp_path / "tiny", seed=4, batch_size=3, steps=2).to("meta")
+    assert (moved.forecaster.device.type, moved.seed, moved.batch_size) == ("meta", 4, 3)
+    assert moved.forecaster.stepper.settings()["steps"] == 2
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from browser import CHROMIUM, Browser, chromium
+from ladcast.commands.view import leading_to
 from ladcast.data.analysis import read_analysis
 from ladcast.data.store import read_times
 from ladcast.forecasting.checkpoints import load_forecaster
@@ -55,8 +56,9 @@ def test_a_forecast_is_looked_at_in_a_browser(kept: Kept, tmp_path: Path) -> Non
 
 
 async def steps_and_kinds(browser: Browser, address: str, folder: Path) -> None:
-    await browser.open(address)
-    await browser.ready()
+    with leading_to(address) as file:
+        await browser.open(file)
+        await browser.ready()
     first = await browser.screenshot(folder / "first.png")
     heading = await browser.run("document.querySelector('h1').textContent")
     await browser.press("ArrowRight")
@@ -75,12 +77,21 @@ async def a_point_and_its_link(browser: Browser) -> None:
     await browser.click(x + width / 2, y + height / 2)
     await browser.until(METEOGRAM)
     assert "0.0°N 0.0°E" in await browser.run("document.querySelector('#place h2').textContent")
+    heading = "document.querySelector('#place h2').textContent"
+    assert (await browser.run(heading)).startswith("fc.latents at")
+    other = "one.value = '1/mean'; one.dispatchEvent(new Event('change'))"
+    await browser.run(f"((one) => {{ {other} }})(document.getElementById('first'))")
+    await browser.until(
+        f"{METEOGRAM} && {heading}.startsWith('fc at')"
+    )  # the meteogram is that of the forecast on the map
+    await browser.ready()
     link = await browser.run("location.href")
     assert "place=0.00%2C0.00" in link
     await browser.open(link)
     await browser.ready()
     await browser.until(METEOGRAM)
     assert await browser.run("location.href") == link
+    assert (await browser.run(heading)).startswith("fc at")
 
 
 async def two_maps_on_a_phone(browser: Browser, address: str) -> None:

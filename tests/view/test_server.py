@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 
 from ladcast.cli import app, run
+from ladcast.commands.view import leading_to
 from ladcast.cyclones import make_table, write_tracks
+from ladcast.cyclones.detection import CoarseGridError
+from ladcast.cyclones.tracker import describe_tracked
 from ladcast.forecasts.open import open_forecast
 from ladcast.run import TerminatedError, termination_as_error
 from ladcast.view.frames import Frames
@@ -34,7 +38,7 @@ def viewer(kept_once: Kept, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     rows += [("low-0001", 1, 1, -40.0, 10.0)]
     columns = {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
     columns |= {"time": start + columns["step"] * six, "start": np.repeat(start, 4), "msl": np.full(4, 99000.0)}
-    table = make_table(columns, members=4)
+    table = make_table(columns, members=4, **describe_tracked(source.dataset))
     file = write_tracks(table, tmp_path_factory.mktemp("tracks") / "tiny.tracks.nc")
     viewer = Viewer(Frames([source]), [Storms(source, file), Storms(source)])
     yield viewer
@@ -171,6 +175,36 @@ def test_tracks_and_strikes_agree(get: Get) -> None:
     values = np.frombuffer(strikes.body, "<f4").reshape(len(grid["latitude"]), len(grid["longitude"]))
     place = {point: values[round(point[0] + 90), point[1]] for point in [(20, 150), (20, 147), (-40, 10), (0, 80)]}
     assert place == {(20, 150): 50, (20, 147): 25, (-40, 10): 25, (0, 80): 0}  # two lows of a member are not joined
+
+
+def test_tracks_of_anything_else_are_found_anew(viewer: Viewer, kept_once: Kept, tmp_path: Path) -> None:
+    """Which shows in that this grid is too coarse for it."""
+    source, init = viewer.storms[0].source, np.datetime64(START, "ns")
+    table, forecast = viewer.storms[0].of(init), source.dataset
+    assert table.attrs["starts"] == "2001-02-28T12:00"
+    assert describe_tracked(open_forecast(kept_once.fields)) == describe_tracked(
+        forecast
+    )  # the same, opened by `track`
+    others = {
+        "of one storm": describe_tracked(forecast, "2018271N06154"),
+        "of another start": describe_tracked(forecast.assign_coords(time=forecast["time"] + np.timedelta64(6, "h"))),
+        "of another seed": describe_tracked(forecast.assign_attrs(history="another seed")),
+        "of a day": describe_tracked(forecast.isel(prediction_timedelta=slice(4))),
+        "written before": dict.fromkeys(describe_tracked(forecast), ""),
+    }
+    for name, attributes in others.items():
+        file = write_tracks(table.assign_attrs(attributes), tmp_path / f"{name}.nc")
+        with pytest.raises(CoarseGridError):
+            Storms(source, file).of(init)
+
+
+def test_the_secret_is_in_a_file_of_its_owner_while_the_viewer_runs() -> None:
+    with leading_to("http://127.0.0.1:1/SECRET/") as address:
+        assert "SECRET" not in address
+        file = Path(address.removeprefix("file://"))
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert "url=http://127.0.0.1:1/SECRET/" in file.read_text()
+    assert not file.exists()
 
 
 BAD = {

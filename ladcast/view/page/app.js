@@ -18,7 +18,7 @@ const panels = [0, 1].map((index) => {
   const figure = $(`figure-${index}`), [map, legend] = figure.querySelectorAll("canvas");
   return { figure, map, legend, caption: figure.querySelector("figcaption"), said: figure.querySelector(".said"), shown: null };
 });
-let about, tracks = null, series = null, span = null, turn = 0, timer = 0, reading = new AbortController();
+let about, tracks = null, series = null, seriesAsked = "", span = null, turn = 0, timer = 0, reading = new AbortController();
 
 // ---- what there is ----
 
@@ -185,6 +185,7 @@ function show(changes = {}) {
   Object.assign(state, changes);
   settle();
   remember();
+  if (seriesAsked !== seriesKey()) readSeries();
   return refresh();
 }
 
@@ -365,7 +366,10 @@ async function findTracks() {
 
 // ---- the meteogram of a point ----
 
+const seriesKey = () => (state.place ? `${tracksKey()}/${state.place}` : "");
+
 async function readSeries() {
+  seriesAsked = seriesKey();
   reading.abort();
   reading = new AbortController();
   series = null;
@@ -374,6 +378,7 @@ async function readSeries() {
   if (!state.place) return;
   const [latitude, longitude] = state.place.split(","), source = about.sources.indexOf(timed());
   const title = $("place").querySelector("h2");
+  $("place").dataset.state = "busy";
   title.textContent = "Reading the members ...";
   try {
     const answer = await fetch(`series?${new URLSearchParams({ source, init: state.init, latitude, longitude })}`, { signal: reading.signal });
@@ -401,7 +406,7 @@ const degrees = (value, [plus, minus]) => `${Math.abs(value).toFixed(1)}°${valu
 function drawSeries() {
   if (!series || !state.place) return;
   const { latitude, longitude, lines, count } = series, east = ((longitude + 180) % 360) - 180;
-  $("place").querySelector("h2").textContent = `Meteogram at ${degrees(latitude, "NS")} ${degrees(east, "EW")}, the nearest grid point${lines.length < count ? ` (${lines.length} of ${count} times)` : ""}`;
+  $("place").querySelector("h2").textContent = `${timed().name} at ${degrees(latitude, "NS")} ${degrees(east, "EW")}, the nearest grid point${lines.length < count ? ` (${lines.length} of ${count} times)` : ""}`;
   span = drawMeteogram($("place").querySelector("canvas"), series, about.quantities, valid());
   const hasTruth = lines.some((line) => Object.keys(line.truth).length), few = timed().members.length < 5;
   $("place").querySelector(".key").textContent = `${few ? "Blue: the members." : "Box: the middle half of the members; line: the median; whiskers: all members."}${hasTruth ? " Orange: the analysis." : ""} Click a time to go there.`;
@@ -561,7 +566,6 @@ function listen() {
     if (name === "field") changes.threshold = "";
     if (["first", "second"].includes(name) && event.target.value.includes("/probability")) Object.assign(changes, threshold());
     show(changes);
-    if (name === "init" && state.place) readSeries();
   });
   for (const [id, name] of [["quantity", "field"], ...["level", "first", "second", "member", "threshold", "below", "lines", "projection", "init", "storms"].map((same) => [same, same])]) bind(id, name);
   $("controls").addEventListener("submit", (event) => event.preventDefault());
@@ -593,7 +597,7 @@ function listen() {
     event.preventDefault();
   });
   panels.forEach(listenToMap);
-  window.addEventListener("hashchange", () => { recall(); show(); readSeries(); });
+  window.addEventListener("hashchange", () => { recall(); show(); });
   let resizing = 0;
   window.addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(() => { drawAll(); drawSeries(); }, 100); });
 }
@@ -609,7 +613,6 @@ async function begin() {
   recall();
   listen();
   show();
-  if (state.place) readSeries();
 }
 
 begin();
