@@ -277,7 +277,7 @@ def test_other_years_are_an_ensemble(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda ds: ds.rename(prediction_timedelta="valid"), "lacks \\['prediction_timedelta'\\]"),
+        (lambda ds: ds.rename(prediction_timedelta="valid"), r"expected lead times \(prediction_timedelta\)"),
         (lambda ds: ds.assign_coords(prediction_timedelta=[12, 24, 36, 48]), "lead times as timedelta, got int64"),
         (lambda ds: ds.assign({"2m_temperature": ds["2m_temperature"].assign_attrs(units="degC")}), "add 273.15"),
     ],
