@@ -128,11 +128,12 @@ def describe_tracked(forecast: xr.Dataset, lows: str = ALL_LOWS) -> dict[str, st
     The hash takes in what the forecast's numbers follow from, its lead times, its members and the size of its grid, but
     no initial time, so that tracks from some of them are known as those of the same forecast.
     """
-    leads = forecast["prediction_timedelta"].values if "prediction_timedelta" in forecast else np.zeros(0)
+    empty = np.zeros(0, "timedelta64[ns]")
+    leads = forecast["prediction_timedelta"].values if "prediction_timedelta" in forecast else empty
     numbers = forecast["number"].values if "number" in forecast else np.zeros(1)
     sizes = [forecast.sizes.get(name, 0) for name in ("latitude", "longitude")]
     origin = [str(forecast.attrs.get(name, "")) for name in ("source", "history")]
-    parts = [*origin, (leads / HOUR).tolist() if leads.size else [], np.ravel(numbers).astype(int).tolist(), sizes]
+    parts = [*origin, (leads / HOUR).tolist(), np.ravel(numbers).astype(int).tolist(), sizes]
     starts = np.ravel(forecast["time"].values) if leads.size else forecast["time"].values[:1]
     return {
         "tracked": lows,
