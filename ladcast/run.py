@@ -65,7 +65,7 @@ def run(application: App, tokens: Sequence[str] | None = None) -> None:
     as_json = JSON_FLAG in given
     command = [token for token in given if token != JSON_FLAG]
     try:
-        with termination_as_error(ends=tokens is None):
+        with termination_as_error():
             if not as_json:
                 application(command, exit_on_error=False)
                 return
@@ -118,14 +118,12 @@ def answer_signals(
 
 
 @contextmanager
-def termination_as_error(*, ends: bool = False) -> Iterator[None]:
+def termination_as_error() -> Iterator[None]:
     """Lets SIGTERM end the work within as Ctrl-C does: what is written so far stays whole.
 
     The error may come between two steps of a library, such as taking a lock and noting that it has it: then the work
-    would wait forever on its way out. What has not ended after `GRACE_S` is ended at once. Where
-    the process `ends` with the block, that holds for its threads, too, for which the interpreter waits at its end.
+    would wait forever on its way out. What has not ended after `GRACE_S` is ended at once.
     """
-    left = 0
 
     def give_up(number: int, frame: FrameType | None) -> None:
         os._exit(ExitCode.TERMINATED)
@@ -134,17 +132,11 @@ def termination_as_error(*, ends: bool = False) -> Iterator[None]:
         signal.alarm(GRACE_S)
         raise TerminatedError
 
-    try:
-        with answer_signals([signal.SIGTERM], stop), answer_signals([signal.SIGALRM], give_up):
-            try:
-                yield
-            finally:
-                left = signal.alarm(0)
-    except TerminatedError:
-        if ends and left:
-            signal.signal(signal.SIGALRM, give_up)
-            signal.alarm(left)
-        raise
+    with answer_signals([signal.SIGTERM], stop), answer_signals([signal.SIGALRM], give_up):
+        try:
+            yield
+        finally:
+            signal.alarm(0)
 
 
 def version_of(package: str) -> str:

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -55,30 +53,6 @@ def test_work_that_waits_for_itself_on_its_way_out_is_ended(monkeypatch: pytest.
                 lock.acquire()
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == ExitCode.TERMINATED
-
-
-STUCK = """
-import ladcast.run, signal, threading
-from concurrent.futures import ThreadPoolExecutor
-from cyclopts import App
-
-ladcast.run.GRACE_S = 1
-app = App("ladcast", result_action="return_value", suppress_keyboard_interrupt=False)
-
-@app.default
-def work():
-    ThreadPoolExecutor().submit(threading.Event().wait)
-    signal.raise_signal(signal.SIGTERM)
-
-ladcast.run.run(app)
-"""
-
-
-def test_a_thread_that_does_not_end_keeps_no_process_that_was_asked_to():
-    """The interpreter waits for the threads of pools."""
-    ended = subprocess.run([sys.executable, "-c", STUCK], timeout=60, capture_output=True, text=True)
-    assert ended.returncode == ExitCode.TERMINATED
-    assert "run the same command again" in ended.stderr
 
 
 def test_the_process_of_a_caller_lives_on():
