@@ -282,8 +282,12 @@ def credentials(folder: Path) -> Any:
 
 
 def _import(module: str) -> Any:
-    """Imports a library when it is needed: work on this machine needs neither."""
+    """Imports a library when it is needed: work on this machine needs neither. Ctrl-C stays whose it was."""
+    before = signal.getsignal(signal.SIGINT)
     try:
         return import_module(module)
     except ImportError as error:
         raise ImportError(f"SLURM jobs need '{module}' ({error}). Install it: pip install 'ladcast[slurm]'.") from error
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:  # dask_jobqueue takes it, to end a program with code 0
+            signal.signal(signal.SIGINT, before)

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,8 @@ pytestmark = [
         not all(map(shutil.which, ("slurmctld", "slurmd", "sbatch", "munged"))),
         reason="needs slurmctld, slurmd, slurm-client and munge",
     ),
+    pytest.mark.skipif(find_spec("dask_jobqueue") is None, reason="needs the extra slurm"),
 ]
-pytest.importorskip("dask_jobqueue")
 
 CHAIN = """
 paths:

@@ -3,13 +3,16 @@
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from data_pipelines import workers
 from data_pipelines.options import Execution
 from data_pipelines.workers import (
     PROFILES,
@@ -22,6 +25,7 @@ from data_pipelines.workers import (
     worker_number,
 )
 
+needs_jobqueue = pytest.mark.skipif(find_spec("dask_jobqueue") is None, reason="needs the extra slurm")
 UNITS = item_units(list("abc"))
 
 
@@ -112,10 +116,21 @@ def test_outside_of_workers_the_number_is_0():
     assert worker_number() == 0
 
 
+@needs_jobqueue
+def test_ctrl_c_stays_whose_it_was(monkeypatch: pytest.MonkeyPatch):
+    """Importing dask_jobqueue alone lets Ctrl-C end a program as if all were done."""
+    monkeypatch.delitem(sys.modules, "dask_jobqueue.runner", raising=False)
+    before = signal.getsignal(signal.SIGINT)
+    workers._import("dask_jobqueue.runner")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@needs_jobqueue
 @pytest.mark.parametrize("name", sorted(path.stem for path in PROFILES.glob("[!t]*.yaml")))
 def test_profiles_become_jobs(name: str):
-    jobqueue = pytest.importorskip("dask_jobqueue")
-    with jobqueue.SLURMCluster(**read_profile(name) | {"interface": None, "scheduler_options": {}}) as cluster:
+    with workers._import("dask_jobqueue").SLURMCluster(
+        **read_profile(name) | {"interface": None, "scheduler_options": {}}
+    ) as cluster:
         script = cluster.job_script()
     assert "#SBATCH -p main" in script
     assert "distributed.cli.dask_worker" in script
