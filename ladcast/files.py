@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import glob
 import hashlib
 import os
@@ -206,6 +207,12 @@ def sweep(path: Path) -> None:
     for junk in path.parent.iterdir() if path.parent.is_dir() else ():
         if (found := ours.fullmatch(junk.name)) and not has_written(int(found[1]), junk):
             shutil.rmtree(junk, ignore_errors=True) if junk.is_dir() else junk.unlink(missing_ok=True)
+    lock = path.with_name(f"{path.name}.lock")  # see `sole_writer`
+    with suppress(OSError), lock.open() as opened:
+        if opened.read().startswith(f"host {socket.gethostname()}, "):
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its process lives
+            if os.path.samestat(os.fstat(opened.fileno()), lock.stat()):
+                lock.unlink()
 
 
 def has_written(process: int, path: Path) -> bool:

@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from ladcast import resumable
+from ladcast.files import require_outputs
 from ladcast.resumable import (
     ALIVE,
     BEAT_S,
@@ -189,6 +191,24 @@ def test_the_lock_names_its_holder_and_is_gone_after(product: Path):
         assert str(holder(product)).endswith(f"process {os.getpid()}")
     assert not list(product.parent.iterdir())
     assert holder(product) is None
+
+
+@pytest.mark.parametrize(
+    ("left", "stays"),
+    [(f"host {socket.gethostname()}, process 1\n", False), ("host elsewhere, process 1\n", True), ("", True)],
+)
+def test_the_lock_of_a_dead_writer_goes_where_its_output_is_refused(product: Path, left: str, stays: bool):
+    product.touch()
+    lock_path(product).write_text(left)
+    with pytest.raises(FileExistsError, match="exists already"):
+        require_outputs([product])
+    assert lock_path(product).exists() == stays
+
+
+def test_the_lock_of_a_living_writer_stays(product: Path):
+    with sole_writer(product):
+        require_outputs([product])
+        assert holder(product) is not None
 
 
 def test_a_lock_is_gone_after_an_error(product: Path):
