@@ -47,7 +47,7 @@ class Scoring:
     """Says how forecasts are scored, in every command that does.
 
     Attributes:
-        statistics: groups or names beside `default`: ranks, events, tails, energy, seeps, zonal_spectra,
+        statistics: groups or names beside `default`: ranks, events, tails, energy, variogram, seeps, zonal_spectra,
             spherical_spectra.
         regions: such as globe tropics northern-extratropics southern-extratropics europe land.
         device: cpu or cuda.

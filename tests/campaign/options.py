@@ -19,7 +19,7 @@ BAD_OPTIONS = [
     *(f"{FORECAST} {n}" for n in ("2001-13-01", "yesterday", "2001-01-01T99", "9999-01-01T00", "1700-01-01T00")),
     *(f"{FORECAST} --model {n}" for n in ("none", "world/states.zarr", "world/run", "/dev/null")),
     *(f"{FORECAST} --source {n}" for n in ("none.nc", "world", "world/tiny", "/dev/null", "world/fc.zarr")),
-    *(f"{FORECAST} --place {n}" for n in ("Oslo", "Oslo,x,y", "Oslo,95,10", "Oslo,nan,nan")),
+    *(f"{FORECAST} --place {n}" for n in ("Nowhere", "Oslo,x,y", "Oslo,95,10", "Oslo,nan,nan")),
     f"{FORECAST} --device gpu7",
     f"{FORECAST} --precision float64",
     "ladcast forecast --model world/tiny --device cpu --no-draw --days 1 --output /proc/o.zarr",
@@ -61,7 +61,7 @@ BAD_OPTIONS = [
     ),
     *(f"{TRY} {n}" for n in ("model.latent_channels=0", "train.start=x", "train.end=1800-01-01", "data=3")),
     *(f"ladcast products quantiles world/fc.zarr o.nc --level {n}" for n in ("2", "-1", "nan", "x")),
-    *(f"ladcast products points world/fc.zarr o.csv --place {n}" for n in ("Oslo", "Oslo,999,0")),
+    *(f"ladcast products points world/fc.zarr o.csv --place {n}" for n in ("Nowhere", "Oslo,999,0")),
     *(f"ladcast products probability world/fc.zarr o.nc --event {n}" for n in ("x", "t2m>>3", "rain>1kt")),
     *(
         f"ladcast track world/fc.zarr --all --output o.nc --set detection.{n}"

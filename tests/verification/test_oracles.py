@@ -12,7 +12,7 @@ from ladcast.grid import Grid, grid_of
 from ladcast.verification import score
 from ladcast.verification.case import GLOBE, Area, Case
 from ladcast.verification.crps import fair_crps
-from ladcast.verification.statistics.distances import rank_histogram
+from ladcast.verification.statistics.distances import rank_histogram, variogram_error
 from ladcast.verification.statistics.events import brier, fair_brier
 
 scores = pytest.importorskip("scores", reason="an oracle for tests only")
@@ -101,6 +101,16 @@ def test_energy_score_equals_scoringrules(doubled) -> None:
     expected = scoringrules.es_ensemble(observed, scaled, m_axis=0, estimator="fair").mean(0).T
     ours = score(*doubled, statistics=["energy"]).metrics()["energy_score"]
     np.testing.assert_allclose(ours, expected, **CLOSE)
+
+
+@pytest.mark.parametrize(("place", "lag"), list(enumerate((1, 2, 4, 8))))
+def test_variogram_score_of_a_row_equals_scoringrules(pair, tensors, place: int, lag: int) -> None:
+    row, present = slice(7, 8), torch.ones(1, 1, 30, dtype=torch.bool)
+    area = Area(Grid.regular(30, 20), (GLOBE,), present.double(), present)
+    case = Case(tensors[0][:, None, row], tensors[1][None, row], area)
+    pairs = np.roll(np.eye(30), lag, axis=1) / 30
+    expected = scoringrules.vs_ensemble(pair[1].values[7], pair[0].values[:, 7], pairs, estimator="nrg")
+    np.testing.assert_allclose(variogram_error(case)[0, 0, place] / 30, expected, **CLOSE)
 
 
 def test_threshold_weighted_crps_equals_scores(pair, tensors) -> None:

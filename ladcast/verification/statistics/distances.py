@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ladcast.grid import Box
 from ladcast.verification.case import Case
 from ladcast.verification.crps import CellField
 from ladcast.verification.statistics.base import (
@@ -212,5 +214,57 @@ ENERGY: tuple[Statistic | Metric, ...] = (
     Statistic("energy_difference", energy_difference, min_members=2, group="energy"),
     Metric(
         "energy_score", "fair energy score of the field of a level", ENERGY_PAIR, fair_score(*ENERGY_PAIR), better="low"
+    ),
+)
+
+
+def variogram_error(case: Case) -> Float[Tensor, "region level lag"]:
+    """Returns (|y_i - y_j|^p - mean_m |x_mi - x_mj|^p)^2 of pairs of cells, as sums over regions by area.
+
+    p is 1/2, and the pairs are those of `LAGS`: what members lack in structure shows here, and not in scores of single
+    cells (Scheuerer & Hamill 2015, doi:10.1175/MWR-D-14-00269.1).
+    """
+    return _over_pairs(case, lambda true, made: (true - made.mean(dim=0)).square())
+
+
+def variogram_variance(case: Case) -> Float[Tensor, "region level lag"]:
+    """Returns the variance among members of |x_mi - x_mj|^p, which the error has in it divided by their number."""
+    return _over_pairs(case, lambda true, made: made.var(dim=0))
+
+
+def _over_pairs(case: Case, measure: Callable[[Tensor, Tensor], Tensor]) -> Float[Tensor, "region level lag"]:
+    """Sums what `measure` makes of the differences in the truth and in the members, by the place of the western cell.
+
+    A pair counts where both cells are present; sums are scaled to the weight of all present cells.
+    """
+    sums = []
+    for lag in LAGS:
+        true, made = (
+            (field.roll(-lag, dims=-1) - field).abs().pow(VARIOGRAM_ORDER) for field in (case.truth, case.members)
+        )
+        both = case.area.present & case.area.present.roll(-lag, dims=-1)
+        if isinstance(case.area.grid, Box):  # no row of it is a circle
+            both[..., -lag:] = False
+        pairs = replace(case.area, present=both)
+        sums.append(pairs.sum(measure(true, made)) * case.area.total / pairs.total)
+    return torch.stack(sums, dim=-1)
+
+
+VARIOGRAM_ORDER = 0.5
+LAGS = (1, 2, 4, 8)
+"""Columns of the grid between the two cells of a pair, which lie in one row."""
+LAG = (Axis("lag", "columns between the cells of a pair", lambda size: LAGS[:size]),)
+VARIOGRAM_PAIR = ("variogram_error", "variogram_variance")
+
+VARIOGRAM: tuple[Statistic | Metric, ...] = (
+    Statistic("variogram_error", variogram_error, axes=LAG, group="variogram"),
+    Statistic("variogram_variance", variogram_variance, min_members=2, axes=LAG, group="variogram"),
+    Metric(
+        "variogram_score",
+        "fair variogram score of order 1/2 of neighbours in a row",
+        VARIOGRAM_PAIR,
+        lambda means, members: means["variogram_error"] - means["variogram_variance"] / members,
+        axes=LAG,
+        better="low",
     ),
 )
