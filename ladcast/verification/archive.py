@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -44,6 +45,8 @@ COMPARABLE = ("truth", "climatology", "grid", "regions", "statistics")
 """What the sums of systems that are compared should have been made with alike."""
 VALUES_OF = "values of "
 """How keys of a claim begin that tell what lies at a path by its content; claims of earlier versions lack them."""
+NETCDF_NAME = re.compile(r"\w([^/]*[^/ ])?")
+"""What a printable text must be to name an attribute, as the file of scores says there what it is made of."""
 DIGITS = 16
 MADE_OF = "made_of"
 PROTOCOL = (
@@ -296,7 +299,7 @@ def _read_claim(path: Path) -> dict[str, Any]:
             raise ValueError(f"keys {CLAIMED} and {SYSTEMS} are missing")
         if odd := [key for key in set(claim) - {CLAIMED, SYSTEMS, EXPECTED} if not isinstance(claim[key], str)]:
             raise ValueError(f"no text under '{odd[0]}'")
-        if odd := [key for key in claim if not key.isprintable() or "/" in key]:
+        if odd := [key for key in claim if not (key.isprintable() and NETCDF_NAME.fullmatch(key))]:
             raise ValueError(f"the key '{odd[0]}'")
     except (ValueError, TypeError) as error:
         raise ValueError(

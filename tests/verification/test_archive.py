@@ -194,6 +194,8 @@ def test_damaged_sums_are_named(sums: Path) -> None:
         "[",
         '{"claimed": "", "systems": ["ours"], "initial_timez": ["2020-12-30T00"]}',
         '{"claimed": "", "systems": ["ours"], "se\\n/d": "1"}',
+        '{"claimed": "", "systems": ["ours"], "%eed": "1"}',
+        '{"claimed": "", "systems": ["ours"], "": "1"}',
     ],
 )
 def test_a_damaged_claim_is_named(content: str, tmp_path: Path) -> None:
