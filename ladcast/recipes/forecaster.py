@@ -196,8 +196,10 @@ class ForecasterRecipe(Recipe):
         factors = channel_weights(self.run.channel_weights, self.codec.normalizer.channels)
         if self.run.latent_weights == "decoded":
             weight = decoded_weights(self.codec, self.latents, self.changes, factors)[:, :, None, None] * weight
-        decodes = getattr(self.objective_config, "decoded", 0) > 0
-        fields = decoded_score(self.codec, self.latents, self.run.frames, factors) if decodes else None
+        fields = None
+        if getattr(self.objective_config, "decoded", 0) > 0:
+            compiled = self.run.training.compile
+            fields = decoded_score(self.codec, self.latents, self.run.frames, factors, compiled=compiled)
         return kind(self.objective_config, weight.to(device), fields)
 
     @cached_property

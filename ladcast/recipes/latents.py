@@ -99,9 +99,17 @@ def latent_effects(
 
 @torch.no_grad()
 def decoded_score(
-    codec: LatentCodec, latents: xr.Dataset, frames: FrameCounts, factors: Float[Tensor, " channel"]
+    codec: LatentCodec,
+    latents: xr.Dataset,
+    frames: FrameCounts,
+    factors: Float[Tensor, " channel"],
+    *,
+    compiled: bool = False,
 ) -> DecodedScore:
-    """Returns how to score decoded forecasts: area and `factors` over the usual change by each frame of a call."""
+    """Returns how to score decoded forecasts: area and `factors` over the usual change by each frame of a call.
+
+    A `compiled` decoder is one graph for forecasts, whose gradients are wanted, and one for the truth.
+    """
     device = codec.static.device
     found = windows(latents["time"].values.astype("datetime64[ns]"), 1 + frames.future, frames.step)
     chosen = found[np.unique(np.linspace(0, len(found) - 1, DECODED_WINDOWS).astype(int))]
@@ -115,7 +123,8 @@ def decoded_score(
     unit = change.mean(dim=(2, 3)).sqrt().clamp_min(LEAST_CHANGE * departure)
     area = torch.tensor(np.asarray(codec.grid.area_weights), dtype=torch.float32, device=device)
     weight = (factors.to(device) / unit)[:, :, None, None] * area[:, None]
-    return DecodedScore(partial(decode_scaled, codec), weight, codec.autoencoder.config.downsampling)
+    decode = torch.compile(decode_scaled, dynamic=False) if compiled else decode_scaled
+    return DecodedScore(partial(decode, codec), weight, codec.autoencoder.config.downsampling)
 
 
 def decode_scaled(codec: LatentCodec, latent: Latent) -> Scaled:
