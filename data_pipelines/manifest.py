@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.workers import Checksums, WorkUnit
+from ladcast.documents import read_mapping
 from ladcast.files import sha256, whole_file
 from ladcast.resumable import require_same
 from ladcast.times import Times, describe
@@ -33,9 +34,13 @@ def manifest_path(product: Path) -> Path:
 
 
 def read_manifest(product: Path) -> Content:
-    """Reads the manifest of a product; returns an empty dict where there is none."""
+    """Reads the manifest of a product; returns an empty dict where there is none.
+
+    Raises:
+        ValueError: it is damaged; the message begins with its path.
+    """
     path = manifest_path(product)
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_mapping(path) if path.is_file() else {}
 
 
 def write_manifest(path: Path, content: Mapping[str, Any]) -> None:

@@ -65,6 +65,12 @@ def test_damaged_metadata_and_coordinates_are_found(product: Path, name: str):
         validate(product)
 
 
+def test_a_manifest_that_is_none_is_named(product: Path):
+    (product / "manifest.json").write_text("19")
+    with pytest.raises(ValueError, match=r"a\.zarr/manifest\.json: expected a mapping of names to values, got int"):
+        validate(product)
+
+
 def test_files_that_do_not_belong_are_found(product: Path):
     (product / "temperature/c/9").mkdir()
     (product / "temperature/c/9/0").write_bytes(b"?")
