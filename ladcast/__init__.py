@@ -23,6 +23,7 @@ _HOME = {
     "forecast": "api",
     "open_forecast": "forecasts.open",
     "plot": "api",
+    "redraw": "api",
     "score": "api",
     "show": "api",
     "track": "api",

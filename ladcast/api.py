@@ -28,6 +28,7 @@ from ladcast.forecasts.compare import AnyStates, open_systems, open_truth
 from ladcast.forecasts.describe import describe_dataset, describe_path
 from ladcast.forecasts.make import make_forecast
 from ladcast.forecasts.open import AnyForecast, at_times, open_forecast, open_tracked
+from ladcast.forecasts.redraw import redraw as make_again
 from ladcast.grid import Box, Place, points_of
 from ladcast.released import DEFAULT_MODEL, ModelFolder, find_model
 from ladcast.times import AnyTime, describe, parse_time
@@ -201,6 +202,22 @@ def plot(
 def show(what: AnyPath | xr.Dataset = DEFAULT_MODEL) -> None:
     """Prints what something is: a model, a forecast, scores, tracks, any other file or store, or a dataset of one."""
     print(describe_dataset(what) if isinstance(what, xr.Dataset) else describe_path(str(what)))
+
+
+def redraw(
+    record: AnyPath, members: int | Sequence[int], *, output: AnyPath | None = None, **options: Any
+) -> xr.Dataset:
+    """Makes members of a past forecast again, bit for bit on a CPU, and returns them opened.
+
+    Args:
+        record: the forecast, or what was made of it and says from what: an export, a product, its tracks (netCDF).
+        members: their numbers.
+        output: Zarr store to write; by default one in a temporary folder, which goes when Python ends.
+        options: `times`, `source`, `model`, `keep`, `device` and `overwrite` of `ladcast.forecasts.redraw.redraw`.
+    """
+    numbers = [members] if isinstance(members, int) else list(members)
+    store = Path(output) if output is not None else Path(tempfile.mkdtemp(dir=_scratch())) / "members.zarr"
+    return open_forecast(make_again(Path(record), store, numbers, **options))
 
 
 def _make_unnamed(request: ForecastRequest, model: ModelFolder) -> Path:

@@ -26,6 +26,7 @@ COMMANDS = {
     "evaluate": "score:evaluate",
     "merge": "score:merge",
     "track": "track:track",
+    "redraw": "redraw:redraw",
     "plot": "products:plot",
     "view": "view:view",
     "export": "products:export",

@@ -315,4 +315,6 @@ def _long_lived(table: xr.Dataset, step_hours: float, rules: Stitching) -> xr.Da
 def _finish(parts: list[xr.Dataset], forecast: xr.Dataset) -> xr.Dataset:
     table = xr.concat(parts, dim="point")
     origin = str(forecast.attrs.get("source", "unknown"))
-    return table.assign_attrs(members=forecast.sizes.get("number", 1), source=origin, rules=describe_rules(forecast))
+    made_from = {"made_from": forecast.attrs["history"]} if forecast.attrs.get("history") else {}  # to redraw members
+    about = {"members": forecast.sizes.get("number", 1), "source": origin, "rules": describe_rules(forecast)}
+    return table.assign_attrs({**about, **made_from})

@@ -47,6 +47,13 @@ class EnsembleOptions:
     """Standard deviation of noise on the first latent, whose own is that of the latent scale (0.5)."""
     redraws: int = 0
     """How often a member that is not finite, or far outside all weather, is drawn again before the forecast stops."""
+    only: tuple[int, ...] = ()
+    """The numbers of the members that are kept, in order, where not all are. A batch is made whole."""
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Returns the numbers of the members that are kept."""
+        return self.only or tuple(range(self.members))
 
     @property
     def batches(self) -> int:
@@ -56,8 +63,8 @@ class EnsembleOptions:
 
 def ensemble_options(request: ForecastRequest, frames: FrameCounts) -> EnsembleOptions:
     """Returns the ensemble that a request asks for, of a model with these frames a call."""
-    asked = {field.name: getattr(request, field.name) for field in fields(EnsembleOptions) if field.name != "blocks"}
-    return EnsembleOptions(blocks=frames.calls(request.days), **asked)
+    names = [field.name for field in fields(EnsembleOptions) if field.name not in ("blocks", "only")]
+    return EnsembleOptions(blocks=frames.calls(request.days), **{name: getattr(request, name) for name in names})
 
 
 class InitialCondition(NamedTuple):
@@ -109,9 +116,13 @@ class MemberBatch:
     """The frames before the next step; None at the beginning."""
 
     @property
-    def members(self) -> range:
-        """Returns the numbers of its members, without those that only fill up the last batch."""
-        return range(self._rows.start, min(self._rows.stop, self.options.members))
+    def members(self) -> list[int]:
+        """Returns the numbers of its members that are kept, without those that only fill up the last batch."""
+        return [member for member in self.options.kept if member in self._rows]
+
+    def of_members(self, step: ForecastStep) -> LatentSequence:
+        """Returns the latents of the members that are kept."""
+        return step.latents[[member - self._rows.start for member in self.members]]
 
     @property
     def _rows(self) -> range:
@@ -172,11 +183,12 @@ def member_batches(
     forecaster: Forecaster, conditions: Sequence[InitialCondition], options: EnsembleOptions
 ) -> list[MemberBatch]:
     """Returns the member batches of each initial condition: work that several processes can share."""
-    return [
+    batches = [
         MemberBatch(forecaster, options, initial, condition, number)
         for condition, initial in enumerate(conditions)
         for number in range(options.batches)
     ]
+    return [batch for batch in batches if batch.members]
 
 
 def forecast_ensemble(forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions) -> Iterator[xr.Dataset]:
@@ -194,9 +206,9 @@ def forecast_ensemble(forecaster: Forecaster, analysis: Analysis, options: Ensem
 def decode_step(batch: MemberBatch, step: ForecastStep) -> xr.Dataset:
     """Decodes the frames of a batch's members to the layout of `forecast_ensemble`."""
     (analysis, init_time), codec = batch.initial, batch.forecaster.codec
-    latents = step.latents[: len(batch.members)].transpose(1, 2)
+    latents = batch.of_members(step).transpose(1, 2)
     states = codec.decode(latents.flatten(0, 1), analysis.ocean).unflatten(0, latents.shape[:2])
     frames = unpack(states.transpose(0, 1), batch.forecaster.channels, batch.forecaster.grid, step.valid_times)
     leads = (step.valid_times - init_time).astype("timedelta64[ns]")
-    by_lead = frames.assign_coords(time=leads, number=list(batch.members)).rename(time="prediction_timedelta")
+    by_lead = frames.assign_coords(time=leads, number=batch.members).rename(time="prediction_timedelta")
     return by_lead.expand_dims(time=[init_time])

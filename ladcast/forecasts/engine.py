@@ -68,14 +68,14 @@ class LatentEngine(BackendEntrypoint):
 
         path = Path(filename_or_obj).expanduser().absolute()  # a process elsewhere may receive it pickled
         manifest = LatentManifest.read(path)
-        folder = find_decoder(manifest, None if model is None else str(model))
+        folder = find_maker(manifest.model, manifest.folder, model=None if model is None else str(model))
         drop = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
         load = partial(_load, folder, checkpoint_hash(folder), device)
         return open_latents(path, load, drop=drop, cache_bytes=cache_bytes)
 
 
-def find_decoder(manifest: LatentManifest, model: str | None = None) -> Path:
-    """Finds the folder of the model that made a latent store: `model`, or one of its name, or where it lay.
+def find_maker(made_by: str, folder: str | None = None, *, model: str | None = None) -> Path:
+    """Finds the folder of the model that made a forecast, `name@hash`: `model`, or one of its name, or where it lay.
 
     Raises:
         FileNotFoundError: there is no such model.
@@ -83,27 +83,25 @@ def find_decoder(manifest: LatentManifest, model: str | None = None) -> Path:
     """
     from ladcast.checkpoint import checkpoint_hash
 
-    places = [model] if model is not None else [manifest.name, *([manifest.folder] if manifest.folder else [])]
+    name, _, weights = made_by.partition("@")
+    expected = f"The forecast was made by the model '{name}' with weights {weights}, and no other fits."
+    places = [model] if model is not None else [place for place in (name, folder) if place]
     others: list[str] = []
     for place in places:
         try:
-            folder = find_model(place).path
-            found = checkpoint_hash(folder)
+            path = find_model(place).path
+            found = checkpoint_hash(path)
         except FileNotFoundError as error:
             if model is not None:
-                raise FileNotFoundError(f"{error} {_expected(manifest)}") from None
+                raise FileNotFoundError(f"{error} {expected}") from None
             continue
-        if found.startswith(manifest.weights):
-            return folder
-        others.append(f"{folder} has weights {found[:12]}")
+        if found.startswith(weights):
+            return path
+        others.append(f"{path} has weights {found[:12]}")
     hint = f"Point to it with model='FOLDER', or put it into {models_home()} (the environment variable LADCAST_MODELS)."
     if others:
-        raise ValueError(f"{_expected(manifest)} {'; '.join(others)}. {hint}")
-    raise FileNotFoundError(f"{_expected(manifest)} Looked for {' and '.join(map(repr, places))}. {hint}")
-
-
-def _expected(manifest: LatentManifest) -> str:
-    return f"The latents were made by the model '{manifest.name}' with weights {manifest.weights}, and no other fits."
+        raise ValueError(f"{expected} {'; '.join(others)}. {hint}")
+    raise FileNotFoundError(f"{expected} Looked for {' and '.join(map(repr, places))}. {hint}")
 
 
 @lru_cache(maxsize=1)

@@ -93,7 +93,7 @@ class LatentWriter(StoreWriter):
 
     def _write(self, batch: MemberBatch, step: ForecastStep) -> None:
         init, leads, members = self._place(batch, step)
-        values = step.latents[: len(batch.members)].float().cpu().numpy()
+        values = batch.of_members(step).float().cpu().numpy()
         array = cast("zarr.Array[Any]", self._open()["latent"])
         for index, lead in enumerate(leads):  # a chunk has one lead time
             array[init, lead, members] = values[:, :, index]
@@ -112,6 +112,8 @@ LATENT_ATTRIBUTES = {
 
 def members_per_chunk(options: EnsembleOptions) -> int:
     """Returns how many members share a chunk: a divisor of the batch size, so that batches own whole chunks."""
+    if options.only:
+        return 1
     return next(size for size in range(MEMBERS_PER_CHUNK, 0, -1) if options.batch_size % size == 0)
 
 

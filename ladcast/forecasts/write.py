@@ -96,7 +96,7 @@ def forecast_layout(
         grid=forecaster.grid,
         init_times=init_times,
         lead_times=lead_times(options.blocks * forecaster.frames.future * staggered, spacing),
-        members=np.arange(options.members),
+        members=np.array(options.kept),
     )
 
 
@@ -109,6 +109,8 @@ def forecast_identity(
     """
     chosen = plain(asdict(options))
     del chosen["redraws"]
+    if not options.only:
+        del chosen["only"]
     size = {name: chosen.pop(name) for name in ("members", "blocks", "seed")}
     sampling = {"sampling": settings} if (settings := forecaster.stepper.settings()) else {}
     states = hashlib.sha256()
@@ -233,7 +235,8 @@ class StoreWriter(ABC):
         frames = step.latents.shape[2]
         first = (step.number * frames + 1) * staggered - 1 - earlier
         leads = range(first, first + frames * staggered, staggered)
-        return init, leads, slice(batch.members.start, batch.members.stop)
+        member = int(np.searchsorted(self.layout.members, batch.members[0]))
+        return init, leads, slice(member, member + len(batch.members))
 
 
 class ForecastWriter(StoreWriter):
@@ -252,7 +255,7 @@ class ForecastWriter(StoreWriter):
             dims = self.layout.dims(name)
             fields[name] = empty_variable(dims, self.layout.shape(dims), forecast_attributes(name))
         template = xr.Dataset(fields, self.layout.coordinates(), self.attributes())
-        create_fields(store, template, members_per_chunk=self.options.batch_size)
+        create_fields(store, template, members_per_chunk=1 if self.options.only else self.options.batch_size)
 
     def _write(self, batch: MemberBatch, step: ForecastStep) -> None:
         init, leads, members = self._place(batch, step)
