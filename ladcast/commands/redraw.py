@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -44,5 +44,12 @@ def redraw(
 
     from ladcast.forecasts.redraw import redraw as make_again
 
-    given = {"times": time, "source": source, "model": model, "keep": keep, "device": device, "overwrite": overwrite}
+    given: dict[str, Any] = {
+        "times": time,
+        "source": source,
+        "model": model,
+        "keep": keep,
+        "device": device,
+        "overwrite": overwrite,
+    }
     return report_paths(members=make_again(record, output, members, **given))
