@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part in the Zarr format 3")
 
 _HOME = {
+    "ask": "forecasts.ask",
     "forecast": "api",
     "open_forecast": "forecasts.open",
     "plot": "api",

@@ -27,6 +27,7 @@ COMMANDS = {
     "merge": "score:merge",
     "track": "track:track",
     "redraw": "redraw:redraw",
+    "ask": "ask:ask",
     "plot": "products:plot",
     "view": "view:view",
     "export": "products:export",

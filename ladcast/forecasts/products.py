@@ -31,8 +31,8 @@ COMPARISONS: dict[str, Callable[[xr.DataArray, float], xr.DataArray]] = {
 }
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 EVENT = re.compile(rf"\s*(?P<name>\w+)\s*(?P<comparison>[<>]=?)\s*(?P<value>{NUMBER})\s*(?P<units>[A-Za-z%].*)")
-WIND_SPEED = "10m_wind_speed"
 WIND = ("10m_u_component_of_wind", "10m_v_component_of_wind")
+UPPER_WIND = ("u_component_of_wind", "v_component_of_wind")
 
 
 def mean_and_spread(forecast: xr.Dataset) -> xr.Dataset:
@@ -68,7 +68,7 @@ def quantiles(forecast: xr.Dataset, levels: Sequence[float]) -> xr.Dataset:
 class Event:
     """Says when a field counts: `comparison` with `threshold` in our units; `text` is how it was asked for.
 
-    `name` is a variable without levels, a channel such as `t850`, or `10m_wind_speed`.
+    `name` is a variable without levels, a channel such as `t850`, or a wind speed, `wind10` or such as `wind850`.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Event:
         if parts is None:
             raise ValueError(f"Expected an event as NAME > VALUE UNITS such as 't2m > 30 degC', got '{text}'.")
         name, written = parts["name"], spell_units(parts["units"])
-        ours = "m s-1" if name == WIND_SPEED else VARIABLES[_split(name)[0]].units
+        ours = VARIABLES[_split(name)[0][0]].units
         known = {rule.units: rule for rule in CONVERSIONS.get(ours, ())}
         if written != ours and written not in known:
             expected = ", ".join([ours, *known])
@@ -98,22 +98,30 @@ class Event:
     @property
     def variables(self) -> tuple[str, ...]:
         """Returns the variables it is made of."""
-        return WIND if self.name == WIND_SPEED else (_split(self.name)[0],)
+        return _split(self.name)[0]
+
+    @property
+    def level(self) -> int | None:
+        """Returns its pressure level in hPa, if it has one."""
+        return _split(self.name)[1]
 
     def of(self, forecast: xr.Dataset) -> xr.DataArray:
         """Returns the field that it compares; raises ValueError where the forecast lacks it."""
         if missing := [name for name in self.variables if name not in forecast]:
             has = ", ".join(map(str, forecast))
             raise ValueError(f"The event '{self.text}' needs {', '.join(missing)}; the forecast has {has}.")
-        if self.name == WIND_SPEED:
-            return xr.DataArray(np.hypot(forecast[WIND[0]], forecast[WIND[1]]))
-        variable, level = _split(self.name)
-        if level is None:
-            return forecast[variable]
-        levels = forecast["level"].values.tolist()
-        if level not in levels:
-            raise ValueError(f"The event '{self.text}' needs {level} hPa; the forecast has {levels}.")
-        return forecast[variable].sel(level=level, drop=True)
+        fields = [forecast[name] for name in self.variables]
+        if self.level is not None:
+            levels = forecast["level"].values.tolist()
+            if self.level not in levels:
+                raise ValueError(f"The event '{self.text}' needs {self.level} hPa; the forecast has {levels}.")
+            fields = [field.sel(level=self.level, drop=True) for field in fields]
+        return fields[0] if len(fields) == 1 else xr.DataArray(np.hypot(fields[0], fields[1]))
+
+    def happens(self, forecast: xr.Dataset) -> xr.DataArray:
+        """Returns 1 where it happens and 0 where not, NaN where its field is NaN."""
+        field = self.of(forecast)
+        return COMPARISONS[self.comparison](field, self.threshold).where(field.notnull())
 
 
 def probabilities(forecast: xr.Dataset, events: Sequence[Event]) -> xr.Dataset:
@@ -189,10 +197,8 @@ def _neighbours(
 
 
 def _probability(event: Event, forecast: xr.Dataset) -> xr.DataArray:
-    field = event.of(forecast)
-    happens = COMPARISONS[event.comparison](field, event.threshold).where(field.notnull())
     return xr.DataArray(
-        happens.mean(MEMBERS, skipna=False).astype(np.float32),
+        event.happens(forecast).mean(MEMBERS, skipna=False).astype(np.float32),
         attrs={"units": "1", "long_name": f"probability of {event.text}", "cell_methods": f"{MEMBERS}: mean"},
     )
 
@@ -214,14 +220,15 @@ def _described(result: xr.Dataset, source: xr.Dataset, method: str | None) -> xr
     return described
 
 
-def _split(name: str) -> tuple[str, int | None]:
-    """Splits a channel's name into its variable and level; raises ValueError for an unknown one."""
-    whole = SPOKEN.get(name, name)
+def _split(name: str) -> tuple[tuple[str, ...], int | None]:
+    """Splits a channel's name into its variables (two of a speed) and level; raises ValueError for an unknown one."""
+    whole, word = SPOKEN.get(name, name), name.rstrip("0123456789")
+    if name in ("10m_wind_speed", "wind10"):
+        return WIND, None
     if whole in VARIABLES and not VARIABLES[whole].on_levels:
-        return whole, None
-    word = name.rstrip("0123456789")
-    variable = SPOKEN.get(word, word)
-    if variable in VARIABLES and VARIABLES[variable].on_levels and word != name:
-        return variable, int(name.removeprefix(word))
+        return (whole,), None
+    variables = UPPER_WIND if word == "wind" else (SPOKEN.get(word, word),)
+    if variables[0] in VARIABLES and VARIABLES[variables[0]].on_levels and word != name:
+        return variables, int(name.removeprefix(word))
     shorts = ", ".join(about.short + ("500" if about.on_levels else "") for about in VARIABLES.values())
-    raise ValueError(f"Unknown field '{name}'. Expected {WIND_SPEED} or a channel such as {shorts}.")
+    raise ValueError(f"Unknown field '{name}'. Expected wind10, or a channel such as wind850 {shorts}.")

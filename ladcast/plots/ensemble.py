@@ -145,6 +145,28 @@ def draw_probability(shown: Shown, threshold: float, *, below: bool = False, reg
     return _one_map(shown, share, f"share of members {event} (%)", "probability", region)
 
 
+def draw_answer(answer: xr.Dataset) -> Figure:
+    """Draws the share of members in which what was asked holds at any lead time, of one initial time.
+
+    Raises:
+        ValueError: there are several initial times.
+    """
+    if answer["time"].size != 1:
+        raise ValueError(f"The map shows one initial time, got {answer['time'].size}. Choose one of them.")
+    share, region = 100 * answer["probability_ever"].squeeze("time"), _covered(answer)
+    figure = new_figure(MAP_IN)
+    axes = add_global_axes(figure, _cells(figure, 1, 1)[0, 0], projection=_projection(region))
+    shading = draw_map(axes, share, levels=np.array(PROBABILITY_PERCENT), colours=_colours("sequential"))
+    _cut(axes, region)
+    _add_bar(figure, shading, "share of members in which it holds at any time (%)")
+    height, leads = figure.get_figheight(), answer["prediction_timedelta"].values
+    start = np.datetime_as_string(answer["time"].values[0], "h")
+    about = f"day {leads[0] / DAY:g} to {leads[-1] / DAY:g} from {start} UTC | {answer.attrs.get('source', '')}"
+    figure.text(0.02, 1 - 0.25 / height, answer.attrs["question"], fontsize=12, weight="bold", color=INK, va="center")
+    figure.text(0.02, 1 - 0.5 / height, about, fontsize=SMALL_PT + 1, color="0.3", va="center")
+    return figure
+
+
 def draw_stamps(shown: Shown, *, region: Region | None = None) -> Figure:
     """Draws every member small, on one scale, behind the mean and the analysis where there is one."""
     members = shown.members
@@ -233,7 +255,7 @@ def _cells(figure: Figure, rows: int, columns: int) -> GridSpec:
     )
 
 
-def _covered(field: xr.DataArray) -> Region | None:
+def _covered(field: xr.DataArray | xr.Dataset) -> Region | None:
     """Returns the region that a field's points span, None for the globe."""
     longitude, latitude = field["longitude"].values, field["latitude"].values
     if circles_globe(longitude):
