@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -35,6 +37,22 @@ def find_device(name: str | None = None, local_rank: int | None = None) -> torch
         )
     # Ranks of one machine spread over its GPUs; a device that was named by number is taken at its word.
     return device if device.index is not None or local_rank is None else torch.device("cuda", local_rank % count)
+
+
+@cache
+def compiles(device: torch.device) -> bool:
+    """Says whether torch.compile works on a device, and warns why it does not, by compiling very little.
+
+    It needs a C++ compiler, and on a GPU Triton, which does not know old ones. What is not compiled gives the same
+    results, more slowly.
+    """
+    try:
+        torch.compile(lambda x: 2 * x + 1)(torch.ones(1, device=device))
+    except Exception as error:  # those of dynamo, inductor, Triton and the compiler have nothing in common
+        reason = str(error).partition("\n\n")[0].replace("\n", " ")
+        warnings.warn(f"torch.compile does not work on {device} ({reason}). Nothing is compiled.", stacklevel=2)
+        return False
+    return True
 
 
 def flop_counter() -> FlopCounterMode:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ladcast.device import PeakMemory, find_device, flop_counter
+from ladcast.device import PeakMemory, compiles, find_device, flop_counter
 
 
 def test_the_default_is_a_gpu_where_there_is_one():
@@ -28,6 +28,18 @@ def test_ranks_share_the_gpus_of_their_node(monkeypatch: pytest.MonkeyPatch):
 def test_an_unknown_name_shows_the_form():
     with pytest.raises(ValueError, match=r"cpu, cuda or cuda:1, got 'gpu'"):
         find_device("gpu")
+
+
+def test_where_nothing_compiles_the_reason_is_said_and_work_goes_on(monkeypatch: pytest.MonkeyPatch):
+    def no_compiler(graph: object, inputs: object) -> None:
+        raise RuntimeError("No working C++ compiler found")
+
+    compiled = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function: compiled(function, backend=no_compiler))
+    with pytest.warns(UserWarning, match=r"does not work on cpu \(.*No working C\+\+ compiler.*Nothing is compiled"):
+        assert not compiles.__wrapped__(torch.device("cpu"))
+    monkeypatch.setattr(torch, "compile", lambda function: compiled(function, backend="eager"))
+    assert compiles.__wrapped__(torch.device("cpu"))
 
 
 def test_peak_memory_forgets_what_is_gone():

@@ -14,6 +14,7 @@ import numpy as np
 
 from ladcast.data.analysis import Analyses, open_analyses
 from ladcast.data.sources.files import open_files
+from ladcast.device import compiles
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.cost import fitting_batch, network_costs, require_memory
 from ladcast.forecasting.ensemble import InitialCondition, ensemble_options, staggered
@@ -57,7 +58,7 @@ def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
         if job.first(is_made(request, forecast_identity(forecaster, conditions, options))):
             return request.output if job.is_first else None
         require_memory(forecaster.config, forecaster.grid, options.batch_size, str(forecaster.device))
-        if request.compile:
+        if request.compile and compiles(job.device):
             forecaster.stepper.compile()
         unreal = analyses.unreal if source == model.starts else _unreal(model)
         if job.is_first:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
+from ladcast.device import compiles
 from ladcast.nn.position import Heads, Positions, ScoreMod
 from ladcast.nn.sphere import CELL_CENTRED, Poles, SphericalConv2d
 
@@ -50,6 +51,7 @@ def attend(query: Heads, key: Heads, value: Heads, positions: Positions) -> Floa
     else:
         # FlexAttention has no gradient on a CPU, no kernel for smaller heads, and no arithmetic to count without data.
         fused = query.is_cuda and query.shape[-1] >= LEAST_FLEX_DIM and not isinstance(query, FakeTensor)
+        fused = fused and (torch.compiler.is_compiling() or compiles(query.device))
         scored_attention = flex_attention if fused else dense_attention
         mixed = scored_attention(query, key, value, positions.scores(query, key))
     return mixed.transpose(1, 2).flatten(2)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.config import ConfigError, Section, complete, load_config, parse_config, to_plain
 from ladcast.data.batches import LatentDataset, SampleBatch
+from ladcast.device import compiles
 from ladcast.diffusion import TrainingNoise
 from ladcast.forecasting.checkpoints import load_codec, load_forecaster, read_config, save_forecaster
 from ladcast.forecasting.codec import LatentCodec, LatentScale
@@ -198,7 +199,7 @@ class ForecasterRecipe(Recipe):
             weight = decoded_weights(self.codec, self.latents, self.changes, factors)[:, :, None, None] * weight
         fields = None
         if getattr(self.objective_config, "decoded", 0) > 0:
-            compiled = self.run.training.compile
+            compiled = self.run.training.compile and compiles(device)
             fields = decoded_score(self.codec, self.latents, self.run.frames, factors, compiled=compiled)
         return kind(self.objective_config, weight.to(device), fields)
 

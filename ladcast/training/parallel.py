@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from ladcast.data.batches import SampleBatch
+from ladcast.device import compiles
 from ladcast.nn.block import blocks
 from ladcast.training.distributed import Ranks
 from ladcast.training.options import TrainingOptions
@@ -40,9 +41,10 @@ def parallelize(model: nn.Module, loss: Loss, options: TrainingOptions, ranks: R
     The order matters: what is compiled is recomputed inside what is sharded.
     """
     sharded = options.sharding == "fsdp" and ranks.size > 1
+    compiled = options.compile and compiles(next(model.parameters()).device)
     if options.recompute:
-        _recompute(model, compiled=options.compile)
-    elif options.compile:
+        _recompute(model, compiled=compiled)
+    elif compiled:
         # A model compiled as a whole gives its gradients all at once: too late to send some while others are made.
         for module in [model] if ranks.size == 1 else blocks(model):
             module.compile(dynamic=False)
