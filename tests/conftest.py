@@ -1,4 +1,9 @@
-"""Shared fixtures: where real data lies, a seeded generator, and a hub of released weights."""
+"""Shared fixtures: where real data lies, a seeded generator, and a hub of released weights.
+
+Libraries are imported where they are used: the process that hands tests out to others reads this file, and runs none.
+"""
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -9,25 +14,38 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import huggingface_hub.constants
 import pytest
-import torch
-import xarray as xr
-import yaml
 
-from ladcast.data.analysis import Analysis
-from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
-from ladcast.forecasting.ensemble import EnsembleOptions, decode_step, member_batches, staggered
-from ladcast.forecasting.forecaster import Forecaster
-from ladcast.released import Assets
-from worlds import Kept, keep, tiny_analysis, tiny_forecaster
+if TYPE_CHECKING:
+    import torch
+    import xarray as xr
+
+    from ladcast.data.analysis import Analysis
+    from ladcast.forecasting.ensemble import EnsembleOptions
+    from ladcast.forecasting.forecaster import Forecaster
+    from ladcast.released import Assets, ModelFolder
+    from worlds import Kept
+
+    Run = Callable[[Analysis | Sequence[Analysis], EnsembleOptions], xr.Dataset]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+        if item.get_closest_marker("gpu"):
+            import torch
+
+            if not torch.cuda.is_available():
+                item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+@pytest.fixture(scope="session")
+def forks() -> None:
+    """Starts what `processes` forks its programs from."""
+    from processes import start_server
+
+    start_server()
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +59,8 @@ def shared() -> Path:
 
 @pytest.fixture
 def generator() -> torch.Generator:
+    import torch
+
     return torch.Generator().manual_seed(0)
 
 
@@ -142,6 +162,8 @@ def released(shared: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def hub(released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """The hub, played by a server on this machine that answers as the real one does."""
+    import huggingface_hub.constants
+
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     hub = Hub(released)
     yield hub
@@ -172,6 +194,10 @@ RELEASED_CHANNELS = {
 
 @pytest.fixture
 def assets(tmp_path: Path) -> Assets:
+    import yaml
+
+    from ladcast.released import Assets
+
     (tmp_path / "channels.yaml").write_text(yaml.safe_dump(RELEASED_CHANNELS))
     latent = {"mean": [0.1] * 12, "std": [0.5] * 12}
     (tmp_path / "latent.json").write_text(json.dumps(latent))
@@ -187,20 +213,25 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def forecaster() -> Forecaster:
+    from worlds import tiny_forecaster
+
     return tiny_forecaster()
 
 
 @pytest.fixture
 def analysis(forecaster: Forecaster) -> Analysis:
+    from worlds import tiny_analysis
+
     return tiny_analysis(forecaster)
-
-
-Run = Callable[[Analysis | Sequence[Analysis], EnsembleOptions], xr.Dataset]
 
 
 @pytest.fixture
 def run(forecaster: Forecaster) -> Run:
     """Makes a whole forecast in memory, from one analysis or from those of the hours before an initial time, too."""
+    import xarray as xr
+
+    from ladcast.data.analysis import Analysis
+    from ladcast.forecasting.ensemble import decode_step, member_batches, staggered
 
     def make(analyses: Analysis | Sequence[Analysis], options: EnsembleOptions) -> xr.Dataset:
         conditions = staggered([analyses] if isinstance(analyses, Analysis) else analyses)
@@ -216,12 +247,24 @@ def run(forecaster: Forecaster) -> Run:
 @pytest.fixture(scope="session")
 def kept_once(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     """3 members in batches of 2, 8 lead times, made by a model that lies in a folder."""
+    from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
+    from ladcast.forecasting.ensemble import EnsembleOptions
+    from worlds import keep, tiny_analysis, tiny_forecaster
+
     folder = tmp_path_factory.mktemp("kept")
     forecaster, model = tiny_forecaster(), folder / "models" / "tiny"
     save_forecaster(forecaster, model, {}, dtype=None)
     loaded = load_forecaster(model, "cpu")
     options = EnsembleOptions(3, 2, 0, batch_size=2)
     return keep(loaded, model, tiny_analysis(forecaster), options, folder)
+
+
+@pytest.fixture(scope="session")
+def weather_model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    """A tiny model of few channels and all kinds of them, with start states and the truth after them."""
+    from worlds import WEATHER, own_model
+
+    return own_model(tmp_path_factory.mktemp("models") / "weather", WEATHER)
 
 
 @pytest.fixture

@@ -46,6 +46,16 @@ DRAWN = Normalizer(
     torch.tensor([2_000.0, 12.0, 1e3, 2e-3]),
 )
 """Of the channels that a page shows."""
+WEATHER = Normalizer(
+    ChannelSet(
+        ("geopotential", "temperature", "v_component_of_wind"),
+        ("2m_temperature", "mean_sea_level_pressure", "sea_surface_temperature", "total_precipitation_6hr"),
+        (300, 500, 700),
+    ),
+    torch.tensor([88e3, 54e3, 29e3, 228.0, 252.0, 267.0, 0.0, 0.0, 0.0, 278.0, 1.01e5, 287.0, 6e-4]),
+    torch.tensor([4e3, 3e3, 1.5e3, 11.0, 13.0, 15.0, 12.0, 9.0, 6.0, 21.0, 1.3e3, 11.0, 1.5e-3]),
+)
+"""Of a little of all that states have."""
 
 
 def tiny_forecaster(normalizer: Normalizer = NORMALIZER) -> Forecaster:
@@ -130,12 +140,12 @@ def full_disk(free_bytes: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def own_model(folder: Path) -> ModelFolder:
+def own_model(folder: Path, normalizer: Normalizer = DRAWN) -> ModelFolder:
     """Makes the folder of a tiny model that brings start states and the truth after them, those of the embedded one."""
-    forecaster, embedded = tiny_forecaster(DRAWN), find_model("nature-t31")
+    forecaster, embedded = tiny_forecaster(normalizer), find_model("nature-t31")
     save_forecaster(forecaster, folder, {}, dtype=None)
     for name in ("starts.nc", "truth.nc"):
-        states = open_store(embedded.path / name, DRAWN.channels, regular=False).isel(time=slice(9)).load()
+        states = open_store(embedded.path / name, normalizer.channels, regular=False).isel(time=slice(9)).load()
         regridded = regrid_dataset(states, Grid.parse("16x9")).isel(latitude=slice(1, None))
         regridded.assign_attrs(states.attrs).to_netcdf(folder / name)
     return ModelFolder(folder)

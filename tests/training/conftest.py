@@ -2,13 +2,13 @@
 
 import runpy
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+
+import processes
 
 PROGRAM = Path(__file__).with_name("ranks_program.py")
 
@@ -20,33 +20,26 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def run_ranks() -> Callable[..., None]:
+def run_ranks(forks: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
     """Runs `ranks_program.py` on some ranks to its end; on one rank in this process, which has loaded PyTorch already.
 
     Each rank is a process of its own, with the variables of torchrun.
     """
 
     def run(size: int, *arguments: object) -> None:
-        words = [str(argument) for argument in arguments]
         if size == 1:
             program = runpy.run_path(str(PROGRAM))
-            program["main"](program["split"](words), lambda: False)
+            program["main"](program["split"]([str(argument) for argument in arguments]), lambda: False)
             return
-        common = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(PROGRAM.parents[2])}
         meeting = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-        ranks = [
-            subprocess.Popen(
-                [sys.executable, str(PROGRAM), *words],
-                env={**common, **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for rank in range(size)
-        ]
+        said = [tmp_path_factory.mktemp("ranks") / "output" for _ in range(size)]
+        ranks = []
+        for rank, output in enumerate(said):
+            own = {"GLOO_SOCKET_IFNAME": "lo", **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            ranks.append(processes.start(PROGRAM, arguments, output, environment=own))
         try:
-            for process in ranks:
-                _, errors = process.communicate(timeout=400)
-                assert process.returncode == 0, errors
+            for process, output in zip(ranks, said, strict=True):
+                processes.finish(process, output)
         finally:
             for process in ranks:
                 process.kill()

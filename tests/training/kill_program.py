@@ -1,4 +1,4 @@
-"""Kills a training run at random moments: kill_program.py FOLDER KILLS INTERVAL BACKGROUND.
+"""Kills a training run after random numbers of steps: kill_program.py FOLDER KILLS INTERVAL BACKGROUND.
 
 Prints a line for each kill: the last step of the log, and the step of the snapshot that the next start takes; at the
 end, whether the run ended in the weights of an uninterrupted one. The runs are forks of this process, which start at
@@ -41,9 +41,7 @@ def fork(folder: Path, options: TrainingOptions) -> int:
         status = 1
         try:
             warnings.simplefilter("ignore")
-            torch.set_num_threads(
-                1
-            )  # PyTorch renews its pool of threads after a fork, which two threads must not ask for
+            torch.set_num_threads(1)  # PyTorch renews its pool after a fork, which two threads must not ask for
             train(folder, options)
             status = 0
         except BaseException:
@@ -52,6 +50,12 @@ def fork(folder: Path, options: TrainingOptions) -> int:
         finally:
             os._exit(status)
     return child
+
+
+def last_step(log: Path) -> int:
+    """Returns the last step that a log tells of whole; 0 without one."""
+    *lines, _ = log.read_text().split("\n") if log.exists() else [""]
+    return int(lines[-1]) if lines else 0
 
 
 def saved_step(folder: Path, options: TrainingOptions) -> int:
@@ -80,15 +84,15 @@ def main(folder: Path, kills: int, interval: int, background: bool) -> None:
     for place in (killed, whole, warm):
         place.mkdir()
     train(warm, replace(options, steps=interval))  # imports all that the forks need
-    moments = random.Random(0)
+    moments, saved, log = random.Random(0), 0, killed / "log"
     for _ in range(kills):
-        child = fork(killed, options)
-        time.sleep(moments.uniform(0.1, 0.7))
+        child, steps = fork(killed, options), moments.randint(1, 3 * interval)
+        while last_step(log) < saved + steps and os.waitpid(child, os.WNOHANG) == (0, 0):
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.02))  # into the midst of a step or of what is written after it
         os.kill(child, signal.SIGKILL)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-        log = killed / "log"
-        reached = int(log.read_text().split()[-1]) if log.exists() else 0
-        saved = saved_step(killed, options)
+        reached, saved = last_step(log), saved_step(killed, options)
         print(reached, saved, flush=True)
         log.write_text(f"{saved}\n")
     end = replace(options, steps=saved + interval)

@@ -1,10 +1,10 @@
 """What is to be compiled is compiled, whole, and computes the same."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+import processes
 
 pytestmark = pytest.mark.slow
 
@@ -14,11 +14,10 @@ BLOCKS = 4
 
 
 @pytest.fixture(scope="module")
-def counts() -> dict[str, tuple[int, int, float]]:
-    root = str(PROGRAM.parents[2])
-    answer = subprocess.run([sys.executable, PROGRAM], capture_output=True, text=True, env={"PYTHONPATH": root})
-    assert answer.returncode == 0, answer.stderr
-    rows = (line.split() for line in answer.stdout.splitlines())
+def counts(forks: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, int, float]]:
+    output = tmp_path_factory.mktemp("compiled") / "output"
+    said = processes.finish(processes.start(PROGRAM, [], output), output)
+    rows = (line.split() for line in said.splitlines())
     return {name: (int(graphs), int(runs), float(off)) for name, graphs, runs, off in rows}
 
 
