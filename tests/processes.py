@@ -1,8 +1,9 @@
-"""Programs in processes of their own, which start at once: forks of one that has imported the libraries, and no more."""
+"""Programs in processes of their own, which start at once: forks of one that has done no more than import libraries."""
 
 import multiprocessing.forkserver
 import os
 import runpy
+import socket
 import sys
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
@@ -44,8 +45,30 @@ def finish(process: BaseProcess, output: Path, *, timeout_s: float = 400) -> str
     """Waits for a program, which must end well, and returns what it has printed."""
     process.join(timeout_s)
     process.kill()
-    assert process.exitcode == 0, errors_of(output).read_text() if errors_of(output).exists() else "nothing was said"
-    return output.read_text()
+    said = [path.read_text() for path in (output, errors_of(output)) if path.exists()]
+    assert process.exitcode == 0, "\n".join(said)
+    return said[0]
+
+
+def run_ranks(program: Path, size: int, arguments: Iterable[object], folder: Path) -> list[str]:
+    """Runs a program on some ranks, which find each other by the variables of torchrun; returns what each has printed.
+
+    `folder` takes what they print.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+    words, said = list(arguments), [folder / f"rank-{rank}" for rank in range(size)]
+    ranks = [
+        start(program, words, output, environment={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank, output in enumerate(said)
+    ]
+    try:
+        return [finish(process, output) for process, output in zip(ranks, said, strict=True)]
+    finally:
+        for process in ranks:
+            process.kill()
 
 
 def errors_of(output: Path) -> Path:

@@ -14,10 +14,9 @@ import xarray as xr
 
 from ladcast.checkpoint import list_data
 from ladcast.cli import app, run
-from ladcast.released import ModelFolder, find_model
+from ladcast.released import ModelFolder
 from ladcast.run import ExitCode
 
-MODEL = find_model("nature-t31")
 QUICK = ["--members", "2", "--days", "1"]
 
 
@@ -29,12 +28,18 @@ def fail(*tokens: str, code: ExitCode = ExitCode.INPUT) -> str:
     return messages.getvalue()
 
 
+@pytest.fixture(scope="session")
+def quick(weather_model: ModelFolder) -> list[str]:
+    """The options of a forecast that takes little."""
+    return [*QUICK, "--model", str(weather_model.path)]
+
+
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
+def source(weather_model: ModelFolder, tmp_path: Path) -> Path:
     """A file of start states that the tests can break."""
-    assert MODEL.starts is not None
+    assert weather_model.starts is not None
     path = tmp_path / "start.nc"
-    xr.load_dataset(MODEL.starts).isel(time=[0]).to_netcdf(path)
+    xr.load_dataset(weather_model.starts).isel(time=[0]).to_netcdf(path)
     return path
 
 
@@ -76,17 +81,15 @@ CHANGES = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("change", "named"), CHANGES.values(), ids=CHANGES)
-def test_a_broken_analysis_is_refused_and_nothing_is_written(change, named, source: Path, tmp_path: Path):
+def test_a_broken_analysis_is_refused_and_nothing_is_written(change, named, quick, source: Path, tmp_path: Path):
     output = tmp_path / "fc.zarr"
-    message = fail("forecast", "--source", str(broken(source, change)), "--output", str(output), *QUICK)
+    message = fail("forecast", "--source", str(broken(source, change)), "--output", str(output), *quick)
     assert named in message
     assert not list(tmp_path.glob("fc.zarr*"))
 
 
-@pytest.mark.slow
-def test_other_orders_of_the_same_analysis_give_the_same_forecast(source: Path, tmp_path: Path):
+def test_other_orders_of_the_same_analysis_give_the_same_forecast(quick: list[str], source: Path, tmp_path: Path):
     orders = {
         "one": lambda ds: ds,
         "north_to_south": lambda ds: ds.isel(latitude=slice(None, None, -1)),
@@ -96,7 +99,7 @@ def test_other_orders_of_the_same_analysis_give_the_same_forecast(source: Path, 
     made = {}
     for name, change in orders.items():
         output = tmp_path / f"{name}.zarr"
-        run(app, ["forecast", "--source", str(broken(source, change)), "--output", str(output), *QUICK, "--no-draw"])
+        run(app, ["forecast", "--source", str(broken(source, change)), "--output", str(output), *quick, "--no-draw"])
         made[name] = xr.open_zarr(output, chunks=None, decode_timedelta=True).load()
     for name in orders:
         xr.testing.assert_equal(made["one"], made[name])
@@ -122,28 +125,28 @@ def test_an_unknown_model_lists_the_embedded_ones():
     assert "nature-t31" in fail("forecast", "--model", "nature-t32")
 
 
-@pytest.mark.slow
-def test_a_start_state_is_planned_and_put_together(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_start_state_is_planned_and_put_together(
+    quick: list[str], source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     start = str(xr.load_dataset(source)["time"].values[0])[:13]
     output = tmp_path / "start.zarr"
-    run(app, ["analysis", start, "--source", str(source), "--output", str(output)])
-    assert "z50..z1000 (13)" in capsys.readouterr().out
-    run(app, ["forecast", "--source", str(output), "--output", str(tmp_path / "fc.zarr"), *QUICK, "--no-draw"])
+    run(app, ["analysis", start, "--source", str(source), "--output", str(output), *quick[-2:]])
+    assert "z300..z700 (3)" in capsys.readouterr().out
+    run(app, ["forecast", "--source", str(output), "--output", str(tmp_path / "fc.zarr"), *quick, "--no-draw"])
     without = broken(source, lambda ds: ds.drop_vars("2m_temperature"))
-    assert "t2m" in fail("analysis", start, "--source", str(without))
+    assert "t2m" in fail("analysis", start, "--source", str(without), *quick[-2:])
 
 
-@pytest.mark.slow
-def test_leads_between_need_the_hours_before(source: Path, tmp_path: Path):
+def test_leads_between_need_the_hours_before(quick: list[str], source: Path, tmp_path: Path):
     output = str(tmp_path / "fc.zarr")
-    message = fail("forecast", "--source", str(source), "--output", output, "--lead-step", "3", *QUICK)
+    message = fail("forecast", "--source", str(source), "--output", output, "--lead-step", "3", *quick)
     assert "leave --lead-step out" in message
     ds = xr.load_dataset(source)
     earlier = ds.assign_coords(time=ds["time"] - np.timedelta64(3, "h"))
     xr.concat([earlier, ds], "time").to_netcdf(source.with_name("two.nc"))
     start = str(ds["time"].values[0])[:13]
     two = ["--source", str(source.with_name("two.nc")), "--output", output, "--lead-step", "3"]
-    run(app, ["forecast", start, *two, *QUICK, "--no-draw"])
+    run(app, ["forecast", start, *two, *quick, "--no-draw"])
     leads = xr.open_zarr(output, chunks=None, decode_timedelta=True)["prediction_timedelta"].values
     np.testing.assert_array_equal(leads, np.arange(3, 25, 3) * np.timedelta64(1, "h"))
     assert not list(tmp_path.glob("*.png"))
@@ -160,11 +163,11 @@ def test_a_missing_forecast_is_named(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_what_the_page_needs_is_known_before_the_forecast_is_made(tmp_path: Path, capsys):
+def test_what_the_page_needs_is_known_before_the_forecast_is_made(quick: list[str], tmp_path: Path, capsys):
     output = str(tmp_path / "fc.zarr")
-    assert "such as Oslo" in fail("forecast", "--output", output, *QUICK, "--place", "Pompeii")
+    assert "such as Oslo" in fail("forecast", "--output", output, *quick, "--place", "Pompeii")
     assert not list(tmp_path.iterdir())
-    run(app, ["forecast", "--output", output, "--members", "1", "--days", "1"])
+    run(app, ["forecast", "--output", output, *quick])
     assert f"page {tmp_path / 'fc.png'}" in capsys.readouterr().out
     assert xr.open_zarr(output, chunks=None).attrs["unreal"].startswith("Model weather")
 
@@ -225,9 +228,9 @@ def test_each_kind_of_failure_has_its_exit_code(tmp_path: Path):
     assert "at least 1" in fail("forecast", "--members", "0")
 
 
-def test_json_is_all_that_stands_on_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_json_is_all_that_stands_on_stdout(quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     output = tmp_path / "fc.zarr"
-    run(app, ["forecast", "--output", str(output), *QUICK, "--no-draw", "--json"])
+    run(app, ["forecast", "--output", str(output), *quick, "--no-draw", "--json"])
     shown = capsys.readouterr()
     results = json.loads(shown.out)
     assert results["forecast"] == str(output)
@@ -252,8 +255,16 @@ def test_what_memory_and_disk_cannot_hold_is_refused_at_once(tokens: list[str], 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_changed_file_of_the_model_is_refused(tmp_path: Path):
-    model = Path(shutil.copytree(MODEL.path, tmp_path / "model"))
+@pytest.fixture
+def listed_model(weather_model: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose manifest has the digests of its states, which a test may spoil."""
+    model = Path(shutil.copytree(weather_model.path, tmp_path_factory.mktemp("models") / "listed"))
+    list_data(model, "starts.nc", "truth.nc")
+    return model
+
+
+def test_a_changed_file_of_the_model_is_refused(listed_model: Path):
+    model = listed_model
     truth = xr.load_dataset(model / "truth.nc")
     truth.assign({"2m_temperature": truth["2m_temperature"] + 10}).to_netcdf(model / "truth.nc")
     for command in (["forecast", *QUICK, "--model", str(model)], ["verify", str(model)]):
@@ -265,9 +276,9 @@ def test_a_changed_file_of_the_model_is_refused(tmp_path: Path):
 
 
 @pytest.fixture
-def short_truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the embedded model with the truth of one day."""
-    model = Path(shutil.copytree(MODEL.path, tmp_path_factory.mktemp("models") / "short"))
+def short_truth(listed_model: Path) -> Path:
+    """The folder of a model with the truth of one day."""
+    model = listed_model
     xr.load_dataset(model / "truth.nc").isel(time=slice(0, 5)).to_netcdf(model / "truth.nc")
     list_data(model, "truth.nc")
     return model

@@ -16,10 +16,10 @@ from ladcast.cli import app, run
 from ladcast.data.sources import initial_state
 from ladcast.forecasting import forecaster as forecasters
 from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.released import find_model
+from ladcast.released import ModelFolder
 from ladcast.training import objectives
 from ladcast.verification import statistics
-from worlds import states_between_starts
+from worlds import WEATHER, states_between_starts
 
 PAGE = (Path(__file__).parents[1] / "docs/extend.md").read_text()
 BLOCKS = re.findall(r"```(python|yaml)\n(.*?)```", PAGE, flags=re.DOTALL)
@@ -75,10 +75,10 @@ def extension(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """6-hourly states on the way from one start state of the embedded model to the other, and their latents."""
-    path = states_between_starts(tmp_path_factory.mktemp("data") / "states.zarr", STATES)
-    run(data_app, ["encode", str(path), str(find_model("nature-t31").path), str(path.parent / "latents.zarr")])
+def store(weather_model: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """6-hourly states on the way from one start state of a model to the other, and their latents."""
+    path = states_between_starts(tmp_path_factory.mktemp("data") / "states.zarr", STATES, weather_model)
+    run(data_app, ["encode", str(path), str(weather_model.path), str(path.parent / "latents.zarr")])
     return path
 
 
@@ -90,12 +90,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     indirect=["extension"],
 )
 def test_a_model_of_another_kind_and_step_goes_through_every_command(
-    extension: ModuleType, changes: dict, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    extension: ModuleType,
+    changes: dict,
+    store: Path,
+    weather_model: ModelFolder,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ):
     config = {
         **RUN,
         "latents": str(store.parent / "latents.zarr"),
-        "autoencoder": str(find_model("nature-t31").path),
+        "autoencoder": str(weather_model.path),
         "train": {"start": "2001-01-01", "end": "2001-01-31"},
         "training": {"steps": 3, "batch_size": 2, "checkpoint_every": 2},
         "trackers": [],
@@ -142,7 +147,7 @@ def test_a_source_of_ones_own_is_opened_in_our_names_and_units(extension: Module
     theirs["mslp_hpa"] = states["mean_sea_level_pressure"] / 100
     theirs.to_zarr(tmp_path / "all.zarr", consolidated=False)
     source = initial_state.make_source("my-archive", folder=str(tmp_path))
-    opened = source.open(states["time"].values[:2], load_forecaster(find_model("nature-t31").path, "cpu").channels)
+    opened = source.open(states["time"].values[:2], WEATHER.channels)
     for name in ("temperature", "mean_sea_level_pressure"):
         np.testing.assert_allclose(opened[name], states[name].isel(time=slice(2)), rtol=1e-6)
     refusal = source.offer(np.datetime64("1999-01-01")).refusal

@@ -145,22 +145,25 @@ def own_model(folder: Path, normalizer: Normalizer = DRAWN) -> ModelFolder:
     forecaster, embedded = tiny_forecaster(normalizer), find_model("nature-t31")
     save_forecaster(forecaster, folder, {}, dtype=None)
     for name in ("starts.nc", "truth.nc"):
-        states = open_store(embedded.path / name, normalizer.channels, regular=False).isel(time=slice(9)).load()
+        states = open_store(embedded.path / name, regular=False).isel(time=slice(9))
+        channels = normalizer.channels  # of which a truth has some
+        states = states[[variable for variable in channels.variables if variable in states]]
+        states = states.sel(level=[level for level in channels.levels if level in states["level"]]).load()
         regridded = regrid_dataset(states, Grid.parse("16x9")).isel(latitude=slice(1, None))
         regridded.assign_attrs(states.attrs).to_netcdf(folder / name)
     return ModelFolder(folder)
 
 
-def states_between_starts(path: Path, count: int) -> Path:
-    """Writes a store of 6-hourly states on the way from one start state of the embedded model to the other."""
-    starts = find_model("nature-t31").starts
+def states_between_starts(path: Path, count: int, model: ModelFolder | None = None) -> Path:
+    """Writes a store of 6-hourly states on the way from one start state of a model, or of the embedded one, to the next."""
+    starts = (model or find_model("nature-t31")).starts
     assert starts is not None
     first, last = (xr.load_dataset(starts).isel(time=index, drop=True) for index in (0, 1))
     share = xr.DataArray(np.linspace(0, 0.3, count), dims="time")
-    static = "geopotential_at_surface"
-    between = first.drop_vars(static) * (1 - share) + last.drop_vars(static) * share
+    static = first[[name for name in ("geopotential_at_surface",) if name in first]]
     land = first["sea_surface_temperature"].isnull().astype(np.float32).drop_attrs()
+    between = first.drop_vars(static) * (1 - share) + last.drop_vars(static) * share
     times = np.datetime64("2001-01-01", "ns") + np.arange(count) * np.timedelta64(6, "h")
-    states = between.assign_coords(time=times).assign(geopotential_at_surface=first[static], land_sea_mask=land)
+    states = between.assign_coords(time=times).assign(land_sea_mask=land).assign(static.data_vars)
     states.astype(np.float32).to_zarr(path, consolidated=False)
     return path

@@ -19,14 +19,17 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 from options import BAD_OPTIONS
 from values import values_of
 from world import JOBS, READERS, Job, Reader, write_world
 
-LONGEST_S = 90
-"""A command that takes longer hangs; the dearest takes 10 s of one core."""
+from processes import libraries
+
+LONGEST_S = 240
+"""A command that takes longer hangs; the dearest takes 10 s of one core, of which there may be a tenth."""
 MEMORY_BYTES = 24 * 2**30
 REFUSED = {2, 3, 4, 5, 6, 7}
 """Exit codes of a refusal (docs/outputs.md)."""
@@ -353,16 +356,9 @@ def spoil(path: Path, moments: random.Random) -> str:
 
 def warm_up() -> None:
     """Imports what commands need, so that forks start at once; opens nothing, as threads do not live in forks."""
-    import importlib
-
-    import torch._dynamo  # noqa: F401 - which a first step of training imports, in 3 s of each fork
-
-    for room in ("ladcast", "data_pipelines"):
-        root = Path(importlib.import_module(room).__file__).parent
-        for path in sorted(root.rglob("*.py")):
-            name = ".".join([room, *path.relative_to(root).with_suffix("").parts]).removesuffix(".__init__")
-            with suppress(ImportError):  # of an extra that is not installed
-                importlib.import_module(name)
+    for name in libraries():
+        with suppress(ImportError):  # of an extra that is not installed
+            import_module(name)
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import processes
 from ladcast.training.slurm import SlurmProfile, render_script
 
 ROOT = Path(__file__).parents[2]
@@ -77,9 +78,11 @@ def uninterrupted_alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, t
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    """The weights that a job of two ranks ends in which nothing disturbs."""
-    return Training(cluster, tmp_path_factory.mktemp("whole") / "run").finish()
+def uninterrupted(forks: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """The weights that two ranks end in which nothing disturbs."""
+    folder = tmp_path_factory.mktemp("whole")
+    processes.run_ranks(PROGRAM, 2, [folder, *SETTINGS], folder)
+    return torch.load(folder / "weights.pt")
 
 
 def assert_same(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -87,24 +90,24 @@ def assert_same(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tens
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
-def test_a_preempted_job_goes_on(cluster, start, uninterrupted, tmp_path: Path):
-    training = start("--exclusive", "--nodelist=n1,n2", partition="low")
+def test_a_preempted_job_goes_on(cluster, start, uninterrupted_alone, tmp_path: Path):
+    training = start("--exclusive", "--nodelist=n1", nodes=1, partition="low")
     training.wait_for_snapshot()
     urgent = tmp_path / "urgent.sbatch"
     urgent.write_text("#!/bin/bash\nsleep 1\n")
-    cluster.submit(urgent, "--partition=high", "--nodes=2", "--exclusive", "--nodelist=n1,n2", f"--output={urgent}.out")
+    cluster.submit(urgent, "--partition=high", "--exclusive", "--nodelist=n1", f"--output={urgent}.out")
     cluster.wait_until(lambda: cluster.restarts(training.job) == 1, 120, training.text)
-    assert_same(training.finish(), uninterrupted)
+    assert_same(training.finish(), uninterrupted_alone)
     assert "the state is saved" in training.text()
 
 
-def test_a_job_at_its_time_limit_goes_on(cluster, start, uninterrupted):
+def test_a_job_at_its_time_limit_goes_on(cluster, start, uninterrupted_alone):
     """SLURM looks at time limits every 30 s: it warns at the first look that is less than 40 s before the end."""
-    training = start(time="1", warning_s=40)
+    training = start(nodes=1, time="1", warning_s=40)
     training.wait_for_snapshot()
     cluster.wait_until(lambda: cluster.restarts(training.job) >= 1, 120, training.text)
     cluster.ask("scontrol", "update", f"jobid={training.job}", "timelimit=10")  # for busy machines
-    assert_same(training.finish(), uninterrupted)
+    assert_same(training.finish(), uninterrupted_alone)
     assert "is requeued" in training.text()
 
 

@@ -1,10 +1,6 @@
 """Killed at any moment of any stage, and resumed: bit for bit what an uninterrupted run leaves."""
 
-import multiprocessing
-import multiprocessing.forkserver
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +13,7 @@ import yaml
 from data_pipelines.cli import app
 from data_pipelines.manifest import read_journal
 from data_pipelines.product import partial_folder
+from processes import FORKS
 
 CRASH = """
 import os, signal, sys
@@ -37,17 +34,7 @@ with open(total, "w") as file:
     file.write(str(seen))
 """
 """Runs a stage, and kills itself with SIGKILL before it opens, renames or removes its n-th file in a folder."""
-MOMENTS = 4
-
-
-@pytest.fixture(scope="module")
-def processes() -> multiprocessing.context.ForkServerContext:
-    """Fresh processes in which the libraries are imported already."""
-    multiprocessing.forkserver._forkserver._stop()  # one that other tests have started has imported other things
-    context = multiprocessing.get_context("forkserver")
-    stages = ("transfer", "static_fields", "statistics", "climatology", "encode")
-    context.set_forkserver_preload([f"data_pipelines.{stage}" for stage in stages])
-    return context
+MOMENTS = 3
 
 
 STAGES = {
@@ -82,43 +69,46 @@ def inputs(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_resumed_run_leaves_the_same_bytes(stage: str, inputs: dict[str, Path], processes, tmp_path: Path):
+def test_a_resumed_run_leaves_the_same_bytes(forks: None, stage: str, inputs: dict[str, Path], tmp_path: Path):
     words = [*STAGES[stage].format(**inputs).split(), "--workers", "0"]
     whole = tmp_path / "whole/product"
     total = tmp_path / "total"
-    assert run_until(processes, [*words, "--output", str(whole)], "whole", moment=0, total=total) == 0
+    assert run_until([*words, "--output", str(whole)], "whole", moment=0, total=total) == 0
     expected = contents(whole.parent)
     events = int(total.read_text())
     moments = np.unique(np.linspace(1, events, MOMENTS).astype(int))
     for moment in moments.tolist():
         product = tmp_path / f"killed-{moment}/product"
-        code = run_until(processes, [*words, "--output", str(product)], product.parent.name, moment=moment, total=total)
+        code = run_until([*words, "--output", str(product)], product.parent.name, moment=moment, total=total)
         assert code == -signal.SIGKILL
         app([*words, "--output", str(product)], exit_on_error=False)
         assert contents(product.parent) == expected, f"killed at event {moment} of {events}"
 
 
 @pytest.mark.slow
-def test_a_run_whose_driver_is_killed_while_its_workers_work_goes_on(inputs: dict[str, Path], tmp_path: Path):
+def test_a_run_whose_driver_is_killed_while_its_workers_work_goes_on(
+    forks: None, inputs: dict[str, Path], tmp_path: Path
+):
     """Workers that outlive their driver write what the next ones write: the same bytes under the same names."""
     words = "regrid --store {store} --onto 8x5 --shard-frames 3 --channels {channels} --output".format(**inputs).split()
     app([*words, str(tmp_path / "whole/product"), "--workers", "0"], exit_on_error=False)
     product = tmp_path / "killed/product"
-    program = [sys.executable, "-c", "from data_pipelines.cli import main; main()"]
-    driver = subprocess.Popen([*program, *words, str(product), "--workers", "2"])
-    while driver.poll() is None and len(read_journal(partial_folder(product))) < 3:
+    program = "from data_pipelines.cli import app; app(words)"
+    driver = FORKS.Process(target=exec, args=(program, {"words": [*words, str(product), "--workers", "2"]}))
+    driver.start()
+    while driver.is_alive() and len(read_journal(partial_folder(product))) < 3:
         time.sleep(0.01)
     driver.kill()
-    driver.wait()
+    driver.join()
     assert 3 <= len(read_journal(partial_folder(product))) < 34
     app([*words, str(product), "--workers", "0"], exit_on_error=False)
     assert contents(product.parent) == contents(tmp_path / "whole")
 
 
-def run_until(processes, words: list[str], place: str, *, moment: int, total: Path) -> int:
+def run_until(words: list[str], place: str, *, moment: int, total: Path) -> int:
     """Runs a stage in a process that dies at a `moment` (0: never); returns its exit code."""
     names = {"words": words, "place": place, "moment": moment, "total": str(total)}
-    process = processes.Process(target=exec, args=(CRASH, names))
+    process = FORKS.Process(target=exec, args=(CRASH, names))
     process.start()
     process.join()
     return process.exitcode

@@ -1,18 +1,19 @@
-"""The whole chain on two real SLURM jobs, and a job that is killed while it works."""
+"""The whole chain on two real SLURM jobs, of which one is killed while it works."""
 
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import yaml
 
+import processes
 from data_pipelines.cli import app
 from data_pipelines.manifest import read_journal, read_manifest
 from data_pipelines.product import partial_folder
@@ -33,13 +34,12 @@ paths:
   products: products
   autoencoder: autoencoder
 stages:
-  - {stage: download, source: "{source}", output: "{products}/states.zarr", shard_frames: 10}
+  - {stage: download, source: "{source}", output: "{products}/states.zarr", shard_frames: 1}
   - {stage: statistics, store: "{products}/states.zarr", output: "{products}/statistics.json", grid: 64x33-south}
   - {stage: encode, store: "{products}/states.zarr", autoencoder: "{autoencoder}", device: cpu,
      output: "{products}/latents.zarr", shard_frames: 10}
 """
 PRODUCTS = ("states.zarr", "statistics.json", "latents.zarr")
-PROGRAM = [sys.executable, "-c", "from data_pipelines.cli import main; main()"]
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +84,22 @@ def ask(words: list[str], slurm: dict[str, str]) -> str:
     return done.stdout
 
 
-def test_states_become_latents_on_two_jobs(slurm, on_two_jobs: list[str], source: Path, tmp_path: Path):
+def test_states_become_latents_on_two_jobs_of_which_one_is_killed(
+    forks: None, slurm, on_two_jobs: list[str], source: Path, tmp_path: Path
+):
+    """The units of the killed job are made by another: the products are those of one process that nobody kills."""
     chain = tmp_path / "chain.yaml"
     chain.write_text(CHAIN)
     model = Path(__file__).parents[2] / "ladcast/pretrained/nature-t31"
     words = ["run", str(chain), "--path", f"source={source}", "--path", f"autoencoder={model}"]
-    ask([*PROGRAM, *words, *on_two_jobs], slurm)
+    (tmp_path / "program.py").write_text("from data_pipelines.cli import main\n\nmain()\n")
+    driver = processes.start(tmp_path / "program.py", [*words, *on_two_jobs], tmp_path / "said", environment=slurm)
+    try:
+        killed = kill_a_job(tmp_path / "products/states.zarr", driver, slurm)
+        processes.finish(driver, tmp_path / "said")
+    finally:
+        driver.kill()
+    assert killed
     nodes = ask(["squeue", "--noheader", "--states=all", "--format=%N"], slurm).split()
     assert {"n1", "n2"} <= set(nodes)
     app([*words, "--path", f"products={tmp_path / 'here'}", "--workers", "0"], exit_on_error=False)
@@ -99,23 +109,9 @@ def test_states_become_latents_on_two_jobs(slurm, on_two_jobs: list[str], source
         assert made == read_manifest(tmp_path / "here" / product)
 
 
-def test_the_units_of_a_killed_job_are_made_by_another(slurm, on_two_jobs: list[str], source: Path, tmp_path: Path):
-    words = ["download", str(source), "--shard-frames", "1"]
-    app([*words, str(tmp_path / "here.zarr"), "--workers", "0"], exit_on_error=False)
-    product = tmp_path / "a.zarr"
-    driver = subprocess.Popen([*PROGRAM, *words, str(product), *on_two_jobs], env=slurm)
-    try:
-        killed = kill_a_job(product, driver, slurm)
-        assert driver.wait(120) == 0
-    finally:
-        driver.kill()
-    assert killed
-    assert read_manifest(product) == read_manifest(tmp_path / "here.zarr")
-
-
-def kill_a_job(product: Path, driver: subprocess.Popen, slurm: dict[str, str]) -> str:
+def kill_a_job(product: Path, driver: BaseProcess, slurm: dict[str, str]) -> str:
     """Kills a job with SIGKILL as soon as a few units are made; returns its number."""
-    while driver.poll() is None:
+    while driver.is_alive():
         if len(read_journal(partial_folder(product))) > 2:
             job = ask(["squeue", "--noheader", "--states=running", "--format=%A"], slurm).split()[0]
             ask(["scancel", "--signal=KILL", "--full", job], slurm)

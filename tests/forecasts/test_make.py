@@ -2,9 +2,6 @@
 
 import json
 import os
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +9,16 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import processes
+from ladcast import cli
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.stepper import FrameCounts
 from ladcast.forecasts.make import choose_batch, make_forecast
-from ladcast.released import find_model
+from ladcast.released import ModelFolder, find_model
 from ladcast.resumable import Unfinished, sole_writer
 from ladcast.training.distributed import Ranks
 
-MODEL = find_model("nature-t31")
 OPTIONS = {"--members": "3", "--days": "1", "--batch-size": "1"}
 COMMAND = ["forecast", *(word for option in OPTIONS.items() for word in option), "--no-draw", "--json", "--output"]
 
@@ -34,69 +32,54 @@ def read(path: Path, **options: object) -> xr.Dataset:
     return xr.open_dataset(path, decode_timedelta=True, **options).load()
 
 
-def test_a_second_forecast_at_once_says_who_writes(tmp_path: Path):
+def test_a_second_forecast_at_once_says_who_writes(weather_model: ModelFolder, tmp_path: Path):
     with sole_writer(tmp_path / "fc.zarr"):
         for overwrite in (False, True):
             with pytest.raises(
                 FileExistsError, match=rf"being written by host .*, process {os.getpid()}\. Wait for it"
             ):
-                make_forecast(request(tmp_path / "fc.zarr", overwrite=overwrite), MODEL)
+                make_forecast(request(tmp_path / "fc.zarr", overwrite=overwrite), weather_model)
     assert not list(tmp_path.iterdir())
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
+def alone(weather_model: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
     output = tmp_path_factory.mktemp("alone") / "fc.zarr"
-    make_forecast(request(output), MODEL)
+    make_forecast(request(output), weather_model)
     return read(output, engine="zarr")
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_forecast_of_one(alone: xr.Dataset, tmp_path: Path):
-    output, address = tmp_path / "fc.zarr", {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "ladcast.cli", *COMMAND, str(output)],
-            env={**os.environ, **address, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"},
-            cwd=Path(__file__).parents[2],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    told = [process.communicate(timeout=200)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
+def test_two_processes_make_the_forecast_of_one(
+    forks: None, alone: xr.Dataset, weather_model: ModelFolder, tmp_path: Path
+):
+    output = tmp_path / "made/fc.zarr"
+    command = [*COMMAND, output, "--model", weather_model.path]
+    told = processes.run_ranks(Path(cli.__file__), 2, command, tmp_path)
     xr.testing.assert_equal(read(output, engine="zarr"), alone)
     assert json.loads(told[0])["forecast"] == str(output)
     assert told[1] == ""  # the first process alone scores and tells
-    assert {path.name for path in tmp_path.iterdir()} == {"fc.zarr", "fc.scores.nc"}
+    assert {path.name for path in output.parent.iterdir()} == {"fc.zarr", "fc.scores.nc"}
 
 
-@pytest.mark.slow
-def test_latents_decode_to_the_fields_that_would_have_been_written(alone: xr.Dataset, tmp_path: Path):
+def test_latents_decode_to_the_fields_that_would_have_been_written(
+    alone: xr.Dataset, weather_model: ModelFolder, tmp_path: Path
+):
     from ladcast.forecasts.engine import LatentEngine
 
-    make_forecast(request(tmp_path / "fc.latents.zarr", keep="latents"), MODEL)
+    make_forecast(request(tmp_path / "fc.latents.zarr", keep="latents"), weather_model)
     xr.testing.assert_equal(read(tmp_path / "fc.latents.zarr", engine=LatentEngine), alone)
 
 
-@pytest.mark.slow
-def test_a_batch_that_fits_is_found(tmp_path: Path):
-    make_forecast(request(tmp_path / "fc.zarr", batch_size=0), MODEL)
+def test_a_batch_that_fits_is_found(weather_model: ModelFolder, tmp_path: Path):
+    make_forecast(request(tmp_path / "fc.zarr", batch_size=0), weather_model)
     assert '"batch_size": 3' in read(tmp_path / "fc.zarr", engine="zarr").attrs["history"]
 
 
-@pytest.mark.slow
 def test_a_batch_is_that_of_the_run_that_goes_on_and_leaves_work_for_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weather_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    forecaster = load_forecaster(MODEL.path, "cpu")
+    forecaster = load_forecaster(weather_model.path, "cpu")
     assert choose_batch(request(tmp_path / "fc.zarr", members=8), forecaster, 1, Ranks()) == 8
     monkeypatch.setattr(Ranks, "least", lambda ranks, value: value)
     monkeypatch.setattr(Ranks, "first", lambda ranks, value: value)
@@ -111,16 +94,15 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path):
         with pytest.raises(ValueError, match="Expected"):
             request(tmp_path / "fc.zarr", **wrong)
     with pytest.raises(ValueError, match="has no setting steps"):
-        make_forecast(request(tmp_path / "fc.zarr", steps=3), MODEL)
+        make_forecast(request(tmp_path / "fc.zarr", steps=3), find_model("nature-t31"))
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
-def test_several_initial_times_go_into_one_store(alone: xr.Dataset, tmp_path: Path):
-    assert MODEL.starts is not None
-    with xr.open_dataset(MODEL.starts) as starts:
+def test_several_initial_times_go_into_one_store(alone: xr.Dataset, weather_model: ModelFolder, tmp_path: Path):
+    assert weather_model.starts is not None
+    with xr.open_dataset(weather_model.starts) as starts:
         times = starts["time"].values
-    make_forecast(request(tmp_path / "fc.zarr", times=tuple(str(time)[:13] for time in times)), MODEL)
+    make_forecast(request(tmp_path / "fc.zarr", times=tuple(str(time)[:13] for time in times)), weather_model)
     both = read(tmp_path / "fc.zarr", engine="zarr")
     np.testing.assert_array_equal(both["time"].values, times)
     xr.testing.assert_equal(both.isel(time=[0]), alone)

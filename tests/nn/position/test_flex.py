@@ -1,11 +1,11 @@
 """FlexAttention gives what attention with all scores in memory gives: on a CPU forward, on a GPU also its gradients."""
 
 import json
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
+import processes
 from ladcast.nn.position import POSITION_ENCODINGS
 
 pytestmark = pytest.mark.slow
@@ -60,11 +60,10 @@ ON_GPU = [pytest.param("cuda", [name], id=f"cuda-{name}", marks=pytest.mark.gpu)
 
 
 @pytest.mark.parametrize(("device", "names"), [pytest.param("cpu", [*POSITION_ENCODINGS], id="cpu"), *ON_GPU])
-def test_flex_attention_equals_dense_attention(device: str, names: list[str]):
-    command = [sys.executable, "-c", PROGRAM, device, *names]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=500)
-    assert answer.returncode == 0, answer.stderr
-    differences = json.loads(answer.stdout)
+def test_flex_attention_equals_dense_attention(forks: None, device: str, names: list[str], tmp_path: Path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    program = processes.start(tmp_path / "program.py", [device, *names], tmp_path / "output")
+    differences = json.loads(processes.finish(program, tmp_path / "output"))
     changed = {case: off for case, off in differences.items() if off is not None}
     assert len(differences) == 4 * len(names)
     assert {case.split()[0] for case in changed} == set(names)  # area weights change scores in all
