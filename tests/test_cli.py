@@ -72,7 +72,7 @@ def with_gap(ds: xr.Dataset) -> xr.Dataset:
 
 CHANGES = {
     "variable": (lambda ds: ds.drop_vars("2m_temperature"), "2m_temperature"),
-    "level": (lambda ds: ds.sel(level=[lev for lev in ds["level"].values if lev != 700]), "700"),
+    "level": (lambda ds: ds.sel(level=[lev for lev in ds["level"].values if lev != 850]), "850"),
     "celsius": (celsius, "degC"),
     "hectopascal": (unlabelled_hectopascal, "mean_sea_level_pressure"),
     "height": (geopotential_height, "geopotential"),
@@ -131,7 +131,7 @@ def test_a_start_state_is_planned_and_put_together(
     start = str(xr.load_dataset(source)["time"].values[0])[:13]
     output = tmp_path / "start.zarr"
     run(app, ["analysis", start, "--source", str(source), "--output", str(output), *quick[-2:]])
-    assert "z300..z700 (3)" in capsys.readouterr().out
+    assert "z300..z850 (3)" in capsys.readouterr().out
     run(app, ["forecast", "--source", str(output), "--output", str(tmp_path / "fc.zarr"), *quick, "--no-draw"])
     without = broken(source, lambda ds: ds.drop_vars("2m_temperature"))
     assert "t2m" in fail("analysis", start, "--source", str(without), *quick[-2:])
@@ -325,9 +325,11 @@ def test_a_failure_is_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.slow
-def test_a_dry_run_writes_nothing_and_shows_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_dry_run_writes_nothing_and_shows_the_plan(
+    quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     output = tmp_path / "fc.zarr"
-    run(app, ["forecast", "--output", str(output), "--device", "cpu", *QUICK, "--dry-run"])
+    run(app, ["forecast", "--output", str(output), "--device", "cpu", *quick, "--dry-run"])
     assert "2 members x 4 lead times" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 

@@ -49,11 +49,18 @@ DRAWN = Normalizer(
 WEATHER = Normalizer(
     ChannelSet(
         ("geopotential", "temperature", "v_component_of_wind"),
-        ("2m_temperature", "mean_sea_level_pressure", "sea_surface_temperature", "total_precipitation_6hr"),
-        (300, 500, 700),
+        (
+            "10m_u_component_of_wind",
+            "10m_v_component_of_wind",
+            "2m_temperature",
+            "mean_sea_level_pressure",
+            "sea_surface_temperature",
+            "total_precipitation_6hr",
+        ),
+        (300, 500, 850),
     ),
-    torch.tensor([88e3, 54e3, 29e3, 228.0, 252.0, 267.0, 0.0, 0.0, 0.0, 278.0, 1.01e5, 287.0, 6e-4]),
-    torch.tensor([4e3, 3e3, 1.5e3, 11.0, 13.0, 15.0, 12.0, 9.0, 6.0, 21.0, 1.3e3, 11.0, 1.5e-3]),
+    torch.tensor([88e3, 54e3, 14e3, 228.0, 252.0, 274.0, 0.0, 0.0, 0.0, 0.0, 0.0, 278.0, 1.01e5, 287.0, 6e-4]),
+    torch.tensor([4e3, 3e3, 1.5e3, 11.0, 13.0, 15.0, 12.0, 9.0, 6.0, 6.0, 5.0, 21.0, 1.3e3, 11.0, 1.5e-3]),
 )
 """Of a little of all that states have."""
 
@@ -155,7 +162,7 @@ def own_model(folder: Path, normalizer: Normalizer = DRAWN) -> ModelFolder:
 
 
 def states_between_starts(path: Path, count: int, model: ModelFolder | None = None) -> Path:
-    """Writes a store of 6-hourly states on the way from one start state of a model, or of the embedded one, to the next."""
+    """Writes a store of 6-hourly states between two start states of a model, by default the embedded one."""
     starts = (model or find_model("nature-t31")).starts
     assert starts is not None
     first, last = (xr.load_dataset(starts).isel(time=index, drop=True) for index in (0, 1))

@@ -1,4 +1,4 @@
-"""A forecast of the embedded model on disk."""
+"""A forecast of a tiny model on disk."""
 
 import pytest
 
@@ -6,14 +6,14 @@ from ladcast.data.analysis import read_analysis
 from ladcast.data.store import read_times
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.ensemble import EnsembleOptions
-from ladcast.released import find_model
+from ladcast.released import ModelFolder
 from worlds import Kept, keep
 
 
 @pytest.fixture(scope="session")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+def kept(weather_model: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Kept:
     """3 members in batches of 2, 4 lead times of 6 hours."""
-    folder, model = tmp_path_factory.mktemp("kept"), find_model("nature-t31")
+    folder, model = tmp_path_factory.mktemp("kept"), weather_model
     forecaster = load_forecaster(model.path, "cpu")
     assert model.starts is not None
     analysis = read_analysis(model.starts, read_times(model.starts)[0], forecaster.channels, forecaster.grid)

@@ -22,10 +22,8 @@ from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasts.engine import LatentEngine
 from ladcast.forecasts.manifest import KEY
 from ladcast.forecasts.open import open_forecast
-from ladcast.released import PRETRAINED
 
 ROOT = Path(__file__).parents[2]
-MODEL = PRETRAINED / "nature-t31"
 
 
 @pytest.fixture
@@ -60,7 +58,7 @@ def rename_model(store: Path, **changes: str | None) -> None:
 def test_xarray_opens_latents_as_fields(options, registered, kept):
     decoded = xr.open_dataset(kept.latents, **options)
     fields = xr.open_dataset(kept.fields, decode_timedelta=True)
-    assert fields["geopotential"].encoding["chunks"] == (1, 1, 2, 13, 32, 64)
+    assert fields["geopotential"].encoding["chunks"] == (1, 1, 2, 3, 8, 16)
     xr.testing.assert_identical(decoded.load(), fields.load())
 
 
@@ -101,25 +99,25 @@ def test_a_model_is_found_where_it_lay(store: Path, home: Path):
     assert "geopotential" in open_forecast(store)
 
 
-def test_a_model_is_found_among_the_installed_ones(store: Path, home: Path, tmp_path: Path):
+def test_a_model_is_found_among_the_installed_ones(kept, store: Path, home: Path, tmp_path: Path):
     weights = open_forecast(store).attrs["source"].partition("@")[2]
     rename_model(store, model=f"mine@{weights}", folder=str(tmp_path / "moved"))
     with pytest.raises(FileNotFoundError, match=rf"'mine' with weights {weights}.*model='FOLDER'.*LADCAST_MODELS"):
         open_forecast(store)
-    shutil.copytree(MODEL, home / "mine")
+    shutil.copytree(kept.model, home / "mine")
     assert "geopotential" in open_forecast(store)
 
 
-def test_a_model_is_pointed_to(store: Path, home: Path, tmp_path: Path):
+def test_a_model_is_pointed_to(kept, store: Path, home: Path, tmp_path: Path):
     weights = open_forecast(store).attrs["source"].partition("@")[2]
     rename_model(store, model=f"mine@{weights}", folder=None)
-    assert "geopotential" in open_forecast(store, model=MODEL)
+    assert "geopotential" in open_forecast(store, model=kept.model)
     with pytest.raises(FileNotFoundError, match=r"nowhere.*'mine' with weights"):
         open_forecast(store, model=tmp_path / "nowhere")
 
 
-def test_other_weights_are_refused(store: Path, tmp_path: Path):
-    other = Path(shutil.copytree(MODEL, tmp_path / "other"))
+def test_other_weights_are_refused(kept, store: Path, tmp_path: Path):
+    other = Path(shutil.copytree(kept.model, tmp_path / "other"))
     manifest = json.loads((other / MANIFEST).read_text())
     manifest["sha256"]["weights.safetensors"] = "0" * 64
     (other / MANIFEST).write_text(json.dumps(manifest))
@@ -130,7 +128,7 @@ def test_other_weights_are_refused(store: Path, tmp_path: Path):
 @pytest.mark.slow
 def test_scores_plots_and_descriptions_take_latents(kept, tmp_path: Path):
     paths = (kept.fields, kept.latents)
-    request = ScoreRequest(MODEL / "truth.nc")
+    request = ScoreRequest(kept.model / "truth.nc")
     fields, latents = (score_systems(open_request([path], request), [path], request, Scoring()) for path in paths)
     (scores_of_fields, *_), (scores_of_latents, *_) = fields.values(), latents.values()
     xr.testing.assert_identical(scores_of_latents.metrics(), scores_of_fields.metrics())
@@ -157,7 +155,7 @@ def test_what_xarray_passes_to_every_engine_is_accepted_and_no_more(kept, monkey
 
 def test_machines_that_decode_unlike_score_parts_of_the_same_latents(kept, store: Path, tmp_path: Path, monkeypatch):
     """As a GPU and a processor do in the last bits; other latents at the same path are refused, old claims hold."""
-    request, decode = ScoreRequest(MODEL / "truth.nc", baselines=False), LatentCodec.decode
+    request, decode = ScoreRequest(kept.model / "truth.nc", baselines=False), LatentCodec.decode
 
     def score(sums: str) -> None:
         score_systems(open_request([store], request), [store], request, Scoring(sums=tmp_path / sums))

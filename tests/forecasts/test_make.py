@@ -71,6 +71,7 @@ def test_latents_decode_to_the_fields_that_would_have_been_written(
     xr.testing.assert_equal(read(tmp_path / "fc.latents.zarr", engine=LatentEngine), alone)
 
 
+@pytest.mark.slow
 def test_a_batch_that_fits_is_found(weather_model: ModelFolder, tmp_path: Path):
     make_forecast(request(tmp_path / "fc.zarr", batch_size=0), weather_model)
     assert '"batch_size": 3' in read(tmp_path / "fc.zarr", engine="zarr").attrs["history"]

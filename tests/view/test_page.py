@@ -18,7 +18,10 @@ from ladcast.view.sources import open_sources
 from ladcast.view.storms import Storms
 from worlds import Kept, keep
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: scripts/install_chromium.sh")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: scripts/install_chromium.sh"),
+]
 MAP = "document.querySelector('#figure-0 canvas')"
 METEOGRAM = "document.getElementById('place').dataset.state === 'ready'"
 
