@@ -35,6 +35,7 @@ from ladcast.times import AnyTime, describe, parse_time
 from ladcast.verification import ScoreOptions, scores_dataset
 
 if TYPE_CHECKING:
+    from matplotlib.animation import FuncAnimation
     from matplotlib.figure import Figure
 
 AnyPath = str | os.PathLike[str]
@@ -165,35 +166,52 @@ def plot(
     time: AnyTime | None = None,
     output: AnyPath | None = None,
     **what: Any,
-) -> Figure:
-    """Draws a page (ensemble mean and spread on maps, the plume of one place), or a map of anything.
+) -> Figure | FuncAnimation:
+    """Draws a page (ensemble mean and spread on maps, plumes of one place), the meteogram of a place, or one field.
 
     Args:
         forecast: what to draw.
-        figure: `page`, or of one field `mean`, `spread`, `difference` (mean minus analysis), `stamps` of all members,
-            `spaghetti` of one contour, `probability`, or the number of a member.
+        figure: `page`, `meteogram`, or of one field `mean`, `spread`, `difference` (mean minus analysis), `stamps` of
+            all members, `spaghetti` of one contour, `probability`, the number of a member, `hovmoller` (longitude
+            against lead time) or `animation` (the mean at all lead times).
         truth: states beside the forecast; by default those of the model whose own states it starts from.
-        place: a city such as Oslo, a place as Name,latitude,longitude, or a `Place`, for the page; by default Paris, or
-            the middle of a region without it.
+        place: a city such as Oslo, a place as Name,latitude,longitude, or a `Place`, for page and meteogram; by default
+            Paris, or the middle of a region without it.
         lead_days: lead time of the maps; by default the last whole day up to the fifth.
-        time: initial time, where there are several.
-        output: .png, .pdf or .svg file to write too.
+        time: initial time; by default the first.
+        output: .png, .pdf or .svg file to write too; of an animation .gif or, with ffmpeg, .mp4.
         what: of one field: `field` such as z500, `value` of the contour or above which there is a probability, `below`,
             and `region` as west,south,east,north; see `ladcast.plots.options.FieldOptions`.
+
+    Returns:
+        the figure, or what plays all lead times: `IPython.display.HTML(animation.to_jshtml())` shows it in a notebook.
     """
     from ladcast.plots.ensemble import draw_figure
+    from ladcast.plots.evolution import draw_animation, draw_hovmoller, draw_meteogram, save_animation
     from ladcast.plots.forecast import draw_forecast, shown_lead
     from ladcast.plots.options import FieldOptions
     from ladcast.plots.style import save_figure
 
-    opened = at_times(open_forecast(forecast), [] if time is None else [time], "The forecast")
+    opened = open_forecast(forecast)
+    opened = at_times(opened, list(opened["time"].values.flat[:1]) if time is None else [time], "The forecast")
+    of, known = FieldOptions(**what), open_truth(truth, opened)
+    if figure == "animation":
+        moving = draw_animation(opened, of)
+        if output is not None:
+            save_animation(moving, Path(output))
+        return moving
     where = _middle(opened) if place is None else place if isinstance(place, Place) else Place.parse(place)
-    days = shown_lead(opened) if lead_days is None else np.timedelta64(round(lead_days * 86_400), "s")
-    lead, known = np.timedelta64(days.astype("timedelta64[ns]")), open_truth(truth, opened)
-    if figure == "page":
-        drawn = draw_forecast(opened, place=where, truth=known, lead=lead)
+    if figure == "meteogram":
+        drawn = draw_meteogram(opened, where, truth=known)
+    elif figure == "hovmoller":
+        drawn = draw_hovmoller(opened, of, truth=known)
     else:
-        drawn = draw_figure(opened, figure, FieldOptions(**what), lead=lead, truth=known)
+        days = shown_lead(opened) if lead_days is None else np.timedelta64(round(lead_days * 86_400), "s")
+        lead = np.timedelta64(days.astype("timedelta64[ns]"))
+        if figure == "page":
+            drawn = draw_forecast(opened, place=where, truth=known, lead=lead)
+        else:
+            drawn = draw_figure(opened, figure, of, lead=lead, truth=known)
     if output is not None:
         save_figure(drawn, Path(output))
     return drawn

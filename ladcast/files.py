@@ -21,16 +21,19 @@ EXCHANGE = 2
 CLOCKS_APART_S = 300
 """How far the clock of a file server, which dates files, may be behind that of this host."""
 PROC = Path("/proc")
-FIGURES = (".pdf", ".png", ".svg")
+FIGURES, MOVIES = (".pdf", ".png", ".svg"), (".gif", ".mp4")
 """How the names of figures end."""
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
 """Files that make a folder a Zarr group."""
 
 
-def require_figure_name(path: Path) -> None:
-    """Raises ValueError where the suffix is that of no figure."""
-    if path.suffix.lower() not in FIGURES:
-        raise ValueError(f"Expected a figure named {' or '.join('*' + name for name in FIGURES)}, got '{path.name}'.")
+def require_figure_name(path: Path, *, moving: bool = False) -> None:
+    """Raises ValueError where the suffix is that of no figure, or of none that moves, or cannot be written here."""
+    known = MOVIES if moving else FIGURES
+    if path.suffix.lower() not in known:
+        raise ValueError(f"Expected a figure named {' or '.join('*' + name for name in known)}, got '{path.name}'.")
+    if path.suffix.lower() == ".mp4" and shutil.which("ffmpeg") is None:
+        raise ValueError(f"{path.name} needs ffmpeg, which is not on the PATH: install it, or name the output *.gif.")
 
 
 def require_input(path: Path) -> None:

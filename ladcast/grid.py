@@ -229,12 +229,12 @@ def eastward(longitude_deg: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.maximum(around, 0.0)
 
 
-def grid_of(ds: xr.Dataset) -> Grid:
+def grid_of(ds: xr.Dataset | xr.DataArray) -> Grid:
     """Returns the grid of a dataset's coordinates, from south to north and eastward."""
     return Grid(tuple(ds["latitude"].values.tolist()), tuple(ds["longitude"].values.tolist()))
 
 
-def points_of(ds: xr.Dataset) -> Grid:
+def points_of(ds: xr.Dataset | xr.DataArray) -> Grid:
     """Returns the grid of a dataset, or the box that it has of one."""
     if circles_globe(ds["longitude"].values):
         return grid_of(ds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +10,7 @@ from typing import Annotated, Literal
 from ladcast.commands.options import DEFAULT_PLACE, FLAT, Part, Results, report_paths
 from ladcast.files import require_figure_name, require_outputs
 from ladcast.forecasts.options import WHOLE, ExportFormat
-from ladcast.plots.options import FieldOptions
+from ladcast.plots.options import FIGURE_KINDS, FieldOptions
 
 DEFAULT_FORMAT = ExportFormat()
 DEFAULT_FIELD = FieldOptions()
@@ -27,33 +28,38 @@ def plot(
     time: str | None = None,
     overwrite: bool = False,
 ) -> Results:
-    """Draw a page (ensemble mean and spread on maps, the plume of one place), or a map of anything.
+    """Draw a page (ensemble mean and spread on maps, plumes of one place), the meteogram of a place, or one field.
 
     Args:
         forecast: forecast (Zarr, latents, netCDF or GRIB), of the globe or a region, one member or many.
-        figure: page, or of one field: mean, spread, difference (mean minus analysis), stamps of all members, spaghetti
-            of one contour, probability, or the number of a member.
+        figure: page, meteogram, or of one field: mean, spread, difference (mean minus analysis), stamps of all members,
+            spaghetti of one contour, probability, the number of a member, hovmoller (longitude against lead time), or
+            animation (the mean at all lead times).
         of: which field, and where; the page has its own.
         truth: Zarr store or netCDF file to draw beside the plume; by default that of the model, where the forecast
             starts from its own states.
-        output: .png, .pdf or .svg file; by default beside the forecast.
-        place: place of the plume: a city such as Oslo, or Name,latitude,longitude; by default Paris, or the middle of a
-            region without it.
+        output: .png, .pdf or .svg file, of an animation .mp4 (with ffmpeg) or .gif; by default beside the forecast.
+        place: place of page and meteogram: a city such as Oslo, or Name,latitude,longitude; by default Paris, or the
+            middle of a region without it.
         lead_days: lead time of the maps, such as 5, or 0.25 for 6 hours; by default the last whole day up to the fifth.
-        time: initial time, where the forecast has several.
+        time: initial time; by default the first.
         overwrite: replace an existing output.
     """
     from ladcast.grid import Place
 
-    output = output or forecast.with_suffix(".png" if figure == "page" else f".{figure}.png")
+    suffix = ".png" if figure != "animation" else ".mp4" if shutil.which("ffmpeg") else ".gif"
+    output = output or forecast.with_suffix(suffix if figure == "page" else f".{figure}{suffix}")
     where = None if place is None else Place.parse(place)
-    require_figure_name(output)
+    require_figure_name(output, moving=figure == "animation")
     require_outputs([output], [forecast, truth], overwrite=overwrite)
 
     from ladcast import api
 
     what = asdict(of)
     api.plot(forecast, figure, truth=truth, place=where, lead_days=lead_days, time=time, output=output, **what)
+    if figure == "page":
+        others = ", ".join(FIGURE_KINDS[1:])
+        print(f"also: {others}, or the number of a member, such as `ladcast plot {forecast} stamps --field msl`")
     return report_paths(**{"page" if figure == "page" else "figure": output})
 
 

@@ -129,12 +129,13 @@ def _draw_storm(reports: Mapping[str, TrackReport], output: Path) -> Path:
     first = {name: report.first_forecast() for name, report in reports.items()}
     one, best = first["forecast"], first["forecast"].best
     within = (best["time"].values >= one.init_time) & (best["time"].values <= one.tracks["time"].values.max())
-    name = str(best["name"].values[0]).capitalize() if "name" in best else ""
+    storm = str(best["storm"].values[0])
+    name = str(best["name"].values[0]).strip().capitalize() if "name" in best else ""
     verified = {name: report for name, report in first.items() if report.is_verified}
     figure = draw_storm(
         one.tracks,
         strike_probability(one.tracks, Grid.parse(DRAWN_GRID)),
-        title=f"{name} ({best['storm'].values[0]})".strip(),
+        title=f"{name} ({storm})" if name else storm,
         mean=one.mean,
         best=best.isel(point=np.flatnonzero(within)),
         growth={name: report.growth for name, report in verified.items()},

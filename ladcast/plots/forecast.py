@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from cartopy import crs
 from jaxtyping import Float
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ladcast.grid import Box, Place, points_of
-from ladcast.plots.maps import add_colour_bar, add_map_axes, draw_map
-from ladcast.plots.style import ENSEMBLE, INK, MARGIN, SMALL_PT, TRUTH, new_figure, quiet
+from ladcast.plots.maps import add_colour_bar, add_map_axes, draw_map, mark_extremes, require_same_points
+from ladcast.plots.quantities import QUANTITIES, Quantity, held_by
+from ladcast.plots.style import ENSEMBLE, INK, MARGIN, SMALL_PT, TRUTH, new_figure, quiet, round_levels
 from ladcast.times import DAY, describe
-from ladcast.units import GRAVITY, ZERO_CELSIUS_K
 
 SHOWN_DAY = 5
 """The last day whose maps are drawn unless another is asked for."""
+CONTOUR_STEPS = {"z": 8.0, "msl": 5.0}
+"""Between the lines of the usual maps, in shown units."""
+PLUMES = ("t2m", "wind10", "tp6h")
 
 
 def shown_lead(forecast: xr.Dataset) -> np.timedelta64:
@@ -46,7 +49,8 @@ def draw_forecast(
 
     Maps show the ensemble mean as contours over the spread (standard deviation of M members, divisor M - 1), or a
     single member; of the globe, or of the region that the forecast covers.
-    Plumes show the grid point nearest to the place: temperature, and wind and precipitation where present.
+    Plumes show the grid point nearest to the place: temperature, wind, and precipitation as bars. A forecast without
+    the usual fields shows what it has.
 
     Args:
         forecast: WeatherBench 2 names, SI units; dimensions time (one start), prediction_timedelta, number,
@@ -57,24 +61,25 @@ def draw_forecast(
         lead: lead time of the maps; the last one by default.
 
     Raises:
-        ValueError: a variable, level or dimension is missing, there are several starts, the lead time or
-            truth does not fit the forecast, or a field has NaN.
+        ValueError: a dimension is missing, there are several starts, the lead time or truth does not fit the forecast,
+            or a field has NaN.
     """
-    forecast = _one_forecast(forecast)
+    forecast = one_forecast(forecast)
     shown = _find_lead(forecast, lead)
-    known = None if truth is None else _align(truth, forecast)
+    known = None if truth is None else align(truth, forecast)
     at_lead = forecast.sel(prediction_timedelta=shown)
-    for panel in (*MAPS, TEMPERATURE):
-        panel.of(at_lead)  # what is missing is said before anything is drawn
+    maps = _choose_maps(forecast)
+    fields = [whole(one.of(at_lead, level), one.title_at(level)) for one, level in maps]  # before anything is drawn
     figure = new_figure()
-    for panel, cell in zip(MAPS, _row(figure, len(MAPS), top=0.89, bottom=0.505, gap=0.03), strict=True):
-        _draw_spread(figure, cell, panel.of(at_lead), about=panel, place=place)
+    for about, members, cell in zip(maps, fields, _row(figure, 2, top=0.89, bottom=0.505, gap=0.03), strict=False):
+        _draw_spread(figure, cell, members, *about, place=place)
     _draw_plumes(figure, forecast, truth=known, place=place, shown=shown)
     _write_heading(figure, forecast, shown)
     return figure
 
 
-def _one_forecast(forecast: xr.Dataset) -> xr.Dataset:
+def one_forecast(forecast: xr.Dataset) -> xr.Dataset:
+    """Returns a forecast from one initial time without that dimension, with members; ValueError says what it lacks."""
     if "number" not in forecast.dims:
         forecast = forecast.expand_dims("number")
     needed = ("prediction_timedelta", "latitude", "longitude")
@@ -97,11 +102,9 @@ def _find_lead(forecast: xr.Dataset, lead: np.timedelta64 | None) -> np.timedelt
     return lead
 
 
-def _align(truth: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
+def align(truth: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
     """Puts truth on the forecast's lead times, less those that it lacks."""
-    theirs, ours = points_of(truth), points_of(forecast)
-    if not theirs.matches(ours):
-        raise ValueError(f"Truth lies on {theirs}, the forecast on {ours}: bring truth to the forecast's grid first.")
+    require_same_points(truth, forecast)
     # Without the start as a coordinate, which would clash with truth's own `time`.
     valid = forecast["time"].drop_vars("time") + forecast["prediction_timedelta"]
     known = valid[np.isin(valid.values, truth["time"].values)]
@@ -116,68 +119,125 @@ def _row(figure: Figure, count: int, *, top: float, bottom: float, gap: float) -
     return [cells[column] for column in range(count)]
 
 
-def _draw_spread(figure: Figure, cell: SubplotSpec, members: xr.DataArray, *, about: Panel, place: Place) -> None:
+def _choose_maps(forecast: xr.Dataset) -> list[tuple[Quantity, int | None]]:
+    """Returns height and pressure, or what the forecast has in their place: two fields, or one where there is no other.
+
+    Raises:
+        ValueError: there is nothing that a map knows.
+    """
+    held = list(held_by(forecast))
+    if not held:
+        known = ", ".join(QUANTITIES)
+        raise ValueError(f"The forecast has {', '.join(map(str, forecast)) or 'no variables'}; a page shows {known}.")
+    usual = [one for name in ("z", "msl") for one in held if one[0].name == name]
+    return [*usual, *(one for one in held if one not in usual)][:2]
+
+
+def whole(field: xr.DataArray, name: str) -> xr.DataArray:
+    """Returns a field that it has read; raises ValueError that counts NaN, other than those of the sea over land."""
+    field = field.load()
+    if (count := int(field.isnull().sum())) and name != QUANTITIES["sst"].title:
+        raise ValueError(f"{name}: {count} of {field.size} values are NaN.")
+    return field
+
+
+def _draw_spread(
+    figure: Figure, cell: SubplotSpec, members: xr.DataArray, about: Quantity, level: int | None, *, place: Place
+) -> None:
     axes, mean = add_map_axes(figure, cell, members), members.mean("number")
     if members.sizes["number"] > 1:
         shaded, shown, lines = members.std("number", ddof=1), "Ensemble spread", "ensemble mean"
     else:
         shaded, shown, lines = mean, about.title, "one member"
-    shading = draw_map(axes, shaded, lines=mean, line_step=about.step)
+    step = CONTOUR_STEPS.get(about.name) or float(np.diff(round_levels(mean))[0])
+    shading = draw_map(axes, shaded, lines=mean, line_step=step)
+    if about.palette == "pressure":
+        mark_extremes(axes, mean)
     here = (place.longitude_deg, place.latitude_deg)
     axes.plot(*here, "o", color=TRUTH, markersize=4, markeredgecolor="white", transform=crs.PlateCarree(), zorder=5)
-    title = f"{about.title}: {lines}, contours every {about.step:g} {about.units}"
+    title = f"{about.title_at(level)}: {lines}, contours every {step:g} {about.units}"
     axes.set_title(title, fontsize=9, color=INK, pad=5)
-    add_colour_bar(axes, shading, f"{shown} ({about.units})")
+    add_colour_bar(axes, shading, f"{shown} ({about.difference_units if lines == 'ensemble mean' else about.units})")
 
 
 def _draw_plumes(
     figure: Figure, forecast: xr.Dataset, *, truth: xr.Dataset | None, place: Place, shown: np.timedelta64
 ) -> None:
+    held = [about for about, level in held_by(forecast) if level is None]
+    panels = [about for about in held if about.name in PLUMES] or held[:3]
+    if not panels:
+        return
+    here, known, where = at_place(forecast, truth, place)
+    for about, cell in zip(panels, _row(figure, len(panels), top=0.375, bottom=0.115, gap=0.16), strict=True):
+        axes = figure.add_subplot(cell)
+        members, observed = whole(about.of(here), about.title), value_of(about, known)
+        if about.accumulated_hours:
+            draw_bars(axes, members, hours=about.accumulated_hours, truth=observed)
+        else:
+            draw_plume(axes, members, truth=observed)
+        axes.set_title(f"{about.title} ({about.units})", fontsize=9, color=INK, loc="left", pad=5)
+        axes.axvline(float(shown / DAY), color="0.4", linewidth=0.8, linestyle=":", label="time of the maps")
+        style_lead_axis(axes, start_of(forecast), last_day=float(_find_lead(forecast, None) / DAY))
+        if about.palette == "sequential":
+            axes.set_ylim(bottom=0)
+    add_legend(figure)
+    figure.text(MARGIN, 0.42, where, fontsize=10, weight="bold", color=INK)
+
+
+def at_place(forecast: xr.Dataset, truth: xr.Dataset | None, place: Place) -> tuple[xr.Dataset, xr.Dataset, str]:
+    """Returns a forecast and the truth at the grid point nearest to a place, and a line that says where that is.
+
+    Raises:
+        ValueError: the place lies outside of the forecast's region.
+    """
     points = points_of(forecast)
     if isinstance(points, Box) and not points.holds(place):
         raise ValueError(f"{place.name} lies outside of the forecast's region, {points}. Name another --place.")
-    at_row, at_column = place.nearest(forecast)
-    here = forecast.isel(latitude=at_row, longitude=at_column)
-    truth_here = xr.Dataset() if truth is None else truth.isel(latitude=at_row, longitude=at_column)
-    panels = [TEMPERATURE, *(panel for panel in WHERE_PRESENT if not panel.missing(forecast))]
-    cells = _row(figure, len(panels), top=0.375, bottom=0.115, gap=0.16)
-    for panel, cell in zip(panels, cells, strict=True):
-        axes = figure.add_subplot(cell)
-        draw_plume(axes, panel.of(here), truth=None if panel.missing(truth_here) else panel.of(truth_here))
-        axes.set_title(f"{panel.title} ({panel.units})", fontsize=9, color=INK, loc="left", pad=5)
-        axes.axvline(float(shown / DAY), color="0.4", linewidth=0.8, linestyle=":", label="time of the maps")
-        style_lead_axis(axes, _start(forecast), last_day=float(_find_lead(forecast, None) / DAY))
-        axes.set_ylim(bottom=panel.floor)
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=len(labels), fontsize=SMALL_PT + 1, frameon=False)
-    where = f"{place.name} {_degrees(place.latitude_deg, place.longitude_deg)}"
+    row, column = place.nearest(forecast)
+    here = forecast.isel(latitude=row, longitude=column)
+    known = xr.Dataset() if truth is None else truth.isel(latitude=row, longitude=column)
     point = _degrees(float(here["latitude"]), float(here["longitude"]))
-    figure.text(MARGIN, 0.42, f"{where}: nearest grid point {point}", fontsize=10, weight="bold", color=INK)
+    return here, known, f"{place.name} {_degrees(place.latitude_deg, place.longitude_deg)}: nearest grid point {point}"
+
+
+def value_of(about: Quantity, truth: xr.Dataset) -> xr.DataArray | None:
+    """Returns a quantity of the truth where the truth has it."""
+    return about.of(truth) if set(about.variables) <= set(truth) else None
+
+
+def add_legend(figure: Figure) -> None:
+    """Adds one legend of all panels below a figure."""
+    entries: dict[str, Artist] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+    style: dict[str, Any] = {"loc": "lower center", "ncols": len(entries), "fontsize": SMALL_PT + 1, "frameon": False}
+    figure.legend(list(entries.values()), list(entries), **style)
+
+
+def say_source(forecast: xr.Dataset, longest: int = 90) -> str:
+    """Says which model a forecast is of, and where its weather is not that of the real atmosphere."""
+    unreal = " | model weather, not the real atmosphere" if forecast.attrs.get("unreal") else ""
+    source = str(forecast.attrs.get("source", "Ensemble forecast"))
+    return textwrap.shorten(source, longest - len(unreal), placeholder=" ...") + unreal
 
 
 def _write_heading(figure: Figure, forecast: xr.Dataset, shown: np.timedelta64) -> None:
-    start = _start(forecast)
-    unreal = "  |  model weather, not the real atmosphere" if forecast.attrs.get("unreal") else ""
-    source = str(forecast.attrs.get("source", "Ensemble forecast"))
-    model = textwrap.shorten(source, 90 - len(unreal), placeholder=" ...")
+    start = start_of(forecast)
     figure.text(MARGIN, 0.955, f"Forecast for {_say(start + shown)}", fontsize=16, weight="bold", color=INK)
-    figure.text(
-        MARGIN,
-        0.925,
-        f"{model}  |  start {_say(start)}  |  day {shown / DAY:g}  |  {_members(forecast)}{unreal}",
-        fontsize=9,
-        color="0.3",
-    )
+    about = f"start {_say(start)} | day {shown / DAY:g} | {say_members(forecast)} | {say_source(forecast)}"
+    figure.text(MARGIN, 0.925, about, fontsize=9, color="0.3")
 
 
-def _members(forecast: xr.Dataset) -> str:
+def say_members(forecast: xr.Dataset) -> str:
     """Says how many members there are, or which one it is."""
     if (count := forecast.sizes["number"]) > 1:
         return f"{count} members"
     return f"member {int(forecast['number'][0])}" if "number" in forecast.coords else "one member"
 
 
-def _start(forecast: xr.Dataset) -> np.datetime64:
+def start_of(forecast: xr.Dataset) -> np.datetime64:
+    """Returns the initial time of a forecast from one."""
     return np.datetime64(forecast["time"].item(), "ns")
 
 
@@ -186,9 +246,19 @@ def _say(time: np.datetime64) -> str:
     return f"{moment:%A} {moment.day} {moment:%B %Y, %H:%M} UTC"
 
 
+def parallel(degrees: float) -> str:
+    """Writes a latitude, such as 48.9°N."""
+    return f"{abs(degrees):.3g}°{'S' if degrees < 0 else 'N'}"
+
+
+def meridian(degrees: float) -> str:
+    """Writes a longitude, such as 2.3°E."""
+    east = (degrees + 180) % 360 - 180
+    return f"{abs(east):.4g}°{'W' if east < 0 else 'E'}"
+
+
 def _degrees(latitude: float, longitude: float) -> str:
-    east = (longitude + 180) % 360 - 180
-    return f"{abs(latitude):.1f}°{'S' if latitude < 0 else 'N'} {abs(east):.1f}°{'W' if east < 0 else 'E'}"
+    return f"{parallel(round(latitude, 1))} {meridian(round(longitude, 1))}"
 
 
 BANDS = ((0.1, 0.9, "#d9e9f4"), (0.25, 0.75, "#a6cce5"))
@@ -220,6 +290,29 @@ def draw_plume(axes: Axes, members: xr.DataArray, *, truth: xr.DataArray | None 
         axes.plot(lead_days(truth), truth.values, color=TRUTH, linewidth=1.6, linestyle=(0, (4, 2)), label="truth")
 
 
+def draw_bars(axes: Axes, members: xr.DataArray, *, hours: int, truth: xr.DataArray | None = None) -> None:
+    """Draws a sum over some hours before each lead time: bars for the mean, lines for the range of most members.
+
+    Args:
+        axes: plain axes; what is drawn carries labels for a legend.
+        members: values with dimensions number and prediction_timedelta.
+        hours: over how many hours the values are summed, the width of a bar.
+        truth: values along prediction_timedelta, with gaps left out; a level line across each bar.
+    """
+    members, width = members.transpose("prediction_timedelta", "number"), hours / 24
+    middle = lead_days(members) - width / 2
+    label = "sum: one member"
+    if members.sizes["number"] > 1:
+        low, high, _ = BANDS[0] if members.sizes["number"] >= FEWEST_IN_BANDS else (0.0, 1.0, "")
+        ends = members.quantile([low, high], dim="number").transpose("quantile", ...).values
+        axes.vlines(middle, *ends, color=ENSEMBLE, linewidth=1.0)
+        label = f"sum: mean, {low:.0%} to {high:.0%}"
+    axes.bar(middle, members.mean("number"), width=0.88 * width, color=BANDS[1][2], label=label)
+    if truth is not None:
+        days = lead_days(truth)
+        axes.hlines(truth.values, days - width, days, color=TRUTH, linewidth=1.6, zorder=3)
+
+
 def style_lead_axis(axes: Axes, init_time: np.datetime64, *, last_day: float) -> None:
     """Labels whole days of lead time, each with its date, and clears the frame."""
 
@@ -237,50 +330,3 @@ def style_lead_axis(axes: Axes, init_time: np.datetime64, *, last_day: float) ->
 def lead_days(field: xr.DataArray) -> Float[np.ndarray, " lead"]:
     """Returns the lead times in days."""
     return np.asarray(field["prediction_timedelta"].values / DAY, dtype=float)
-
-
-@dataclass(frozen=True)
-class Panel:
-    """What a panel shows, in the units people read, and how to get there from WeatherBench 2 fields.
-
-    `step` is the distance between contours on a map, `floor` the lowest value that a plume's axis must show.
-    """
-
-    title: str
-    units: str
-    needs: tuple[str, ...]
-    convert: Callable[..., xr.DataArray]
-    step: float | None = None
-    floor: float | None = None
-
-    def missing(self, dataset: xr.Dataset) -> list[str]:
-        """Returns the names of variables that the dataset lacks."""
-        return [name for name in self.needs if name not in dataset]
-
-    def of(self, dataset: xr.Dataset) -> xr.DataArray:
-        """Converts SI fields; raises ValueError that names a missing variable or level, or counts NaN."""
-        if missing := self.missing(dataset):
-            has = ", ".join(map(str, dataset))
-            raise ValueError(f"{self.title} needs {', '.join(missing)}, missing here; the dataset has {has}.")
-        field = self.convert(*(dataset[name] for name in self.needs))
-        if count := int(field.isnull().sum()):
-            raise ValueError(f"{self.title}: {count} of {field.size} values are NaN ({', '.join(self.needs)}).")
-        return field
-
-
-def _height_500(geopotential: xr.DataArray) -> xr.DataArray:
-    if "level" not in geopotential.dims or 500 not in geopotential["level"]:
-        levels = geopotential["level"].values.tolist() if "level" in geopotential.coords else "no levels"
-        raise ValueError(f"The map of 500 hPa needs geopotential at level 500, got {levels}.")
-    return geopotential.sel(level=500) / GRAVITY / 10
-
-
-MAPS = (
-    Panel("500 hPa height", "dam", ("geopotential",), _height_500, step=8.0),
-    Panel("Mean sea level pressure", "hPa", ("mean_sea_level_pressure",), lambda pressure: pressure / 100, step=5.0),
-)
-TEMPERATURE = Panel("2 m temperature", "°C", ("2m_temperature",), lambda kelvin: kelvin - ZERO_CELSIUS_K)
-WHERE_PRESENT = (
-    Panel("10 m wind speed", "m/s", ("10m_u_component_of_wind", "10m_v_component_of_wind"), np.hypot, floor=0.0),
-    Panel("Precipitation in 6 h", "mm", ("total_precipitation_6hr",), lambda metres: metres * 1000, floor=0.0),
-)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,47 +13,62 @@ import xarray as xr
 from cartopy import crs
 from cartopy.io.shapereader import BasicReader
 from cartopy.mpl.geoaxes import GeoAxes
-from jaxtyping import Float
-from matplotlib.colors import BoundaryNorm, Colormap, LinearSegmentedColormap
+from matplotlib.colors import BoundaryNorm, Colormap
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
+from matplotlib.text import Text
 from scipy.interpolate import RectBivariateSpline, RegularGridInterpolator
+from scipy.ndimage import maximum_filter
 from shapely.geometry.base import BaseGeometry
 
 from ladcast.grid import TOLERANCE_DEG, Grid, circles_globe, points_of
-from ladcast.plots.style import INK, SMALL_PT, new_figure, style_bar
+from ladcast.plots.options import Region
+from ladcast.plots.style import (
+    BLUE,
+    INK,
+    ORANGE,
+    SMALL_PT,
+    Edges,
+    bands,
+    new_figure,
+    round_levels,
+    sequential_colours,
+    style_bar,
+)
+from ladcast.units import MEAN_EARTH_RADIUS_KM
 
 DRAWN_STEP_DEG = 1.0
 HALO = 12
 """A cubic spline feels its end by 2 - sqrt(3) less at each point: 1e-7 after twelve."""
 GAP_DEG = 1e-3
+LABEL_GAP = 0.035
+"""Between two labels of a map, as a share of its larger side."""
+MARKED_HPA, MARK_REACH_KM = 2.0, 1500.0
 
 
-def sequential_colours() -> Colormap:
-    """Builds a map from white over green to blue: lightness falls evenly, so it reads without colour vision.
-
-    It ends before black: contours in ink stay readable on the darkest shade.
-    """
-    shades = ["#ffffff", "#e8f4e6", "#b9dfd0", "#84c5c8", "#52a3c4", "#3279b3"]
-    return LinearSegmentedColormap.from_list("ladcast_sequential", shades)
-
-
-def add_map_axes(figure: Figure, cell: SubplotSpec, field: xr.DataArray) -> GeoAxes:
-    """Adds a map of what a field covers: of the whole globe, or of the region that its points span."""
-    if circles_globe(field["longitude"].values):
+def add_map_axes(figure: Figure, cell: SubplotSpec, field: xr.DataArray, region: Region | None = None) -> GeoAxes:
+    """Adds a map of a region, by default of what a field covers: of the whole globe, or of what its points span."""
+    region = region or covered_region(field)
+    if region is None:
         return add_global_axes(figure, cell)
-    west, east = (float(field["longitude"][index]) for index in (0, -1))
-    south, north = (float(field["latitude"][index]) for index in (0, -1))
-    projection = crs.PlateCarree(central_longitude=(west + east) / 2)
-    axes: GeoAxes = figure.add_subplot(cell, projection=projection)
-    axes.set_extent((west, east, south, north), crs=crs.PlateCarree())
-    add_coastlines(axes)
-    axes.gridlines(linewidth=0.3, color="0.6", alpha=0.6)
-    axes.spines["geo"].set(linewidth=0.6, edgecolor="0.4")
+    west, south, east, north = region
+    half = ((east - west) % 360 or 360.0) / 2  # all around where both edges are one meridian
+    axes = add_global_axes(figure, cell, projection=crs.PlateCarree(central_longitude=west + half))
+    # In degrees from the middle: `set_extent` takes a map of all longitudes for one of none.
+    axes.set_xlim(-half, half)
+    axes.set_ylim(south, north)
+    axes.set_aspect(1 / max(np.cos(np.deg2rad((south + north) / 2)), 0.2))  # as wide as it is in its middle
     return axes
+
+
+def covered_region(field: xr.DataArray) -> Region | None:
+    """Returns the region that a field's points span, None for the globe."""
+    longitude, latitude = field["longitude"].values, field["latitude"].values
+    if circles_globe(longitude):
+        return None
+    return float(longitude[0]), float(latitude.min()), float(longitude[-1]), float(latitude.max())
 
 
 def add_global_axes(figure: Figure, cell: SubplotSpec, projection: crs.Projection | None = None) -> GeoAxes:
@@ -108,18 +123,88 @@ def _draw_lines(axes: GeoAxes, field: xr.DataArray, step: float) -> None:
     levels = np.arange(float(field.min()) // step, float(field.max()) // step + 2) * step
     lines = axes.contour(*_points(axes, field), levels=levels, colors=INK, linewidths=0.7, **_place_points_first())
     halo = [withStroke(linewidth=1.5, foreground="white")]
+    kept: list[tuple[float, float]] = []
     for label in axes.clabel(lines, levels[::2], fontsize=SMALL_PT - 1.5, fmt="%g", inline=False):
         label.set_path_effects(halo)
-        if _near_edge(axes, *label.get_position()):
+        if _near_edge(axes, *label.get_position()) or _crowds(axes, label.get_position(), kept):
             label.remove()
+        else:
+            kept.append(label.get_position())
 
 
 def _near_edge(axes: GeoAxes, x: float, y: float) -> bool:
     """Says whether a label here, in the map's own coordinates, would be cut off by its outline."""
-    if isinstance(axes.projection, crs.PlateCarree):  # of a region, whose outline is that of the page
-        return False
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    if isinstance(axes.projection, crs.PlateCarree):  # of a region
+        margin_x, margin_y = 0.03 * (right - left), 0.03 * (top - bottom)
+        return not (left + margin_x < x < right - margin_x and bottom + margin_y < y < top - margin_y)
     lon, lat = crs.PlateCarree(central_longitude(axes)).transform_point(x, y, axes.projection)
     return bool(abs(lat) > 74 or abs(lon) > 168)
+
+
+def _crowds(axes: GeoAxes, here: tuple[float, float], others: Iterable[tuple[float, float]]) -> bool:
+    """Says whether a label is nearer to another than `LABEL_GAP` of the map, as where meridians meet."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    aspect = 1.0 if axes.get_aspect() in ("auto", "equal") else float(axes.get_aspect())
+    gap = LABEL_GAP * max(right - left, aspect * (top - bottom))
+    return any(np.hypot(here[0] - x, aspect * (here[1] - y)) < gap for x, y in others)
+
+
+def mark_extremes(axes: GeoAxes, pressure_hpa: xr.DataArray) -> list[Text]:
+    """Marks highs and lows with H, L and their value, and takes away the contour labels that they would cover.
+
+    A low is the lowest point within a reach of itself, and deeper by `MARKED_HPA` than the mean of that cap; the reach
+    is 1500 km on maps of the globe, less on a small region, so that marks never crowd.
+
+    Returns:
+        what was written.
+    """
+    fine = refine_field(pressure_hpa, central_longitude(axes))
+    fine = fine.isel(longitude=fine.notnull().any("latitude").values)  # the gaps on either side of a region
+    (bottom, top), reach_km = axes.get_ylim(), MARK_REACH_KM
+    if isinstance(axes.projection, crs.PlateCarree):
+        reach_km = min(reach_km, np.deg2rad(top - bottom) * MEAN_EARTH_RADIUS_KM / 6)
+    edge = "wrap" if circles_globe(pressure_hpa["longitude"].values) else "nearest"
+    marks = []
+    for sign, letter, colour in ((1, "H", BLUE), (-1, "L", ORANGE)):
+        for row, column in _extremes(sign * fine, reach_km, edge):
+            at = axes.projection.transform_point(*_lon_lat(fine, row, column), crs.PlateCarree())
+            if not _near_edge(axes, *at):
+                marks.append((at, letter, f"{float(fine[row, column]):.0f}", colour))
+    for label in list(axes.texts):
+        if _crowds(axes, label.get_position(), [at for at, *_ in marks]):
+            label.remove()
+    halo: dict[str, Any] = {"path_effects": [withStroke(linewidth=1.8, foreground="white")], "clip_on": True}
+    written = []
+    for (x, y), letter, value, colour in marks:
+        style: dict[str, Any] = {"ha": "center", "color": colour, **halo}
+        written.append(axes.text(x, y, letter, va="center", weight="bold", fontsize=SMALL_PT + 2, **style))
+        below: dict[str, Any] = {"textcoords": "offset points", "va": "top", "annotation_clip": True}
+        written.append(axes.annotate(value, (x, y), (0, -4), fontsize=SMALL_PT - 2, **below, **style))
+    return written
+
+
+def _extremes(field: xr.DataArray, reach_km: float, edge: str) -> list[tuple[int, int]]:
+    """Returns rows and columns of the maxima of a fine field that stand out of all that is within reach."""
+    values = field.values
+    # The edges of a map of the globe are one meridian, which would else have each of its maxima twice.
+    seen = values[:, :-1] if edge == "wrap" else values
+    peaks = seen == maximum_filter(seen, 5, mode=("nearest", edge))
+    lat, lon = np.deg2rad(field["latitude"].values), np.deg2rad(field["longitude"].values[: seen.shape[1]])
+    east, north = np.meshgrid(lon, lat)
+    points = np.stack([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)], axis=-1)
+    weight, found = np.cos(north), list[tuple[int, int]]()
+    for row, column in np.argwhere(peaks):
+        near = points @ points[row, column] > np.cos(reach_km / MEAN_EARTH_RADIUS_KM)
+        height = values[row, column]
+        stands_out = height == seen[near].max() and height - np.average(seen[near], weights=weight[near]) >= MARKED_HPA
+        if stands_out and not any(near[at] for at in found):
+            found.append((int(row), int(column)))
+    return found
+
+
+def _lon_lat(field: xr.DataArray, row: int, column: int) -> tuple[float, float]:
+    return float(field["longitude"][column]), float(field["latitude"][row])
 
 
 def add_colour_bar(axes: GeoAxes, shading: QuadContourSet, label: str) -> None:
@@ -129,17 +214,20 @@ def add_colour_bar(axes: GeoAxes, shading: QuadContourSet, label: str) -> None:
     style_bar(bar, label)
 
 
-def round_levels(field: xr.DataArray) -> Float[np.ndarray, " edge"]:
-    """Returns about ten round steps up to the 99.5th percentile, from zero where values come near it and none below."""
-    low, high = (float(value) for value in np.nanquantile(field, [0.005, 0.995]))
-    start = low if float(field.min()) < 0 or low > high / 2 else 0.0
-    return np.asarray(MaxNLocator(10, steps=[1, 2, 2.5, 5, 10]).tick_values(start, high))
-
-
 def central_longitude(axes: GeoAxes) -> float:
     """Returns the longitude in degrees that the map's projection is centred on."""
     terms = axes.projection.proj4_params
     return float(terms.get("lon_0", terms.get("pm", 0.0)))  # a map of plain degrees moves its prime meridian
+
+
+def require_same_points(truth: xr.Dataset | xr.DataArray, forecast: xr.Dataset | xr.DataArray) -> None:
+    """Raises ValueError where truth lies on other points than the forecast, which could only be compared by chance."""
+    theirs, ours = points_of(truth), points_of(forecast)
+    if not theirs.matches(ours):
+        raise ValueError(
+            f"Truth lies on {theirs}, the forecast on {ours}: bring truth to the forecast's grid first, as "
+            "`ladcast-data regrid` does."
+        )
 
 
 def refine_field(field: xr.DataArray, centre_deg: float = 0.0) -> xr.DataArray:
@@ -254,32 +342,35 @@ PANEL_IN = (3.6, 2.0)
 
 
 def draw_comparison(maps: Maps, title: str) -> Figure:
-    """Draws a row of maps for each channel, all of a row on the scale of its first field.
+    """Draws a row of maps for each channel on the scale of its first field, and the second minus the first on its own.
 
     Fields carry `units`. NaN stays blank.
     """
     columns = max(len(row) for row in maps.values())
-    figure = new_figure((PANEL_IN[0] * columns + 0.8, PANEL_IN[1] * len(maps) + 0.6))
-    top = 1 - 0.55 / figure.get_figheight()
-    cells = figure.add_gridspec(
-        len(maps),
-        columns + 1,
-        left=0.01,
-        right=0.93,
-        top=top,
-        bottom=0.02,
-        wspace=0.03,
-        width_ratios=[1] * columns + [0.03],
-    )
-    figure.text(0.01, 1 - 0.2 / figure.get_figheight(), title, fontsize=12, weight="bold", color=INK, va="center")
-    for number, (channel, fields) in enumerate(maps.items()):
-        first = next(iter(fields.values()))
-        low, high = (float(value) for value in np.nanquantile(first, [0.0, 0.995]))
-        levels = MaxNLocator(10, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    figure = new_figure((PANEL_IN[0] * (columns + 1) + 1.6, PANEL_IN[1] * len(maps) + 0.6))
+    height = figure.get_figheight()
+    # A narrow column for each bar, and a wide one for its numbers.
+    widths = [*[1.0] * columns, 0.03, 0.16, 1.0, 0.03]
+    layout: dict[str, Any] = {"left": 0.01, "right": 0.95, "wspace": 0.03, "width_ratios": widths}
+    cells = figure.add_gridspec(len(maps), len(widths), top=1 - 0.55 / height, bottom=0.02, **layout)
+    figure.text(0.01, 1 - 0.2 / height, title, fontsize=12, weight="bold", color=INK, va="center")
+
+    for row, (channel, fields) in enumerate(maps.items()):
+        (reference, first), *others = fields.items()
+        units = first.attrs.get("units", "")
         for column, (name, field) in enumerate(fields.items()):
-            axes = add_global_axes(figure, cells[number, column])
-            shading = draw_map(axes, field, levels=levels)
-            axes.set_title(f"{channel}: {name}", fontsize=9, color=INK, pad=4)
-        bar = figure.colorbar(shading, cax=figure.add_subplot(cells[number, columns]))
-        style_bar(bar, first.attrs.get("units", ""))
+            drawn = _draw_panel(figure, cells[row, column], f"{channel}: {name}", field, round_levels(first))
+        style_bar(figure.colorbar(drawn, cax=figure.add_subplot(cells[row, columns])), units)
+        for name, field in others[:1]:
+            difference, about = field - first, f"{channel}: {name} minus {reference}"
+            drawn = _draw_panel(figure, cells[row, columns + 2], about, difference, *bands(difference, "difference"))
+            style_bar(figure.colorbar(drawn, cax=figure.add_subplot(cells[row, columns + 3])), units)
     return figure
+
+
+def _draw_panel(
+    figure: Figure, cell: SubplotSpec, title: str, field: xr.DataArray, levels: Edges, colours: Colormap | None = None
+) -> QuadContourSet:
+    axes = add_global_axes(figure, cell)
+    axes.set_title(title, fontsize=9, color=INK, pad=4)
+    return draw_map(axes, field, levels=levels, colours=colours)

@@ -46,4 +46,17 @@ class FieldOptions:
         return west, south, east, north
 
 
+FIGURE_KINDS = (
+    "page",
+    "mean",
+    "spread",
+    "difference",
+    "stamps",
+    "spaghetti",
+    "probability",
+    "meteogram",
+    "hovmoller",
+    "animation",
+)
+"""What `ladcast plot` draws, beside the number of a member."""
 REGION_FORM = "Expected a region as west,south,east,north in degrees such as -60,25,50,75"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,15 @@ class Quantity:
     def difference_units(self) -> str:
         """Returns the units of a difference or a spread: those of temperatures are kelvin."""
         return "K" if self.units == "°C" else self.units
+
+    @property
+    def accumulated_hours(self) -> int:
+        """Returns over how many hours before its time it is summed; 0 for what is instantaneous."""
+        return VARIABLES[self.variables[0]].accumulated_hours
+
+    def title_at(self, level: int | None) -> str:
+        """Returns the title with the level."""
+        return self.title if level is None else f"{self.title} at {level} hPa"
 
     def of(self, ds: xr.Dataset, level: int | None = None) -> xr.DataArray:
         """Returns it of a dataset, in shown units.
@@ -104,6 +114,14 @@ def find_quantity(text: str) -> tuple[Quantity, int | None]:
         names = ", ".join(name + ("500" if one.on_levels else "") for name, one in QUANTITIES.items())
         raise ValueError(f"Expected a field such as {names}, got '{text}'.")
     return found, int(level) if level else None
+
+
+def held_by(ds: xr.Dataset) -> Iterator[tuple[Quantity, int | None]]:
+    """Yields what a dataset holds, in the order of the page, each at 500 hPa or its highest level."""
+    for quantity in QUANTITIES.values():
+        if set(quantity.variables) <= set(ds):
+            levels = ds["level"].values.tolist() if quantity.on_levels else []
+            yield quantity, (500 if 500 in levels else levels[0]) if levels else None
 
 
 METEOGRAM = ("t2m", "wind10", "tp6h", "msl")

@@ -1,15 +1,22 @@
-"""What all figures share: ink and sizes, colours of systems, quiet axes, colour bars, and how a figure is written."""
+"""What all figures share: ink, sizes, shades and their bounds, quiet axes, colour bars, and how a figure is written."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colorbar import Colorbar
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ladcast.files import require_figure_name, whole_file
+from ladcast.plots.quantities import PALETTES
 
 INK = "#1a1a1a"
 SMALL_PT = 7.0
@@ -26,6 +33,8 @@ BLUE, ORANGE, GREEN, PINK, AMBER, SKY, BLACK = (
 )
 """Okabe and Ito (2008), told apart by all colour vision."""
 ENSEMBLE, TRUTH = BLUE, ORANGE
+ROUND_STEPS = [1, 2, 2.5, 5, 10]
+PROBABILITY_PERCENT = (5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 95.0)
 
 
 def new_figure(size_in: tuple[float, float] = A4_LANDSCAPE_IN) -> Figure:
@@ -33,6 +42,45 @@ def new_figure(size_in: tuple[float, float] = A4_LANDSCAPE_IN) -> Figure:
     figure = Figure(figsize=size_in, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+Edges = Float[np.ndarray, " edge"]
+
+
+def bands(field: xr.DataArray, palette: str, edges: Sequence[float] = ()) -> tuple[Edges, Colormap]:
+    """Returns the bounds of a map's shades and their colours; differences have white around zero.
+
+    `palette` is a key of `PALETTES`, `spread`, `difference`, or `probability` in per cent; `edges` are bounds that a
+    quantity has of its own.
+    """
+    name = {"spread": "sequential", "probability": "sequential", "difference": "diverging"}.get(palette, palette)
+    colours = LinearSegmentedColormap.from_list(palette, PALETTES[name])
+    if palette == "probability" or len(edges):
+        return np.array(edges if len(edges) else PROBABILITY_PERCENT), colours
+    low, high = (float(value) for value in np.nanquantile(field, [0.005, 0.995]))
+    if name == "diverging":
+        most = max(abs(low), abs(high), 1e-9)
+        step = np.diff(MaxNLocator(12, steps=ROUND_STEPS).tick_values(-most, most))[0]
+        count = max(1, int(np.ceil(most / step - 0.5)))
+        return (np.arange(2 * count) - count + 0.5) * step, colours
+    low = 0.0 if name == "sequential" else low
+    return np.asarray(MaxNLocator(14, steps=ROUND_STEPS).tick_values(low, high)), colours
+
+
+def sequential_colours() -> Colormap:
+    """Builds a map from white over green to blue: lightness falls evenly, so it reads without colour vision.
+
+    It ends before black: contours in ink stay readable on the darkest shade.
+    """
+    shades = ["#ffffff", "#e8f4e6", "#b9dfd0", "#84c5c8", "#52a3c4", "#3279b3"]
+    return LinearSegmentedColormap.from_list("ladcast_sequential", shades)
+
+
+def round_levels(field: xr.DataArray) -> Edges:
+    """Returns about ten round steps up to the 99.5th percentile, from zero where values come near it and none below."""
+    low, high = (float(value) for value in np.nanquantile(field, [0.005, 0.995]))
+    start = low if float(field.min()) < 0 or low > high / 2 else 0.0
+    return np.asarray(MaxNLocator(10, steps=ROUND_STEPS).tick_values(start, high))
 
 
 def quiet(axes: Axes, *, size_pt: float = SMALL_PT + 1) -> None:
@@ -48,6 +96,13 @@ def style_bar(bar: Colorbar, label: str, *, size_pt: float = SMALL_PT + 1) -> No
     bar.set_label(label, fontsize=size_pt, color=INK)
     bar.ax.tick_params(labelsize=SMALL_PT, width=0.4, length=2)
     bar.outline.set_linewidth(0.4)
+
+
+def write_heading(figure: Figure, title: str, about: str) -> None:
+    """Writes above a figure what it shows, and below that when and whose forecast it is."""
+    height = figure.get_figheight()
+    figure.text(0.02, 1 - 0.25 / height, title, fontsize=12, weight="bold", color=INK, va="center")
+    figure.text(0.02, 1 - 0.5 / height, about, fontsize=SMALL_PT + 1, color="0.3", va="center")
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> Path:

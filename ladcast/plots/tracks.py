@@ -21,7 +21,7 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
-from ladcast.plots.maps import add_coastlines, sequential_colours
+from ladcast.plots.maps import add_coastlines
 from ladcast.plots.style import (
     AMBER,
     ENSEMBLE,
@@ -34,6 +34,7 @@ from ladcast.plots.style import (
     TRUTH,
     new_figure,
     quiet,
+    sequential_colours,
     style_bar,
 )
 from ladcast.times import DAY, HOUR
