@@ -4,10 +4,12 @@
     >>> ladcast.show(ladcast.score(forecast))
     >>> ladcast.plot(forecast, place="Oslo")
 
-The names below are imported when they are first used, so that `import ladcast` is instant.
+The names below are imported when they are first used, so that `import ladcast` is instant. Datasets of xarray have the
+accessor `.ladcast` (`ladcast/accessor.py`).
 """
 
 import os
+import sys
 import warnings
 from importlib import import_module
 from typing import Any
@@ -49,7 +51,18 @@ def __getattr__(name: str) -> Any:
         return version("ladcast")
     if name not in _HOME:
         raise AttributeError(f"module 'ladcast' has no attribute '{name}'; it has {', '.join(_HOME)}")
-    return getattr(import_module(f"ladcast.{_HOME[name]}"), name)
+    found = getattr(import_module(f"ladcast.{_HOME[name]}"), name)
+    _register_accessor()
+    return found
+
+
+def _register_accessor() -> None:
+    """Gives datasets `.ladcast`, where there is xarray already: to import it takes longer than to import ladcast."""
+    if "xarray" in sys.modules:
+        import_module("ladcast.accessor")
+
+
+_register_accessor()
 
 
 def __dir__() -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
 
 import ladcast
 from ladcast.cli import app, run
@@ -149,12 +150,43 @@ def test_pages_of_a_region_of_one_member_and_of_one_of_several_times(store: Path
         ladcast.plot(part, place="Tokyo")
     later = made.assign_coords(time=made["time"] + np.timedelta64(1, "D"))
     both = xr.concat([made, later], "time")
-    with pytest.raises(ValueError, match=r"one start, got .* Choose one with --time"):
-        ladcast.plot(both)
+    assert "start Tuesday 11 January 1994" in said_in(ladcast.plot(both))
     figure = ladcast.plot(both, time=later["time"].values[0], place="Oslo", lead_days=1)
-    said = " ".join(text.get_text() for text in figure.texts)
+    said = said_in(figure)
+    assert "start Wednesday 12 January 1994" in said
     assert "Oslo" in said
     assert "model weather, not the real atmosphere" in said
+
+
+def said_in(figure: Figure) -> str:
+    return " ".join(text.get_text() for text in figure.texts)
+
+
+def test_datasets_have_the_verbs_of_the_front(made: xr.Dataset, store: Path):
+    """Whatever opened them: each verb is what the front makes of the same forecast."""
+    assert "2 m temperature valid Wed 12 Jan 1994, 00 UTC" in said_in(made.ladcast.map("t2m", "spread"))
+    assert "Oslo 59.9°N" in said_in(made.ladcast.meteogram("Oslo"))
+    shares = xr.open_zarr(store, consolidated=False).ladcast.exceedance("t2m > 0 degC", "msl <= 1000 hPa")
+    happens = (made["2m_temperature"] > 273.15).mean("number")
+    np.testing.assert_allclose(
+        shares["t2m_above_0_degC"], happens.transpose(*shares["t2m_above_0_degC"].dims), atol=1e-6
+    )
+    alone = made.isel(number=0, drop=True).ladcast.exceedance("t2m > 0 degC")
+    first = (made["2m_temperature"].isel(number=0) > 273.15).transpose(*alone["t2m_above_0_degC"].dims)
+    np.testing.assert_array_equal(alone["t2m_above_0_degC"], first)
+    xr.testing.assert_equal(made.ladcast.score(), ladcast.score(made))
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import xarray, ladcast",
+        "import ladcast, xarray; ladcast.Grid",
+        "import ladcast, xarray; xarray.backends.list_engines()",
+    ],
+)
+def test_the_accessor_is_there_in_any_order_of_imports(first: str):
+    subprocess.run([sys.executable, "-c", f"{first}; xarray.Dataset.ladcast.map"], check=True)
 
 
 def test_show_describes_whatever_is_written(store: Path, made: xr.Dataset, model: ModelFolder, tmp_path: Path, capsys):

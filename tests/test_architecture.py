@@ -12,7 +12,7 @@ import pytest
 from ladcast.cli import COMMANDS, GROUPS
 
 FLOORS = (
-    "documents",
+    "accessor documents",
     "device fields files grid progress run times units",
     "cf checkpoint checksums types",
     "resumable",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 from xarray.backends import BackendEntrypoint
 
+import ladcast.accessor  # noqa: F401 - what xarray opens has `.ladcast`
 from ladcast.forecasts.manifest import LatentManifest, is_latent_store
 from ladcast.released import find_model, models_home
 

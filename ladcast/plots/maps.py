@@ -18,7 +18,7 @@ from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.patheffects import withStroke
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from scipy.interpolate import RectBivariateSpline, RegularGridInterpolator
 from scipy.ndimage import maximum_filter
 from shapely.geometry.base import BaseGeometry
@@ -126,7 +126,7 @@ def _draw_lines(axes: GeoAxes, field: xr.DataArray, step: float) -> None:
     kept: list[tuple[float, float]] = []
     for label in axes.clabel(lines, levels[::2], fontsize=SMALL_PT - 1.5, fmt="%g", inline=False):
         label.set_path_effects(halo)
-        if _near_edge(axes, *label.get_position()) or _crowds(axes, label.get_position(), kept):
+        if _near_edge(axes, *label.get_position()) or crowds(axes, label.get_position(), kept):
             label.remove()
         else:
             kept.append(label.get_position())
@@ -142,7 +142,7 @@ def _near_edge(axes: GeoAxes, x: float, y: float) -> bool:
     return bool(abs(lat) > 74 or abs(lon) > 168)
 
 
-def _crowds(axes: GeoAxes, here: tuple[float, float], others: Iterable[tuple[float, float]]) -> bool:
+def crowds(axes: GeoAxes, here: tuple[float, float], others: Iterable[tuple[float, float]]) -> bool:
     """Says whether a label is nearer to another than `LABEL_GAP` of the map, as where meridians meet."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     aspect = 1.0 if axes.get_aspect() in ("auto", "equal") else float(axes.get_aspect())
@@ -171,8 +171,8 @@ def mark_extremes(axes: GeoAxes, pressure_hpa: xr.DataArray) -> list[Text]:
             at = axes.projection.transform_point(*_lon_lat(fine, row, column), crs.PlateCarree())
             if not _near_edge(axes, *at):
                 marks.append((at, letter, f"{float(fine[row, column]):.0f}", colour))
-    for label in list(axes.texts):
-        if _crowds(axes, label.get_position(), [at for at, *_ in marks]):
+    for label in [text for text in axes.texts if not isinstance(text, Annotation)]:
+        if crowds(axes, label.get_position(), [at for at, *_ in marks]):
             label.remove()
     halo: dict[str, Any] = {"path_effects": [withStroke(linewidth=1.8, foreground="white")], "clip_on": True}
     written = []

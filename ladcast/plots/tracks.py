@@ -21,7 +21,7 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
-from ladcast.plots.maps import add_coastlines
+from ladcast.plots.maps import add_coastlines, crowds
 from ladcast.plots.style import (
     AMBER,
     ENSEMBLE,
@@ -70,6 +70,7 @@ def draw_spaghetti(
 ) -> None:
     """Draws each member's track, the track of the ensemble mean, and the best track with a dot and the date each day.
 
+    The mean ends where too few members have the storm for the first time: where some have it again, it would jump.
     All tables hold one storm; `tracks` has the column `number`.
     """
     members = (np.flatnonzero(tracks["number"].values == number) for number in np.unique(tracks["number"].values))
@@ -78,7 +79,7 @@ def draw_spaghetti(
     ends = [line[-1] for line in lines]
     axes.plot(*np.transpose(ends), ".", color=ENSEMBLE, markersize=3, zorder=3, label="last position")
     if mean is not None:
-        _draw_line(axes, mean, ENSEMBLE, "-", "ensemble mean")
+        _draw_line(axes, _first_part(mean), ENSEMBLE, "-", "ensemble mean")
     if best is not None:
         _draw_line(axes, best, TRUTH, (0, (4, 2)), "best track")
         _name_days(axes, best)
@@ -197,6 +198,13 @@ def _lines(axes: GeoAxes, track: xr.Dataset) -> list[npt.NDArray[Any]]:
     return np.split(points, np.flatnonzero(np.diff(track["time"].values) > LONGEST_LINE) + 1)
 
 
+def _first_part(track: xr.Dataset) -> xr.Dataset:
+    """Returns a track up to its first gap."""
+    steps = np.diff(track["time"].values)
+    gaps = np.flatnonzero(steps > steps.min()) if steps.size else steps
+    return track.isel(point=slice(int(gaps[0]) + 1)) if gaps.size else track
+
+
 def _draw_line(axes: GeoAxes, track: xr.Dataset, colour: str, style: Any, label: str) -> None:
     halo = [withStroke(linewidth=3.2, foreground="white")]
     for line in _lines(axes, track):
@@ -208,7 +216,11 @@ def _name_days(axes: GeoAxes, track: xr.Dataset) -> None:
     days = track.isel(point=np.flatnonzero(track["time"].values == track["time"].values.astype("datetime64[D]")))
     x, y = _project(axes, days["latitude"].values, days["longitude"].values)
     axes.plot(x, y, "o", color=TRUTH, markersize=3.5, markeredgecolor="white", markeredgewidth=0.6, zorder=5)
+    named: list[tuple[float, float]] = []
     for here_x, here_y, time in zip(x, y, days["time"].values.astype("datetime64[s]"), strict=True):
+        if crowds(axes, (here_x, here_y), named):
+            continue
+        named.append((here_x, here_y))
         style: dict[str, Any] = {"textcoords": "offset points", "annotation_clip": True}
         day = f"{time.item().day}"
         label = axes.annotate(day, (here_x, here_y), (4, 3), fontsize=SMALL_PT, color=INK, zorder=6, **style)
@@ -229,10 +241,16 @@ def _name_cases(axes: Axes, errors: xr.Dataset) -> None:
 
 def _add_graticule(axes: GeoAxes, height_m: float) -> None:
     step = 5 if height_m < 3e6 else 10 if height_m < 6e6 else 20
+    # Meridians draw nearer to each other towards a pole: their labels would run together.
+    latitude = crs.PlateCarree().transform_point(*np.mean([axes.get_xlim(), axes.get_ylim()], axis=1), axes.projection)[
+        1
+    ]
+    apart = step / max(np.cos(np.deg2rad(latitude)), 0.05)
+    meridians = next((degrees for degrees in (5, 10, 20, 30, 45) if degrees >= apart), 60)
     # Around a pole meridians end on the bottom in no order that helps.
     labels = {"left": "y"} if _shows_a_pole(axes) else {"left": "y", "bottom": "x"}
     lines = axes.gridlines(
-        xlocs=np.arange(-180, 180, step),
+        xlocs=np.arange(-180, 180, meridians),
         ylocs=np.arange(-90, 91, step),
         linewidth=0.3,
         color="0.6",

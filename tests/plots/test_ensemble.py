@@ -191,6 +191,9 @@ def test_what_there_is_not_is_said(figure: str, of: FieldOptions, message: str, 
 def test_times_that_are_not_there_and_lonely_members_are_refused(forecast: xr.Dataset, shown: Shown) -> None:
     with pytest.raises(ValueError, match=r"lead time of 0\.25, 0\.5, 0\.75, 1 days, got 2"):
         select_shown(forecast, "t2m", np.timedelta64(2 * 24 * HOUR, "ns"))
+    elsewhere = shown.truth.isel(longitude=slice(0, None, 2)) if shown.truth is not None else None
+    with pytest.raises(ValueError, match=r"Truth lies on 16 x 17 .* the forecast on 32 x 17 .* `ladcast-data regrid`"):
+        draw_field(replace(shown, truth=elsewhere), "difference")
     with pytest.raises(ValueError, match="spread needs 2"):
         draw_field(replace(shown, members=shown.members.isel(number=[0])), "spread")
     with pytest.raises(ValueError, match="one initial time, got 2"):

@@ -83,7 +83,7 @@ def drawn(forecast: xr.Dataset, truth: xr.Dataset) -> Iterator[Figure]:
 
 def test_the_figure_says_what_when_where_and_in_which_units(drawn: Figure) -> None:
     assert [axes.get_title() for axes in drawn.axes if axes.get_title()] == [
-        "500 hPa height: ensemble mean, contours every 8 dam",
+        "Height at 500 hPa: ensemble mean, contours every 8 dam",
         "Mean sea level pressure: ensemble mean, contours every 5 hPa",
     ]
     bars = [axes.get_xlabel() for axes in drawn.axes if "spread" in axes.get_xlabel()]
@@ -92,7 +92,7 @@ def test_the_figure_says_what_when_where_and_in_which_units(drawn: Figure) -> No
     heading = "\n".join(texts(drawn))
     for part in ("Tuesday 16 January 2001, 06:00 UTC", "a test model", "start Sunday 14", "day 2", "4 members"):
         assert part in heading
-    assert "Paris 48.9°N 2.4°E: nearest grid point 50.6°N 0.0°E" in heading
+    assert "Paris 48.9°N 2.4°E: nearest grid point 50.6°N 0°E" in heading
     assert UNREAL not in heading
 
 
@@ -108,8 +108,12 @@ def test_plumes_show_the_nearest_point_in_converted_units(
     np.testing.assert_allclose(warmth[5].get_xdata(), np.arange(1, 7) / 4)
     wind = np.hypot(here["10m_u_component_of_wind"], here["10m_v_component_of_wind"]).mean("number")
     np.testing.assert_allclose(panels["10 m wind speed (m/s)"].lines[4].get_ydata(), wind)
-    rain = panels["Precipitation in 6 h (mm)"].lines[4].get_ydata()
-    np.testing.assert_allclose(rain, 1000 * here["total_precipitation_6hr"].mean("number"))
+    bars = panels["Precipitation in 6 h (mm)"].patches
+    np.testing.assert_allclose(
+        [bar.get_height() for bar in bars], 1000 * here["total_precipitation_6hr"].mean("number")
+    )
+    ends = [bar.get_x() + bar.get_width() / 2 for bar in bars]
+    np.testing.assert_allclose(ends, np.arange(1, 9) / 4 - 0.125)  # in the middle of the 6 hours before the lead time
 
 
 def test_without_truth_wind_and_rain_at_an_earlier_lead_and_where_weather_is_unreal(forecast: xr.Dataset) -> None:
@@ -123,15 +127,24 @@ def test_without_truth_wind_and_rain_at_an_earlier_lead_and_where_weather_is_unr
     assert figure.texts[-1].get_window_extent(figure.canvas.get_renderer()).x1 < figure.bbox.x1
 
 
-@pytest.mark.parametrize("name", ["geopotential", "mean_sea_level_pressure", "2m_temperature"])
-def test_a_missing_variable_is_named(forecast: xr.Dataset, name: str) -> None:
-    with pytest.raises(ValueError, match=f"needs {name}, missing here; the dataset has .*wind"):
-        draw_forecast(forecast.drop_vars(name), place=PARIS)
+@pytest.mark.parametrize(
+    ("kept", "maps", "panels"),
+    [
+        (["geopotential"], ["Height at 850 hPa"], []),
+        (["mean_sea_level_pressure"], ["Mean sea level pressure"], ["Mean sea level pressure (hPa)"]),
+        (["2m_temperature"], ["2 m temperature"], ["2 m temperature (°C)"]),
+        (["2m_temperature", "geopotential"], ["Height at 850 hPa", "2 m temperature"], ["2 m temperature (°C)"]),
+    ],
+)
+def test_a_page_shows_what_there_is(kept: list[str], maps: list[str], panels: list[str], forecast: xr.Dataset) -> None:
+    figure = draw_forecast(forecast.sel(level=[850])[kept].isel(number=0, drop=True), place=PARIS)
+    assert [axes.get_title().split(":")[0] for axes in figure.axes if axes.get_title()] == maps
+    assert list(plumes(figure)) == panels
 
 
 def test_other_gaps_in_the_forecast_are_named(forecast: xr.Dataset) -> None:
-    with pytest.raises(ValueError, match=r"level 500, got \[850\]"):
-        draw_forecast(forecast.sel(level=[850]), place=PARIS)
+    with pytest.raises(ValueError, match="has pollen; a page shows t2m, msl"):
+        draw_forecast(forecast[["2m_temperature"]].rename({"2m_temperature": "pollen"}), place=PARIS)
     with pytest.raises(ValueError, match="missing: latitude"):
         draw_forecast(forecast.isel(latitude=0), place=PARIS)
     later = forecast.assign_coords(time=forecast.time + np.timedelta64(1, "D"))
@@ -139,7 +152,7 @@ def test_other_gaps_in_the_forecast_are_named(forecast: xr.Dataset) -> None:
         draw_forecast(xr.concat([forecast, later], "time"), place=PARIS)
     with pytest.raises(ValueError, match=r"0\.25, 0\.5, .* got 9 days"):
         draw_forecast(forecast, place=PARIS, lead=np.timedelta64(9, "D"))
-    with pytest.raises(ValueError, match="500 hPa height: 512 of 2048 values are NaN"):
+    with pytest.raises(ValueError, match="Height at 500 hPa: 512 of 2048 values are NaN"):
         draw_forecast(forecast.where(forecast.number != 2), place=PARIS)
 
 

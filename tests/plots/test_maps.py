@@ -23,11 +23,11 @@ from ladcast.plots.maps import (
     add_global_axes,
     draw_comparison,
     draw_map,
+    mark_extremes,
     read_coastlines,
     refine_field,
-    round_levels,
-    sequential_colours,
 )
+from ladcast.plots.style import round_levels, sequential_colours
 
 GRIDS = ("64x33", "64x32", "72x37", "72x37-south", "45x23")
 
@@ -201,8 +201,40 @@ def test_a_row_for_each_channel_and_one_scale_in_it():
     )
     maps = [axes for axes in figure.axes if isinstance(axes, GeoAxes)]
     bars = [axes for axes in figure.axes if not isinstance(axes, GeoAxes)]
-    assert [axes.get_title() for axes in maps] == ["t850: truth", "t850: member 0", "sst: truth", "sst: member 0"]
-    assert [bar.get_ylabel() for bar in bars] == ["K", "K"]
+    columns = ("truth", "member 0", "member 0 minus truth")
+    assert [axes.get_title() for axes in maps] == [f"{row}: {name}" for row in ("t850", "sst") for name in columns]
+    assert [bar.get_ylabel() for bar in bars] == ["K"] * 4
     shades = [next(item for item in axes.collections if isinstance(item, QuadContourSet)) for axes in maps]
     np.testing.assert_array_equal(shades[0].levels, shades[1].levels)
-    assert shades[2].levels[0] <= 28 < 33 <= shades[2].levels[-1]
+    np.testing.assert_allclose(shades[2].levels, -shades[2].levels[::-1])  # of 0.9 to 1.1 K, white around zero
+    assert shades[2].levels[-1] == pytest.approx(0.9)  # and beyond it the darkest shade
+    assert shades[3].levels[0] <= 28 < 33 <= shades[3].levels[-1]
+
+
+def test_highs_and_lows_are_marked_where_they_are_once_each():
+    """Two lows, one of them on the seam of the map, a high, and a dent that is no low of the weather."""
+    flat = on_grid("72x37", 1010.0)
+    for latitude, longitude, hpa in ((50, 180, -30), (-45, 20, -20), (30, 300, 15), (0, 90, -1)):
+        lat, lon = np.deg2rad(flat.latitude), np.deg2rad(flat.longitude - longitude)
+        away = np.sin(lat) * np.sin(np.deg2rad(latitude)) + np.cos(lat) * np.cos(np.deg2rad(latitude)) * np.cos(lon)
+        flat = flat + hpa * np.exp(50 * (away - 1))
+    figure = Figure()
+    axes = add_global_axes(figure, figure.add_gridspec(1, 1)[0], crs.Robinson(central_longitude=90))
+    marks = mark_extremes(axes, flat)
+    letters, values = marks[::2], marks[1::2]
+    assert [letter.get_text() for letter in letters] == ["H", "L", "L"]
+    assert [value.get_text() for value in values] == ["1025", "990", "980"]
+    places = [crs.PlateCarree().transform_point(*letter.get_position(), axes.projection) for letter in letters]
+    np.testing.assert_allclose([(lon % 360, lat) for lon, lat in places], [(300, 30), (20, -45), (180, 50)], atol=1.1)
+
+
+def test_labels_do_not_crowd_where_contours_meet():
+    """Contours that all run together at one place, and a low beside it."""
+    flat = on_grid("72x37")
+    figure = Figure(figsize=(6, 4))
+    axes = add_global_axes(figure, figure.add_gridspec(1, 1)[0])
+    draw_map(axes, abs(flat), lines=1000 + 40 * np.tanh((flat.latitude - 40) / 3) + 0 * flat, line_step=2.0)
+    places = np.array([text.get_position() for text in axes.texts])
+    assert len(places) > 1
+    away = np.hypot(*(places[:, None] - places).transpose(2, 0, 1))
+    assert away[np.triu_indices(len(places), 1)].min() > 0.03 * np.ptp(axes.get_xlim())

@@ -72,6 +72,31 @@ def test_lines_are_short_over_the_date_line_and_broken_at_gaps(tracks: xr.Datase
     assert labels == ["member", "last position", "ensemble mean", "best track"]
 
 
+def test_the_mean_ends_where_too_few_members_have_the_storm_first(tracks: xr.Dataset):
+    """The third member has a gap after four positions: of a mean with that gap the first four are drawn."""
+    axes = axes_for(tracks)
+    draw_spaghetti(axes, tracks, mean=tracks.isel(point=slice(16, 24)))
+    assert [len(line.get_xdata()) for line in axes.lines if line.get_label() == "ensemble mean"] == [4]
+
+
+@pytest.mark.parametrize("latitude", [10.0, 70.0, 82.0])
+def test_labels_of_meridians_do_not_run_together_towards_a_pole(latitude: float):
+    axes = axes_for(track(0, np.full(6, latitude), np.linspace(0, 20 / np.cos(np.deg2rad(latitude)) / 3, 6)))
+    figure = axes.get_figure()
+    figure.canvas.draw()
+    (lines,) = axes._gridliners if hasattr(axes, "_gridliners") else axes.gridliners
+    boxes = [label.artist.get_window_extent() for label in lines._all_labels if label.artist.get_visible()]
+    assert len(boxes) > 3
+    assert not any(one.overlaps(other) for index, one in enumerate(boxes) for other in boxes[:index])
+
+
+def test_days_of_a_storm_that_stands_still_are_not_written_over_each_other(tracks: xr.Dataset):
+    still = track(0, np.linspace(20, 20.4, 20), np.full(20, 175.0))
+    axes = axes_for(tracks)
+    draw_spaghetti(axes, tracks, best=still)
+    assert [text.get_text() for text in axes.texts] == ["11"]
+
+
 def test_days_of_the_best_track_are_named(tracks: xr.Dataset):
     axes = axes_for(tracks)
     draw_spaghetti(axes, tracks, best=tracks.isel(point=slice(8)))
