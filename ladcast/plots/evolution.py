@@ -139,7 +139,7 @@ def draw_hovmoller(forecast: xr.Dataset, of: FieldOptions, *, truth: xr.Dataset 
         panels["analysis"] = _along(quantity.of(known, level), region, fallback=of.bounds is None)
     figure = new_figure((4.6 * len(panels) + 0.8, 6.4))
     cells = figure.add_gridspec(
-        1, len(panels), left=0.09, right=0.98, top=1 - 0.95 / 6.4, bottom=1.2 / 6.4, wspace=0.08
+        1, len(panels), left=0.09, right=0.98, top=1 - 0.95 / 6.4, bottom=1.2 / 6.4, wspace=0.12
     )
     first = panels["ensemble mean"]
     levels, colours = bands(first, quantity.palette, quantity.edges)

@@ -45,7 +45,7 @@ HALO = 12
 GAP_DEG = 1e-3
 LABEL_GAP = 0.035
 """Between two labels of a map, as a share of its larger side."""
-MARKED_HPA, MARK_REACH_KM = 2.0, 1500.0
+MARKED_HPA, MARK_REACH_KM = 3.0, 1500.0
 
 
 def add_map_axes(figure: Figure, cell: SubplotSpec, field: xr.DataArray, region: Region | None = None) -> GeoAxes:
@@ -153,7 +153,7 @@ def crowds(axes: GeoAxes, here: tuple[float, float], others: Iterable[tuple[floa
 def mark_extremes(axes: GeoAxes, pressure_hpa: xr.DataArray) -> list[Text]:
     """Marks highs and lows with H, L and their value, and takes away the contour labels that they would cover.
 
-    A low is the lowest point within a reach of itself, and deeper by `MARKED_HPA` than the mean of that cap; the reach
+    A low is the lowest point within a reach of itself, and deeper by `MARKED_HPA` than the mean of that rim; the reach
     is 1500 km on maps of the globe, less on a small region, so that marks never crowd.
 
     Returns:
@@ -195,9 +195,11 @@ def _extremes(field: xr.DataArray, reach_km: float, edge: str) -> list[tuple[int
     points = np.stack([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)], axis=-1)
     weight, found = np.cos(north), list[tuple[int, int]]()
     for row, column in np.argwhere(peaks):
-        near = points @ points[row, column] > np.cos(reach_km / MEAN_EARTH_RADIUS_KM)
+        beside = points @ points[row, column]  # the cosine of the distance
+        near = beside > np.cos(reach_km / MEAN_EARTH_RADIUS_KM)
+        rim = near & (beside < np.cos(0.8 * reach_km / MEAN_EARTH_RADIUS_KM))
         height = values[row, column]
-        stands_out = height == seen[near].max() and height - np.average(seen[near], weights=weight[near]) >= MARKED_HPA
+        stands_out = height == seen[near].max() and height - np.average(seen[rim], weights=weight[rim]) >= MARKED_HPA
         if stands_out and not any(near[at] for at in found):
             found.append((int(row), int(column)))
     return found

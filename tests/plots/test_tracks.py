@@ -1,11 +1,13 @@
 """Figures of tracks: everything is inside the map, nothing crosses it the wrong way, gaps stay blank."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 from cartopy import crs
+from cartopy.mpl.gridliner import Gridliner
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
@@ -83,10 +85,10 @@ def test_the_mean_ends_where_too_few_members_have_the_storm_first(tracks: xr.Dat
 def test_labels_of_meridians_do_not_run_together_towards_a_pole(latitude: float):
     axes = axes_for(track(0, np.full(6, latitude), np.linspace(0, 20 / np.cos(np.deg2rad(latitude)) / 3, 6)))
     figure = axes.get_figure()
-    figure.canvas.draw()
-    (lines,) = axes._gridliners if hasattr(axes, "_gridliners") else axes.gridliners
-    boxes = [label.artist.get_window_extent() for label in lines._all_labels if label.artist.get_visible()]
-    assert len(boxes) > 3
+    figure.savefig(io.BytesIO())
+    (lines,) = (artist for artist in axes.artists if isinstance(artist, Gridliner))
+    boxes = [label.get_window_extent() for label in lines.label_artists if label.get_visible()]
+    assert len(boxes) >= 2
     assert not any(one.overlaps(other) for index, one in enumerate(boxes) for other in boxes[:index])
 
 
