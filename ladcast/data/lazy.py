@@ -108,7 +108,7 @@ def elementwise(function: Callable[..., xr.DataArray], *fields: xr.DataArray) ->
     The first field has all dimensions of the result.
     """
     first = fields[0]
-    leading = [dim for dim in LEADING if dim in first.dims]
+    leading = [str(dim) for dim in first.dims if dim not in HORIZONTAL]
     dims = [*leading, *HORIZONTAL]
 
     def read(*points: npt.NDArray[np.int64]) -> npt.NDArray[Any]:

@@ -11,7 +11,7 @@ import xarray as xr
 from ladcast.data.layout import canonical_layout, on_grid
 from ladcast.data.lexicon import NEAR_MISSES, canonical_names, check_units
 from ladcast.data.normalization import pack
-from ladcast.data.sources.files import open_files
+from ladcast.data.sources.files import mark_forecast, open_files
 from ladcast.data.sources.grib import FORECAST
 from ladcast.data.weather import NoWeatherError, check_state, percent
 from ladcast.documents import read_mapping
@@ -60,7 +60,7 @@ def open_store(
     """
     where = str(path.encoding.get("source", "The dataset") if isinstance(path, xr.Dataset) else path)
     gaps = set() if isinstance(path, xr.Dataset) else declared_gaps(Path(path))
-    named = canonical_names(path, where) if isinstance(path, xr.Dataset) else open_files(path, member)
+    named = mark_forecast(canonical_names(path, where)) if isinstance(path, xr.Dataset) else open_files(path, member)
     if not forecasts:
         check_analyses(named, where)
     channels = channels or present_channels(named, where)

@@ -10,21 +10,22 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from ladcast.data.derive import accumulate, six_hour_parts
 from ladcast.data.lazy import HORIZONTAL, lazy_maps
 from ladcast.data.lexicon import ECCODES_NAMES
 from ladcast.data.sources.base import translate
 from ladcast.data.sources.ecmwf import RULES
+from ladcast.data.sources.grib import PRECIPITATION as PRECIPITATION_NAME
 from ladcast.data.sources.grib import (
-    METRES_PER_UNIT,
     STATIC,
     UPPER,
     Message,
     common_grid,
+    in_metres,
     is_known,
     read_headers,
     stacked,
 )
-from ladcast.data.sources.grib import PRECIPITATION as PRECIPITATION_NAME
 from ladcast.fields import VARIABLES, find_variable
 from ladcast.forecasts.formats import FrameWriter
 from ladcast.grid import TOLERANCE_DEG
@@ -135,28 +136,34 @@ class GribWriter(FrameWriter):
             self.codes.codes_release(handle)
 
 
-def open_grib_forecast(path: Path) -> xr.Dataset:
-    """Opens the forecasts of a GRIB file lazily, by initial time, lead time and member; what it lacks is NaN.
+def open_grib_forecast(paths: Sequence[Path]) -> xr.Dataset:
+    """Opens the forecasts of GRIB files lazily, by initial time, lead time and member; what they lack is NaN.
 
-    Names and units are ours where they are those of ecCodes; nothing is derived. Precipitation is that of six hours.
+    A control, which has no number, is member 0. Precipitation is that of six hours, also of sums since the start, and
+    the geopotential also that of heights; nothing else is derived.
 
     Raises:
-        ValueError: there is no field of ours, or the file cannot be read.
+        ValueError: there is no field of ours, all are analyses, or a file cannot be read.
     """
-    found = [message for message in read_headers(path) if is_known(message) and message.name not in STATIC]
-    found = [m for m in found if m.name != PRECIPITATION_NAME or m.window.end - m.window.start == 6 * HOUR]
+    where = str(paths[0] if len(paths) == 1 else paths[0].parent)
+    found = [m for path in paths for m in read_headers(path) if is_known(m) and m.name not in STATIC]
     if not found:
-        raise ValueError(f"{path}: expected GRIB fields such as {', '.join(UPPER)}, got none of them.")
-    horizontal, found = common_grid(found, str(path))
-    axes = {axis: np.unique([key(message) for message in found]) for axis, key in MESSAGE_KEYS.items()}
+        raise ValueError(f"{where}: expected GRIB fields such as {', '.join(UPPER)}, got none of them.")
+    if not any(message.lead for message in found):
+        raise ValueError(f"{where}: expected a forecast, got analyses alone: all lead times are 0.")
+    horizontal, found = common_grid(found, where)
+    states = [message for message in found if message.name != PRECIPITATION_NAME] or found
+    axes = {axis: np.unique([key(message) for message in states]) for axis, key in MESSAGE_KEYS.items()}
     axes["level"] = np.unique([m.header["level:float"] for m in found if m.name in UPPER])
     by_name: dict[str, list[Message]] = {}
     for message in found:
-        by_name.setdefault("tp6h" if message.name == PRECIPITATION_NAME else message.name, []).append(message)
+        by_name.setdefault(message.name, []).append(message)
+    rain = by_name.pop(PRECIPITATION_NAME, [])
     fields = {name: _arranged(messages, axes | horizontal) for name, messages in by_name.items()}
+    fields |= {"tp6h": _six_hourly(rain, axes | horizontal)} if rain else {}
     dims = {dim for field in fields.values() for dim in field.dims}
     raw = xr.Dataset(fields, {dim: values for dim, values in (axes | horizontal).items() if dim in dims})
-    return translate(raw, [rule for rule in RULES if rule.make is None])
+    return translate(raw, [rule for rule in RULES if rule.make is None or rule.needs == ("gh",)])
 
 
 MESSAGE_KEYS: dict[str, Callable[[Message], Any]] = {
@@ -173,15 +180,40 @@ def _arranged(messages: Sequence[Message], axes: Mapping[str, npt.NDArray[Any]])
     table = np.full([len(axes[dim]) for dim in keys], None, dtype=object)
     for message in messages:
         table[tuple(int(np.searchsorted(axes[dim], key(message))) for dim, key in keys.items())] = message
-    is_rain = messages[0].name == PRECIPITATION_NAME
-    units = str(messages[0].header["units"])
-    factor = METRES_PER_UNIT[units] if is_rain else 1.0
     shape = tuple(len(axes[dim]) for dim in HORIZONTAL)
 
     def read(*points: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        return stacked(table[np.ix_(*points)], shape) * np.float32(factor)
+        return stacked(table[np.ix_(*points)], shape)
 
-    return lazy_maps((*keys, *HORIZONTAL), (*table.shape, *shape), read, {"units": "m" if is_rain else units})
+    units = {"units": str(messages[0].header["units"])}
+    return lazy_maps((*keys, *HORIZONTAL), (*table.shape, *shape), read, units)
+
+
+def _six_hourly(messages: Sequence[Message], axes: Mapping[str, npt.NDArray[Any]]) -> xr.Variable:
+    """Arranges the sums over six hours by initial time, lead time and member: as they are, or from other sums."""
+    keys = ("time", "prediction_timedelta", "number")
+    table = np.full([len(axes[dim]) for dim in keys], None, dtype=object)
+    forecasts: dict[tuple[Any, ...], list[Message]] = {}
+    for message in messages:
+        forecasts.setdefault((message.initial, MESSAGE_KEYS["number"](message)), []).append(message)
+    for (initial, number), sums in forecasts.items():
+        for end, parts in six_hour_parts([message.window for message in sums]).items():
+            wanted = (initial, (end - initial).astype("timedelta64[ns]"), number)
+            if all(value in axes[dim] for dim, value in zip(keys, wanted, strict=True)):
+                place = tuple(int(np.searchsorted(axes[dim], v)) for dim, v in zip(keys, wanted, strict=True))
+                table[place] = [(sums[index], sign) for index, sign in parts]
+    shape = tuple(len(axes[dim]) for dim in HORIZONTAL)
+
+    def read(*points: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        chosen = table[np.ix_(*points)]
+        block = np.full((*chosen.shape, *shape), np.nan, dtype=np.float32)
+        for place, parts in np.ndenumerate(chosen):
+            if parts is not None:
+                metres = {index: in_metres(message) for index, (message, _) in enumerate(parts)}
+                block[place] = accumulate(metres, tuple((index, sign) for index, (_, sign) in enumerate(parts)))
+        return block
+
+    return lazy_maps((*keys, *HORIZONTAL), (*table.shape, *shape), read, {"units": "m"})
 
 
 def grid_keys(forecast: xr.Dataset) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def open_forecast(forecast: AnyForecast, **decoding: Any) -> xr.Dataset:
     A dataset of a forecast is returned as it would be opened.
 
     Args:
-        forecast: Zarr store, netCDF or GRIB file, or a dataset of one.
+        forecast: Zarr store, netCDF or GRIB file, a folder of either that make up one forecast, or a dataset of one.
         decoding: options of `LatentEngine`, such as `model` and `cache_bytes`, where latents are decoded.
 
     Raises:
@@ -57,6 +57,8 @@ def open_forecast(forecast: AnyForecast, **decoding: Any) -> xr.Dataset:
     path = Path(forecast)
     if is_latent_store(path):
         return xr.open_dataset(path, engine=LatentEngine, **decoding)
+    if (parts := _files_in(path)) and not is_zarr(path):
+        return open_system(parts)
     if path.suffix == ".partial":
         raise ValueError(f"{path} is unfinished. {GO_ON}")
     if not path.exists():
@@ -71,6 +73,12 @@ def open_forecast(forecast: AnyForecast, **decoding: Any) -> xr.Dataset:
     return opened
 
 
+def _files_in(path: Path) -> list[Path]:
+    """Returns the GRIB files of a folder, or else its netCDF files."""
+    files = sorted(file for file in path.iterdir() if file.name[0] != "." and file.is_file()) if path.is_dir() else []
+    return [file for file in files if is_grib(file)] or [file for file in files if file.suffix in (".nc", ".nc4")]
+
+
 def _open_fields(path: Path) -> xr.Dataset:
     if is_zarr(path):
         check_seal(path)
@@ -79,7 +87,7 @@ def _open_fields(path: Path) -> xr.Dataset:
     if path.is_file() and is_grib(path):
         from ladcast.forecasts.grib import open_grib_forecast
 
-        return open_grib_forecast(path)
+        return open_grib_forecast([path])
     try:
         # Named, because xarray would otherwise try every engine, and cfgrib leaves an index beside the file.
         return guarded(xr.open_dataset(path, chunks=None, engine="netcdf4", decode_timedelta=True), str(path))
@@ -114,8 +122,9 @@ def in_our_axes(ds: xr.Dataset, where: str) -> xr.Dataset:
     if single := [dim for dim in FORECAST_AXES if dim in ds.coords and dim not in ds.dims]:
         ds = ds.drop_vars("valid_time", errors="ignore").expand_dims(single)
         ds = ds.transpose(*FORECAST_DIMS, ..., missing_dims="ignore")
-    rows = ds["latitude"].values if "latitude" in ds.dims else np.empty(0)
-    return ds.isel(latitude=slice(None, None, -1)) if (np.diff(rows) < 0).any() else ds
+    rows, columns = (ds[dim].values if dim in ds.dims else np.empty(0) for dim in ("latitude", "longitude"))
+    from_180 = (columns < -TOLERANCE_DEG).any() and circles_globe(columns)
+    return in_our_order(ds) if (np.diff(rows) < 0).any() or from_180 else ds
 
 
 def open_tracked(source: AnyForecast, times: Sequence[AnyTime] = ()) -> xr.Dataset:
@@ -135,25 +144,52 @@ def open_tracked(source: AnyForecast, times: Sequence[AnyTime] = ()) -> xr.Datas
 def open_system(paths: Sequence[AnyForecast]) -> xr.Dataset:
     """Opens the stores of one system as one forecast, lazily, from south to north and eastward from 0 degrees.
 
+    They hold different initial times, or the same ones and different members or lead times, such as a file for each.
+    GRIB files may share their fields in any way.
+
     Raises:
         FileNotFoundError: a store is not there.
-        ValueError: a dimension is missing, units differ from ours, or an initial time is in two stores.
+        ValueError: a dimension is missing, units differ from ours, or two stores hold the same.
     """
+    if files := _all_grib(paths):
+        from ladcast.forecasts.grib import open_grib_forecast
+
+        return in_our_layout(open_grib_forecast(files), _name(paths[0]))
     stores = [in_our_layout(open_forecast(path), _name(path)) for path in paths]
     if len(stores) == 1:
         return stores[0]
-    init_times = np.concatenate([ds["time"].values for ds in stores])
-    if len(np.unique(init_times)) < len(init_times):
-        raise ValueError(f"{_name(paths[0])} and others hold the same initial time twice. Give each of them once.")
+    dim = next((dim for dim in FORECAST_AXES if _differ_along(dim, stores)), None)
+    if dim is None:
+        raise ValueError(
+            f"{_name(paths[0])} and others hold the same initial time twice. Give each of them once; several files may "
+            "have different initial times, members or lead times, and all else alike."
+        )
     together: xr.Dataset = xr.concat(
         [ds.chunk() for ds in stores],
-        dim="time",
+        dim=dim,
         join="exact",
         data_vars="minimal",
         coords="minimal",
         compat="override",
     )
-    return together.sortby("time")
+    return together.sortby(dim).transpose(*FORECAST_DIMS, ..., missing_dims="ignore")
+
+
+def _all_grib(paths: Sequence[AnyForecast]) -> list[Path]:
+    """Returns several paths where all are GRIB files, else none."""
+    files = [Path(path) for path in paths if not isinstance(path, xr.Dataset) and Path(path).is_file()]
+    return files if 1 < len(files) == len(paths) and all(map(is_grib, files)) else []
+
+
+def _differ_along(dim: str, stores: Sequence[xr.Dataset]) -> bool:
+    """Says whether stores share no value of a dimension, and all values of the others that make a forecast."""
+    if not all(dim in ds.dims for ds in stores):
+        return False
+    values = np.concatenate([ds[dim].values for ds in stores])
+    if len(np.unique(values)) < len(values):
+        return False
+    others = [] if dim == "time" else [other for other in FORECAST_AXES if other != dim and other in stores[0].dims]
+    return all(np.array_equal(ds[other], stores[0][other]) for ds in stores for other in others if other in ds.dims)
 
 
 def _name(forecast: AnyForecast) -> str:

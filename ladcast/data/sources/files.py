@@ -20,14 +20,15 @@ from ladcast.data.sources.base import WEATHERBENCH_NAMES, Offer, Rule, Source, a
 from ladcast.data.sources.grib import FORECAST, is_grib, open_grib
 from ladcast.data.weather import percent
 from ladcast.documents import UNREADABLE
-from ladcast.fields import STATIC_VARIABLES, VARIABLES, ChannelSet, find_variable
+from ladcast.fields import PRECIPITATION, STATIC_VARIABLES, VARIABLES, ChannelSet, find_variable
 from ladcast.files import ZARR_MARKS, is_zarr, matching, require_input
 from ladcast.grid import TOLERANCE_DEG, eastward
-from ladcast.times import Times
+from ladcast.times import HOUR, Times
 
 SUFFIXES = (".nc", ".nc4", ".cdf", ".grib", ".grib2", ".grb", ".grb2")
 """How names of files end that belong to a folder of data, in either case; GRIB may name its grid, as in `.Grb_G212`."""
 DATA_NAME = re.compile(rf"[^.].*({'|'.join(map(re.escape, SUFFIXES))})(_\w+)?", re.IGNORECASE)
+LEADS = ("prediction_timedelta", "lead_time", "step", "forecast_period")
 MEMBER_DIMENSIONS = ("number", "member", "realization")
 STRANGERS = {
     b"PK": "a zip archive: unpack it",
@@ -112,7 +113,20 @@ def _open_one(path: Path, member: int | None) -> xr.Dataset:
         raise ValueError(
             f"{path}: expected a Zarr store or a netCDF file or a GRIB file, which this is not ({reason})."
         ) from error
-    return _chosen(canonical_names(guarded(ds, where), where), member, where)
+    return _chosen(mark_forecast(canonical_names(guarded(ds, where), where)), member, where)
+
+
+def mark_forecast(ds: xr.Dataset) -> xr.Dataset:
+    """Returns a dataset with the attribute `FORECAST` where a lead time, or what wgrib2 writes, says so."""
+    if all(name in (*STATIC_VARIABLES, PRECIPITATION) for name in ds.data_vars):
+        return ds
+    described = str(ds["time"].attrs.get("reference_time_description", "")) if "time" in ds.variables else ""
+    found = [described] if "forecast" in described else []
+    leads = [ds[name] for name in LEADS if name in ds.coords and ds[name].dims in ((), ("time",))]
+    for lead in (lead for lead in leads if lead.values.astype(np.float64).any()):
+        last = np.ravel(lead.values)[-1]
+        found.append(f"{last / HOUR:g} h" if lead.dtype.kind == "m" else f"{last:g} {lead.attrs.get('units', '')}")
+    return ds.assign_attrs({FORECAST: found[0]}) if found else ds
 
 
 def _reason(path: Path, error: Exception) -> str:

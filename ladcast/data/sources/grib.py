@@ -376,7 +376,7 @@ def _precipitation(messages: Sequence[Message], axes: dict[str, npt.NDArray[Any]
         block = np.full((len(points), *shape), np.nan, dtype=np.float32)
         for place, time in enumerate(times[points]):
             if time in parts:
-                metres = {number: _in_metres(messages[number]) for number, _ in parts[time]}
+                metres = {number: in_metres(messages[number]) for number, _ in parts[time]}
                 block[place] = accumulate(metres, parts[time])
         return block
 
@@ -384,5 +384,6 @@ def _precipitation(messages: Sequence[Message], axes: dict[str, npt.NDArray[Any]
     return {"tp6h": lazy_maps(("time", *HORIZONTAL), (len(times), *shape), read, attrs)}
 
 
-def _in_metres(message: Message) -> npt.NDArray[Any]:
+def in_metres(message: Message) -> npt.NDArray[Any]:
+    """Returns the field of a sum of precipitation in metres."""
     return message.values().astype(np.float64) * METRES_PER_UNIT[str(message.header["units"])]
