@@ -25,11 +25,10 @@ from ladcast.recipes.autoencoder import autoencoder_config, reconstruction_loss
 from ladcast.recipes.forecaster import transformer_config
 from ladcast.recipes.latents import latent_rows
 from ladcast.training.cost import count_flops, peak_flops
-from ladcast.training.distributed import Ranks, join_ranks
+from ladcast.training.distributed import Loss, Ranks, join_ranks, parallelize
 from ladcast.training.loop import TrainingState, compute_gradient
 from ladcast.training.objectives import DiffusionObjective, DiffusionTraining, ReconstructionTraining
 from ladcast.training.options import TrainingOptions
-from ladcast.training.parallel import Loss, parallelize
 
 CONFIGS = Path(__file__).parents[1] / "configs/model"
 FRAMES = (1, 4)

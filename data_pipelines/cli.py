@@ -23,7 +23,7 @@ STAGES = {
     "statistics": ("statistics", "Write the mean and standard deviation of every channel of a store."),
     "climatology": ("statistics", "Write the mean and standard deviation of a store by day of the year."),
     "encode": ("encode", "Encode a store to latents with a trained autoencoder."),
-    "excerpt": ("excerpt", "Cut start states and the truth that follows them out of a store."),
+    "excerpt": ("statistics", "Cut start states and the truth that follows them out of a store."),
     "simulate": (
         "gcm.ensemble",
         "Simulate years of weather, or ensembles, with a model (extra [simulate]).",
@@ -83,7 +83,13 @@ def run(config: Path, *, path: tuple[str, ...] = (), execution: ExecutionArgumen
         path: NAME=PLACE, another place for one of the `paths`.
         execution: where stages do their work, where the file does not say it.
     """
-    calls = read_calls(config, dict(_name_and_place(text) for text in path))
+    places = {}
+    for text in path:
+        name, equals, place = text.partition("=")
+        if not equals:
+            raise ValueError(f"Expected --path NAME=PLACE, got '{text}'.")
+        places[name] = str(Path(place).resolve())
+    calls = read_calls(config, places)
     for number, call in enumerate(calls, start=1):
         words = call.tokens(execution)
         print(f"[{number}/{len(calls)}] ladcast-data {' '.join(words)}", flush=True)
@@ -153,13 +159,6 @@ def _option(name: str, value: Any) -> list[str]:
     if isinstance(value, list):
         return [word for item in value for word in (flag, str(item))]
     return [flag, str(value)]
-
-
-def _name_and_place(text: str) -> tuple[str, str]:
-    name, equals, place = text.partition("=")
-    if not equals:
-        raise ValueError(f"Expected --path NAME=PLACE, got '{text}'.")
-    return name, str(Path(place).resolve())
 
 
 def main() -> None:

@@ -95,7 +95,7 @@ class Encoding(StoreRecipe):
         return Template.of(fixed, fields, self.options)
 
     def _codec(self) -> LatentCodec:
-        return _load(self.autoencoder, self.weights, _device(self.device))
+        return _load(self.autoencoder, self.weights, str(find_device(self.device, worker_number())))
 
 
 def _read_scaled(reader: StateReader, numbers: npt.NDArray[np.int64]) -> Scaled:
@@ -116,10 +116,6 @@ def _open(view: View, codec: LatentCodec) -> StateReader:
 def _load(autoencoder: Path, weights: str, device: str) -> LatentCodec:
     """Loads a model once a process; `weights` tells a new one of the same name apart."""
     return load_codec(autoencoder, device)
-
-
-def _device(name: str | None) -> str:
-    return str(find_device(name, worker_number()))
 
 
 def encode(
@@ -144,8 +140,9 @@ def encode(
         execution: where to do the work.
     """
     weights = fingerprint(autoencoder)
-    codec = _load(autoencoder, weights, _device(device))
+    where = str(find_device(device, worker_number()))
+    codec = _load(autoencoder, weights, where)
     view = View(store.absolute(), fingerprint(store), codec.normalizer.channels, codec.grid, period.start, period.end)
-    gpus = torch.cuda.device_count() if _device(device).startswith("cuda") else 0
+    gpus = torch.cuda.device_count() if where.startswith("cuda") else 0
     recipe = Encoding(view, autoencoder.absolute(), weights, device, layout)
     return produce(recipe, output, execution.by_default(gpus if gpus > 1 else 0))

@@ -17,6 +17,8 @@ from ladcast.resumable import holder
 READERS = 8
 SHOWN_DAMAGES = 20
 SHOWN_MISSING = 3
+STAGES_OF_STATES = ("download", "regrid", "derive", "simulate")
+"""Those that make stores of weather states, which the gate can open."""
 STATUS_COLUMNS = ("product", "stage", "status", "units", "first", "last", "frames", "gaps")
 
 
@@ -36,10 +38,9 @@ def validate(product: Path, *, channels: str | None = None, grid: str | None = N
         lines = "\n".join([*(f"  {line}" for line in damaged[:SHOWN_DAMAGES]), *more])
         raise ValueError(f"{product} is damaged:\n{lines}\nDelete it and run its stage again, or copy it again.")
     print(f"{product}: {len(checksums(manifest))} files have their checksums.")
-    if content and holds_states(product, manifest):
-        report = validate_store(
-            product, read_channels(channels) if channels else None, Grid.parse(grid) if grid else None
-        )
+    if content and (not manifest or manifest.get("stage") in STAGES_OF_STATES):
+        wanted, onto = read_channels(channels) if channels else None, Grid.parse(grid) if grid else None
+        report = validate_store(product, wanted, onto)
         report.require()
         print(report)
 
@@ -73,16 +74,8 @@ def damages(product: Path, manifest: Content) -> Iterator[str]:
                 yield f"{folder / name}{when}: expected SHA-256 {digest[:12]}..., got {actual[:12]}"
     if product.is_dir() and expected:
         present = {str(path.relative_to(product)) for path in product.rglob("*") if path.is_file()}
-        yield from (
-            f"{product / name}: is not in the manifest" for name in sorted(present - set(expected) - {MANIFEST})
-        )
-
-
-def holds_states(product: Path, manifest: Content) -> bool:
-    """Says whether a product is a store of weather states, which the gate can open."""
-    if not manifest:
-        return True
-    return manifest.get("stage") in ("download", "regrid", "derive", "simulate")
+        for name in sorted(present - set(expected) - {MANIFEST}):
+            yield f"{product / name}: is not in the manifest"
 
 
 @dataclass(frozen=True)
@@ -117,14 +110,19 @@ class ProductStatus:
 
 
 def status(folder: Path) -> list[ProductStatus]:
-    """Print a table of the products in a folder.
+    """Print a table of the products in a folder, finished or not.
 
     Args:
         folder: where the products lie.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder. Give the one that holds the products.")
-    rows = list(products(folder))
+    rows = []
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and (path / MANIFEST).is_file() and not path.name.endswith(".partial.new"):
+            rows.append(_describe(path))
+        elif path.name.endswith(f".{MANIFEST}"):
+            rows.append(_describe(path.with_name(path.name.removesuffix(f".{MANIFEST}"))))
     table = [STATUS_COLUMNS, *(row.cells for row in rows)]
     widths = [max(len(line[column]) for line in table) for column in range(len(STATUS_COLUMNS))]
     for line in table:
@@ -133,17 +131,6 @@ def status(folder: Path) -> list[ProductStatus]:
         more = f" and {len(row.missing) - SHOWN_MISSING} more" if len(row.missing) > SHOWN_MISSING else ""
         print(f"{row.name} lacks {'; '.join(row.missing[:SHOWN_MISSING])}{more}")
     return rows
-
-
-def products(folder: Path) -> Iterator[ProductStatus]:
-    """Yields every product in a folder, finished or not, by name."""
-    for path in sorted(folder.iterdir()):
-        if path.name.endswith(".partial.new"):
-            continue
-        if path.is_dir() and (path / MANIFEST).is_file():
-            yield _describe(path)
-        elif path.name.endswith(f".{MANIFEST}"):
-            yield _describe(path.with_name(path.name.removesuffix(f".{MANIFEST}")))
 
 
 def _describe(path: Path) -> ProductStatus:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ import numpy as np
 
 from data_pipelines.workers import Checksums, WorkUnit
 from ladcast.documents import read_mapping
-from ladcast.files import sha256, whole_file
+from ladcast.files import sha256, sync, whole_file
 from ladcast.resumable import require_same
-from ladcast.times import Times, describe
+from ladcast.times import HOUR, Times, describe
 
 MANIFEST = "manifest.json"
 JOURNAL = "blocks.jsonl"
@@ -45,18 +44,9 @@ def read_manifest(product: Path) -> Content:
 
 def write_manifest(path: Path, content: Mapping[str, Any]) -> None:
     """Replaces a manifest, whole or not at all, and on the disk before this returns."""
-    with whole_file(path) as partial, partial.open("w") as file:
-        file.write(json.dumps(content, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def code_version() -> str:
-    """Returns the version of the installed package."""
-    try:
-        return metadata.version("ladcast")
-    except metadata.PackageNotFoundError:
-        return "not installed"
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n")
+        sync(partial)
 
 
 def describe_times(times: Times) -> Content:
@@ -67,15 +57,8 @@ def describe_times(times: Times) -> Content:
     steps = np.diff(times)
     usual = np.sort(steps)[len(steps) // 2] if len(steps) else np.timedelta64(0, "h")
     gaps = [(describe(times[k]), describe(times[k + 1])) for k in np.flatnonzero(steps != usual)]
-    return {
-        "time": {
-            "first": describe(times[0]),
-            "last": describe(times[-1]),
-            "frames": len(times),
-            "step_hours": float(usual / np.timedelta64(1, "h")),
-        },
-        "gaps": gaps,
-    }
+    ends = {"first": describe(times[0]), "last": describe(times[-1])}
+    return {"time": {**ends, "frames": len(times), "step_hours": float(usual / HOUR)}, "gaps": gaps}
 
 
 def check_unchanged(product: Path, found: Content, asked: Content) -> None:
@@ -106,19 +89,23 @@ def fingerprint(path: Path) -> str:
         raise FileNotFoundError(f"{path} does not exist: expected the input of a stage. Check the path.")
     if path.is_file():
         return sha256(path)
-    manifest = path / MANIFEST
-    content = json.loads(manifest.read_text()) if manifest.is_file() else {}
+    content = read_manifest(path)
     if content.get("status") == "running":
         raise ValueError(
             f"{path} is unfinished: its {MANIFEST} has status 'running'. Finish it first: run its stage again."
         )
-    return sha256(manifest) if {"blocks", "sha256"} & set(content) else _tree_digest(path)
+    if {"blocks", "sha256"} & set(content):
+        return sha256(path / MANIFEST)
+    tree = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest = sha256(file) if file.name in METADATA_FILES else ""
+        tree.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0{digest}\n".encode())
+    return tree.hexdigest()
 
 
 def durable_digest(path: Path) -> str:
     """Returns the SHA-256 of a file that is sure to survive a loss of power."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(path)
     return sha256(path)
 
 
@@ -139,22 +126,12 @@ class Journal:
 
     def append(self, unit: WorkUnit, checksums: Checksums) -> None:
         """Adds a unit whose files are written."""
-        line = json.dumps({"block": unit.number, "sha256": checksums}) + "\n"
         with self.path.open("a") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+            file.write(json.dumps({"block": unit.number, "sha256": checksums}) + "\n")
+        sync(self.path)
         self.checksums[unit.number] = checksums
 
 
 def _whole_lines(path: Path) -> list[bytes]:
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     return [line for line in lines if line.endswith(b"\n")]
-
-
-def _tree_digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        content = sha256(path) if path.name in METADATA_FILES else ""
-        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0{content}\n".encode())
-    return digest.hexdigest()

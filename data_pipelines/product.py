@@ -23,7 +23,6 @@ from data_pipelines.manifest import (
     Content,
     Journal,
     check_unchanged,
-    code_version,
     durable_digest,
     manifest_path,
     read_manifest,
@@ -33,6 +32,7 @@ from data_pipelines.options import Execution
 from data_pipelines.workers import PARTS, Checksums, WorkUnit, make_all
 from ladcast.progress import show_progress
 from ladcast.resumable import sole_writer
+from ladcast.run import version_of
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 LEFTOVER = "*.partial*"
@@ -44,7 +44,7 @@ MOST_UNANSWERED = 10
 """Units for which a source may fail to answer before it counts as down: each costs all its patience."""
 
 
-class Recipe(ABC):
+class ProductRecipe(ABC):
     """Says how a product is made. A frozen dataclass: workers get a copy of it.
 
     What is in `parts` of the folder goes when the product is finished.
@@ -79,7 +79,7 @@ def partial_folder(product: Path) -> Path:
     return product.with_name(f"{product.name}.partial")
 
 
-def produce(recipe: Recipe, product: Path, execution: Execution | None = None) -> Path:
+def produce(recipe: ProductRecipe, product: Path, execution: Execution | None = None) -> Path:
     """Makes a product, goes on with one that was begun, or returns one that is complete.
 
     Raises:
@@ -89,13 +89,18 @@ def produce(recipe: Recipe, product: Path, execution: Execution | None = None) -
         UnitsFailedError: the message lists the units that failed. Those that succeeded are kept.
     """
     folder = partial_folder(product.absolute())  # workers may have another working directory
-    asked = _request(recipe)
+    planned = [unit.label for unit in recipe.units()]
+    version = version_of("ladcast").removeprefix("ladcast ")
+    content = {"status": "running", "code_version": version, **recipe.about(), "planned": planned}
+    asked: Content = json.loads(json.dumps(content))  # as it will be read again: tuples become lists
     with sole_writer(product), _full_disk_explained(folder):
         shutil.rmtree(_scratch(folder), ignore_errors=True)
         if folder.exists():
             check_unchanged(folder, read_manifest(folder), asked)
         elif product.exists():
-            _check_finished(product, asked)
+            if not (found := read_manifest(product)):
+                raise FileExistsError(f"{product} exists already. Delete it, or choose another output.")
+            check_unchanged(product, found, asked)
             print(f"{product} is complete already.")
             return product
         else:
@@ -107,15 +112,7 @@ def produce(recipe: Recipe, product: Path, execution: Execution | None = None) -
     return product
 
 
-def _request(recipe: Recipe) -> Content:
-    planned = [unit.label for unit in recipe.units()]
-    content = {"status": "running", "code_version": code_version(), **recipe.about(), "planned": planned}
-    # As it will be read again: tuples become lists.
-    request: Content = json.loads(json.dumps(content))
-    return request
-
-
-def _begin(recipe: Recipe, folder: Path, asked: Content) -> None:
+def _begin(recipe: ProductRecipe, folder: Path, asked: Content) -> None:
     new = _scratch(folder)
     new.mkdir(parents=True)
     recipe.create(new)
@@ -123,7 +120,7 @@ def _begin(recipe: Recipe, folder: Path, asked: Content) -> None:
     new.rename(folder)
 
 
-def _make_units(recipe: Recipe, folder: Path, execution: Execution) -> None:
+def _make_units(recipe: ProductRecipe, folder: Path, execution: Execution) -> None:
     journal, units = Journal(folder), recipe.units()
     (folder / PARTS).mkdir(exist_ok=True)
     made = {n for n, files in journal.checksums.items() if all((folder / name).exists() for name in files)}
@@ -148,13 +145,13 @@ def _make_units(recipe: Recipe, folder: Path, execution: Execution) -> None:
         raise UnitsFailedError(_describe_failures(failed, folder, len(units))) from first
 
 
-def _make(recipe: Recipe, folder: Path, unit: WorkUnit) -> Checksums:
+def _make(recipe: ProductRecipe, folder: Path, unit: WorkUnit) -> Checksums:
     names = sorted(recipe.make(folder, unit))
     with ThreadPoolExecutor(SYNCED_AT_ONCE) as pool:
         return dict(zip(names, pool.map(durable_digest, map(folder.joinpath, names)), strict=True))
 
 
-def _complete(recipe: Recipe, folder: Path, product: Path) -> None:
+def _complete(recipe: ProductRecipe, folder: Path, product: Path) -> None:
     made = recipe.finish(folder) if read_manifest(folder)["status"] == "running" else folder
     if made == folder:
         _seal(folder)
@@ -199,13 +196,6 @@ def _lasting(names: Iterable[str]) -> list[str]:
     return [name for name in names if not name.startswith(f"{PARTS}/")]
 
 
-def _check_finished(product: Path, asked: Content) -> None:
-    found = read_manifest(product)
-    if not found:
-        raise FileExistsError(f"{product} exists already. Delete it, or choose another output.")
-    check_unchanged(product, found, asked)
-
-
 @contextmanager
 def _full_disk_explained(folder: Path) -> Iterator[None]:
     try:
@@ -213,8 +203,7 @@ def _full_disk_explained(folder: Path) -> Iterator[None]:
     except OSError as error:
         if not _is_full(error):
             raise
-        advice = f"No space left to write {folder}. Free some and run the same command again: it goes on"
-        raise OSError(error.errno, advice) from error
+        raise OSError(error.errno, "No space left to write", str(folder)) from error
 
 
 def _is_full(error: Exception) -> bool:
@@ -224,11 +213,5 @@ def _is_full(error: Exception) -> bool:
 def _describe_failures(failed: dict[str, Exception], folder: Path, total: int) -> str:
     lines = [f"  {label}: {error}" for label, error in list(failed.items())[:SHOWN_FAILURES]]
     more = [f"  and {len(failed) - SHOWN_FAILURES} more"] if len(failed) > SHOWN_FAILURES else []
-    return "\n".join(
-        [
-            f"{len(failed)} of {total} units of {folder} could not be made:",
-            *lines,
-            *more,
-            "What is made is kept. Run the same command again when the cause is gone.",
-        ]
-    )
+    head = f"{len(failed)} of {total} units of {folder} could not be made:"
+    return "\n".join([head, *lines, *more, "What is made is kept. Run the same command again when the cause is gone."])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from jaxtyping import Float
 
 from data_pipelines.manifest import Content, fingerprint
 from data_pipelines.options import EXECUTION, ExecutionArgument
-from data_pipelines.product import Recipe, produce
+from data_pipelines.product import ProductRecipe, produce
 from data_pipelines.workers import WorkUnit, item_units
 from ladcast.cf import state_coordinates
 from ladcast.data.layout import canonical_layout
@@ -31,7 +32,7 @@ HORIZONTAL = ("latitude", "longitude")
 
 
 @dataclass(frozen=True)
-class StaticFields(Recipe):
+class StaticFields(ProductRecipe):
     """Averages land share and surface geopotential over the cells of `onto`, and describes the ground within them."""
 
     source: Path
@@ -131,15 +132,9 @@ def subgrid_orography(
         )
     wide = height.astype(np.float64)
     east, north = _gradient(wide, source)
-
-    def mean(field: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return regrid(field, source, target)
-
-    half_sum, half_difference, cross = (
-        mean((east**2 + north**2) / 2),
-        mean((east**2 - north**2) / 2),
-        mean(east * north),
-    )
+    mean = partial(regrid, source=source, target=target)
+    products = (east**2 + north**2) / 2, (east**2 - north**2) / 2, east * north
+    half_sum, half_difference, cross = map(mean, products)
     length = np.hypot(half_difference, cross)
     steep = half_sum + length
     ratio = np.divide((half_sum - length).clip(0), steep, out=np.ones_like(steep), where=steep > 0)

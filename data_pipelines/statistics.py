@@ -1,6 +1,7 @@
-"""Stages `statistics` and `climatology`: moments of every channel in one pass, and of a store by day of the year.
+"""Stages `statistics`, `climatology` and `excerpt`: the small files that a model needs and travels with.
 
-The numbers of a channel are bit for bit the same however the frames are split over units and workers.
+The moments of a channel are bit for bit the same however the frames are split over units and workers. Climatology,
+start states and truth hold float32 rounded to the bits that matter, then compressed.
 """
 
 from __future__ import annotations
@@ -15,16 +16,21 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
-from data_pipelines.excerpt import write_compact
 from data_pipelines.manifest import Content, describe_times
 from data_pipelines.options import EVERYTHING, EXECUTION, ExecutionArgument, SelectionArgument
-from data_pipelines.product import Recipe, produce
+from data_pipelines.product import ProductRecipe, produce
 from data_pipelines.states import View, read_frames
 from data_pipelines.workers import WorkUnit, item_units, time_units
+from ladcast.cf import with_state_metadata
+from ladcast.checkpoint import list_data
 from ladcast.data.lazy import prefetch
 from ladcast.data.normalization import Normalizer, pack
+from ladcast.data.store import open_store
 from ladcast.documents import read_netcdf
-from ladcast.verification.climatology import fit_climatology
+from ladcast.fields import ERA5_CHANNELS, ChannelSet, read_channels
+from ladcast.files import require_outputs, whole_file
+from ladcast.times import STEP, Times, describe, parse_time
+from ladcast.verification.climatology import QUANTILE, fit_climatology
 
 FRAMES_PER_UNIT = 120
 FRAMES_AT_ONCE = 8
@@ -35,8 +41,8 @@ READERS = 2
 class FrameMoments:
     """Holds for each frame and channel the count, the mean and the sum of squared deviations, `(frame, channel)`.
 
-    `a + b` puts frames one after the other. A frame's numbers depend on that frame alone, and the sums over frames are
-    exact before their one rounding (Shewchuk 1997), so neither units nor order change a bit of the result.
+    A frame's numbers depend on that frame alone, and the sums over frames are exact before their one rounding (Shewchuk
+    1997), so neither units nor order change a bit of the result.
     """
 
     count: npt.NDArray[np.float64]
@@ -46,21 +52,13 @@ class FrameMoments:
     @classmethod
     def of(cls, state: npt.NDArray[np.floating]) -> FrameMoments:
         """Computes the moments of `time channel lat lon`, leaving out NaN."""
-        rows = [_of_frame(frame) for frame in state]
-        count, mean, deviations = np.stack(rows, axis=1)
-        return cls(count, mean, deviations)
-
-    def __add__(self, other: FrameMoments) -> FrameMoments:
-        return self.concatenate([self, other])
+        return cls(*np.stack([_of_frame(frame) for frame in state], axis=1))
 
     @classmethod
     def concatenate(cls, parts: Iterable[FrameMoments]) -> FrameMoments:
         """Puts the frames of all parts one after the other."""
-        listed = list(parts)
-        count, mean, deviations = (
-            np.concatenate([getattr(part, name) for part in listed]) for name in ("count", "mean", "deviations")
-        )
-        return cls(count, mean, deviations)
+        rows = [(part.count, part.mean, part.deviations) for part in parts]
+        return cls(*map(np.concatenate, zip(*rows, strict=True)))
 
     def mean_and_std(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Returns mean and standard deviation per channel; NaN where a channel has no value.
@@ -80,12 +78,11 @@ class FrameMoments:
     @classmethod
     def load(cls, path: Path) -> FrameMoments:
         """Reads what `save` wrote."""
-        count, mean, deviations = np.load(path)
-        return cls(count, mean, deviations)
+        return cls(*np.load(path))
 
 
 @dataclass(frozen=True)
-class Statistics(Recipe):
+class Statistics(ProductRecipe):
     """Makes the file of a `Normalizer` from every `stride`-th frame of a view."""
 
     view: View
@@ -109,9 +106,12 @@ class Statistics(Recipe):
         return time_units(self._frames()["time"].values, FRAMES_PER_UNIT)
 
     def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
-        """Keeps the moments of each frame, a few kB."""
-        frames = self._frames().isel(time=unit.items)
-        FrameMoments.concatenate(self._moments(frames)).save(folder / unit.part)
+        """Keeps the moments of each frame, a few kB; reads a few frames at a time, and the next ones meanwhile."""
+        frames, starts = self._frames(), range(unit.first, unit.stop, FRAMES_AT_ONCE)
+        pieces = [frames.isel(time=slice(first, min(first + FRAMES_AT_ONCE, unit.stop))) for first in starts]
+        read = prefetch(read_frames, pieces, threads=READERS, ahead=READERS)
+        moments = (FrameMoments.of(pack(piece, self.view.channels).numpy()) for piece in read)
+        FrameMoments.concatenate(moments).save(folder / unit.part)
         return [unit.part]
 
     def finish(self, folder: Path) -> Path:
@@ -124,13 +124,6 @@ class Statistics(Recipe):
 
     def _frames(self) -> xr.Dataset:
         return self.view.open().isel(time=slice(None, None, self.stride))
-
-    def _moments(self, frames: xr.Dataset) -> Iterable[FrameMoments]:
-        """Yields the moments of a few frames at a time, while the next ones are read."""
-        starts = range(0, frames.sizes["time"], FRAMES_AT_ONCE)
-        pieces = [frames.isel(time=slice(first, first + FRAMES_AT_ONCE)) for first in starts]
-        for piece in prefetch(read_frames, pieces, threads=READERS, ahead=READERS):
-            yield FrameMoments.of(pack(piece, self.view.channels).numpy())
 
 
 def statistics(
@@ -170,7 +163,7 @@ def _exact_sums(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class ClimatologyFit(Recipe):
+class ClimatologyFit(ProductRecipe):
     """Fits each variable by itself: a unit is a variable, read once from the first year to the last."""
 
     view: View
@@ -189,16 +182,11 @@ class ClimatologyFit(Recipe):
 
     def about(self) -> Content:
         """Describes the product."""
+        fit = {name: value for name, value in vars(self).items() if name != "view"}
         return {
             "stage": "climatology",
             "inputs": {"store": self.view.about},
-            "arguments": {
-                **self.view.arguments,
-                "window_days": self.window_days,
-                "step_days": self.step_days,
-                "hourly": self.hourly,
-                "quantiles": self.quantiles,
-            },
+            "arguments": {**self.view.arguments, **fit},
             **describe_times(self.view.open()["time"].values),
         }
 
@@ -256,3 +244,78 @@ def climatology(
     """
     recipe = ClimatologyFit(View.of(store, selection), window_days, step_days, hourly, quantiles)
     return produce(recipe, output, execution.by_default(0))
+
+
+NAMES = ("starts.nc", "truth.nc")
+
+
+KEPT_BITS = {
+    "geopotential": 14,
+    "temperature": 12,
+    "2m_temperature": 12,
+    "sea_surface_temperature": 12,
+    "mean_sea_level_pressure": 14,
+    "geopotential_at_surface": 14,
+}
+"""Mantissa bits that are kept: fields that are small differences from a large mean need more of them."""
+OTHER_BITS = 8
+
+
+def excerpt(
+    store: Path,
+    folder: Path,
+    *,
+    starts: tuple[str, ...],
+    headline: str = "headline",
+    days: int = 10,
+    overwrite: bool = False,
+) -> Path:
+    """Cut start states (all channels) and verifying truth (headline channels) out of a store.
+
+    Args:
+        store: Zarr store in the WeatherBench 2 layout.
+        folder: folder to write `starts.nc` and `truth.nc` to; the manifest of a model lists their hashes then.
+        starts: initial times, such as 2032-01-11T00.
+        headline: channel set of the truth: `headline`, `era5` or a YAML file.
+        days: longest lead time of the truth.
+        overwrite: replace existing files.
+    """
+    if not starts or days < 1:
+        raise ValueError(f"Expected --starts and --days of at least 1, got {len(starts)} starts and {days} days.")
+    require_outputs([folder / name for name in NAMES], [store, headline], overwrite=overwrite)
+    times = np.array([parse_time(start) for start in starts])
+    leads = np.arange(days * 24 // 6 + 1) * STEP
+    valid = np.unique(times[:, None] + leads)
+    # Both, before anything is written: they are lazy.
+    cuts = _cut(store, ERA5_CHANNELS, times), _cut(store, read_channels(headline), valid)
+    for name, cut in zip(NAMES, cuts, strict=True):
+        write_compact(cut, folder / name)
+        print(f"wrote {folder / name}")
+    list_data(folder, *NAMES)
+    return folder
+
+
+def _cut(store: Path, channels: ChannelSet, times: Times) -> xr.Dataset:
+    ds = open_store(store, channels)
+    missing = np.setdiff1d(times, ds["time"].values)
+    if missing.size:
+        raise ValueError(f"{store} lacks {describe(missing)}. Choose other starts or fewer days.")
+    source = {key: ds.attrs[key] for key in ("source", "attribution", "unreal") if key in ds.attrs}
+    return ds.sel(time=times).drop_vars("land_sea_mask", errors="ignore").assign_attrs(source)
+
+
+def write_compact(ds: xr.Dataset, path: Path) -> None:
+    """Writes values rounded to their kept bits: by at most 4 m2 s-2, 0.04 K, 4 Pa, or 0.4 % of others."""
+    encoding = {
+        name: {
+            "dtype": "float32",
+            "zlib": True,
+            "complevel": 9,
+            "shuffle": True,
+            "quantize_mode": "BitRound",
+            "significant_digits": KEPT_BITS.get(str(name).removesuffix(QUANTILE), OTHER_BITS),
+        }
+        for name in ds.data_vars
+    }
+    with whole_file(path) as partial:
+        with_state_metadata(ds).to_netcdf(partial, engine="netcdf4", encoding=encoding)

@@ -229,7 +229,6 @@ class Plan:
     """Holds the size of a transfer and what it needs.
 
     Attributes:
-        frames: times.
         read_bytes: uncompressed bytes that leave the source.
         write_bytes: uncompressed bytes of the new store.
         stored_bytes: the same as they will lie on the disk, by the compression of one frame of each variable.
@@ -295,13 +294,18 @@ def make_plan(recipe: Transfer) -> Plan:
     units = math.ceil(frames / template.shard_frames)
     largest = max(sizes.values()) * template.shard_frames
     source_frame = max(4 * ds[name][0].size for name in sizes)
+    if template.zarr_format == 3:
+        files = units * len(sizes)
+    else:
+        chunks = (frames_per_chunk(template.shard_frames, size) for size in sizes.values())
+        files = sum(math.ceil(frames / chunk) for chunk in chunks)
     return Plan(
         frames=frames,
         read_bytes=sum(4 * ds[name].size for name in sizes),
         write_bytes=frames * sum(sizes.values()),
         stored_bytes=round(frames * sum(stored for stored, _ in costs.values())),
         units=units,
-        files=_files(template, units),
+        files=files,
         seconds=frames * sum(seconds for _, seconds in costs.values()),
         # The shard and its compressed copy, and what is read ahead in the float64 of the regridder.
         memory_bytes=2 * largest + 3 * (READERS + 1) * max(READ_BYTES, source_frame),
@@ -314,10 +318,3 @@ def _measure(recipe: Transfer, ds: xr.Dataset, name: str) -> tuple[float, float]
     values = recipe.read(ds, name, slice(ds.sizes["time"] // 2, ds.sizes["time"] // 2 + 1))
     codec = compressors(zarr_format=2)
     return len(codec.encode(values)), time.perf_counter() - started
-
-
-def _files(template: Template, units: int) -> int:
-    if template.zarr_format == 3:
-        return units * len(template.fields)
-    chunks = (frames_per_chunk(template.shard_frames, field.frame_bytes) for field in template.fields.values())
-    return sum(math.ceil(template.fixed.sizes["time"] / chunk) for chunk in chunks)

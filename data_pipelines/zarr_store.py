@@ -23,7 +23,7 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from data_pipelines.options import StoreLayout
-from data_pipelines.product import Recipe
+from data_pipelines.product import ProductRecipe
 from data_pipelines.workers import WorkUnit, time_units
 from ladcast.times import DAY, Times
 
@@ -102,7 +102,7 @@ class Template:
         )
 
 
-class StoreRecipe(Recipe):
+class StoreRecipe(ProductRecipe):
     """Makes a store that is cut in time: a work unit is a shard of each variable."""
 
     @abstractmethod

@@ -10,12 +10,13 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ladcast.documents import read_mapping
 from ladcast.files import sha256, whole_file, whole_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"

@@ -17,7 +17,8 @@ from typing import Any
 from ladcast.files import sha256, whole_file
 
 CHECKSUMS = "checksums.json"
-METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
+ARRAY_METADATA = ("zarr.json", ".zarray")
+METADATA = (*ARRAY_METADATA, ".zattrs", ".zgroup", ".zmetadata")
 SMALL = 2**16
 """Elements of an array up to which its files are hashed."""
 
@@ -28,8 +29,8 @@ def seal(store: Path) -> None:
         left.unlink()
     files = {path.relative_to(store).as_posix(): path for path in sorted(store.rglob("*")) if path.is_file()}
     files.pop(CHECKSUMS, None)
-    arrays = {path.parent: math.prod(shape) for path in files.values() if (shape := _shape(path)) is not None}
-    small = [folder for folder, size in arrays.items() if size <= SMALL]
+    about = {path.parent: json.loads(path.read_text()) for path in files.values() if path.name in ARRAY_METADATA}
+    small = [folder for folder, content in about.items() if math.prod(content.get("shape", (SMALL + 1,))) <= SMALL]
     hashed = {
         name: sha256(path)
         for name, path in files.items()
@@ -97,14 +98,6 @@ def _regions(array: Any) -> Iterator[tuple[slice, ...]]:
             for size, step in zip(array.shape, steps, strict=True)
         )
     )
-
-
-def _shape(path: Path) -> list[int] | None:
-    """Returns the shape of the array that a file of metadata describes; None for any other file."""
-    if path.name not in ("zarr.json", ".zarray"):
-        return None
-    shape: list[int] | None = json.loads(path.read_text()).get("shape")
-    return shape
 
 
 def _remedy(store: Path) -> str:

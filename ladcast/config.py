@@ -10,7 +10,8 @@ import dataclasses
 import difflib
 import math
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -36,17 +37,13 @@ def load_config(path: Path, schema: type[Schema], overrides: Sequence[str] = ())
     """
     if not path.is_file():
         raise ConfigError(f"No configuration file at {path}.")
-    content = _include(_read(path), schema, path)
-    for override in overrides:
-        content = _override(content, override)
+    content: Section = reduce(_override, overrides, _include(_read(path), schema, path))
     return parse_config(content, schema, where=str(path), folder=path.parent)
 
 
 def from_overrides(overrides: Sequence[str], schema: type[Schema]) -> Schema:
     """Returns the defaults of `schema` with `key.subkey=value` strings that win; raises as `load_config` does."""
-    content: dict[str, Any] = {}
-    for override in overrides:
-        content = _override(content, override)
+    content: Section = reduce(_override, overrides, {})
     return parse_config(content, schema, where="--set")
 
 
@@ -112,14 +109,13 @@ def _endless_number(config: Any) -> str:
     """Returns the dotted key of a number that is not finite, which no setting may be; empty where there is none."""
     if isinstance(config, float):
         return "" if math.isfinite(config) else "."
+    parts: Iterable[tuple[Any, Any]] = ()
     if dataclasses.is_dataclass(config):
-        parts: list[tuple[Any, Any]] = [
-            (field.name, getattr(config, field.name)) for field in dataclasses.fields(config)
-        ]
+        parts = vars(config).items()
     elif isinstance(config, Mapping):
-        parts = list(config.items())
-    else:
-        parts = list(enumerate(config)) if isinstance(config, list | tuple) else []
+        parts = config.items()
+    elif isinstance(config, list | tuple):
+        parts = enumerate(config)
     found = ((name, _endless_number(value)) for name, value in parts)
     return next((f"{name}.{key}".rstrip(".") for name, key in found if key), "")
 

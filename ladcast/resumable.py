@@ -152,7 +152,10 @@ class Unfinished:
     def _resume(self) -> dict[str, Saved]:
         hint = f"Delete {self.folder}, or add --overwrite, to start afresh."
         try:
-            saved = {path.name: self._read(path.name) for path in sorted((self.folder / PROGRESS).glob("[!.]*"))}
+            saved = {
+                path.name: Saved(tensors=read_tensors(path), document=read_document(path, MANIFEST))
+                for path in sorted((self.folder / PROGRESS).glob("[!.]*"))
+            }
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             raise FileExistsError(f"{self.folder} holds work that cannot go on: {error} {hint}") from error
         begun = saved.pop(BEGUN).document
@@ -160,11 +163,6 @@ class Unfinished:
             raise FileExistsError(f"{self.folder} holds work that cannot go on: it is of another run. {hint}")
         require_same(begun, self.identity, str(self.folder), remedy=hint, error=FileExistsError)
         return saved
-
-    def _read(self, name: str) -> Saved:
-        folder = self.folder / PROGRESS / name
-        tensors = read_tensors(folder)
-        return Saved(read_document(folder, MANIFEST), tensors)
 
 
 def begun_identity(path: Path) -> dict[str, Any]:

@@ -9,20 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from cyclopts import Parameter
 
 from data_pipelines.gcm.nature_run import (
+    NatureRun,
     Ranges,
     compiled_integrator,
-    describe_ranges,
     describe_simulation,
-    join_ranges,
     keep_ranges,
     kept_ranges,
     note_ranges,
@@ -31,8 +30,9 @@ from data_pipelines.gcm.nature_run import (
     write_checked,
 )
 from data_pipelines.gcm.timeline import FRAME, FRAMES_PER_DAY, KeptStates, SimulationOptions
-from data_pipelines.manifest import Content, fingerprint
-from data_pipelines.product import Recipe
+from data_pipelines.manifest import MANIFEST, Content, check_unchanged, fingerprint, read_manifest
+from data_pipelines.options import Execution
+from data_pipelines.product import ProductRecipe, produce
 from data_pipelines.workers import WorkUnit, item_units
 from ladcast.cf import FORECAST_COORDINATES, state_coordinates
 from ladcast.fields import LEVELS_HPA
@@ -41,14 +41,6 @@ from ladcast.times import describe
 if TYPE_CHECKING:
     from data_pipelines.gcm.integrate import Integrator
     from data_pipelines.gcm.model import Weather
-from typing import Annotated
-
-from cyclopts import Parameter
-
-from data_pipelines.gcm.nature_run import NatureRun
-from data_pipelines.manifest import MANIFEST, check_unchanged, read_manifest
-from data_pipelines.options import Execution
-from data_pipelines.product import produce
 
 PERFECT_MODEL = "The model that made the truth makes this ensemble: an upper bound for any other forecast of it."
 SEASON_DAYS = 45
@@ -60,7 +52,7 @@ SPECTRAL_FIELDS = ("vorticity", "divergence", "temperature_variation")
 
 
 @dataclass(frozen=True)
-class Ensemble(Recipe):
+class Ensemble(ProductRecipe):
     """Integrates perturbed copies of kept states of a nature run, as forecasts `(time, number, lead time)`.
 
     They are forecasts by the model that made the truth: a benchmark that no other can beat. A work unit is the
@@ -127,11 +119,11 @@ class Ensemble(Recipe):
             files, found = write_checked(folder, wanted, regions, self._names(init_time, leads))
             ranges.append(found)
             yield from files
-        yield keep_ranges(folder, unit, reduce(join_ranges, ranges))
+        yield keep_ranges(folder, unit, ranges)
 
     def finish(self, folder: Path) -> Path:
         """Adds the range of each variable to the manifest, by initial time."""
-        note_ranges(folder, {unit.label: describe_ranges(kept_ranges(folder, unit)) for unit in self.units()})
+        note_ranges(folder, {unit.label: kept_ranges(folder, [unit]) for unit in self.units()})
         return folder
 
     def initial(self, integrator: Integrator, init_time: np.datetime64) -> Weather:
@@ -145,13 +137,10 @@ class Ensemble(Recipe):
         kept = self.kept.load(self.kept.index(init_time), single)
         error = self._difference(init_time, ANALYSIS, single)
         analysis = add_difference(kept.dynamics, *error, scale=self.options.analysis_error)
+        differences = (self._difference(init_time, member, single) for member in range(self.options.members))
         return side_by_side(
-            kept._replace(
-                dynamics=add_difference(
-                    analysis, *self._difference(init_time, member, single), scale=self.options.perturb
-                )
-            )
-            for member in range(self.options.members)
+            kept._replace(dynamics=add_difference(analysis, *difference, scale=self.options.perturb))
+            for difference in differences
         )
 
     def _difference(self, init_time: np.datetime64, member: int, single: Weather) -> tuple[Any, Any]:

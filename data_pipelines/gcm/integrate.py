@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -55,11 +54,15 @@ class Integrator:
         With `more`, the device begins with as many frames that follow, while these are written.
         """
         begun, self._begun = self._begun, None
-        if begun is not None and begun[0] == num_frames and _equal(begun[1], weather):
+        if (
+            begun is not None
+            and begun[0] == num_frames
+            and jax.tree.all(jax.tree.map(np.array_equal, begun[1], weather))
+        ):
             made = begun[2]
         else:
             made = self._record(weather, num_frames=num_frames)
-        (moved, frames), after = to_host(made), made[0]
+        (moved, frames), after = jax.device_get(made), made[0]
         del begun, made  # so that the device holds the frames of one block alone
         if more:
             self._begun = num_frames, moved, self._record(after, num_frames=num_frames)
@@ -103,13 +106,4 @@ class Integrator:
 
 def side_by_side(trajectories: Iterable[Weather]) -> Weather:
     """Joins trajectories along a new leading axis, on the host, as a state that was saved comes back."""
-    return Weather(*to_host(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trajectories)))
-
-
-def _equal(some: Weather, other: Weather) -> bool:
-    return all(jax.tree.leaves(jax.tree.map(np.array_equal, some, other)))
-
-
-def to_host(tree: Any) -> Any:
-    """Copies a tree of arrays to the host as NumPy arrays, once they are computed."""
-    return jax.device_get(tree)
+    return Weather(*jax.device_get(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trajectories)))

@@ -124,9 +124,3 @@ class AtmosphericModel:
         nodal = self.horizontal.to_nodal(log_surface_pressure)
         mass: jax.Array = self.horizontal.integrate(jnp.exp(nodal))[0]
         return mass
-
-    def pressure_velocity(self, dynamics: Any) -> Float[jax.Array, "sigma lon lat"]:
-        """Returns Dp/Dt in Pa s-1 at the layer centres of the Gaussian grid."""
-        # Private in JCM: the public way computes all of a gridpoint state around it.
-        velocity: jax.Array = self.jcm.dycore._compute_omega(dynamics)
-        return velocity

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache, reduce
 from itertools import pairwise
+from operator import add
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ import zarr
 from data_pipelines.gcm import JCM_VERSION, require_jcm
 from data_pipelines.gcm.timeline import FRAMES_PER_DAY, SimulationOptions, kept_state, read_state, save_state
 from data_pipelines.manifest import MANIFEST, Content, describe_times, read_manifest, write_manifest
-from data_pipelines.product import Recipe
+from data_pipelines.product import ProductRecipe
 from data_pipelines.workers import WorkUnit
 from data_pipelines.zarr_store import Slices, StoredVariable, Template, write_frames
 from ladcast.cf import state_attributes, state_coordinates
@@ -50,35 +51,34 @@ HostFrames = Mapping[str, npt.NDArray[np.float32]]
 """The fields of some frames of every trajectory, `(time, member, [level,] lon, lat)`, by name."""
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(NamedTuple):
     """Summarises values for a look at a store without reading it."""
 
     low: float
     high: float
     total: float
-    count: int
+    size: int
 
     @classmethod
     def of(cls, values: npt.NDArray[np.float32]) -> Range:
         """Summarises an array; anything not finite makes an end not finite."""
         return cls(float(values.min()), float(values.max()), float(values.sum(dtype=np.float64)), values.size)
 
-    def __add__(self, other: Range) -> Range:
+    def __add__(self, other: Range) -> Range:  # type: ignore[override]  # of two ranges, not of two tuples
         return Range(
-            min(self.low, other.low), max(self.high, other.high), self.total + other.total, self.count + other.count
+            min(self.low, other.low), max(self.high, other.high), self.total + other.total, self.size + other.size
         )
 
     def describe(self) -> dict[str, float]:
         """Returns minimum, maximum and the unweighted mean."""
-        return {"min": self.low, "max": self.high, "mean": self.total / self.count}
+        return {"min": self.low, "max": self.high, "mean": self.total / self.size}
 
 
 Ranges = dict[str, Range]
 
 
 @dataclass(frozen=True)
-class NatureRun(Recipe):
+class NatureRun(ProductRecipe):
     """Integrates the segments of a nature run side by side, one span of time after another.
 
     All segments are one compiled computation (decision 005): its speed, and the last bits of its values, are those of
@@ -92,16 +92,16 @@ class NatureRun(Recipe):
 
     def about(self) -> Content:
         """Describes the product."""
-        return {**describe_simulation(self.options), **describe_times(self.options.timeline.times)}
+        return {**describe_simulation(self.options), **describe_times(self.options.times)}
 
     def units(self) -> Sequence[WorkUnit]:
         """Returns the spans of time, in frames from the beginning of each segment; they are named by the first one."""
-        timeline = self.options.timeline
-        spinup = range(-self.options.spinup_days * FRAMES_PER_DAY, 0, SPINUP_FRAMES)
-        cuts = [*spinup, *range(0, timeline.segment_frames, timeline.block_frames), timeline.segment_frames]
+        options = self.options
+        spinup = range(-options.spinup_days * FRAMES_PER_DAY, 0, SPINUP_FRAMES)
+        cuts = [*spinup, *range(0, options.segment_frames, options.block_frames), options.segment_frames]
         units = []
         for number, (first, stop) in enumerate(pairwise(cuts)):
-            times = timeline.span(first, stop)[:, 0]
+            times = options.span(first, stop)[:, 0]
             label = f"{'spin-up, ' if first < 0 else ''}{describe(times[0])} to {describe(times[-1])}"
             units.append(WorkUnit(number, label, first, stop, follows=number > 0))
         return units
@@ -109,56 +109,56 @@ class NatureRun(Recipe):
     def create(self, folder: Path) -> None:
         """Creates the store with its whole time axis."""
         output = compiled_integrator(self.options).output
-        coordinates = state_coordinates(output.grid, self.options.timeline.times, LEVELS_HPA)
+        coordinates = state_coordinates(output.grid, self.options.times, LEVELS_HPA)
         described, shard = store_attributes(self.options), self.options.block_frames
         weatherbench_template(output.fixed_fields(), coordinates, shard, described).create(folder)
 
     def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         """Integrates a span of time; writes its frames, a shard of each segment, and the state at its end."""
-        from data_pipelines.gcm.integrate import to_host
+        import jax
 
-        integrator, timeline, length = compiled_integrator(self.options), self.options.timeline, unit.stop - unit.first
+        options, length = self.options, unit.stop - unit.first
+        integrator = compiled_integrator(options)
         weather = self._state_before(folder, unit, integrator)
         if unit.first < 0:
-            after = to_host(integrator.advance(weather, length))
+            after = jax.device_get(integrator.advance(weather, length))
         else:
-            after, frames = integrator.record(weather, length, more=unit.stop < timeline.segment_frames)
-            regions = [(timeline.region(k, unit.first, unit.stop),) for k in range(timeline.segments)]
+            after, frames = integrator.record(weather, length, more=unit.stop < options.segment_frames)
+            regions = [(options.region(k, unit.first, unit.stop),) for k in range(options.segments)]
             files, ranges = write_checked(folder, frames, regions, self._names(unit))
-            yield from (*files, keep_ranges(folder, unit, ranges))
+            yield from (*files, keep_ranges(folder, unit, [ranges]))
         state = self._state_file(unit.stop)
-        save_state(folder / state, after, timeline.span(unit.stop, unit.stop + 1)[0])
+        save_state(folder / state, after, options.span(unit.stop, unit.stop + 1)[0])
         yield state
 
     def finish(self, folder: Path) -> Path:
         """Adds the range of each variable to the manifest."""
-        ranges = [kept_ranges(folder, unit) for unit in self.units() if unit.first >= 0]
-        note_ranges(folder, describe_ranges(reduce(join_ranges, ranges)))
+        note_ranges(folder, kept_ranges(folder, [unit for unit in self.units() if unit.first >= 0]))
         return folder
 
     def _state_file(self, frame: int) -> str:
         """Returns where the state before a frame lies: with the product where ensembles may start from it."""
         keep_every = self.options.restart_days * FRAMES_PER_DAY
-        if frame >= 0 and (frame % keep_every == 0 or frame == self.options.timeline.segment_frames):
+        if frame >= 0 and (frame % keep_every == 0 or frame == self.options.segment_frames):
             return kept_state(frame // self.options.block_frames)
         return f"parts/state_{frame:+06d}.npz"
 
     def _state_before(self, folder: Path, unit: WorkUnit, integrator: Integrator) -> Weather:
         from data_pipelines.gcm.integrate import side_by_side
 
-        timeline, model = self.options.timeline, integrator.model
+        options, model = self.options, integrator.model
         if unit.follows:
-            state: Weather = read_state(folder / self._state_file(unit.first), model.at_rest(timeline.starts[0]))
+            state: Weather = read_state(folder / self._state_file(unit.first), model.at_rest(options.starts[0]))
             return state
+        begins = options.span(unit.first, unit.first + 1)[0]
+        generators = (np.random.default_rng([options.seed, segment]) for segment in range(options.segments))
         return side_by_side(
-            model.with_noise(
-                model.at_rest(begin), np.random.default_rng([self.options.seed, segment]), amplitude_k=NOISE_K
-            )
-            for segment, begin in enumerate(timeline.span(unit.first, unit.first + 1)[0])
+            model.with_noise(model.at_rest(begin), rng, amplitude_k=NOISE_K)
+            for begin, rng in zip(begins, generators, strict=True)
         )
 
     def _names(self, unit: WorkUnit) -> npt.NDArray[np.str_]:
-        times = self.options.timeline.span(unit.first, unit.stop)
+        times = self.options.span(unit.first, unit.stop)
         names = np.char.add("segment ", np.arange(times.shape[1]).astype(str))
         return np.char.add(np.char.add(names, " at "), np.datetime_as_string(times, unit="h"))
 
@@ -251,31 +251,18 @@ def _check(name: str, values: npt.NDArray[np.float32], names: npt.NDArray[np.str
     )
 
 
-def join_ranges(ranges: Ranges, others: Ranges) -> Ranges:
-    """Returns the ranges of the values of both."""
-    return {name: values + others[name] for name, values in ranges.items()}
-
-
-def describe_ranges(ranges: Ranges) -> Content:
-    """Returns minimum, maximum and mean of each variable."""
-    return {name: values.describe() for name, values in ranges.items()}
-
-
-def _ranges_file(unit: WorkUnit) -> str:
-    return f"parts/ranges_{unit.number:06d}.json"
-
-
-def keep_ranges(folder: Path, unit: WorkUnit, ranges: Ranges) -> str:
+def keep_ranges(folder: Path, unit: WorkUnit, ranges: Sequence[Ranges]) -> str:
     """Writes the ranges of what a unit made into a file that goes when the product is finished; returns its name."""
-    name = _ranges_file(unit)
-    (folder / name).write_text(json.dumps({variable: asdict(values) for variable, values in ranges.items()}))
+    name = f"parts/ranges_{unit.number:06d}.json"
+    (folder / name).write_text(json.dumps(ranges))
     return name
 
 
-def kept_ranges(folder: Path, unit: WorkUnit) -> Ranges:
-    """Reads what `keep_ranges` wrote."""
-    content = json.loads((folder / _ranges_file(unit)).read_text())
-    return {variable: Range(**values) for variable, values in content.items()}
+def kept_ranges(folder: Path, units: Iterable[WorkUnit]) -> Content:
+    """Returns minimum, maximum and mean of each variable in what some units made."""
+    files = (folder / f"parts/ranges_{unit.number:06d}.json" for unit in units)
+    kept = [ranges for file in files for ranges in json.loads(file.read_text())]
+    return {name: reduce(add, (Range(*ranges[name]) for ranges in kept)).describe() for name in kept[0]}
 
 
 def note_ranges(folder: Path, variables: Content) -> None:

@@ -26,11 +26,6 @@ Levels = Float[jax.Array, "level lon lat"]
 Surface = Float[jax.Array, "lon lat"]
 
 
-def virtual_temperature(temperature: Column, specific_humidity: Column) -> Column:
-    """Returns the temperature of dry air with the same density, T (1 + (Rv / Rd - 1) q)."""
-    return temperature * (1 + (VAPOUR_GAS_CONSTANT / GAS_CONSTANT - 1) * specific_humidity)
-
-
 @dataclass(frozen=True)
 class PressureInterpolator:
     """Interpolates columns to pressure levels, linearly in ln p between the two layers around a level.
@@ -233,14 +228,17 @@ class OutputOperator:
         )
         eastward, northward = vor_div_to_uv_nodal(self.target, dynamics.vorticity, dynamics.divergence)
         to_levels = PressureInterpolator.build(pressure, sigma, np.asarray(self.levels_hpa, np.float32) * 100)
-        virtual = virtual_temperature(temperature, humidity)
+        # that of dry air with the same density
+        virtual = temperature * (1 + (VAPOUR_GAS_CONSTANT / GAS_CONSTANT - 1) * humidity)
+        # Private in JCM: the public way computes all of a gridpoint state around it.
+        pressure_velocity = jcm.dycore._compute_omega(dynamics)
         return {
             "geopotential": to_levels.geopotential(geopotential, virtual, temperature),
             "specific_humidity": to_levels.linear(humidity),
             "temperature": to_levels.temperature(temperature),
             "u_component_of_wind": to_levels.linear(self._vector(eastward)),
             "v_component_of_wind": to_levels.linear(self._vector(northward)),
-            "vertical_velocity": to_levels.linear(self._regrid(self.model.pressure_velocity(dynamics))),
+            "vertical_velocity": to_levels.linear(self._regrid(pressure_velocity)),
             "mean_sea_level_pressure": sea_level_pressure(
                 pressure, temperature[-1], self.surface_geopotential, lowest_sigma=float(sigma[-1])
             ),

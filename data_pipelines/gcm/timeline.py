@@ -24,73 +24,11 @@ LONGEST_SEGMENT_DAYS = 364
 
 
 @dataclass(frozen=True)
-class Timeline:
-    """Lays `segments` pieces of `days` days after one another, piece k starting at `start` + k years, 00 UTC.
-
-    A piece is computed and written in blocks of `block_frames` frames.
-
-    Raises:
-        ValueError: a piece is no whole number of blocks, `start` is no date that every year has, or pieces
-            touch, so that a window of frames could straddle two of them.
-    """
-
-    start: str
-    days: int
-    segments: int
-    block_frames: int
-
-    def __post_init__(self) -> None:
-        if self.days < 1 or self.segments < 1 or self.block_frames < 1:
-            raise ValueError(
-                f"Expected days, segments and block_frames of at least 1, "
-                f"got {self.days}, {self.segments} and {self.block_frames}."
-            )
-        if self.days * FRAMES_PER_DAY % self.block_frames:
-            raise ValueError(
-                f"days={self.days} has {self.days * FRAMES_PER_DAY} frames, which is no multiple of "
-                f"block_frames={self.block_frames}. Change either: a block is never split."
-            )
-        if self.segments > 1 and self.days > LONGEST_SEGMENT_DAYS:
-            raise ValueError(
-                f"Expected at most days={LONGEST_SEGMENT_DAYS} with several segments, got {self.days}: "
-                "segments start a year apart and need a gap between them."
-            )
-        self.starts  # noqa: B018  (checks the date)
-
-    @property
-    def starts(self) -> Times:
-        """Returns the first time of each segment."""
-        try:
-            first = date.fromisoformat(self.start)
-            dates = [first.replace(year=first.year + year) for year in range(self.segments)]
-        except ValueError as error:
-            raise ValueError(
-                f"Expected start=YYYY-MM-DD, a date that every year has, got '{self.start}': {error}."
-            ) from None
-        return np.array(dates, "datetime64[ns]")
-
-    @property
-    def segment_frames(self) -> int:
-        """Returns the number of frames of one segment."""
-        return self.days * FRAMES_PER_DAY
-
-    @property
-    def times(self) -> Times:
-        """Returns all times, segment after segment."""
-        return self.span(0, self.segment_frames).T.ravel()
-
-    def span(self, first: int, stop: int) -> Times:
-        """Returns the times `(frame, segment)` of some frames of every segment; negative frames are the spin-up."""
-        return np.asarray(self.starts + np.arange(first, stop)[:, None] * FRAME)
-
-    def region(self, segment: int, first: int, stop: int) -> slice:
-        """Returns the place of some frames of a segment on the time axis."""
-        return slice(segment * self.segment_frames + first, segment * self.segment_frames + stop)
-
-
-@dataclass(frozen=True)
 class SimulationOptions:
     """Says what to simulate: a nature run, or with `members` > 1 an ensemble from one.
+
+    The segments of a nature run lie after one another on its time axis. Each is computed and written in whole blocks,
+    and they do not touch, so that no window of frames straddles two of them.
 
     Attributes:
         start: first date of the first segment, 00 UTC.
@@ -134,9 +72,20 @@ class SimulationOptions:
             self._check_nature_run()
 
     def _check_nature_run(self) -> None:
-        Timeline(self.start, self.days, self.segments, self.block_frames)
-        if self.spinup_days < 1:
-            raise ValueError(f"Expected spinup_days of at least 1, got {self.spinup_days}.")
+        for name in ("days", "segments", "block_frames", "spinup_days"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Expected {name} of at least 1, got {getattr(self, name)}.")
+        if self.segment_frames % self.block_frames:
+            raise ValueError(
+                f"days={self.days} has {self.segment_frames} frames, which is no multiple of "
+                f"block_frames={self.block_frames}. Change either: a block is never split."
+            )
+        if self.segments > 1 and self.days > LONGEST_SEGMENT_DAYS:
+            raise ValueError(
+                f"Expected at most days={LONGEST_SEGMENT_DAYS} with several segments, got {self.days}: "
+                "segments start a year apart and need a gap between them."
+            )
+        self.starts  # noqa: B018  (checks the date)
         if self.restart_days < 1 or self.restart_days * FRAMES_PER_DAY % self.block_frames:
             raise ValueError(
                 f"restart_days={self.restart_days} has {self.restart_days * FRAMES_PER_DAY} frames, no "
@@ -144,9 +93,34 @@ class SimulationOptions:
             )
 
     @property
-    def timeline(self) -> Timeline:
-        """Returns the time axis of the nature run."""
-        return Timeline(self.start, self.days, self.segments, self.block_frames)
+    def starts(self) -> Times:
+        """Returns the first time of each segment."""
+        try:
+            first = date.fromisoformat(self.start)
+            dates = [first.replace(year=first.year + year) for year in range(self.segments)]
+        except ValueError as error:
+            raise ValueError(
+                f"Expected start=YYYY-MM-DD, a date that every year has, got '{self.start}': {error}."
+            ) from None
+        return np.array(dates, "datetime64[ns]")
+
+    @property
+    def segment_frames(self) -> int:
+        """Returns the number of frames of one segment."""
+        return self.days * FRAMES_PER_DAY
+
+    @property
+    def times(self) -> Times:
+        """Returns all times of the nature run, segment after segment."""
+        return self.span(0, self.segment_frames).T.ravel()
+
+    def span(self, first: int, stop: int) -> Times:
+        """Returns the times `(frame, segment)` of some frames of every segment; negative frames are the spin-up."""
+        return np.asarray(self.starts + np.arange(first, stop)[:, None] * FRAME)
+
+    def region(self, segment: int, first: int, stop: int) -> slice:
+        """Returns the place of some frames of a segment on the time axis."""
+        return slice(segment * self.segment_frames + first, segment * self.segment_frames + stop)
 
     @property
     def init_times(self) -> tuple[np.datetime64, ...]:
@@ -224,7 +198,10 @@ class KeptStates:
             raise FileNotFoundError(
                 f"{store} holds no model states under {FOLDER}. Give the store of a nature run as from_store."
             )
-        times = [_times_of(path) for path in files]
+        times = []
+        for path in files:
+            with np.load(path, allow_pickle=False) as content:
+                times.append(np.array(json.loads(str(content["about"]))["times"], "datetime64[ns]"))
         return cls(
             tuple(path for path, valid in zip(files, times, strict=True) for _ in valid),
             np.concatenate([np.arange(len(valid)) for valid in times]),
@@ -252,11 +229,6 @@ class KeptStates:
 
         segment = int(self.segment[index])
         return jax.tree.map(lambda leaf: leaf[segment], read_state(self.file[index], single))
-
-
-def _times_of(path: Path) -> Times:
-    with np.load(path, allow_pickle=False) as content:
-        return np.array(json.loads(str(content["about"]))["times"], "datetime64[ns]")
 
 
 def _leaf_name(position: int) -> str:

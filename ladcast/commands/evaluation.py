@@ -57,7 +57,7 @@ def make_and_score(
     truth = open_store(store, forecaster.channels, forecaster.grid, regular=False)
     path = request.climatology or model.climatology
     climatology = None if path is None else open_climatology(path, forecaster.grid)
-    if climatology is not None and not climatology.stds:
+    if climatology is not None and not climatology.part("std"):
         print(MEANS_ONLY, file=sys.stderr)
     task = _Evaluation(model.path.name, forecaster, truth, climatology, request, scoring_options(scoring))
     starts = wanted_starts(request, truth["time"].values, task.lead_times)
@@ -136,7 +136,7 @@ class _Evaluation:
     @property
     def systems(self) -> list[str]:
         """Returns the names of what is scored, in the order of the comparison."""
-        climatology = self.climatology is not None and bool(self.climatology.stds)
+        climatology = self.climatology is not None and bool(self.climatology.part("std"))
         wanted = {self.name: True, "persistence": True, "climatology": climatology, FLOOR: self.request.floor}
         return [name for name, is_scored in wanted.items() if is_scored]
 

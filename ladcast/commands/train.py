@@ -25,9 +25,11 @@ def autoencoder(
         dry_run: what to do instead of training.
     """
     with Interruption() as interruption:
-        from ladcast.recipes.autoencoder import train_autoencoder
+        from ladcast.recipes.autoencoder import AutoencoderRecipe
+        from ladcast.recipes.recipe import carry_out
 
-        folder = train_autoencoder(config, overrides, device=device, dry_run=dry_run, interrupted=interruption)
+        recipe = AutoencoderRecipe.of_config(config, overrides)
+        folder = carry_out(recipe, device=device, dry_run=dry_run, interrupted=interruption)
     return {} if folder is None else report_paths(autoencoder=folder)
 
 
@@ -43,9 +45,11 @@ def forecaster(
         dry_run: what to do instead of training.
     """
     with Interruption() as interruption:
-        from ladcast.recipes.forecaster import train_forecaster
+        from ladcast.recipes.forecaster import ForecasterRecipe
+        from ladcast.recipes.recipe import carry_out
 
-        folder = train_forecaster(config, overrides, device=device, dry_run=dry_run, interrupted=interruption)
+        recipe = ForecasterRecipe.of_config(config, overrides)
+        folder = carry_out(recipe, device=device, dry_run=dry_run, interrupted=interruption)
     return {} if folder is None else report_paths(forecaster=folder)
 
 

@@ -39,7 +39,12 @@ def read_hurdat2(lines: Iterable[str], where: str) -> Iterator[Record]:
             continue
         if re.fullmatch(r"[A-Z]{2}\d{6}", cells[0]):
             _require_rows(storm, expected, seen, f"{where}, line {header}")
-            storm, name, expected = _header(cells, f"{where}, line {number}")
+            try:
+                storm, name, expected = cells[0], cells[1], int(cells[2])
+            except (ValueError, IndexError) as error:
+                raise _broken(
+                    line, "a header such as AL122005, KATRINA, 29,", f"{where}, line {number}", error
+                ) from None
             seen, header = 0, number
             continue
         seen += 1
@@ -79,23 +84,11 @@ def read_b_deck(lines: Iterable[str], where: str) -> Iterator[Record]:
                 missing_or(cells[9], 100.0),
             )
         except (ValueError, IndexError) as error:
-            raise _broken(
-                line,
-                "a b-deck row such as AL, 12, 2005082318, , BEST, 0, 231N, 751W, 30, 1008",
-                f"{where}, line {number}",
-                error,
-            ) from None
+            wanted = "a b-deck row such as AL, 12, 2005082318, , BEST, 0, 231N, 751W, 30, 1008"
+            raise _broken(line, wanted, f"{where}, line {number}", error) from None
     if forecasts:
-        warnings.warn(
-            f"{where}: leaves out {forecasts} rows of forecasts; best tracks are BEST at hour 0.", stacklevel=2
-        )
-
-
-def _header(cells: list[str], where: str) -> tuple[str, str, int]:
-    try:
-        return cells[0], cells[1], int(cells[2])
-    except (ValueError, IndexError) as error:
-        raise _broken(", ".join(cells), "a header such as AL122005, KATRINA, 29,", where, error) from None
+        said = f"{where}: leaves out {forecasts} rows of forecasts; best tracks are BEST at hour 0."
+        warnings.warn(said, stacklevel=2)
 
 
 def _hurdat2_record(storm: str, name: str, cells: list[str], where: str) -> Record:
@@ -194,7 +187,7 @@ def _text_columns(path: Path) -> Columns:
     with opener(path, "rt", encoding="utf-8-sig", errors="replace") as file:
         first = file.readline()
         file.seek(0)
-        if _is_ibtracs(first):
+        if {"SID", "track_id"} & {cell.strip().strip('"') for cell in first.split(",")}:
             return _csv_columns(file, path)
         records = list(_reader_for(first, path)(file, str(path)))
     columns = {name: np.array([getattr(record, name) for record in records]) for name in Record.__dataclass_fields__}
@@ -300,10 +293,6 @@ def _netcdf_columns(path: Path) -> Columns:
 
 def _on_globe(columns: Columns) -> Bool[np.ndarray, "*point"]:
     return (abs(columns["latitude"]) <= 90) & (abs(columns["longitude"]) <= 360)
-
-
-def _is_ibtracs(first: str) -> bool:
-    return bool({"SID", "track_id"} & {cell.strip().strip('"') for cell in first.split(",")})
 
 
 def _reader_for(first: str, path: Path) -> Callable[[Iterable[str], str], Iterator[Record]]:

@@ -60,11 +60,11 @@ class Detection:
     coherence: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("depth_pa", "radius_deg", "separation_deg", "vorticity_radius_deg", "warm_core_radius_deg"):
-            most = LARGEST_RADIUS_DEG if name.endswith("_deg") else np.inf
-            if not 0 < getattr(self, name) <= most:  # also refuses NaN
-                limit = "" if most == np.inf else f" and at most {most:g}"
-                raise ValueError(f"Expected {name} above 0{limit}, got {getattr(self, name)}.")
+        if not self.depth_pa > 0:  # also refuses NaN
+            raise ValueError(f"Expected depth_pa above 0, got {self.depth_pa}.")
+        for name, radius in vars(self).items():
+            if name.endswith("_deg") and not 0 < radius <= LARGEST_RADIUS_DEG:
+                raise ValueError(f"Expected {name} above 0 and at most {LARGEST_RADIUS_DEG:g}, got {radius}.")
         if not 0 <= self.coherence <= 1:
             raise ValueError(f"Expected coherence within [0, 1], got {self.coherence}.")
 

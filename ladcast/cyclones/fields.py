@@ -75,9 +75,16 @@ class TrackingReader:
                 f"{PRESSURE} has {count} NaN of {msl.size} values between {times[0]} and {times[-1]}. Leave them "
                 "out, or repair the source."
             )
-        wind, steering = (self._on_device(field) for field in self._winds(part))
-        thickness, height = (self._on_device(field) for field in (self._thickness(part), self._height()))
-        return TrackingFields(self.grid, torch.from_numpy(msl).to(self.device), wind, steering, thickness, height)
+        thickness = height = None
+        if set(CORE_LEVELS) <= _levels(part, "geopotential"):
+            upper, lower = (self._read(part["geopotential"].sel(level=level)) for level in CORE_LEVELS)
+            thickness = upper - lower
+        if HEIGHT in self.forecast:
+            surface = self.forecast[HEIGHT].transpose("latitude", "longitude").values
+            height = np.asarray(surface / GRAVITY, dtype=np.float32)
+        others = (*self._winds(part), thickness, height)
+        on_device = (None if field is None else torch.from_numpy(field).to(self.device) for field in others)
+        return TrackingFields(self.grid, torch.from_numpy(msl).to(self.device), *on_device)
 
     def chunks(self) -> Iterator[tuple[slice, TrackingFields]]:
         """Yields all lead times with their fields, several at once where there are few members."""
@@ -92,33 +99,17 @@ class TrackingReader:
         ordered = loaded.transpose("prediction_timedelta", "number", "latitude", "longitude")
         return np.ascontiguousarray(ordered.values, dtype=np.float32).reshape(-1, *self.grid.shape)
 
-    def _on_device(self, field: npt.NDArray[np.float32] | None) -> Tensor | None:
-        return None if field is None else torch.from_numpy(field).to(self.device)
-
     def _winds(self, part: xr.Dataset) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]:
         levels = _levels(part, *WIND_NAMES)
         if WIND_LEVEL not in levels:
             return None, None
-        steering = [level for level in STEERING_LEVELS if level in levels]
         by_level = {
             level: np.stack([self._read(part[name].sel(level=level)) for name in WIND_NAMES], axis=1)
-            for level in steering
+            for level in STEERING_LEVELS
+            if level in levels
         }
         mean: npt.NDArray[np.float32] = np.mean(list(by_level.values()), axis=0)
         return by_level[WIND_LEVEL], mean
-
-    def _thickness(self, part: xr.Dataset) -> npt.NDArray[np.float32] | None:
-        if not set(CORE_LEVELS) <= _levels(part, "geopotential"):
-            return None
-        upper, lower = (self._read(part["geopotential"].sel(level=level)) for level in CORE_LEVELS)
-        thickness: npt.NDArray[np.float32] = upper - lower
-        return thickness
-
-    def _height(self) -> npt.NDArray[np.float32] | None:
-        if HEIGHT not in self.forecast:
-            return None
-        height = self.forecast[HEIGHT].transpose("latitude", "longitude").values / GRAVITY
-        return np.asarray(height, dtype=np.float32)
 
 
 def open_readers(source: xr.Dataset, device: str = "cpu") -> list[TrackingReader]:
@@ -130,7 +121,11 @@ def open_readers(source: xr.Dataset, device: str = "cpu") -> list[TrackingReader
     if PRESSURE not in source:
         has = ", ".join(map(str, source.data_vars))
         raise ValueError(f"Tracking needs {PRESSURE} in Pa, which the source lacks; it has {has}.")
-    forecast = source if "prediction_timedelta" in source.dims else _as_forecast(source)
+    forecast = source
+    if "prediction_timedelta" not in source.dims:
+        times = np.atleast_1d(source["time"].values.astype("datetime64[ns]"))
+        forecast = source.rename(time="prediction_timedelta").assign_coords(prediction_timedelta=times - times[0])
+        forecast = forecast.assign_coords(time=times[0])
     dims = set(forecast[PRESSURE].dims)
     known = {"prediction_timedelta", "latitude", "longitude"}
     if not known <= dims <= known | {"time", "number"}:
@@ -158,12 +153,6 @@ def describe_rules(source: xr.Dataset) -> str:
     used = "; ".join(name for name, there in rules.items() if there)
     missing = "; ".join(name for name, there in rules.items() if not there)
     return f"can judge by: {used}" + (f"\nfields missing for: {missing}" if missing else "")
-
-
-def _as_forecast(analyses: xr.Dataset) -> xr.Dataset:
-    times = np.atleast_1d(analyses["time"].values.astype("datetime64[ns]"))
-    renamed = analyses.rename(time="prediction_timedelta").assign_coords(prediction_timedelta=times - times[0])
-    return renamed.assign_coords(time=times[0])
 
 
 def _levels(source: xr.Dataset, *names: str) -> set[int]:

@@ -65,19 +65,12 @@ def _write_netcdf(tracks: xr.Dataset, path: Path) -> None:
     first, track = group(tracks, tuple(name for name in shared if name != "name"))
     order = np.lexsort([tracks["time"].values, track])
     columns = [name for name in COLUMNS if name in tracks and name not in shared]
-    encoded: dict[str, Any] = {
-        name: (
-            "trajectory",
-            tracks[name].values[first].astype("U") if name in ("storm", "name") else tracks[name].values[first],
-            COLUMNS[name],
-        )
-        for name in shared
-    }
-    encoded["row_size"] = (
-        "trajectory",
-        np.bincount(track, minlength=len(first)),
-        {"long_name": "number of positions", "sample_dimension": "obs"},
-    )
+    encoded: dict[str, Any] = {}
+    for name in shared:
+        values = tracks[name].values[first]
+        encoded[name] = "trajectory", values.astype("U") if values.dtype == object else values, COLUMNS[name]
+    sizes = {"long_name": "number of positions", "sample_dimension": "obs"}
+    encoded["row_size"] = "trajectory", np.bincount(track, minlength=len(first)), sizes
     encoded |= {name: ("obs", tracks[name].values[order], COLUMNS[name]) for name in columns}
     about = {"title": "tracks of cyclones", "history": f"written by {version_of('ladcast')}"}
     about |= {"Conventions": CONVENTIONS, "featureType": "trajectory"}

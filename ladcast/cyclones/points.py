@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,8 @@ def destination(
 ) -> tuple[FloatArray, FloatArray]:
     """Returns the point that lies `distance` km away in the direction `bearing` (degrees clockwise from north)."""
     lat, lon = np.deg2rad(np.asarray(latitude, dtype=float)), np.deg2rad(np.asarray(longitude, dtype=float))
-    east, north = _tangents(lat, lon)
+    east = np.stack([-np.sin(lon), np.cos(lon), 0 * lat], axis=-1)
+    north = np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], axis=-1)
     heading = np.deg2rad(np.asarray(bearing, dtype=float))
     arc = np.asarray(distance, dtype=float) / MEAN_EARTH_RADIUS_KM
     direction = np.cos(heading)[..., None] * north + np.sin(heading)[..., None] * east
@@ -75,15 +77,7 @@ def extrapolate(
     sine = np.linalg.norm(axis, axis=-1)
     angle = np.arctan2(sine, (before * now).sum(-1)) * np.asarray(steps)
     ahead = np.cross(axis, now) / np.maximum(sine, 1e-12)[..., None]
-    vectors: FloatArray = np.cos(angle)[..., None] * now + np.sin(angle)[..., None] * ahead
-    return vectors
-
-
-def _tangents(lat: FloatArray, lon: FloatArray) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    zero = 0 * lat
-    east = np.stack([-np.sin(lon), np.cos(lon), zero], axis=-1)
-    north = np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], axis=-1)
-    return east, north
+    return np.asarray(np.cos(angle)[..., None] * now + np.sin(angle)[..., None] * ahead)
 
 
 BEARINGS = 16
@@ -183,33 +177,32 @@ def _corners(
     return row, column, np.stack(weight, axis=-1)
 
 
-Refined = tuple[Float[Tensor, " point"], Float[Tensor, " point"], Float[Tensor, " point"]]
-
-
 def find_minima(field: Float[Tensor, "state lat lon"], grid: Grid, rows: slice = slice(None)) -> Points:
     """Finds the grid points of `rows` that no neighbour is below, across the date line and the poles.
 
     Of neighbours with equal values at most one counts, and a row on a pole counts as one point. NaN is no minimum.
     """
     first, stop, _ = rows.indices(grid.shape[0])
-    strip = _with_neighbours(field, grid, first, stop)
+    # one more row on each side, taken from beyond the pole where need be
+    _, row, shift = mirrored_rows(grid)
+    south, north = (field[:, row[k]].roll(-int(shift[k]), -1)[:, None] for k in (first, stop + 1))
+    strip = torch.cat([south, field[:, first:stop], north], dim=1)
     inner = strip[:, 1:-1]
     lowest = inner.isfinite()
-    for north in (0, 1, 2):
-        for east in (-1, 0, 1):
-            if (north, east) == (1, 0):
-                continue
-            neighbour = strip[:, north : north + stop - first].roll(-east, -1)
-            lowest &= inner < neighbour if (north, east) < (1, 0) else inner <= neighbour
+    for northward, eastward in product((0, 1, 2), (-1, 0, 1)):
+        neighbour = strip[:, northward : northward + stop - first].roll(-eastward, -1)
+        lowest &= inner < neighbour if (northward, eastward) < (1, 0) else inner <= neighbour  # itself, too
     for on_pole, pole, beside in zip(grid.pole_rows, (0, grid.shape[0] - 1), (1, grid.shape[0] - 2), strict=True):
         if on_pole and first <= pole < stop:
             lowest[:, pole - first] = False
             lowest[:, pole - first, 0] = field[:, pole, 0] < field[:, beside].amin(1)
-    state, row, column = lowest.nonzero(as_tuple=True)
-    return Points(state, row + first, column)
+    state, rows_down, column = lowest.nonzero(as_tuple=True)
+    return Points(state, rows_down + first, column)
 
 
-def refine_minima(field: Float[Tensor, "state lat lon"], grid: Grid, points: Points) -> Refined:
+def refine_minima(
+    field: Float[Tensor, "state lat lon"], grid: Grid, points: Points
+) -> tuple[Float[Tensor, " point"], Float[Tensor, " point"], Float[Tensor, " point"]]:
     """Returns latitude, longitude (degrees, -180 to 180) and value of the minimum near each grid minimum.
 
     A parabola through a point and its two neighbours is fitted in each direction. As the neighbours lie no lower, its
@@ -231,16 +224,6 @@ def refine_minima(field: Float[Tensor, "state lat lon"], grid: Grid, points: Poi
     refined = latitude[points.row] + north * (latitude[1] - latitude[0])
     across = longitude[points.column] + east * 360 / grid.shape[1]
     return refined, (across + 180) % 360 - 180, centre - drop
-
-
-def _with_neighbours(
-    field: Float[Tensor, "state lat lon"], grid: Grid, first: int, stop: int
-) -> Float[Tensor, "state rows lon"]:
-    """Returns the rows from `first` to `stop` with one more on each side, taken from beyond the pole where need be."""
-    _, row, shift = mirrored_rows(grid)
-    south = field[:, row[first]].roll(-int(shift[first]), -1)[:, None]
-    north = field[:, row[stop + 1]].roll(-int(shift[stop + 1]), -1)[:, None]
-    return torch.cat([south, field[:, first:stop], north], dim=1)
 
 
 def _vertex(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -66,10 +66,6 @@ class TrackReport:
         tracks, mean, errors = parts
         return self if tracks.sizes == self.tracks.sizes else TrackReport(tracks, self.best, mean, errors)
 
-    def cut_to(self, errors: xr.Dataset) -> TrackReport:
-        """Returns the report on some of the errors alone."""
-        return TrackReport(self.tracks, self.best, self.mean, errors)
-
 
 def verify_tracks(tracks: xr.Dataset, best: xr.Dataset) -> TrackReport:
     """Compares the tracks of observed storms with their best tracks."""
@@ -82,7 +78,9 @@ def verify_tracks(tracks: xr.Dataset, best: xr.Dataset) -> TrackReport:
 def compare_systems(reports: Mapping[str, TrackReport]) -> dict[str, TrackReport]:
     """Cuts systems to the cases (storm, initial time, valid time) that all of them have: only these are compared."""
     common = homogeneous(*(report.errors for report in reports.values()))
-    return {name: report.cut_to(errors) for (name, report), errors in zip(reports.items(), common, strict=True)}
+    return {
+        name: replace(report, errors=errors) for (name, report), errors in zip(reports.items(), common, strict=True)
+    }
 
 
 def describe_tracks(tracks: xr.Dataset, best: xr.Dataset | None) -> Iterator[str]:

@@ -67,17 +67,14 @@ def strike_probability(
     )
 
 
-def weights_around(
-    grid: Grid, latitude: float, longitude: float, radius_km: float = DOMAIN_KM
-) -> npt.NDArray[np.float64]:
-    """Returns cell areas within `radius_km` of a position and 0 beyond: where strikes of a storm are verified.
+def weights_around(grid: Grid, latitude: float, longitude: float) -> npt.NDArray[np.float64]:
+    """Returns cell areas within `DOMAIN_KM` of a position and 0 beyond: where strikes of a storm are verified.
 
     Taken around the initial position, the domain depends neither on the forecast nor on what the storm did.
     """
     lat, lon = np.meshgrid(grid.latitude, grid.longitude, indexing="ij")
-    inside = distance_km(lat, lon, latitude, longitude) <= radius_km
-    weights: npt.NDArray[np.float64] = np.where(inside, grid.area_weights[:, None], 0.0)
-    return weights
+    inside = distance_km(lat, lon, latitude, longitude) <= DOMAIN_KM
+    return np.where(inside, grid.area_weights[:, None], 0.0)
 
 
 def strike_tables(tracks: xr.Dataset, best: xr.Dataset, grid: Grid) -> Float[np.ndarray, "storm event count"]:

@@ -74,7 +74,8 @@ def select_storm(table: xr.Dataset, storm: str) -> xr.Dataset:
     chosen = table.isel(point=np.flatnonzero(table["storm"].values == storm))
     if chosen.sizes["point"]:
         return chosen
-    raise ValueError(f"No storm '{storm}' among {_count(table)}. {_suggest(table, storm)}")
+    count = f"the {len(storms(table))} storms of {table.attrs.get('source', 'the table')}"
+    raise ValueError(f"No storm '{storm}' among {count}. {_suggest(table, storm)}")
 
 
 def storms(table: xr.Dataset) -> list[str]:
@@ -133,10 +134,6 @@ def _column(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
         return column.astype(np.int64)
     column = column.astype(np.float64)
     return column - 360 * np.floor((column + 180) / 360) if name == "longitude" else column
-
-
-def _count(table: xr.Dataset) -> str:
-    return f"the {len(storms(table))} storms of {table.attrs.get('source', 'the table')}"
 
 
 def _suggest(table: xr.Dataset, storm: str) -> str:
@@ -210,17 +207,7 @@ def best_track_table(columns: Mapping[str, npt.ArrayLike], path: Path) -> xr.Dat
     return table
 
 
-def _repeated(table: xr.Dataset) -> Bool[np.ndarray, " point"]:
-    """Says which rows have the storm and the time of the row before."""
-    return _same(table, "storm", "time")
-
-
-def _repeated_alike(table: xr.Dataset) -> Bool[np.ndarray, " point"]:
-    """Says which of these are at the same place, as in b-decks, where wind radii are given in rows of their own."""
-    return np.asarray(_repeated(table) & (_from_before(table) < 1))
-
-
-def _lost_between(table: xr.Dataset) -> Bool[np.ndarray, " point"]:
+def _lost(table: xr.Dataset) -> Bool[np.ndarray, " point"]:
     """Says which rows are too far from both the row before and the row after."""
     jump = _jumps(table)
     return np.asarray(jump & np.append(jump[1:], False))
@@ -232,19 +219,14 @@ def _lost_at_an_end(table: xr.Dataset) -> Bool[np.ndarray, " point"]:
     return np.asarray((jump & np.append(begins[1:], True)) | (begins & np.append(jump[1:], False)))
 
 
-def _torn(table: xr.Dataset) -> Bool[np.ndarray, " point"]:
-    """Says which rows are of storms that jump."""
-    names = table["storm"].values.astype("U")
-    return np.asarray(np.isin(names, names[_jumps(table)]))
-
-
 FAR = f"positions over {JUMP_KM:g} km, and {JUMP_KM_H:g} km/h, from the next"
 CHECKS: tuple[tuple[str, Callable[[xr.Dataset], Bool[np.ndarray, " point"]]], ...] = (
-    ("", _repeated_alike),
-    ("second positions at one time", _repeated),
-    (FAR, _lost_between),
+    # in b-decks wind radii are given in rows of their own, at the same place
+    ("", lambda table: np.asarray(_same(table, "storm", "time") & (_from_before(table) < 1))),
+    ("second positions at one time", lambda table: _same(table, "storm", "time")),
+    (FAR, _lost),
     (FAR, _lost_at_an_end),
-    ("storms that jump", _torn),
+    ("storms that jump", lambda table: np.isin(names := table["storm"].values.astype("U"), names[_jumps(table)])),
 )
 """What is wrong with rows, or '' for what nobody need know, and which they are: each among those that are left."""
 

@@ -219,7 +219,9 @@ def _track_all(reader: TrackingReader, detection: Detection, stitching: Stitchin
     for leads, fields in reader.chunks():
         lows = detect(fields, detection)
         for lead in range(leads.start, leads.stop):
-            time, here = reader.times[lead], _of_lead(lows, lead - leads.start, len(reader.members))
+            time, number = reader.times[lead], len(reader.members)
+            here = lows.select(lows.state // number == lead - leads.start)
+            here = replace(here, state=here.state % number)
             alive, track = advance(alive, time, here, rules=stitching)
             new = track < 0
             track[new] = born + np.arange(new.sum())
@@ -269,11 +271,6 @@ def _band(alive: OpenTracks, reader: TrackingReader, time: np.datetime64, range_
     inside = (latitude >= guess.min() - range_deg) & (latitude <= guess.max() + range_deg)
     within = np.flatnonzero(inside)
     return slice(int(within[0]), int(within[-1]) + 1) if within.size else slice(0, len(latitude))
-
-
-def _of_lead(lows: Lows, lead: int, members: int) -> Lows:
-    here = lows.select(lows.state // members == lead)
-    return replace(here, state=here.state % members)
 
 
 def _collect(

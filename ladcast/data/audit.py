@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class StoreReport:
     frames: int = 0
     channels: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
-    gaps: tuple[tuple[np.datetime64, np.datetime64], ...] = field(default=())
+    gaps: tuple[tuple[np.datetime64, np.datetime64], ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -81,11 +81,7 @@ class StoreReport:
 
 
 def validate_store(
-    path: str | Path,
-    channels: ChannelSet | None = None,
-    grid: Grid | None = None,
-    *,
-    threads: int = 2,
+    path: str | Path, channels: ChannelSet | None = None, grid: Grid | None = None, *, threads: int = 2
 ) -> StoreReport:
     """Checks names, units, coordinates and every value of a store; see `open_store` for what is accepted.
 
@@ -105,7 +101,10 @@ def validate_store(
     raw = open_files(path)
     wanted = channels or present_channels(raw, where)
     problems = _structure(raw, wanted, gaps, where)
-    present = _present(raw, wanted)
+    levels = np.atleast_1d(raw["level"].values) if "level" in raw.coords else np.empty(0)
+    kept = tuple(level for level in wanted.levels if np.isclose(levels, level).any())
+    upper = tuple(name for name in wanted.upper_air if name in raw and kept)
+    present = ChannelSet(upper, tuple(name for name in wanted.surface if name in raw), kept)
     declared = tuple(sorted(gaps))
     try:
         ds = on_grid(canonical_layout(raw, present, where, judged=False), grid, where)
@@ -144,13 +143,6 @@ def _noted(problems: list[Problem], where: str) -> Iterator[None]:
         yield
     except ValueError as error:
         problems.append(Problem("", None, str(error).removeprefix(f"{where}: "), 1))
-
-
-def _present(raw: xr.Dataset, channels: ChannelSet) -> ChannelSet:
-    levels = np.atleast_1d(raw["level"].values) if "level" in raw.coords else np.empty(0)
-    kept = tuple(level for level in channels.levels if np.isclose(levels, level).any())
-    upper = tuple(name for name in channels.upper_air if name in raw and kept)
-    return ChannelSet(upper, tuple(name for name in channels.surface if name in raw), kept)
 
 
 def _states(ds: xr.Dataset, channels: ChannelSet) -> Iterator[Problem]:
@@ -209,5 +201,4 @@ def _repeats(facts: FieldFacts, last: FieldFacts | None) -> npt.NDArray[np.bool_
     now = np.stack([facts.low, facts.high, facts.mean])
     before = now[:, :1] * np.nan if last is None else np.stack([last.low, last.high, last.mean])[:, -1:]
     same = (now == np.concatenate([before, now[:, :-1]], axis=1)).all(0)
-    repeated: npt.NDArray[np.bool_] = same & (facts.nan + facts.infinite < 1)
-    return repeated
+    return np.asarray(same & (facts.nan + facts.infinite < 1))

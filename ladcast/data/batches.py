@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -39,17 +39,17 @@ def load_scaled(
     """
     scaled = torch.empty(len(reader.times), *reader.shape, dtype=torch.float16)
     pieces = torch.arange(len(scaled)).split(READ_AT_ONCE)
-    read = prefetch(partial(_read_half, reader), pieces, threads=threads, ahead=2 * threads)
-    for done, (place, states) in enumerate(zip(scaled.split(READ_AT_ONCE), read, strict=True), start=1):
+
+    def read(indices: Int[Tensor, " time"]) -> Scaled:
+        states = _empty((len(indices), *reader.shape))
+        reader.read(indices.numpy(), states.numpy())
+        return states.half()
+
+    made = prefetch(read, pieces, threads=threads, ahead=2 * threads)
+    for done, (place, states) in enumerate(zip(scaled.split(READ_AT_ONCE), made, strict=True), start=1):
         place.copy_(states)
         progress(done, len(pieces))
     return scaled
-
-
-def _read_half(reader: StateReader, indices: Int[Tensor, " time"]) -> Scaled:
-    states = _empty((len(indices), *reader.shape))
-    reader.read(indices.numpy(), states.numpy())
-    return states.half()
 
 
 class StateDataset:
@@ -265,7 +265,9 @@ class DeviceCopy:
         if self.stream is None:
             return SentBatch(tuple(tensor.to(self.device) for tensor in source.batch(indices)), None)
         with torch.cuda.stream(self.stream):
-            sent = tuple(_pinned(tensor).to(self.device, non_blocking=True) for tensor in source.batch(indices))
+            gathered = source.batch(indices)
+            pinned = (t if t.is_cuda or t.is_pinned() else t.contiguous().pin_memory() for t in gathered)
+            sent = tuple(tensor.to(self.device, non_blocking=True) for tensor in pinned)
             return SentBatch(sent, self.stream.record_event())
 
     def receive(self, batch: SentBatch) -> SampleBatch:
@@ -276,7 +278,3 @@ class DeviceCopy:
             for tensor in batch.tensors:
                 tensor.record_stream(current)
         return batch.tensors
-
-
-def _pinned(tensor: Tensor) -> Tensor:
-    return tensor if tensor.device.type == "cuda" or tensor.is_pinned() else tensor.contiguous().pin_memory()

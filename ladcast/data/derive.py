@@ -46,13 +46,14 @@ def saturation_vapour_pressure(temperature: Array, phase: Phase = "ecmwf") -> Ar
     water, quadratic between 250.16 K and 273.16 K (eq. 7.6); `ncep` a mix, linear between 253.16 K and 273.16 K.
     """
     water: Any = 611.21 * np.exp(17.502 * (temperature - 273.16) / (temperature - 32.19))
+    mixed: Array
     if phase == "water":
-        over_water: Array = water
-        return over_water
+        mixed = water
+        return mixed
     ice: Any = 611.21 * np.exp(22.587 * (temperature - 273.16) / (temperature + 0.7))
     coldest, power = (250.16, 2) if phase == "ecmwf" else (253.16, 1)
     share: Any = ((temperature - coldest) / (273.16 - coldest)).clip(0.0, 1.0) ** power
-    mixed: Array = share * water + (1 - share) * ice
+    mixed = share * water + (1 - share) * ice
     return mixed
 
 
@@ -114,8 +115,7 @@ def relative_vorticity(
     moment = u.astype(np.float64) * np.where(poles, 0.0, cosine)
     northward = np.gradient(moment, sine, axis=-2, edge_order=2)
     northward = np.where(poles, northward.mean(-1, keepdims=True), northward)
-    vorticity: npt.NDArray[Any] = ((eastward - northward) / MODEL_EARTH_RADIUS_M).astype(u.dtype)
-    return vorticity
+    return np.asarray((eastward - northward) / MODEL_EARTH_RADIUS_M, u.dtype)
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,7 @@ def six_hour_parts(windows: Sequence[Window]) -> dict[np.datetime64, SignedWindo
 def accumulate(fields: Mapping[int, npt.NDArray[Any]], parts: SignedWindows) -> npt.NDArray[Any]:
     """Adds up the `fields` (by number) of one interval and clips at 0: packing leaves small negative values."""
     total = sum(sign * fields[number].astype(np.float64) for number, sign in parts)
-    clipped: npt.NDArray[Any] = np.maximum(np.asarray(total), 0.0)
-    return clipped
+    return np.asarray(np.maximum(np.asarray(total), 0.0))
 
 
 def six_hour_precipitation(hourly: Float[np.ndarray, "time ..."], times: Times) -> Float[np.ndarray, "time ..."]:

@@ -54,18 +54,15 @@ def guarded(ds: xr.Dataset, where: str) -> xr.Dataset:
 
     `where` is the file or store, with which messages begin.
     """
-    late = {
-        name: _guarded(ds.variables[name], f"{where}: '{name}'") for name in ds.variables if name not in ds.xindexes
-    }
-    return ds.assign_coords({n: late[n] for n in late if n in ds.coords}).assign(
-        {n: late[n] for n in late if n in ds.data_vars}
-    )
-
-
-def _guarded(stored: xr.Variable, where: str) -> xr.Variable:
-    read = partial(_read_stored, stored, where)  # pickles
-    field = LazyField(stored.shape, read, stored.dtype)
-    return lazy_variable([str(dim) for dim in stored.dims], field, stored.attrs, stored.encoding)
+    late = {}
+    for name, stored in ds.variables.items():
+        if name in ds.xindexes:
+            continue
+        read = partial(_read_stored, stored, f"{where}: '{name}'")  # pickles
+        field = LazyField(stored.shape, read, stored.dtype)
+        late[name] = lazy_variable(list(map(str, stored.dims)), field, stored.attrs, stored.encoding)
+    coordinates = {name: late.pop(name) for name in list(late) if name in ds.coords}
+    return ds.assign_coords(coordinates).assign(late)
 
 
 def _read_stored(stored: xr.Variable, where: str, *points: npt.NDArray[np.int64]) -> npt.NDArray[Any]:

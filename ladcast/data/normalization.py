@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -100,12 +99,8 @@ class Normalizer:
     def inverse(self, scaled: Scaled, ocean: OceanMask | None = None) -> State:
         """Returns the state in SI units: no negative humidity or rain, SST NaN off a given `ocean`."""
         state = scaled * self.std[:, None, None] + self.mean[:, None, None]
-        return self.mask_land(self.clip_non_negative(state), ocean)
-
-    def clip_non_negative(self, state: State) -> State:
-        """Raises negative values to zero in the channels that cannot be negative."""
         # A lower bound for each channel, minus infinity for most: one pass, whichever channels there are.
-        return state.clamp(min=self._lower_bound[:, None, None])
+        return self.mask_land(state.clamp(min=self._lower_bound[:, None, None]), ocean)
 
     def mask_land(self, state: State, ocean: OceanMask | None) -> State:
         """Sets the SST to NaN off the ocean; without a mask or an SST the state stays as it is."""
@@ -134,9 +129,6 @@ class Normalizer:
                 "Compute them with `ladcast-data statistics` for this channel set."
             )
         mean, std = (torch.tensor([rows[name][key] for name in channels.names]) for key in ("mean", "std"))
-        for name, centre, spread in zip(channels.names, mean.tolist(), std.tolist(), strict=True):
-            if not (math.isfinite(centre) and 0 < spread < math.inf):
-                raise ValueError(f"expected a finite mean and a std above 0 of {name}, got {centre} and {spread}.")
         return cls(channels, mean, std, content["sst_fill"])
 
     def save(self, path: str | Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -128,16 +129,19 @@ class ChunkReader:
 
     def read(self, indices: npt.NDArray[np.int64], out: Float32[np.ndarray, "time channel lat lon"]) -> None:
         """Writes the normalised states at `indices` into `out`; raises ValueError that names the file and the time."""
-        positions = self.positions[indices].tolist()
         for field in self.fields:
-            for chunk, places in _by_chunk(positions, field.array.states_per_chunk).items():
+            by_chunk = defaultdict[int, list[tuple[int, int]]](list)
+            for place, position in enumerate(self.positions[indices].tolist()):
+                chunk, within = divmod(position, field.array.states_per_chunk)
+                by_chunk[chunk].append((place, within))
+            for chunk, places in by_chunk.items():
                 try:
                     values = field.read_chunk(chunk)
                 except ChunkError as error:
-                    raise ValueError(f"'{field.name}' at {describe(self.times[indices[places]])}: {error}") from error
-                for place in places:
-                    state = values[positions[place] % field.array.states_per_chunk]
-                    np.subtract(state, field.mean, out=out[place, field.channels])
+                    times = self.times[indices[[place for place, _ in places]]]
+                    raise ValueError(f"'{field.name}' at {describe(times)}: {error}") from error
+                for place, within in places:
+                    np.subtract(values[within], field.mean, out=out[place, field.channels])
         for state, centred in zip(indices.tolist(), out, strict=True):
             self._finish(centred, state)
 
@@ -250,14 +254,6 @@ def _check_same(direct: ChunkReader, plain: XarrayReader, store: Path) -> None:
     plain.read(first, expected)
     if not np.array_equal(got, expected):
         raise ValueError(f"Expected the dataset that `open_store` gives for {store}, got another. Give its own store.")
-
-
-def _by_chunk(positions: list[int], length: int) -> dict[int, list[int]]:
-    """Returns, for each chunk of `length` states, the places of its states in `positions`."""
-    chunks: dict[int, list[int]] = {}
-    for place, position in enumerate(positions):
-        chunks.setdefault(position // length, []).append(place)
-    return chunks
 
 
 def _coordinate(ds: xr.Dataset, name: str) -> npt.NDArray[np.float64]:

@@ -58,7 +58,11 @@ def regrid_dataset(ds: xr.Dataset, target: Grid) -> xr.Dataset:
 
 def latitude_weights(source: Grid, target: Grid) -> Float[np.ndarray, "target_lat lat"]:
     """Returns the share of each target row's area that lies in each source row; rows sum to 1."""
-    return _shares(_overlaps(_sine_bounds(source.latitude_bounds), _sine_bounds(_row_bounds(target))))
+    south, beside = target.latitude[:2]
+    theirs, ours, missing_row = source.latitude_bounds, target.latitude_bounds, 2 * south - beside
+    if abs(missing_row + 90) <= TOLERANCE_DEG:
+        ours = np.concatenate([[(missing_row + south) / 2], ours[1:]])
+    return _shares(_overlaps(*(np.sin(np.deg2rad(bounds)) for bounds in (theirs, ours))))
 
 
 def longitude_weights(source: Grid, target: Grid) -> Float[np.ndarray, "target_lon lon"]:
@@ -81,26 +85,11 @@ def _average(field: npt.NDArray[Any], source: Grid, target: Grid) -> npt.NDArray
 def _overlaps(source: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     upper = np.minimum(target[1:, None], source[None, 1:])
     lower = np.maximum(target[:-1, None], source[None, :-1])
-    overlaps: npt.NDArray[np.float64] = np.maximum(upper - lower, 0.0)
-    return overlaps
+    return np.asarray(np.maximum(upper - lower, 0.0))
 
 
 def _shares(overlaps: Any) -> npt.NDArray[np.float64]:
-    shares: npt.NDArray[np.float64] = overlaps / overlaps.sum(axis=1, keepdims=True)
-    return shares
-
-
-def _sine_bounds(bounds_deg: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    sines: npt.NDArray[np.float64] = np.sin(np.deg2rad(bounds_deg))
-    return sines
-
-
-def _row_bounds(target: Grid) -> npt.NDArray[np.float64]:
-    first, second = target.latitude[:2]
-    missing_row = 2 * first - second
-    if abs(missing_row + 90) > TOLERANCE_DEG:
-        return target.latitude_bounds
-    return np.concatenate([[(missing_row + first) / 2], target.latitude_bounds[1:]])
+    return np.asarray(overlaps / overlaps.sum(axis=1, keepdims=True))
 
 
 def _column_bounds(grid: Grid) -> npt.NDArray[np.float64]:

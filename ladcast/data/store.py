@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -17,7 +16,7 @@ from ladcast.data.weather import NoWeatherError, check_state, percent
 from ladcast.documents import read_mapping
 from ladcast.fields import LAND_SEA_MASK, LEVELS_HPA, MASKED_ON_LAND, VARIABLES, ChannelSet
 from ladcast.grid import Grid, grid_of
-from ladcast.times import Times, describe, parse_time
+from ladcast.times import FIRST_YEAR, LAST_YEAR, Times, describe, parse_time
 
 CHANGE_OF_MASK = 0.01
 LAND_SHARE_THAT_A_MASK_MUST_SHOW = 0.1
@@ -196,8 +195,9 @@ def check_times(times: Times, where: str) -> None:
             f"{where}: expected valid times, got {times.size} with {np.isnat(times).sum()} empty. Repair it."
         )
     years = times[[0, -1]].astype("datetime64[Y]").astype(int) + 1970
-    if not 1678 <= years.min() <= years.max() <= 2261:
-        raise ValueError(f"{where}: 'time' is expected within the years 1678..2261, got {years.max()}. Repair it.")
+    if not FIRST_YEAR <= years.min() <= years.max() <= LAST_YEAR:
+        span = f"{FIRST_YEAR}..{LAST_YEAR}"
+        raise ValueError(f"{where}: 'time' is expected within the years {span}, got {years.max()}. Repair it.")
     steps = np.diff(times).astype("timedelta64[s]").astype(np.int64)
     if (steps == 0).any():
         raise ValueError(f"{where}: 'time' repeats {describe(times[1:][steps == 0])}. Drop the duplicates.")
@@ -244,19 +244,16 @@ def present_channels(ds: xr.Dataset, where: str) -> ChannelSet:
     present = [about for name, about in VARIABLES.items() if name in ds]
     if not present:
         raise ValueError(f"{where}: expected any of {', '.join(VARIABLES)}; there are {', '.join(map(str, ds))}.")
-    levels = sorted(_whole(level, where) for level in np.atleast_1d(ds["level"].values)) if "level" in ds else []
+    levels = np.sort(np.atleast_1d(ds["level"].values)) if "level" in ds else np.empty(0)
+    odd = levels[levels % 1 != 0] if levels.dtype.kind in "fiu" else levels
+    if odd.size:
+        raise ValueError(f"{where}: expected levels of whole hPa, got {odd[0]}. Name the wanted ones in `channels`.")
     upper = tuple(about.name for about in present if about.on_levels)
     surface = tuple(about.name for about in present if not about.on_levels)
     if 10 in levels and any(name.startswith("10m") for name in surface):
         # `u10` would name the wind at 10 hPa and at 10 m.
-        levels = [level for level in levels if level in LEVELS_HPA]
-    return ChannelSet(upper, surface, tuple(levels) if upper else ())
-
-
-def _whole(level: Any, where: str) -> int:
-    if level.dtype.kind not in "fiu" or not float(level).is_integer():
-        raise ValueError(f"{where}: expected levels of whole hPa, got {level}. Name the wanted ones in `channels`.")
-    return int(level)
+        levels = np.intersect1d(levels, LEVELS_HPA)
+    return ChannelSet(upper, surface, tuple(map(int, levels)) if upper else ())
 
 
 def read_times(path: Path) -> Times:

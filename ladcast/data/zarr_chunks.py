@@ -138,14 +138,16 @@ def _open_v3(folder: Path, about: dict[str, Any]) -> ChunkedArray:
         chunk_shape = _whole_states(sharding["chunk_shape"], shape, folder)
         index = _open_index(sharding, file_shape[0] // chunk_shape[0], folder)
         codecs = [*sharding["codecs"], *codecs[1:]] if len(codecs) == 1 else [{"name": "a codec around shards"}]
-    order = _byte_order(codecs[0], folder)
+    order, keys = _byte_order(codecs[0], folder), about["chunk_key_encoding"]
+    is_default = keys["name"] == "default"
+    separator = keys.get("configuration", {}).get("separator", "/" if is_default else ".")
     return ChunkedArray(
         folder,
         shape=shape,
         chunk_shape=chunk_shape,
         dtype=np.dtype(about["data_type"]).newbyteorder(order),
         decoders=_decoders([codec["name"] for codec in codecs[1:]], folder),
-        file_name=_file_name(about["chunk_key_encoding"], len(shape)),
+        file_name=str(separator).join([*(["c"] if is_default else []), "{}", *("0" for _ in shape[1:])]),
         chunks_per_file=file_shape[0] // chunk_shape[0],
         index=index,
     )
@@ -172,12 +174,6 @@ def _byte_order(codec: dict[str, Any], folder: Path) -> str:
     return ">" if codec.get("configuration", {}).get("endian") == "big" else "<"
 
 
-def _file_name(encoding: dict[str, Any], axes: int) -> str:
-    is_default = encoding["name"] == "default"
-    separator = encoding.get("configuration", {}).get("separator", "/" if is_default else ".")
-    return str(separator).join([*(["c"] if is_default else []), "{}", *("0" for _ in range(axes - 1))])
-
-
 def _read(path: str, offset: int = 0, size: int | None = None) -> bytes:
     """Returns `size` bytes from `offset`, by default all; raises ValueError where the file ends before."""
     # `pread` has no position in the file that threads could move for each other.
@@ -197,12 +193,7 @@ def _decode_blosc(stored: bytes) -> bytes:
     size = int.from_bytes(stored[12:16], "little")
     if len(stored) < BLOSC_HEADER_BYTES or len(stored) != size:
         raise ValueError(f"its Blosc header tells of {size} bytes, there are {len(stored)}")
-    decoded: bytes = BLOSC.decode(stored)
-    return decoded
-
-
-def _check_sum(stored: bytes) -> bytes:
-    return bytes(CRC32C().decode(stored))
+    return bytes(BLOSC.decode(stored))
 
 
 def _decoders(names: Sequence[str], folder: Path) -> tuple[Decode, ...]:
@@ -219,6 +210,6 @@ DECODERS: dict[str, Decode] = {
     "gzip": GZip().decode,
     "zlib": Zlib().decode,
     "lz4": LZ4().decode,
-    "crc32c": _check_sum,
+    "crc32c": lambda stored: bytes(CRC32C().decode(stored)),
 }
 """What undoes each codec; the parameters of all of them lie in the bytes."""

@@ -80,7 +80,12 @@ class PublicLayout:
         """
         entries = self._entries(shapes, config)
         expected = {name: shape for entry in entries.values() for name, shape in entry.items()}
-        _check_keys(set(expected), set(state))
+        missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+        if missing or unknown:
+            raise ValueError(
+                f"{len(missing)} keys are missing (first {missing[:3]}), "
+                f"{len(unknown)} are unknown (first {unknown[:3]}). Check that both come from the same folder."
+            )
         wrong = [
             f"{name}: expected {shape}, got {tuple(state[name].shape)}"
             for name, shape in expected.items()
@@ -109,16 +114,12 @@ class PublicLayout:
         """Maps each of our keys to its public keys and their shapes: three for a fused projection, else one."""
         entries = {}
         for key, shape in shapes.items():
-            names = self._public_keys(key)
+            module, _, leaf = key.rpartition(".")
+            for pattern, replacement in self.names:
+                module = re.sub(pattern, replacement, module)
+            names = [f"{module.replace('{qkv}', part)}.{leaf}" for part in ("qkv" if "{qkv}" in module else "-")]
             entries[key] = {name: _public_shape(name, (shape[0] // len(names), *shape[1:]), config) for name in names}
         return entries
-
-    def _public_keys(self, key: str) -> tuple[str, ...]:
-        module, _, leaf = key.rpartition(".")
-        for pattern, replacement in self.names:
-            module = re.sub(pattern, replacement, module)
-        parts = "qkv" if "{qkv}" in module else "-"
-        return tuple(f"{module.replace('{qkv}', part)}.{leaf}" for part in parts)
 
 
 def _public_shape(name: str, shape: tuple[int, ...], config: Any) -> tuple[int, ...]:
@@ -126,15 +127,6 @@ def _public_shape(name: str, shape: tuple[int, ...], config: Any) -> tuple[int, 
     if re.search(r"_embedder\.proj\.weight$", name):
         return (shape[0], config.latent_channels, 1, config.patch_size, config.patch_size)
     return shape[:2] if re.search(r"attn\.to_(q|k|v|out)\.weight$", name) else shape
-
-
-def _check_keys(expected: set[str], got: set[str]) -> None:
-    missing, unknown = sorted(expected - got), sorted(got - expected)
-    if missing or unknown:
-        raise ValueError(
-            f"{len(missing)} keys are missing (first {missing[:3]}), "
-            f"{len(unknown)} are unknown (first {unknown[:3]}). Check that both come from the same folder."
-        )
 
 
 def _frozen(value: Any) -> Any:

@@ -216,11 +216,6 @@ class Pretrained(nn.Module):
             return cls(config)
 
     @classmethod
-    def can_read(cls, content: Mapping[str, Any]) -> bool:
-        """Says whether a config.json describes a network of this kind, in either layout."""
-        return cls.is_own(content) or cls.public_layout.describes(content)
-
-    @classmethod
     def is_own(cls, content: Mapping[str, Any]) -> bool:
         """Says whether a config.json describes a network of this class under its own names."""
         return content.get(CLASS_NAME) == cls.__name__

@@ -72,19 +72,12 @@ class DualStreamBlock(nn.Module):
         ]
         query, key, value = (torch.cat(parts, dim=2) for parts in zip(*qkv, strict=True))
         mixed = attend(query, key, value, positions).tensor_split([future.shape[1]], dim=1)
-        future, past = (
-            _residual(stream, tokens, message, modulation[2:])
-            for (stream, tokens), message, modulation in zip(pairs, mixed, modulations, strict=True)
-        )
-        return future, past
-
-
-def _residual(stream: Stream, tokens: Tokens, message: Tokens, modulation: tuple[Tensor, ...]) -> Tokens:
-    """Adds the attention's message and the feed-forward network's answer, both gated."""
-    attention_gate, shift, scale, mlp_gate = modulation
-    tokens = tokens + attention_gate * stream.to_out(message)
-    answer: Tensor = stream.mlp(modulated_norm(tokens, shift=shift, scale=scale))
-    return tokens + mlp_gate * answer
+        changed = []
+        for (stream, tokens), message, modulation in zip(pairs, mixed, modulations, strict=True):
+            attention_gate, shift, scale, mlp_gate = modulation[2:]
+            attended = tokens + attention_gate * stream.to_out(message)
+            changed.append(attended + mlp_gate * stream.mlp(modulated_norm(attended, shift=shift, scale=scale)))
+        return changed[0], changed[1]
 
 
 class SingleStreamBlock(nn.Module):

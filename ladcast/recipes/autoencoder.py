@@ -1,12 +1,12 @@
-"""`ladcast train autoencoder`: reads states, trains the autoencoder, writes its checkpoint folder."""
+"""A training run of an autoencoder: reads states, trains on them, writes its checkpoint folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from ladcast.checkpoint import checkpoint_hash
-from ladcast.config import ConfigError, Section, complete, load_config, to_plain
+from ladcast.config import ConfigError, Section, complete, to_plain
 from ladcast.data.batches import BatchSource, SampleBatch, StateDataset, StoredStates, load_scaled
 from ladcast.data.normalization import Normalizer, normalized_static, ocean_mask, pack, unpack
 from ladcast.data.reader import StateReader, open_reader
@@ -23,13 +23,11 @@ from ladcast.forecasting.checkpoints import load_codec, save_codec
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
-from ladcast.recipes.options import TRAIN, DryRun, Period, StateStore
-from ladcast.recipes.recipe import Recipe, as_input, carry_out
-from ladcast.recipes.validation import maps_of
+from ladcast.recipes.options import Period, StateStore
+from ladcast.recipes.recipe import Recipe, TrainingRun, as_input, maps_of
+from ladcast.training.distributed import Loss
 from ladcast.training.logs import Validation
 from ladcast.training.objectives import ReconstructionTraining, channel_weights, reconstruction_error
-from ladcast.training.options import TrackerName, TrainingOptions
-from ladcast.training.parallel import Loss
 from ladcast.types import Count
 
 VALIDATED_AT_ONCE = 64
@@ -38,26 +36,19 @@ MOST_STATES = 8192
 """States, evenly spaced, that a mean state is computed from."""
 
 
-@dataclass(frozen=True)
-class AutoencoderRun:
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderRun(TrainingRun):
     """The configuration of a training run of an autoencoder."""
 
     data: StateStore
     statistics: Path
-    train: Period
     validation: Period
     model: Section
     """An `AutoencoderConfig` without what the data say."""
-    training: TrainingOptions
-    output: Path
     loss: ReconstructionTraining = field(default_factory=ReconstructionTraining)
     departures: bool = False
     """Whether the networks see departures from the mean of the training states, each channel in units of its own."""
     stride: Count = 1
-    initial: Path | None = None
-    """Checkpoint folder whose weights training starts from, to adapt a model to other data."""
-    data_on_gpu: bool = False
-    """Keeps all training states in GPU memory: 2 bytes a number."""
     data_on_disk: bool = False
     """Reads training states from the store when they are needed, where memory does not hold them all."""
     reading_threads: Count = 8
@@ -65,8 +56,6 @@ class AutoencoderRun:
     """What is trained: "decoder" keeps the encoder of `initial`, and with it the latents."""
     stored_as: Literal["float32", "float16"] = "float32"
     """Precision that the trained weights are rounded to; half precision halves the files."""
-    trackers: tuple[TrackerName, ...] | None = None
-    """By default tensorboard where it is installed."""
 
     def __post_init__(self) -> None:
         if self.part == "decoder" and self.initial is None:
@@ -77,40 +66,22 @@ class AutoencoderRun:
             raise ValueError("loss.relative_to 'departure' needs 'departures: true'.")
 
 
-def train_autoencoder(
-    config: Path,
-    overrides: Sequence[str] = (),
-    *,
-    device: str | None = None,
-    dry_run: DryRun = TRAIN,
-    interrupted: Callable[[], bool] = lambda: False,
-) -> Path | None:
-    """Trains the autoencoder that `config` describes and returns its checkpoint folder; nothing after a dry run."""
-    run = load_config(config, AutoencoderRun, overrides)
-    return carry_out(
-        lambda place: AutoencoderRecipe.open(run, place), device=device, dry_run=dry_run, interrupted=interrupted
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class AutoencoderRecipe(Recipe):
     """The model, loss, data and options of a training run of an autoencoder."""
 
+    kind: ClassVar[str] = "autoencoder"
+    schema: ClassVar[type[AutoencoderRun]] = AutoencoderRun
     run: AutoencoderRun
     store: xr.Dataset
     normalizer: Normalizer
     static: Tensor
     """Normalised constant fields that the encoder sees, on the device of the run."""
     initial: LatentCodec | None
-    kind: str = "autoencoder"
 
     @classmethod
     def open(cls, run: AutoencoderRun, device: torch.device) -> AutoencoderRecipe:
-        """Opens and checks the data of a run.
-
-        Raises:
-            ConfigError, FileNotFoundError, ValueError: something that the run needs is missing or does not fit.
-        """
+        """Opens and checks the data of a run."""
         store, grid = run.data.open(), Grid.parse(run.data.grid)
         normalizer = Normalizer.load(run.statistics, run.data.channel_set())
         static = normalized_static(store, run.data.static, grid, str(run.data.path)).to(device)
@@ -233,16 +204,11 @@ class AutoencoderRecipe(Recipe):
         assert first is not None
         rmse = (total / len(self.held_out)).sqrt() * self.normalizer.std
         names = [name for name in VALIDATION_CHANNELS if name in self.channels.names]
-        shown = {"truth": self.held_out[:1], "reconstruction": first}
-        return Validation(
-            {f"rmse_{name}": rmse[self.channels.index(name)].item() for name in names},
-            maps_of({title: self._physical(state) for title, state in shown.items()}, self.channels, names),
-            "First state of the validation",
-        )
-
-    def _physical(self, scaled: Tensor) -> xr.Dataset:
-        states = self.normalizer.inverse(scaled)
-        return unpack(states, self.channels, self.grid, np.zeros(1, "datetime64[ns]")).isel(time=0)
+        numbers = {f"rmse_{name}": rmse[self.channels.index(name)].item() for name in names}
+        both = self.normalizer.inverse(torch.cat([self.held_out[:1], first]))
+        states = unpack(both, self.channels, self.grid, np.zeros(2, "datetime64[ns]"))
+        shown = {title: states.isel(time=k) for k, title in enumerate(("truth", "reconstruction"))}
+        return Validation(numbers, maps_of(shown, self.channels, names), "First state of the validation")
 
     def save(self, weights: Mapping[str, Tensor]) -> Path:
         """Writes the checkpoint folder of the codec."""

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from ladcast.config import ConfigError, load_config
+from ladcast.config import ConfigError
 from ladcast.data.batches import SampleOrder
 from ladcast.documents import read_mapping
-from ladcast.recipes.autoencoder import AutoencoderRecipe, AutoencoderRun
-from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun
+from ladcast.recipes.autoencoder import AutoencoderRecipe
+from ladcast.recipes.forecaster import ForecasterRecipe
 from ladcast.recipes.recipe import GIB, Recipe, describe_step
 from ladcast.training.cost import FLOAT_BYTES, Footprint, measure
 from ladcast.training.logs import find_trackers
@@ -25,16 +25,10 @@ USABLE = 0.92
 
 
 def open_recipe(config: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a configuration of either model and opens, but does not read, the data that it names.
-
-    Raises:
-        ConfigError, FileNotFoundError, ValueError: something that the run needs is missing or does not fit.
-    """
+    """Reads a configuration of either model and opens, but does not read, the data that it names; raises as `open`."""
     content = read_mapping(config) if config.is_file() else {}
-    cpu = torch.device("cpu")
-    if "latents" in content:
-        return ForecasterRecipe.open(load_config(config, ForecasterRun, overrides), cpu)
-    return AutoencoderRecipe.open(load_config(config, AutoencoderRun, overrides), cpu)
+    kind: type[Recipe] = ForecasterRecipe if "latents" in content else AutoencoderRecipe
+    return kind.of_config(config, overrides)(torch.device("cpu"))
 
 
 def check_plan(recipe: Recipe, ranks: int, gpu_memory_gib: float | None) -> str:

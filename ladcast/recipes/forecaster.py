@@ -1,48 +1,51 @@
-"""`ladcast train forecaster`: reads latents, trains a stepper on them, writes a forecaster's folder."""
+"""A training run of a forecaster: reads latents, trains a stepper on them, writes a forecaster's folder."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ladcast.checkpoint import checkpoint_hash
-from ladcast.config import ConfigError, Section, complete, load_config, parse_config, to_plain
+from ladcast.config import ConfigError, Section, complete, parse_config, to_plain
+from ladcast.data.analysis import read_analysis
 from ladcast.data.batches import LatentDataset, SampleBatch
 from ladcast.device import compiles
 from ladcast.diffusion import TrainingNoise
+from ladcast.fields import ChannelSet
 from ladcast.forecasting.checkpoints import load_codec, load_forecaster, read_config, save_forecaster
 from ladcast.forecasting.codec import LatentCodec, LatentScale
 from ladcast.forecasting.diffusion import SamplingOptions
+from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
 from ladcast.forecasting.forecaster import Forecaster, find_stepper
 from ladcast.forecasting.stepper import FrameCounts, Stepper
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import AutoencoderConfig
 from ladcast.models.transformer import TransformerConfig
-from ladcast.recipes.latents import decoded_score, decoded_weights, latent_rows, open_latents, usual_changes
-from ladcast.recipes.options import TRAIN, DryRun, ForecastValidation, Period
-from ladcast.recipes.recipe import Recipe, as_input, carry_out
-from ladcast.recipes.validation import check_validation, validate_forecaster
-from ladcast.times import Times, windows
+from ladcast.recipes.latents import decoded_score, decoded_weights, latent_rows, open_training_latents, usual_changes
+from ladcast.recipes.options import ForecastValidation
+from ladcast.recipes.recipe import Recipe, TrainingRun, as_input, maps_of
+from ladcast.times import DAY, Times, describe, parse_time, windows
+from ladcast.training.distributed import Loss
 from ladcast.training.logs import Validation
 from ladcast.training.objectives import Objective, PushForward, channel_weights, find_objective
-from ladcast.training.options import TrackerName, TrainingOptions
-from ladcast.training.parallel import Loss
+from ladcast.verification import merge_accumulators, score
 
 FLOAT_BYTES = 4
 DIFFUSION = {"kind": "diffusion"}
 
 
-@dataclass(frozen=True)
-class ForecasterRun:
+@dataclass(frozen=True, kw_only=True)
+class ForecasterRun(TrainingRun):
     """The configuration of a training run of a forecaster.
 
     `stepper` and `objective` name a kind, of `STEPPERS` and of `OBJECTIVES`, and hold the settings of that kind. Those
@@ -52,9 +55,6 @@ class ForecasterRun:
 
     latents: Path
     autoencoder: Path
-    train: Period
-    training: TrainingOptions
-    output: Path
     model: Section | None = None
     """The `TransformerConfig` of a stepper that has a transformer, without what its autoencoder says."""
     frames: FrameCounts = field(default_factory=FrameCounts)
@@ -72,14 +72,8 @@ class ForecasterRun:
     """Weights of the decoded channels in that, as of `channel_weights`."""
     validation: ForecastValidation | None = None
     name: str = "forecaster"
-    initial: Path | None = None
-    """Forecaster's folder whose weights training starts from, to adapt a model to other data."""
     stored_as: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Precision that the trained weights are rounded to."""
-    data_on_gpu: bool = False
-    """Keeps all latents in GPU memory: 4 bytes a number."""
-    trackers: tuple[TrackerName, ...] | None = None
-    """By default tensorboard where it is installed."""
 
     def __post_init__(self) -> None:
         if self.frames.past != 1:
@@ -92,8 +86,8 @@ class ForecasterRun:
             ConfigError: settings of the diffusion kind stand beside a section of another kind.
         """
         section = {"kind": "diffusion", **getattr(self, name)}
-        unset = ForecasterRun(self.latents, self.autoencoder, self.train, self.training, self.output)
-        given = {key: getattr(self, key) for key in beside if getattr(self, key) != getattr(unset, key)}
+        values = {key: getattr(self, key) for key in beside}
+        given = {key: value for key, value in values.items() if value != type(value)()}
         if given and section["kind"] != "diffusion":
             raise ConfigError(
                 f"{', '.join(given)}: expected a {name} of the kind 'diffusion', got '{section['kind']}'. Remove them, "
@@ -102,43 +96,25 @@ class ForecasterRun:
         return {**given, **section}
 
 
-def train_forecaster(
-    config: Path,
-    overrides: Sequence[str] = (),
-    *,
-    device: str | None = None,
-    dry_run: DryRun = TRAIN,
-    interrupted: Callable[[], bool] = lambda: False,
-) -> Path | None:
-    """Trains the forecaster that `config` describes and returns its checkpoint folder; nothing after a dry run."""
-    run = load_config(config, ForecasterRun, overrides)
-    return carry_out(
-        lambda place: ForecasterRecipe.open(run, place), device=device, dry_run=dry_run, interrupted=interrupted
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class ForecasterRecipe(Recipe):
     """The model, loss, data and options of a training run of a forecaster."""
 
+    kind: ClassVar[str] = "forecaster"
+    schema: ClassVar[type[ForecasterRun]] = ForecasterRun
     run: ForecasterRun
     codec: LatentCodec
     autoencoder: str
     """Hash of the folder of the codec."""
     latents: xr.Dataset
     """Latents of the training period, as the autoencoder makes them."""
-    kind: str = "forecaster"
 
     @classmethod
     def open(cls, run: ForecasterRun, device: torch.device) -> ForecasterRecipe:
-        """Opens and checks the data of a run.
-
-        Raises:
-            ConfigError, FileNotFoundError, ValueError: something that the run needs is missing or does not fit.
-        """
+        """Opens and checks the data of a run."""
         codec = load_codec(run.autoencoder, str(device)).requires_grad_(False)
         autoencoder = checkpoint_hash(run.autoencoder)
-        store = open_latents(run.latents, run.autoencoder, autoencoder)
+        store = open_training_latents(run.latents, run.autoencoder, autoencoder)
         mean, std = (tuple(store[name].values.tolist()) for name in ("latent_mean", "latent_std"))
         # Weights that training starts from know the scale they were trained with.
         scale = LatentScale(mean, std) if run.initial is None else load_codec(run.initial, "cpu").latent_scale
@@ -220,26 +196,18 @@ class ForecasterRecipe(Recipe):
         changes = [stepper["change_std"]] if run.changes else []
         decodes = run.latent_weights == "decoded" or objective.get("decoded", 0) > 0
         weights = [run.latent_weights, run.channel_weights] if decodes else []
+        loss = [objective["noise"], objective["push_forward"]] if is_diffusion else [as_input(self.objective_config)]
         return {
             "model": as_input(self.stepper_config.transformer) if is_diffusion else stepper,
             "latents": [self.autoencoder, self.codec.latent_scale.to_dict(), to_plain(run.train), *changes],
-            "loss": [
-                as_input(run.frames),
-                *(
-                    [objective[name] for name in ("noise", "push_forward")]
-                    if is_diffusion
-                    else [as_input(self.objective_config)]
-                ),
-                *weights,
-            ],
+            "loss": [as_input(run.frames), *loss, *weights],
             "initial": run.initial and checkpoint_hash(run.initial),
         }
 
     @property
     def times(self) -> Times:
         """Returns the times of the latents as datetime64[ns]."""
-        times: Times = self.latents["time"].values.astype("datetime64[ns]")
-        return times
+        return np.asarray(self.latents["time"].values.astype("datetime64[ns]"))
 
     @cached_property
     def samples(self) -> int:
@@ -305,9 +273,8 @@ class ForecasterRecipe(Recipe):
         """Reads the latents into memory, scaled to the standard deviation sigma_data."""
         raw = torch.from_numpy(self.latents["latent"].values)
         latents = self.codec.latent_scale.apply(raw.to(device) if self.run.data_on_gpu else raw)
-        return LatentDataset(
-            latents, self.times, past=self.run.frames.past, future=self.future, step=self.run.frames.step
-        )
+        frames = self.run.frames
+        return LatentDataset(latents, self.times, past=frames.past, future=self.future, step=frames.step)
 
     def validate(self, network: nn.Module) -> Validation | None:
         """Returns the scores of the network's forecasts, where the run asks for them."""
@@ -368,3 +335,54 @@ def complete_stepper(run: ForecasterRun, codec: LatentCodec, change_std: list[li
         if given is not None and field_name not in fields:
             raise ConfigError(f"{name}: a stepper of the kind '{section['kind']}' has no use for it. Remove it.")
     return complete(section, schema, where="stepper", **{name: known[name] for name in known if name in fields})
+
+
+def validate_forecaster(forecaster: Forecaster, validation: ForecastValidation) -> Validation:
+    """Makes real forecasts and scores them: the same rollout and the same scorer as ever, step by step.
+
+    Numbers are the fair CRPS and spread/skill of the headline channels at each whole day, over all starts. Maps are the
+    truth and two members at the end of the first forecast.
+    """
+    truth = validation.store.open()
+    options = EnsembleOptions(
+        validation.members, forecaster.frames.calls(validation.days), seed=0, batch_size=validation.members
+    )
+    scores, end = [], None
+    for start in validation.starts:
+        analysis = read_analysis(truth, parse_time(start), forecaster.channels, forecaster.grid)
+        for made in forecast_ensemble(forecaster, analysis, options):
+            frames = made.sel(prediction_timedelta=slice(None, validation.days * DAY))  # the last may go beyond
+            scores.append(score(frames, truth))
+        end = frames.isel(time=0, prediction_timedelta=-1, number=slice(2)) if end is None else end
+    metrics = merge_accumulators(scores).metrics().sel(channel=list(validation.variables))
+    assert end is not None, "there is nothing to merge without starts"
+    numbers = {}
+    for days in range(1, validation.days + 1):
+        for channel in validation.variables:
+            at = metrics.sel(channel=channel, prediction_timedelta=days * DAY)
+            numbers[f"{channel}_crps_{days}d"] = float(at["fair_crps"])
+            numbers[f"{channel}_spread_skill_{days}d"] = float(at["spread_skill"])
+    shown = {"truth": truth.sel(time=end["time"].values + end["prediction_timedelta"].values)}
+    shown |= {f"member {number}": end.sel(number=number) for number in end["number"].values}
+    title = f"Forecast from {validation.starts[0]}, day {validation.days}"
+    return Validation(numbers, maps_of(shown, forecaster.channels, validation.variables), title)
+
+
+def check_validation(validation: ForecastValidation, channels: ChannelSet, step: np.timedelta64) -> None:
+    """Raises ConfigError where a validation would fail: a start, its truth or a channel is missing.
+
+    `step` is the time between two frames; whole days are scored, so it must divide a day.
+    """
+    if DAY % step:
+        raise ConfigError(f"frames.step_hours: a validation scores whole days, which a step of {step} does not divide.")
+    if unknown := sorted(set(validation.variables) - set(channels.names)):
+        raise ConfigError(f"validation.variables: {', '.join(unknown)} are no channels of the autoencoder.")
+    truth = validation.store.open()
+    starts = np.array([parse_time(start) for start in validation.starts])
+    leads = np.arange(0, validation.days * DAY + step, step)
+    needed = np.unique(starts[:, None] + leads)
+    if (missing := needed[~np.isin(needed, truth["time"].values)]).size:
+        raise ConfigError(
+            f"validation.store: {validation.store.path} lacks {describe(missing)}, which the validation starts from or "
+            "is scored against. Choose other 'starts', fewer 'days' or another store."
+        )

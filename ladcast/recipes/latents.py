@@ -34,7 +34,7 @@ WEIGHT_RANGE = (0.3, 3.0)
 """Weights of the loss that follow from the decoded field stay within, relative to their mean."""
 
 
-def open_latents(path: Path, autoencoder: Path, made_by: str) -> xr.Dataset:
+def open_training_latents(path: Path, autoencoder: Path, made_by: str) -> xr.Dataset:
     """Opens a store of latents; raises ConfigError where `made_by` is not the hash of the autoencoder they are of."""
     store: xr.Dataset = xr.open_zarr(path, chunks=None)
     maker = store.attrs.get("autoencoder")

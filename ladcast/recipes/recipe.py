@@ -7,29 +7,31 @@ import json
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import xarray as xr
 from torch import Tensor, nn
 
-from ladcast.config import to_plain
+from ladcast.config import load_config, to_plain
 from ladcast.data.batches import BatchSource, SampleBatch, SampleOrder
+from ladcast.fields import ChannelSet
+from ladcast.plots.maps import Maps  # and with it all that drawing needs, before a long run begins
 from ladcast.progress import peak_memory
-from ladcast.recipes.options import TRAIN, DryRun
+from ladcast.recipes.options import TRAIN, DryRun, Period
 from ladcast.resumable import sole_writer
 from ladcast.training.cost import Footprint, count_flops, measure
-from ladcast.training.distributed import Ranks, join_ranks
+from ladcast.training.distributed import Loss, Ranks, join_ranks
 from ladcast.training.logs import TrainingLog, Validation, open_trackers
 from ladcast.training.loop import TrainingContext, TrainingInterruptedError, fit
-from ladcast.training.options import TrainingOptions
-from ladcast.training.parallel import Loss
+from ladcast.training.options import TrackerName, TrainingOptions
 from ladcast.training.slurm import EXIT_RESUMABLE, requeue_job
 
 RESUME, TRIAL = "resume", ".trial"
@@ -48,6 +50,21 @@ LATER: dict[str, Any] = {
 """Fields of configurations that are younger than snapshots from which runs still go on, and what they were before."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """What the configurations of all models have."""
+
+    train: Period
+    training: TrainingOptions
+    output: Path
+    initial: Path | None = None
+    """Checkpoint folder whose weights training starts from, to adapt a model to other data."""
+    data_on_gpu: bool = False
+    """Keeps all training data in GPU memory: 2 bytes a number of states, 4 of latents."""
+    trackers: tuple[TrackerName, ...] | None = None
+    """By default tensorboard where it is installed."""
+
+
 class Recipe(ABC):
     """The model, loss, data and options of one training run.
 
@@ -55,10 +72,25 @@ class Recipe(ABC):
     no weights: a plan makes its network on the device "meta".
     """
 
-    kind: str
+    kind: ClassVar[str]
     """Name of the kind of model."""
-    run: Any
-    """The configuration; it holds at least `training`, `output` and `trackers`."""
+    schema: ClassVar[type[TrainingRun]]
+    """The class of its configuration."""
+    run: TrainingRun
+
+    @classmethod
+    def of_config(cls, config: Path, overrides: Sequence[str] = ()) -> Callable[[torch.device], Recipe]:
+        """Reads a configuration; returns what opens the data that it names, for `carry_out`."""
+        return partial(cls.open, load_config(config, cls.schema, overrides))
+
+    @classmethod
+    @abstractmethod
+    def open(cls, run: Any, device: torch.device) -> Recipe:
+        """Opens and checks the data of a run.
+
+        Raises:
+            ConfigError, FileNotFoundError, ValueError: something that the run needs is missing or does not fit.
+        """
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -273,16 +305,14 @@ def describe_step(sample: SampleBatch, footprint: Footprint, options: TrainingOp
     parts = options.micro_batches(ranks)
     micro = options.batch_size // ranks // parts
     memory = footprint.device_bytes(micro, shards=shards) / GIB
-    return "\n".join(
-        [
-            f"sample      {', '.join(' x '.join(map(str, part.shape[1:])) or 'scalar' for part in sample)}",
-            f"batch       {options.batch_size} = {ranks} ranks x {parts} micro-batches x {micro} samples",
-            f"parameters  {footprint.parameters / 1e6:.1f} M, of which {footprint.trained / 1e6:.1f} M are trained",
-            f"arithmetic  {footprint.flops_per_sample / 1e12:.3g} TFLOP a sample, "
-            f"{footprint.flops_per_sample * options.batch_size / 1e12:.3g} a step",
-            f"memory      {memory:.1f} GiB a rank: {footprint.state_bytes(shards) / GIB:.1f} for weights, average, "
-            f"gradients and optimizer, {footprint.sample_bytes / GIB:.2f} for activations of a sample",
-        ]
+    flops = footprint.flops_per_sample / 1e12
+    return (
+        f"sample      {', '.join(' x '.join(map(str, part.shape[1:])) or 'scalar' for part in sample)}\n"
+        f"batch       {options.batch_size} = {ranks} ranks x {parts} micro-batches x {micro} samples\n"
+        f"parameters  {footprint.parameters / 1e6:.1f} M, of which {footprint.trained / 1e6:.1f} M are trained\n"
+        f"arithmetic  {flops:.3g} TFLOP a sample, {flops * options.batch_size:.3g} a step\n"
+        f"memory      {memory:.1f} GiB a rank: {footprint.state_bytes(shards) / GIB:.1f} for weights, average, "
+        f"gradients and optimizer, {footprint.sample_bytes / GIB:.2f} for activations of a sample"
     )
 
 
@@ -299,3 +329,15 @@ class OneBatch:
     def batch(self, indices: npt.NDArray[np.int64]) -> SampleBatch:
         """Returns samples out of the one batch."""
         return self.source.batch(self.indices[indices])
+
+
+def maps_of(datasets: Mapping[str, xr.Dataset], channels: ChannelSet, names: Iterable[str]) -> Maps:
+    """Takes the fields of some channels out of datasets with dimensions [level,] latitude, longitude."""
+    chosen = [channel for channel in channels if channel.name in names]
+    return {
+        channel.name: {
+            title: (ds[channel.variable] if channel.level is None else ds[channel.variable].sel(level=channel.level))
+            for title, ds in datasets.items()
+        }
+        for channel in chosen
+    }

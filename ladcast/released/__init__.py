@@ -11,13 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ladcast.checkpoint import DATA_HASHES, MANIFEST
 from ladcast.files import sha256
 
 PUBLISHED = Path(__file__).parents[1] / "published"
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 DEFAULT_MODEL = "nature-t31"
-DATA_HASHES = "sha256_of_data"
-"""As in `ladcast.checkpoint`, which is heavy."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +64,12 @@ class Location:
 
 
 @dataclass(frozen=True)
-class Release:
-    """Describes a released model: where its weights lie, how many parameters its networks have, and its licence."""
+class Release(Location):
+    """What is known of a released model: also how many parameters its networks have, and its licence."""
 
-    repository: str
-    revision: str = "main"
-    transformer: str | None = None
-    autoencoder: str | None = None
     transformer_parameters: int | None = None
     autoencoder_parameters: int | None = None
-    licence: str = "not known here; see the repository"
+    licence: str = "not known here"
 
 
 DEFAULT_ASSETS = Assets()
@@ -89,11 +84,10 @@ def read_registry() -> dict[str, dict[str, Any]]:
     return entries
 
 
-def find_release(name: str, location: Location = DEFAULT_LOCATION) -> Release | None:
-    """Returns what is known of a model, where `location` wins; None where not even the repository is known."""
+def find_release(name: str, location: Location = DEFAULT_LOCATION) -> Release:
+    """Returns what is known of a model, where `location` wins; of an unknown one nothing."""
     given = {key: value for key, value in asdict(location).items() if value is not None}
-    known = {**read_registry().get(name, {}), **given}
-    return Release(**known) if "repository" in known else None
+    return Release(**read_registry().get(name, {}) | given)
 
 
 @dataclass(frozen=True)
@@ -123,12 +117,12 @@ class ModelFolder:
     @property
     def files(self) -> list[Path]:
         """Returns the files that the model's manifest lists, and the manifest."""
-        named = (*self._manifest.get("sha256", ()), *self._manifest.get(DATA_HASHES, ()), "manifest.json")
+        named = (*self._manifest.get("sha256", ()), *self._manifest.get(DATA_HASHES, ()), MANIFEST)
         return [self.path / name for name in named]
 
     @property
     def _manifest(self) -> dict[str, Any]:
-        path = self.path / "manifest.json"
+        path = self.path / MANIFEST
         try:
             content = json.loads(path.read_text()) if path.is_file() else {}
         except ValueError as error:

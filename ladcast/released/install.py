@@ -20,9 +20,18 @@ from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder
 from ladcast.models.pretrained import CONFIG_FILE, Repository, fetch_config, fetch_folder, list_repository, read_json
 from ladcast.models.transformer import LatentTransformer
-from ladcast.released import Assets, Location, find_model, find_release, list_models, models_home, read_registry
+from ladcast.released import (
+    Assets,
+    Location,
+    Release,
+    find_model,
+    find_release,
+    list_models,
+    models_home,
+    read_registry,
+)
 
-KINDS: dict[str, type[Autoencoder | LatentTransformer]] = {"autoencoder": Autoencoder, "transformer": LatentTransformer}
+KINDS: dict[str, type[Autoencoder | LatentTransformer]] = {"transformer": LatentTransformer, "autoencoder": Autoencoder}
 
 
 def fetch_weights(
@@ -37,14 +46,10 @@ def fetch_weights(
     """
     _require_free(name, overwrite=overwrite)
     release = find_release(name, location)
-    if release is None:
+    if release.repository is None:
         raise ValueError(f"Unknown model '{name}'. Take one of {', '.join(read_registry())}, or name a --repository.")
     repository = list_repository(release.repository, release.revision, endpoint=endpoint)
-    folders = {
-        kind: getattr(release, kind)
-        or _search(repository, kind, getattr(release, f"{kind}_parameters"), endpoint=endpoint)
-        for kind in ("transformer", "autoencoder")
-    }
+    folders = {kind: getattr(release, kind) or _search(repository, kind, release, endpoint) for kind in KINDS}
     transformer, autoencoder = (fetch_folder(repository, folder, endpoint=endpoint) for folder in folders.values())
     origin = {"repository": repository.name, "commit": repository.commit, "folders": folders}
     return import_weights(name, transformer, autoencoder, assets, origin=origin, overwrite=overwrite)
@@ -73,9 +78,8 @@ def import_weights(
     for kind, folder in folders.items():
         _check_size(name, kind, folder)
     forecaster = build_forecaster(name, transformer, autoencoder, assets)
-    release = find_release(name)
     manifest = {
-        "licence": release.licence if release else "not known here",
+        "licence": find_release(name).licence,
         "origin": dict(origin or {kind: str(folder.absolute()) for kind, folder in folders.items()}),
         "imported": {
             kind: {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))}
@@ -148,7 +152,7 @@ def show_weights(repository: str | None = None, revision: str | None = None, *, 
 def describe_config(path: Path) -> tuple[str, int]:
     """Returns which kind of network a config.json describes, and how many parameters it has; ValueError for none."""
     content = read_json(path)
-    fitting = [kind for kind, network in KINDS.items() if network.can_read(content)]
+    fitting = [kind for kind, net in KINDS.items() if net.is_own(content) or net.public_layout.describes(content)]
     kind = fitting[0] if fitting else "transformer"  # which names what it lacks
     return kind, sum(tensor.numel() for tensor in KINDS[kind].sketch(content).state_dict().values())
 
@@ -162,8 +166,9 @@ def _describe_repository(repository: Repository, endpoint: str | None) -> str:
     return "\n".join(lines)
 
 
-def _search(repository: Repository, kind: str, parameters: int | None, *, endpoint: str | None) -> str:
-    """Returns the one folder whose network has so many parameters; ValueError where there is none, or several."""
+def _search(repository: Repository, kind: str, release: Release, endpoint: str | None) -> str:
+    """Returns the one folder whose network has as many parameters; ValueError where there is none, or several."""
+    parameters = getattr(release, f"{kind}_parameters")
     sizes = {
         folder: describe_config(fetch_config(repository, folder, endpoint=endpoint)) for folder in repository.folders
     }
@@ -177,8 +182,7 @@ def _search(repository: Repository, kind: str, parameters: int | None, *, endpoi
 
 
 def _check_size(name: str, kind: str, folder: Path) -> None:
-    release = find_release(name)
-    expected = getattr(release, f"{kind}_parameters") if release else None
+    expected = getattr(find_release(name), f"{kind}_parameters")
     found = describe_config(folder / CONFIG_FILE)
     if found[0] != kind or expected not in (None, found[1]):
         raise ValueError(

@@ -16,8 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ladcast.data.batches import SampleBatch
 from ladcast.device import flop_counter, kept_for_backward
 from ladcast.nn.block import blocks
-from ladcast.training.distributed import Ranks
-from ladcast.training.parallel import Loss, LossModule, recompute_blocks
+from ladcast.training.distributed import Loss, LossModule, Ranks, recompute_blocks
 
 FLOAT_BYTES = 4
 
@@ -123,8 +122,7 @@ def peak_flops(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    known = [model for model in PEAK_FLOPS if model in name]
-    return PEAK_FLOPS[max(known, key=len)] if known else None
+    return PEAK_FLOPS.get(max((model for model in PEAK_FLOPS if model in name), key=len, default=""))
 
 
 class Throughput:

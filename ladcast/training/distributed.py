@@ -1,20 +1,29 @@
-"""The processes ("ranks") of one run: how they find each other, and the little that they tell each other."""
+"""The processes ("ranks") of one run: how they find each other, what they tell each other, how they share a model.
+
+A model has copies that average their gradients (DDP), or is one in shards (FSDP2).
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from functools import partial
+from typing import TypeVar, cast
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
-from ladcast.device import find_device
+from ladcast.data.batches import SampleBatch
+from ladcast.device import compiles, find_device
+from ladcast.nn.block import blocks
+from ladcast.training.options import TrainingOptions
 
 Shared = TypeVar("Shared")
 PORTS = range(15_000, 30_000)
@@ -174,3 +183,92 @@ def _first_host(environment: Mapping[str, str]) -> str:
             f"Cannot tell where the ranks meet: no MASTER_ADDR, and `scontrol show hostnames '{nodes}'` fails. "
             f"Set MASTER_ADDR to the name of the first node."
         ) from None
+
+
+Loss = Callable[[nn.Module, SampleBatch, torch.Generator], Tensor]
+
+
+class LossModule(nn.Module):
+    """The loss as a module, which DDP wraps: so a loss may use its model in any way."""
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+
+    def forward(self, batch: SampleBatch, generator: torch.Generator) -> Tensor:
+        """Returns the loss of a batch."""
+        return self.loss(self.model, batch, generator)
+
+
+def parallelize(model: nn.Module, loss: Loss, options: TrainingOptions, ranks: Ranks) -> nn.Module:
+    """Prepares `model` in place for training by all ranks and returns its loss, a module of (batch, generator).
+
+    The order matters: what is compiled is recomputed inside what is sharded.
+    """
+    sharded = options.sharding == "fsdp" and ranks.size > 1
+    compiled = options.compile and compiles(next(model.parameters()).device)
+    if options.recompute:
+        _recompute(model, compiled=compiled)
+    elif compiled:
+        # A model compiled as a whole gives its gradients all at once: too late to send some while others are made.
+        for module in [model] if ranks.size == 1 else blocks(model):
+            module.compile(dynamic=False)
+    if sharded:
+        shard(model)
+    work = LossModule(model, loss)
+    if ranks.size == 1 or sharded:
+        return work
+    return cast(nn.Module, DistributedDataParallel(work, gradient_as_bucket_view=True))
+
+
+def shard(model: nn.Module) -> None:
+    """Splits every parameter over the ranks of the default group: block by block, then what is left (FSDP2).
+
+    Weights travel in float32: autocast chooses the precision of each operation, in validation another than in training.
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    for module in [*blocks(model), model]:
+        fully_shard(module)
+
+
+@contextmanager
+def recompute_blocks(model: nn.Module) -> Iterator[None]:
+    """Makes blocks compute their activations again in the backward pass, within a `with` block."""
+    _recompute(model, compiled=False)
+    try:
+        yield
+    finally:
+        for block in blocks(model):
+            del block.forward
+
+
+def _recompute(model: nn.Module, *, compiled: bool) -> None:
+    for block in blocks(model):
+        # Compiled within: what begins with a checkpoint is never compiled.
+        forward = torch.compile(block.forward, dynamic=False) if compiled else block.forward
+        block.forward = partial(checkpoint, forward, use_reentrant=False)
+
+
+def gradients_stay(work: nn.Module, last: bool) -> AbstractContextManager[None]:
+    """Keeps gradients on their ranks in all but the last micro-batch; shards have no room for that."""
+    if isinstance(work, DistributedDataParallel) and not last:
+        return cast(AbstractContextManager[None], work.no_sync())
+    return nullcontext()
+
+
+def local_part(tensor: Tensor) -> Tensor:
+    """Returns the part of a tensor that this rank holds."""
+    return tensor.to_local() if _is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Returns a tensor in one piece; all ranks must ask for it."""
+    return tensor.full_tensor() if _is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def _is_sharded(tensor: Tensor) -> bool:
+    from torch.distributed.tensor import DTensor  # slow to import, and a forecast has no shards
+
+    return isinstance(tensor, DTensor)

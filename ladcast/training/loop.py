@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ladcast.data.batches import BatchSource, SampleBatch, SampleOrder, load_batches
 from ladcast.resumable import require_same
 from ladcast.training.cost import Throughput
-from ladcast.training.distributed import ALONE, Ranks
+from ladcast.training.distributed import ALONE, Loss, Ranks, gradients_stay, parallelize, whole
 from ladcast.training.logs import Validation
 from ladcast.training.optimizer import (
     GradientWatch,
@@ -26,7 +26,6 @@ from ladcast.training.optimizer import (
     restore_optimizers,
 )
 from ladcast.training.options import TrainingOptions
-from ladcast.training.parallel import Loss, gradients_stay, parallelize, whole
 from ladcast.training.snapshots import Snapshots
 
 Log = Callable[..., None]
@@ -84,7 +83,9 @@ def fit(
         if _due(state.step, options.checkpoint_every, options.steps) and state.step > snapshots.validated():
             validate(state, context, snapshots)  # a kill came between the snapshot and its validation
         speed.pause(state.step)
-        with closing(batches(data, state, ranks)) as stream:
+        endless = range(state.batch_number, state.batch_number + 2**40)
+        threads = options.loader_threads
+        with closing(load_batches(data, order, steps=endless, device=ranks.device, threads=threads)) as stream:
             while state.step < options.steps:
                 stop = context.interrupted()
                 value, norm, stop = compute_gradient(work, next(stream), state, ranks, stop=stop)
@@ -144,11 +145,6 @@ class TrainingState:
         """Returns the groups of parameters of all optimizers, with their settings."""
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
-    def set_learning_rates(self) -> None:
-        """Sets the learning rates of the next step."""
-        for group, peak in zip(self.groups, self.peak_rates, strict=True):
-            group["lr"] = learning_rate(peak, self.options.optimizer, self.step, self.options.steps)
-
     def seed(self, micro_batch: int) -> int:
         """Returns the seed of one micro-batch of the next batch; its number counts those of all ranks."""
         # A hash, since generators on a CPU know no more of a seed than its lowest 32 bits.
@@ -198,12 +194,6 @@ class TrainingState:
         self.passed_over = next_batch - self.step
 
 
-def batches(data: BatchSource, state: TrainingState, ranks: Ranks) -> Generator[SampleBatch, None, None]:
-    """Yields this rank's batches from that of the next step on, without end."""
-    endless = range(state.batch_number, state.batch_number + 2**40)
-    return load_batches(data, state.order, steps=endless, device=ranks.device, threads=state.options.loader_threads)
-
-
 def compute_gradient(
     work: nn.Module, batch: SampleBatch, state: TrainingState, ranks: Ranks, *, stop: bool
 ) -> tuple[float, float, bool]:
@@ -213,7 +203,8 @@ def compute_gradient(
     same on all ranks, for one wait for the device and one message.
     """
     options, device = state.options, ranks.device
-    state.set_learning_rates()
+    for group, peak in zip(state.groups, state.peak_rates, strict=True):
+        group["lr"] = learning_rate(peak, options.optimizer, state.step, options.steps)
     parts = options.micro_batches(ranks.size)
     total = torch.zeros((), device=device)
     for part in range(parts):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ladcast.nn.block import blocks
+from ladcast.training.distributed import local_part
 from ladcast.training.options import AnomalyPolicy, OptimizerOptions
-from ladcast.training.parallel import local_part
 
 
 class Muon(torch.optim.Optimizer):
@@ -64,8 +64,7 @@ def orthogonalized(matrices: Float[Tensor, "matrix row column"]) -> Float[Tensor
     for _ in range(5):
         square = x @ x.mT
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    nearest: Tensor = (x.mT if tall else x).to(matrices.dtype)
-    return nearest
+    return torch.as_tensor(x.mT if tall else x, dtype=matrices.dtype)
 
 
 def build_optimizers(model: nn.Module, options: OptimizerOptions) -> list[torch.optim.Optimizer]:
@@ -78,11 +77,8 @@ def build_optimizers(model: nn.Module, options: OptimizerOptions) -> list[torch.
     if options.muon_learning_rate is not None:
         units = {id(unit) for unit in blocks(model)}
         within = tuple(f"{name}." for name, module in model.named_modules() if id(module) in units)
-        inner = {
-            name
-            for name, parameter in parameters.items()
-            if parameter.ndim > 1 and name.startswith(within) and "modulation" not in name
-        }
+        matrices = (name for name, parameter in parameters.items() if parameter.ndim > 1)
+        inner = {name for name in matrices if name.startswith(within) and "modulation" not in name}
         if any(isinstance(parameters[name], DTensor) for name in inner):
             raise ValueError("Muon needs whole matrices: use sharding 'ddp', or leave out muon_learning_rate.")
     outer = [parameter for name, parameter in parameters.items() if name not in inner]
@@ -94,8 +90,8 @@ def build_optimizers(model: nn.Module, options: OptimizerOptions) -> list[torch.
         torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.99), fused=outer[0].is_cuda)
     ]
     if inner and options.muon_learning_rate is not None:
-        matrices = [parameter for name, parameter in parameters.items() if name in inner]
-        optimizers.append(Muon(matrices, lr=options.muon_learning_rate, weight_decay=options.weight_decay))
+        chosen = [parameter for name, parameter in parameters.items() if name in inner]
+        optimizers.append(Muon(chosen, lr=options.muon_learning_rate, weight_decay=options.weight_decay))
     optimizer_state(model, optimizers)  # creates the state by a step with a gradient of zero, which must not count
     for values in optimizers[0].state.values():
         values["step"].zero_()

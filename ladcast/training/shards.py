@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from ladcast.training.distributed import Ranks
-from ladcast.training.parallel import local_part
+from ladcast.training.distributed import Ranks, local_part
 
 PLACES = "places"
 """Entry of a shard's header: for each tensor the `shape` of the whole and the `offset` of the piece, as JSON."""
@@ -191,8 +190,7 @@ def _reader_before(folder: Path, place: Any) -> Callable[[Extent], Tensor]:
     def read(region: Extent) -> Tensor:
         with (folder / Path(place.relative_path).name).open("rb") as file:
             file.seek(place.offset)
-            content = io.BytesIO(file.read(place.length))
-        tensor: Tensor = torch.load(content, weights_only=True)[region]
-        return tensor
+            whole: Tensor = torch.load(io.BytesIO(file.read(place.length)), weights_only=True)
+        return whole[region]
 
     return read

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Literal
 
 from ladcast.run import answer_signals
@@ -197,7 +197,7 @@ class Interruption:
         return self.signal is not None
 
     def __enter__(self) -> Interruption:
-        self._listening = answer_signals(SIGNALS, self._note)
+        self._listening = answer_signals(SIGNALS, lambda number, _: setattr(self, "signal", signal.Signals(number)))
         self._listening.__enter__()
         return self
 
@@ -209,9 +209,6 @@ class Interruption:
             # The work is done and written: a signal that comes while the program ends would make a failed job of it.
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = signal.Signals(number)
 
 
 def requeue_job(environment: Mapping[str, str]) -> bool:

@@ -8,7 +8,6 @@ renamed when every file of it is on disk.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -17,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from ladcast.checkpoint import MANIFEST, WEIGHTS, read_document
-from ladcast.files import put_in_place, remove, sha256
+from ladcast.files import put_in_place, remove, sha256, sync
 from ladcast.training.distributed import ALONE, Ranks
 from ladcast.training.shards import METADATA_BEFORE, fill, own_pieces, write_shard
 
@@ -119,16 +118,13 @@ class Snapshots:
     def _write(self, partial: Path, pieces: dict[str, Any], document: str) -> None:
         """Writes the files of this rank; the first one gives a snapshot its name when all have done so."""
         shard = partial / f"rank-{self.ranks.rank:05d}.safetensors"
-        answer: dict[str, str]
         try:
             write_shard(shard, pieces)
-            _sync(shard)
-            answer = {shard.name: sha256(shard)}
+            sync(shard)
+            answer = (shard.name, sha256(shard))
         except OSError as error:
-            answer = {"": str(error)}  # to all: no rank waits for one that has failed
-        hashes = {
-            name: value for answers in self.ranks.gather(answer, self.ranks.storage) for name, value in answers.items()
-        }
+            answer = ("", str(error))  # to all: no rank waits for one that has failed
+        hashes = dict(self.ranks.gather(answer, self.ranks.storage))
         if "" in hashes:
             raise OSError(f"The snapshot {partial} could not be written: {hashes['']}")
         if self.ranks.is_first:
@@ -138,7 +134,7 @@ class Snapshots:
             target = self.folder / partial.name.removeprefix(".")
             put_in_place(partial, target)  # where a damaged one of the same step may be
             self._damaged.discard(target)
-            _sync(self.folder)
+            sync(self.folder)
             self._prune()
         self.ranks.gather(None, self.ranks.storage)  # all wait for the name
 
@@ -173,14 +169,5 @@ class Snapshots:
 
 def _write_durably(path: Path, text: str) -> None:
     path.write_text(text)
-    _sync(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Waits until a file, or the entries of a folder, are on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path)
+    sync(path.parent)

@@ -107,7 +107,9 @@ class Accumulator:
         if names is not None:
             needed = {need for name in names for need in METRICS[name].needs}
             sums = {name: total for name, total in sums.items() if name in needed}
-        metrics = compute_metrics(draw_means(sums, weight, counts), self.members, per_start=False)
+        drawn = weigh(counts, weight)
+        means = {name: divide(weigh(counts, total), drawn) for name, total in sums.items()}
+        metrics = compute_metrics(means, self.members, per_start=False)
         # a metric of single starts is not a function of their mean statistics: it is averaged itself
         each = {name: divide(total, weight) for name, total in sums.items()}
         for name, value in compute_metrics(each, self.members, per_start=True).items():
@@ -167,25 +169,15 @@ def with_winds(sums: Mapping[str, FloatArray], channels: tuple[Channel, ...], ax
     return extended
 
 
-def draw_means(
-    sums: Mapping[str, FloatArray], weight: FloatArray, counts: Shaped[np.ndarray, "draw init"]
-) -> dict[str, FloatArray]:
-    """Returns the means [draw, ...] of sums [start, ...] where each start counts so many times."""
-    total = weigh(counts, weight)
-    return {name: divide(weigh(counts, values), total) for name, values in sums.items()}
-
-
 def weigh(counts: Shaped[np.ndarray, "draw init"], values: FloatArray) -> FloatArray:
     """Adds [start, ...] where each start counts so many times: [draw, ...]."""
-    total: FloatArray = (counts @ values.reshape(len(values), -1)).reshape(len(counts), *values.shape[1:])
-    return total
+    return np.asarray(counts @ values.reshape(len(values), -1)).reshape(len(counts), *values.shape[1:])
 
 
 def divide(values: FloatArray, weight: FloatArray) -> FloatArray:
     """Divides by a weight that lacks the last axes; NaN where there is no weight."""
     weight = weight.reshape(*weight.shape, *[1] * (values.ndim - weight.ndim))
-    mean: FloatArray = np.divide(values, weight, out=np.full(values.shape, np.nan), where=weight > 0)
-    return mean
+    return np.asarray(np.divide(values, weight, out=np.full(values.shape, np.nan), where=weight > 0))
 
 
 def merge_accumulators(parts: Iterable[Accumulator]) -> Accumulator:
@@ -258,5 +250,4 @@ def _differences(ours: object, theirs: object) -> str:
 
 
 def _month(init_times: Sequence[np.datetime64]) -> npt.NDArray[np.int64]:
-    months: npt.NDArray[np.int64] = np.array(init_times).astype("datetime64[M]").astype(np.int64) % 12 + 1
-    return months
+    return np.asarray(np.array(init_times).astype("datetime64[M]").astype(np.int64) % 12 + 1)

@@ -201,8 +201,12 @@ def compare_with_first(
             name: compare(systems[first], systems[name], metrics=COMPARED, region=region, bootstrap=bootstrap)
             for name in others
         }
-    ours = _values(systems[first], region)
-    return {name: _plain_comparison(*xr.align(ours, _values(systems[name], region))) for name in others}
+    compared = {}
+    for name in others:
+        ours, theirs = xr.align(*(_values(systems[each], region) for each in (first, name)))
+        fields = {"difference": ours - theirs, "relative": (ours - theirs) / theirs}
+        compared[name] = xr.Dataset(fields | dict.fromkeys(("lower", "upper"), xr.full_like(ours, np.nan)))
+    return compared
 
 
 def _values(scores: Accumulator, region: str | None) -> xr.DataArray:
@@ -211,13 +215,6 @@ def _values(scores: Accumulator, region: str | None) -> xr.DataArray:
     names = [SINGLE.get(name, name) if scores.members == 1 else name for name in COMPARED]
     axis = xr.DataArray(list(COMPARED), dims="metric", name="metric")
     return xr.concat([found[name].drop_attrs() for name in names], axis)
-
-
-def _plain_comparison(ours: xr.DataArray, theirs: xr.DataArray) -> xr.Dataset:
-    difference = ours - theirs
-    unknown = xr.full_like(difference, np.nan)
-    fields = {"difference": difference, "relative": difference / theirs, "lower": unknown, "upper": unknown}
-    return xr.Dataset(fields)
 
 
 def score_table(systems: Mapping[str, Accumulator], bootstrap: BlockBootstrap, channels: Sequence[str] = ()) -> str:

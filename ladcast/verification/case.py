@@ -118,11 +118,6 @@ class Region:
     longitude: tuple[float, float] | None = None
     land: bool = False
 
-    @property
-    def whole_circles(self) -> bool:
-        """Says whether the region is made of whole circles of latitude, as a zonal spectrum needs."""
-        return self.longitude is None and not self.land
-
     def weights(
         self, grid: Grid, land_fraction: Float[np.ndarray, "lat lon"] | None = None
     ) -> Float[np.ndarray, "lat lon"]:

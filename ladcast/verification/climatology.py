@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import reduce
 from itertools import product
+from operator import add
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,8 @@ from ladcast.verification.statistics.base import FloatArray
 from ladcast.verification.statistics.events import DRY_M, WET_QUANTILE
 
 STD, QUANTILE, DRY_FRACTION, WET_THRESHOLD = "_std", "_quantile", "_seeps_dry_fraction", "_seeps_threshold"
-"""Suffixes; the last two are those of WeatherBench 2."""
+SUFFIXES = {"std": STD, "quantiles": QUANTILE, "dry_fraction": DRY_FRACTION, "wet_threshold": WET_THRESHOLD}
+"""Of the names of variables, by part; the last two are those of WeatherBench 2. Means have none."""
 DRY_LIMIT = "dry_limit_m"
 """Attribute of a fitted dry fraction: what amount counted as dry."""
 DAYS = 366
@@ -51,17 +53,6 @@ class Climatology:
         if "hour" in self.dataset.dims:
             _require_increasing("hour", self.dataset["hour"].values, 0, HOURS - 1)
 
-    @cached_property
-    def means(self) -> xr.Dataset:
-        """Returns the means by day of the year."""
-        others = (STD, QUANTILE, DRY_FRACTION, WET_THRESHOLD)
-        return self.dataset[[name for name in self.dataset.data_vars if not str(name).endswith(others)]]
-
-    @cached_property
-    def stds(self) -> xr.Dataset:
-        """Returns the standard deviations by day of the year, named as the means."""
-        return self._named(STD)
-
     @property
     def parts(self) -> tuple[str, ...]:
         """Says what there is: `mean`, and where it was fitted `quantiles` and `dry_fraction`."""
@@ -74,65 +65,46 @@ class Climatology:
         """Returns the probabilities of the quantiles, none where there are no quantiles."""
         return tuple(self.dataset["quantile"].values.tolist()) if "quantile" in self.dataset.coords else ()
 
-    def mean_at(self, times: Times, variables: Sequence[str] | None = None) -> xr.Dataset:
-        """Interpolates the means linearly to the day and hour of each time: (time[, level], latitude, longitude).
+    def at(self, part: str, times: Times, variables: Sequence[str] | None = None) -> xr.Dataset:
+        """Interpolates a part linearly to the day and hour of each time: (time[, level], latitude, longitude).
 
-        `variables` are those wanted, all by default; one that the climatology lacks is left out.
-        """
-        return _at(self.means, times, variables)
-
-    def std_at(self, times: Times, variables: Sequence[str] | None = None) -> xr.Dataset:
-        """Interpolates the standard deviations as `mean_at` does."""
-        return _at(self.stds, times, variables)
-
-    def quantiles_at(self, times: Times, variables: Sequence[str] | None = None) -> xr.Dataset:
-        """Interpolates the quantiles as `mean_at` does; they have the dimension `quantile`."""
-        return _at(self._named(QUANTILE), times, variables)
-
-    def dry_fraction_at(self, times: Times, variables: Sequence[str] | None = None) -> xr.Dataset:
-        """Interpolates how often it is dry, as `mean_at` does.
+        A part is `mean`, `std`, `quantiles` (with the dimension `quantile`), `dry_fraction`, how often it is dry, or
+        `wet_threshold`, the amount between light and heavy precipitation. `variables` are those wanted, all by default;
+        one that the climatology lacks is left out.
 
         Raises:
-            ValueError: it was fitted with another limit than `DRY_M`; files of our own without the limit had 0.25 mm.
+            ValueError: the dry fraction was fitted with another limit than `DRY_M`; files of our own without the limit
+                had 0.25 mm.
         """
+        held = self.part(part)
         assumed = 0.25e-3 if "window_days" in self.dataset.attrs else DRY_M
-        for name in (name for name in self.dataset if str(name).endswith(DRY_FRACTION)):
-            limit = self.dataset[name].attrs.get(DRY_LIMIT, assumed)
+        for name, field in held.items() if part == "dry_fraction" else ():
+            limit = field.attrs.get(DRY_LIMIT, assumed)
             if not np.isclose(limit, DRY_M, atol=0):
                 raise ValueError(
-                    f"'{name}' counts up to {1e3 * limit:g} mm as dry, SEEPS {1e3 * DRY_M:g} mm. Fit the climatology "
-                    "again with `ladcast-data climatology`."
+                    f"'{name}{DRY_FRACTION}' counts up to {1e3 * limit:g} mm as dry, SEEPS {1e3 * DRY_M:g} mm. Fit the "
+                    "climatology again with `ladcast-data climatology`."
                 )
-        return _at(self._named(DRY_FRACTION), times, variables)
+        wanted = held if variables is None else held.drop_vars([name for name in held if name not in variables])
+        if not wanted.data_vars:
+            return wanted
+        # corner by corner: a lazy store is read at the points that are needed, and nowhere else
+        corners = [wanted.isel(at).drop_vars([*at]) * weight for at, weight in _corners(self.dataset, times)]
+        return reduce(add, corners).assign_coords(time=times)
 
-    def wet_threshold_at(self, times: Times, variables: Sequence[str] | None = None) -> xr.Dataset:
-        """Interpolates the amount between light and heavy precipitation, as `mean_at` does."""
-        return _at(self._named(WET_THRESHOLD), times, variables)
-
-    def _named(self, suffix: str) -> xr.Dataset:
-        """Returns the fields of one kind, named as the means."""
-        names = [str(name) for name in self.dataset.data_vars if str(name).endswith(suffix)]
-        return xr.Dataset({name.removesuffix(suffix): self.dataset[name] for name in names})
+    def part(self, part: str) -> xr.Dataset:
+        """Returns the fields of one part, named as the means."""
+        if part == "mean":
+            others = tuple(SUFFIXES.values())
+            return self.dataset[[name for name in self.dataset.data_vars if not str(name).endswith(others)]]
+        names = [str(name) for name in self.dataset.data_vars if str(name).endswith(SUFFIXES[part])]
+        return xr.Dataset({name.removesuffix(SUFFIXES[part]): self.dataset[name] for name in names})
 
 
 def _require_increasing(name: str, values: npt.NDArray[np.generic], first: int, last: int) -> None:
     points = values.astype(np.int64)
     if not points.size or points[0] < first or points[-1] > last or (np.diff(points) <= 0).any():
         raise ValueError(f"'{name}' must increase within {first}..{last}, got {values}.")
-
-
-def _at(ds: xr.Dataset, times: Times, variables: Sequence[str] | None) -> xr.Dataset:
-    """Interpolates linearly between stored days and hours."""
-    wanted = ds if variables is None else ds.drop_vars([name for name in ds if name not in variables])
-    if not wanted.data_vars:
-        return wanted
-    # corner by corner: a lazy store is read at the points that are needed, and nowhere else
-    total: xr.Dataset | None = None
-    for indices, weight in _corners(ds, times):
-        part = wanted.isel(indices).drop_vars([*indices]) * weight
-        total = part if total is None else total + part
-    assert total is not None, "the weights of the corners sum to 1"
-    return total.assign_coords(time=times)
 
 
 def _corners(ds: xr.Dataset, times: Times) -> Iterator[tuple[dict[str, xr.DataArray], xr.DataArray]]:
@@ -166,8 +138,7 @@ def _around(
 
 def hour_of_day(times: Times) -> npt.NDArray[np.int64]:
     """Returns the UTC hour, 0 to 23."""
-    hours: npt.NDArray[np.int64] = (times.astype("datetime64[ns]") - times.astype("datetime64[D]")) // HOUR
-    return hours
+    return np.asarray((times.astype("datetime64[ns]") - times.astype("datetime64[D]")) // HOUR)
 
 
 READ_AT_ONCE_BYTES = 64 * 2**20
@@ -194,12 +165,9 @@ def fit_climatology(
     if not all(0 < quantile < 1 for quantile in quantiles):
         raise ValueError(f"Expected quantiles between 0 and 1, got {list(quantiles)}.")
     centres = np.arange(1, DAYS + 1, step)
-    attrs = {
-        "window_days": days,
-        "first_time": describe(ds["time"].values[0]),
-        "last_time": describe(ds["time"].values[-1]),
-    }
-    hours = hour_of_day(ds["time"].values)
+    times = ds["time"].values
+    attrs = {"window_days": days, "first_time": describe(times[0]), "last_time": describe(times[-1])}
+    hours = hour_of_day(times)
     if not hourly:
         return _fit(ds, centres, days, quantiles).assign_attrs(attrs)
     stored = np.unique(hours)
@@ -224,9 +192,8 @@ def _fit_field(field: xr.DataArray, centres: npt.NDArray[np.int64], days: int) -
     reference = np.nan_to_num(ordered.isel(time=0).values.astype(np.float64))
     window = _day_windows(centres, days)
     count, first, second = (np.stack([daily[w].sum(0) for w in window]) for daily in _daily_sums(ordered, reference))
-    if empty := [
-        int(day) for day, most in zip(centres, count.max(axis=tuple(range(1, count.ndim))), strict=True) if most < 2
-    ]:
+    most = count.reshape(len(centres), -1).max(1)
+    if empty := centres[most < 2].tolist():
         raise ValueError(
             f"'{field.name}' has fewer than two frames within {days // 2} days of the days of year {empty}. "
             "Fit the climatology to whole years, or widen the window."
@@ -263,11 +230,17 @@ def _daily_sums(field: xr.DataArray, reference: FloatArray) -> tuple[FloatArray,
     return count, first, second
 
 
+def stored_chunk(field: xr.DataArray, dim: str) -> int:
+    """Returns the length of a field's chunks along a dimension, as they are stored or were opened; 1 where unknown."""
+    stored = field.encoding.get("preferred_chunks", {}).get(dim, 1)
+    return int(max(field.chunksizes.get(dim, (stored,))))
+
+
 def _chunks(field: xr.DataArray) -> Iterator[tuple[Times, Float[np.ndarray, "time ..."]]]:
     """Reads consecutive times, in whole stored chunks where they fit `READ_AT_ONCE_BYTES`."""
     num_times = field.sizes["time"]
     length = int(max(READ_AT_ONCE_BYTES * num_times // max(field.nbytes, 1), 1))
-    stored = int(max(field.chunksizes.get("time", (field.encoding.get("preferred_chunks", {}).get("time", 1),))))
+    stored = stored_chunk(field, "time")
     length -= length % stored if stored < length else 0
     for first in range(0, num_times, length):
         some = field.isel(time=slice(first, first + length))
@@ -341,5 +314,4 @@ def _dry_and_wet(frames: Samples) -> Samples:
 
 def _day_windows(centres: npt.NDArray[np.int64], days: int) -> npt.NDArray[np.int64]:
     """Returns for each centre (a day of the year) the `days` days around it, as indices from 0: [centre, day]."""
-    window: npt.NDArray[np.int64] = (centres[:, None] - 1 + np.arange(-(days // 2), days // 2 + 1)) % DAYS
-    return window
+    return np.asarray((centres[:, None] - 1 + np.arange(-(days // 2), days // 2 + 1)) % DAYS)

@@ -14,9 +14,13 @@ from torch import Tensor
 
 from ladcast.verification.accumulate import Accumulator, merge_accumulators
 from ladcast.verification.case import region_weights, select_regions
-from ladcast.verification.chunk import (
+from ladcast.verification.climatology import Climatology
+from ladcast.verification.match import (
     Scope,
     ScoringChunk,
+    common_channels,
+    lead_chunks,
+    match_truth,
     read_at,
     read_cases,
     read_climate,
@@ -25,8 +29,6 @@ from ladcast.verification.chunk import (
     require_truth,
     scoring_chunks,
 )
-from ladcast.verification.climatology import Climatology
-from ladcast.verification.match import common_channels, lead_chunks, match_truth
 from ladcast.verification.statistics import select_statistics
 from ladcast.verification.statistics.distances import gaussian_statistics
 
@@ -98,14 +100,14 @@ def score_climatology(
         ValueError: see `match_truth`; or the climatology has no standard deviations, no channel in common, or is NaN
             where the truth is not.
     """
-    if not climatology.stds:
+    if not climatology.part("std"):
         raise ValueError(
             "The climatology has means only: as a forecast it needs standard deviations, `<variable>_std`. Fit it with "
             "`ladcast-data climatology`, or leave its own score out; anomalies and events need none."
         )
     scope = _scope(forecast, truth, options)
     match = scope.match
-    channels = set(common_channels(climatology.stds, truth)) & set(match.channels)
+    channels = set(common_channels(climatology.part("std"), truth)) & set(match.channels)
     if not channels:
         raise ValueError(f"The climatology has none of {', '.join(channel.name for channel in match.channels)}.")
     kept = tuple(channel for channel in match.channels if channel in channels)
@@ -114,7 +116,14 @@ def score_climatology(
 
     def found(index: int) -> Iterator[Found]:
         for chunk in scoring_chunks(scope.match, index, leads):
-            yield from _climatology_sums(climatology, truth, scope, chunk)
+            true = read_truth(truth, chunk).to(scope.device)
+            missing = require_truth(true, chunk)
+            mean, std = (read_at(climatology, part, chunk).to(scope.device) for part in ("mean", "std"))
+            require_climate(mean + std, missing, chunk)
+            for lead, hidden in enumerate(missing):
+                area = scope.area(~hidden)
+                sums = gaussian_statistics(*(field[lead].masked_fill(hidden, 0) for field in (mean, std, true)))
+                yield chunk, lead, {name: area.sum(field) for name, field in sums.items()}, area.total
 
     return merge_accumulators(_collect(scope, index, found(index)) for index in range(len(match.init_times)))
 
@@ -146,16 +155,3 @@ def _collect(scope: Scope, index: int, parts: Iterable[Found]) -> Accumulator:
         members=match.members,
         regions=tuple(region.name for region in scope.regions),
     )
-
-
-def _climatology_sums(
-    climatology: Climatology, truth: xr.Dataset, scope: Scope, chunk: ScoringChunk
-) -> Iterator[Found]:
-    true = read_truth(truth, chunk).to(scope.device)
-    missing = require_truth(true, chunk)
-    mean, std = (read_at(at, chunk).to(scope.device) for at in (climatology.mean_at, climatology.std_at))
-    require_climate(mean + std, missing, chunk)
-    for lead, hidden in enumerate(missing):
-        area = scope.area(~hidden)
-        filled = (field[lead].masked_fill(hidden, 0) for field in (mean, std, true))
-        yield chunk, lead, {name: area.sum(field) for name, field in gaussian_statistics(*filled).items()}, area.total

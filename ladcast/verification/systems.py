@@ -13,7 +13,7 @@ from jaxtyping import Shaped
 
 from ladcast.fields import VARIABLES
 from ladcast.grid import Box, Grid, points_of
-from ladcast.times import DAY, HOUR, Times, describe
+from ladcast.times import HOUR, Times, describe
 from ladcast.verification.accumulate import Accumulator, merge_accumulators
 from ladcast.verification.climatology import Climatology
 from ladcast.verification.match import find_times
@@ -223,7 +223,7 @@ class Systems:
             notes.append("No persistence: the truth lacks the initial times.")
         if self.climatology is None:
             notes.append("No climatology: name one with --climatology.")
-        elif not self.climatology.stds:
+        elif not self.climatology.part("std"):
             notes.append(MEANS_ONLY)
         return notes
 
@@ -233,7 +233,7 @@ class Systems:
         wanted = {
             "other years": self.years is not None,
             "persistence": self.baselines and self.can_persist,
-            "climatology": self.baselines and self.climatology is not None and bool(self.climatology.stds),
+            "climatology": self.baselines and self.climatology is not None and bool(self.climatology.part("std")),
         }
         return [*self.forecasts, *(name for name, is_scored in wanted.items() if is_scored)]
 
@@ -293,10 +293,8 @@ def persistence(start_state: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
     return states.expand_dims(prediction_timedelta=forecast["prediction_timedelta"].values, axis=1)
 
 
-def climatological_ensemble(
-    states: xr.Dataset, forecast: xr.Dataset, *, offsets_days: Sequence[int] = (0,)
-) -> xr.Dataset:
-    """Returns the probabilistic climatology: one member for each other year (and offset) at the same date and hour.
+def climatological_ensemble(states: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
+    """Returns the probabilistic climatology: one member for each other year at the same date and hour.
 
     `states` has (time[, level], latitude, longitude); the year of a valid time does not serve, so that the truth is
     never among its members. All valid times must find the same number of members. The result has the layout of
@@ -309,9 +307,9 @@ def climatological_ensemble(
     leads = forecast["prediction_timedelta"].values.astype("timedelta64[ns]")
     valid = starts[:, None] + leads
     held = states["time"].values.astype("datetime64[ns]")
-    rows = [_analogues(held, time, offsets_days) for time in valid.ravel()]
-    if len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:
-        counts = sorted({len(row) for row in rows})
+    rows = [_analogues(held, time) for time in valid.ravel()]
+    counts = sorted({len(row) for row in rows})
+    if len(counts) != 1 or counts[0] < 2:
         raise ValueError(
             f"Expected the same number (at least 2) of other years for every valid time, got {counts} in "
             f"{describe(held[[0, -1]])}. Cut the store to whole years, or add years."
@@ -330,8 +328,8 @@ def _fields_of(forecast: xr.Dataset, states: xr.Dataset) -> xr.Dataset:
     return fields.isel(level=np.isin(fields["level"].values, forecast["level"].values))
 
 
-def _analogues(held: Times, time: np.datetime64, offsets_days: Sequence[int]) -> npt.NDArray[np.intp]:
-    """Returns the positions of the same date and hour, and of dates nearby, in the other years that are held.
+def _analogues(held: Times, time: np.datetime64) -> npt.NDArray[np.intp]:
+    """Returns the positions of the same date and hour in the other years that are held.
 
     February 29 is February 28 where there is none.
     """
@@ -340,8 +338,6 @@ def _analogues(held: Times, time: np.datetime64, offsets_days: Sequence[int]) ->
     months = years[years != year].astype("datetime64[M]") + (month - year.astype("datetime64[M]"))
     last_day = (months + 1).astype("datetime64[D]") - 1
     dates = np.minimum(months.astype("datetime64[D]") + (day - month.astype("datetime64[D]")), last_day)
-    others = dates.astype("datetime64[ns]") + (time - day)
-    wanted = (others[:, None] + np.array(offsets_days) * DAY).ravel()
+    wanted = dates.astype("datetime64[ns]") + (time - day)
     place = np.searchsorted(held, wanted).clip(0, len(held) - 1)
-    positions: npt.NDArray[np.intp] = place[held[place] == wanted]
-    return positions
+    return np.asarray(place[held[place] == wanted])

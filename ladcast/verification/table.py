@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Shaped
 
 from ladcast.fields import TABLE_CHANNELS
 from ladcast.times import DAY, HOUR, describe
@@ -69,30 +68,21 @@ def format_table(
         raise ValueError("There are no scores to print: expected at least one system.")
     _require_same_starts(scores)
     held = np.unique(np.concatenate([ds["prediction_timedelta"].values for ds in scores.values()]))
-    leads = [days for days in leads_days if _lead(days) in held] or _spread_leads(held)
+    # evenly spread, with the last
+    some = (held / DAY)[::-1][:: -(-len(held) // MOST_LEADS)][::-1].tolist()
+    leads = [days for days in leads_days if _lead(days) in held] or some
     channels = [name for name in headline if any(name in ds["channel"].values for ds in scores.values())]
-    lines = [_describe_starts(scores)]
-    for title, metrics in _sections().items():
+    starts = np.sort(next(iter(scores.values()))["start"].values)
+    span = f": {describe(starts)}" if len(starts) == 1 else f" from {describe(starts[0])} to {describe(starts[-1])}"
+    sizes = [f"{system}: {_members(ds.attrs['members'])}" for system, ds in scores.items()]
+    lines = [f"{count_of(len(starts), 'start')}{span}.\n{', '.join(sizes)}."]
+    for title in dict.fromkeys(metric.section for metric in METRICS.values() if metric.section):
+        metrics = [name for name, metric in METRICS.items() if metric.section == title]
         rows = list(_rows(scores, channels, leads, metrics=metrics, differences=differences or {}))
         if rows:
             lines += ["", title, _row("", "", "system", [f"{days:g} d" for days in leads]), *rows]
     left_out = [name for name in headline if name not in channels] + [f"{d:g} d" for d in leads_days if d not in leads]
     return "\n".join([*lines, *([f"\nNot scored: {', '.join(left_out)}"] if left_out else [])])
-
-
-def _sections() -> dict[str, list[str]]:
-    """Returns the titles of the table, each with the metrics that may stand there."""
-    sections: dict[str, list[str]] = {}
-    for metric in METRICS.values():
-        if metric.section is not None:
-            sections.setdefault(metric.section, []).append(metric.name)
-    return sections
-
-
-def _spread_leads(held: Shaped[np.ndarray, " lead"]) -> list[float]:
-    """Returns at most `MOST_LEADS` lead times in days, evenly and with the last."""
-    days: list[float] = (held / DAY)[::-1][:: -(-len(held) // MOST_LEADS)][::-1].tolist()
-    return days
 
 
 def _rows(
@@ -159,13 +149,6 @@ def _require_same_starts(scores: Mapping[str, xr.Dataset]) -> None:
                 f"'{first}' was scored on {describe(scores[first]['start'].values)}, '{other}' on "
                 f"{describe(scores[other]['start'].values)}. Score all systems on the same starts."
             )
-
-
-def _describe_starts(scores: Mapping[str, xr.Dataset]) -> str:
-    starts = np.sort(next(iter(scores.values()))["start"].values)
-    span = f": {describe(starts)}" if len(starts) == 1 else f" from {describe(starts[0])} to {describe(starts[-1])}"
-    sizes = [f"{system}: {_members(ds.attrs['members'])}" for system, ds in scores.items()]
-    return f"{count_of(len(starts), 'start')}{span}.\n{', '.join(sizes)}."
 
 
 def _members(count: int | float) -> str:

@@ -155,7 +155,7 @@ class Frames:
         quantity, held = request.quantity, source.anomaly_levels(request.quantity)
         if held is None or source.climatology is None or (quantity.on_levels and request.level not in held):
             raise ValueError(f"There is no climatology of {quantity.title.lower()} for {source.name} to compare with.")
-        means = source.climatology.mean_at(np.array([request.valid]), quantity.variables)
+        means = source.climatology.at("mean", np.array([request.valid]), quantity.variables)
         return np.asarray(Source("climatology", means).members_of(quantity, request.level, (0, 0))[0])
 
     def _other_mean(self, source: Source, request: FieldRequest) -> Plane:

@@ -68,7 +68,7 @@ class Source:
         """Returns the levels on which the climatology has a quantity, as `levels` does."""
         if self.climatology is None or len(quantity.variables) > 1:  # the mean of speeds is no speed of means
             return None
-        return Source("climatology", self.climatology.means).levels(quantity)
+        return Source("climatology", self.climatology.part("mean")).levels(quantity)
 
     def locate(self, valid: np.datetime64, preferred: np.datetime64 | None = None) -> tuple[int, int]:
         """Returns the positions of the initial time and the lead time of a frame that is valid at this time.

@@ -24,7 +24,7 @@ from ladcast.forecasting.forecaster import Forecaster
 from ladcast.grid import Grid
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
 from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun
-from ladcast.recipes.latents import latent_rows, open_latents
+from ladcast.recipes.latents import latent_rows, open_training_latents
 from ladcast.recipes.options import Period, StateStore
 from ladcast.times import DAY, parse_time
 from ladcast.types import to_epoch_seconds
@@ -73,7 +73,9 @@ class Measures:
     @cached_property
     def test(self) -> LatentDataset:
         """Returns the latents that training did not see."""
-        unseen = self.options.test.select(open_latents(self.run.latents, self.run.autoencoder, self.recipe.autoencoder))
+        unseen = self.options.test.select(
+            open_training_latents(self.run.latents, self.run.autoencoder, self.recipe.autoencoder)
+        )
         run = replace(self.run, data_on_gpu=False)
         return replace(self.recipe, run=run, latents=unseen).read(torch.device("cpu"))
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipelines.excerpt import write_compact
+from data_pipelines.statistics import write_compact
 from ladcast.cli import app, run
 from ladcast.cyclones.formats import read_ensemble_tracks, write_tracks
 from ladcast.forecasts.open import open_forecast

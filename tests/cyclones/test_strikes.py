@@ -116,7 +116,7 @@ def test_resampling_storms_brackets_the_score():
 
 
 def test_the_domain_is_a_cap_of_cell_areas():
-    weights = weights_around(GRID, 20.0, 179.0, 2000.0)
+    weights = weights_around(GRID, 20.0, 179.0)
     lat, lon = np.nonzero(weights)
     assert weights[110, 179] == GRID.area_weights[110]
     assert 0 < len(lat) < 0.05 * weights.size

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipelines.excerpt import excerpt, write_compact
+from data_pipelines.statistics import excerpt, write_compact
 from ladcast.data.store import open_store
 from ladcast.fields import ERA5_CHANNELS, HEADLINE_CHANNELS, SST
 

@@ -13,7 +13,7 @@ import pytest
 from data_pipelines.inspection import damages
 from data_pipelines.manifest import Content, Journal, read_journal, read_manifest
 from data_pipelines.options import Execution, StoreLayout
-from data_pipelines.product import Recipe, UnitsFailedError, partial_folder, produce
+from data_pipelines.product import ProductRecipe, UnitsFailedError, partial_folder, produce
 from data_pipelines.transfer import regrid
 from data_pipelines.workers import WorkUnit, item_units
 from ladcast.data.store import open_store
@@ -23,7 +23,7 @@ HERE = Execution(workers=0)
 
 
 @dataclass(frozen=True)
-class Letters(Recipe):
+class Letters(ProductRecipe):
     """Writes a file for each letter; one of them may fail, or its worker die the first time."""
 
     letters: str = "abcd"
@@ -130,7 +130,7 @@ def test_another_input_or_argument_is_refused(product: Path, finished: bool, cha
 def test_units_of_two_versions_do_not_mix(product: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(UnitsFailedError):
         produce(Letters(refuse="b"), product, HERE)
-    monkeypatch.setattr("data_pipelines.product.code_version", lambda: "99")
+    monkeypatch.setattr("data_pipelines.product.version_of", lambda package: f"{package} 99")
     with pytest.raises(ValueError, match=r"code_version was .* now '99'"):
         produce(Letters(), product, HERE)
 
@@ -163,7 +163,7 @@ def test_the_unit_of_a_dead_worker_is_made_by_another(product: Path, tmp_path: P
 
 
 def test_a_full_disk_ends_the_stage_at_once(product: Path):
-    with pytest.raises(OSError, match=r"No space left to write .*letters\.partial\. Free some and run") as caught:
+    with pytest.raises(OSError, match=r"No space left to write: '.*letters\.partial'") as caught:
         produce(Letters(no_space="b", refuse="c"), product, HERE)
     assert caught.value.errno == errno.ENOSPC
     produce(Letters(), product, HERE)

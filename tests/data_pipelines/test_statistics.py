@@ -32,11 +32,7 @@ def state(world: xr.Dataset, channels: ChannelSet) -> np.ndarray:
 
 @pytest.mark.parametrize("cuts", [[1], [50], [7, 8, 90], list(range(1, 101))])
 def test_merged_parts_are_the_whole(state: np.ndarray, cuts: list[int]):
-    first, *others = np.split(state, cuts)
-    total = FrameMoments.of(first)
-    for part in others:
-        total = total + FrameMoments.of(part)
-    assert_close(total, state)
+    assert_close(FrameMoments.concatenate(map(FrameMoments.of, np.split(state, cuts))), state)
 
 
 def test_neither_cuts_nor_order_change_a_bit(state: np.ndarray):
@@ -50,11 +46,12 @@ def test_neither_cuts_nor_order_change_a_bit(state: np.ndarray):
 def test_a_small_spread_about_a_large_mean_survives():
     """A sum of squares in float32 would lose it all: 1e6^2 x 2^-24 is 6e4."""
     state = 1e6 + np.random.default_rng(0).standard_normal((10, 1, 4, 5))
-    assert_close(FrameMoments.of(state[:3]) + FrameMoments.of(state[3:]), state)
+    assert_close(FrameMoments.concatenate([FrameMoments.of(state[:3]), FrameMoments.of(state[3:])]), state)
 
 
 def test_nan_is_left_out_and_frames_of_nothing_else_change_nothing(state: np.ndarray):
-    merged = FrameMoments.of(state) + FrameMoments.of(np.full_like(state[:2], np.nan))
+    parts = [state, np.full_like(state[:2], np.nan)]
+    merged = FrameMoments.concatenate(map(FrameMoments.of, parts))
     np.testing.assert_array_equal(merged.mean_and_std(), FrameMoments.of(state).mean_and_std())
 
 
@@ -173,7 +170,7 @@ def test_the_file_holds_the_fit_of_the_period(store: Path, channel_file: Path, w
     for name in expected.data_vars:
         np.testing.assert_allclose(written[name], expected[name].transpose(*written[name].dims), rtol=2**-8)
     assert written.attrs["source"] == "random numbers"
-    assert set(Climatology(written).means) == {
+    assert set(Climatology(written).part("mean")) == {
         "geopotential",
         "temperature",
         "2m_temperature",
@@ -205,7 +202,7 @@ def test_hours_and_quantiles_are_fitted_where_they_are_asked_for(
         )
     )
     xr.testing.assert_allclose(
-        written.quantiles_at(at)["geopotential"].transpose("time", "level", "latitude", "longitude", "quantile"),
-        expected.quantiles_at(at)["geopotential"].transpose("time", "level", "latitude", "longitude", "quantile"),
+        written.at("quantiles", at)["geopotential"].transpose("time", "level", "latitude", "longitude", "quantile"),
+        expected.at("quantiles", at)["geopotential"].transpose("time", "level", "latitude", "longitude", "quantile"),
         rtol=2**-14,
     )

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from ladcast.device import compiles
 from ladcast.diffusion import Condition, Denoiser
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
-from ladcast.training.distributed import Ranks
+from ladcast.training.distributed import Ranks, parallelize
 from ladcast.training.options import TrainingOptions
-from ladcast.training.parallel import parallelize
 
 SIZE = TransformerConfig(
     3, (-60.0, 60.0), (45.0, 315.0), heads=2, head_dim=8, dual_blocks=1, single_blocks=2, rope_axes_dim=(2, 2, 4)

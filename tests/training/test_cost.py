@@ -7,8 +7,8 @@ from torch import nn
 from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
 from ladcast.models.transformer import TransformerConfig
 from ladcast.training.cost import Footprint, count_flops, measure
+from ladcast.training.distributed import Loss
 from ladcast.training.objectives import DiffusionObjective, DiffusionTraining, PushForward
-from ladcast.training.parallel import Loss
 
 
 def mean_square(model: nn.Module, batch: tuple[torch.Tensor, ...], generator: torch.Generator) -> torch.Tensor:

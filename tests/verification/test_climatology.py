@@ -81,7 +81,7 @@ def test_impossible_window_is_refused(states: xr.Dataset, days: int, step: int) 
 )
 def test_interpolation_goes_around_the_year(sampled: Climatology, date: str, mean: float) -> None:
     times = np.array([date], "datetime64[ns]")
-    np.testing.assert_allclose(sampled.mean_at(times)["2m_temperature"], mean)
+    np.testing.assert_allclose(sampled.at("mean", times)["2m_temperature"], mean)
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def hourly() -> Climatology:
 @pytest.mark.parametrize(("hour", "mean"), [(0, 0), (6, 6), (9, 9), (18, 18), (21, 9)])
 def test_hours_of_the_day_close_a_circle(hourly: Climatology, hour: int, mean: float) -> None:
     times = np.array([f"2001-03-05T{hour:02}"], "datetime64[ns]")
-    np.testing.assert_allclose(hourly.mean_at(times)["2m_temperature"], mean)
+    np.testing.assert_allclose(hourly.at("mean", times)["2m_temperature"], mean)
 
 
 def test_hours_are_fitted_apart(make_states) -> None:
@@ -134,12 +134,12 @@ def test_precipitation_has_its_dry_fraction_and_wet_threshold() -> None:
     fitted = fit_climatology(rain.to_dataset(name="total_precipitation_6hr"), days=61, step=366, quantiles=(0.5,))
     climatology = Climatology(fitted)
     assert climatology.parts == ("mean", "quantiles", "dry_fraction")
-    assert list(climatology.means) == ["total_precipitation_6hr"]
+    assert list(climatology.part("mean")) == ["total_precipitation_6hr"]
     chosen = rain.values[abs((day_of_year(YEARS) - 1 + 183) % 366 - 183) <= 30]
-    dry = climatology.dry_fraction_at(YEARS[:1])["total_precipitation_6hr"][0]
+    dry = climatology.at("dry_fraction", YEARS[:1])["total_precipitation_6hr"][0]
     np.testing.assert_allclose(dry, (chosen <= 1e-4).mean(0), rtol=1e-6)
     wet = np.where(chosen <= 1e-4, np.nan, chosen)
-    threshold = climatology.wet_threshold_at(YEARS[:1])["total_precipitation_6hr"][0]
+    threshold = climatology.at("wet_threshold", YEARS[:1])["total_precipitation_6hr"][0]
     np.testing.assert_allclose(threshold, np.nanquantile(wet, 2 / 3, axis=0), rtol=1e-6)
 
 
@@ -149,9 +149,9 @@ def test_a_dry_fraction_of_another_limit_is_refused(sampled: Climatology, attrs:
     share = sampled.dataset["2m_temperature"] / 60
     ds = sampled.dataset.assign({f"{rain}_seeps_dry_fraction": share.assign_attrs(attrs)}).assign_attrs(about)
     with pytest.raises(ValueError, match=r"counts up to 0.25 mm as dry, SEEPS 0.1 mm. Fit the climatology again"):
-        Climatology(ds).dry_fraction_at(YEARS[:1])
+        Climatology(ds).at("dry_fraction", YEARS[:1])
     theirs = Climatology(ds.drop_attrs())
-    assert rain in theirs.dry_fraction_at(YEARS[:1])
+    assert rain in theirs.at("dry_fraction", YEARS[:1])
 
 
 def test_impossible_quantiles_are_refused(states: xr.Dataset) -> None:
@@ -166,12 +166,12 @@ def test_impossible_hours_are_refused(hourly: Climatology) -> None:
 
 def test_std_is_interpolated_as_the_mean(sampled: Climatology) -> None:
     times = np.array(["2001-02-20", "2001-04-11"], "datetime64[ns]")
-    np.testing.assert_allclose(sampled.std_at(times)["2m_temperature"][:, 0, 0], [1.5, 2])
+    np.testing.assert_allclose(sampled.at("std", times)["2m_temperature"][:, 0, 0], [1.5, 2])
 
 
 def test_unknown_variable_is_left_out(sampled: Climatology) -> None:
     times = np.array(["2001-01-01"], "datetime64[ns]")
-    assert set(sampled.mean_at(times, ["geopotential", "2m_temperature"])) == {"2m_temperature"}
+    assert set(sampled.at("mean", times, ["geopotential", "2m_temperature"])) == {"2m_temperature"}
 
 
 @pytest.mark.parametrize(

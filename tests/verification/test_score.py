@@ -111,7 +111,7 @@ def test_climatology_crps_is_that_of_its_normal_distribution(
     times = (forecast["time"] + forecast["prediction_timedelta"]).values.ravel()
     mean, std, true = (
         ds["geopotential"].sel(level=500).values.astype(np.float64)
-        for ds in (climatology.mean_at(times), climatology.std_at(times), truth.sel(time=times))
+        for ds in (climatology.at("mean", times), climatology.at("std", times), truth.sel(time=times))
     )
     crps = area_mean(scoringrules.crps_normal(true, mean, std), grid_of(forecast)).reshape(3, 4).mean(0)
     for name in ("fair_crps", "crps"):
@@ -174,7 +174,7 @@ def test_a_hole_in_the_climatology_is_its_own_fault(
 def test_means_alone_give_anomalies_but_no_distribution(
     forecast: xr.Dataset, truth: xr.Dataset, climatology: Climatology
 ) -> None:
-    means = Climatology(climatology.means)
+    means = Climatology(climatology.part("mean"))
     expected = score(forecast, truth, climatology=climatology).metrics()
     xr.testing.assert_identical(score(forecast, truth, climatology=means).metrics(), expected)
     with pytest.raises(ValueError, match="means only: as a forecast it needs standard deviations"):

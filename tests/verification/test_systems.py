@@ -153,11 +153,6 @@ def test_around_new_year_the_valid_time_counts(make_states, states: xr.Dataset) 
     assert years.astype(int).tolist() == [[45, 46, 48, 49], [46, 47, 49, 50]]
 
 
-def test_offsets_multiply_the_members(make_states, states: xr.Dataset) -> None:
-    forecast = layout(make_states, "2017-03-01T12", "2018-06-01T00")
-    assert climatological_ensemble(states, forecast, offsets_days=(-1, 0, 1)).sizes["number"] == 9
-
-
 def test_it_can_be_scored_like_any_ensemble(make_states, states: xr.Dataset) -> None:
     forecast = layout(make_states, "2017-03-01T12")
     scores = score(climatological_ensemble(states, forecast), states)

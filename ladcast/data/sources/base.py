@@ -1,9 +1,12 @@
-"""What every source of weather states can do, what it says it has, and the rules that make our variables of it."""
+"""What every source of weather states can do, what it says it has, and the rules that make our variables of it.
+
+Some answer requests with files, which have names of their own and come to be whole or not at all.
+"""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +29,7 @@ from ladcast.fields import (
     Channel,
     ChannelSet,
 )
+from ladcast.files import whole_file
 from ladcast.times import STEP, Times, describe
 from ladcast.units import GRAVITY
 
@@ -68,16 +72,15 @@ def translate(raw: xr.Dataset, rules: Iterable[Rule], targets: Sequence[str] | N
     fields: dict[str, xr.DataArray] = {}
     for rule in rules:
         wanted = targets is None or rule.target in targets
-        if wanted and rule.target not in fields and all(name in raw for name in rule.needs):
-            fields[rule.target] = _made(rule, [raw[name] for name in rule.needs])
+        if not wanted or rule.target in fields or any(name not in raw for name in rule.needs):
+            continue
+        needed = [raw[name] for name in rule.needs]
+        if rule.make is None:
+            fields[rule.target] = needed[0]
+        else:
+            said = {"derived": rule.how} | ({"approximate": "yes"} if rule.approximate else {})
+            fields[rule.target] = rule.make(*needed).assign_attrs(said)
     return xr.Dataset(fields, attrs=raw.attrs)
-
-
-def _made(rule: Rule, fields: Sequence[xr.DataArray]) -> xr.DataArray:
-    if rule.make is None:
-        return fields[0]
-    made = rule.make(*fields).assign_attrs(derived=rule.how)
-    return made.assign_attrs(approximate="yes") if rule.approximate else made
 
 
 @dataclass(frozen=True)
@@ -238,15 +241,6 @@ def need(module: str, purpose: str, extra: str) -> Any:
         ) from error
 
 
-def _with_pressure(phase: derive.Phase, humidity: xr.DataArray, temperature: xr.DataArray) -> xr.DataArray:
-    pressure = humidity["level"] * 100.0
-    return derive.specific_humidity(humidity, temperature, pressure, phase)
-
-
-def _omega(wind: xr.DataArray, temperature: xr.DataArray) -> xr.DataArray:
-    return derive.vertical_velocity(wind, temperature, wind["level"] * 100.0)
-
-
 def from_height(target: str, height: str) -> Rule:
     """Returns the rule: geopotential = standard gravity x geopotential height."""
     return Rule(target, (height,), partial(elementwise, derive.geopotential), f"{GRAVITY} m s-2 x {height}")
@@ -255,8 +249,11 @@ def from_height(target: str, height: str) -> Rule:
 def from_relative_humidity(phase: derive.Phase) -> Rule:
     """Returns the rule: specific humidity from RH and T, saturated as the centre does."""
     how = f"r, t and p, saturation over {'water' if phase == 'water' else f'the water-ice mix of {phase}'}"
-    make = partial(elementwise, partial(_with_pressure, phase))
-    return Rule("specific_humidity", ("r", "t"), make, how, approximate=True)
+
+    def make(humidity: xr.DataArray, temperature: xr.DataArray) -> xr.DataArray:
+        return derive.specific_humidity(humidity, temperature, humidity["level"] * 100.0, phase)
+
+    return Rule("specific_humidity", ("r", "t"), partial(elementwise, make), how, approximate=True)
 
 
 def from_skin(*needs: str) -> Rule:
@@ -266,7 +263,11 @@ def from_skin(*needs: str) -> Rule:
 
 
 from_geometric_wind = Rule(
-    "vertical_velocity", ("wz", "t"), partial(elementwise, _omega), "-p g wz / (R t)", approximate=True
+    "vertical_velocity",
+    ("wz", "t"),
+    partial(elementwise, lambda wind, warmth: derive.vertical_velocity(wind, warmth, wind["level"] * 100.0)),
+    "-p g wz / (R t)",
+    approximate=True,
 )
 """The rule: omega from the geometric vertical wind, hydrostatically."""
 
@@ -275,3 +276,77 @@ from_hourly = Rule(PRECIPITATION, ("total_precipitation",), six_hour_sums, "sum 
 
 WEATHERBENCH_NAMES = same(**{name: name for name in (*VARIABLES, *STATIC_VARIABLES)})
 """The names of WeatherBench 2 are ours."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A request, and the name of the file that answers it."""
+
+    file: str
+    request: Mapping[str, Any]
+
+
+Download = Callable[[Delivery, Path], None]
+"""Writes the answer to a request to a file."""
+
+
+@runtime_checkable
+class DeliveringSource(Source, Protocol):
+    """A source whose states are files in a folder: downloaded by `fetch`, or brought there under the same names."""
+
+    @property
+    def folder(self) -> Path:
+        """Returns where the files lie."""
+
+    @property
+    def origin(self) -> str:
+        """Returns the archive as messages name it."""
+        return self.name
+
+    def deliveries(self, times: Times, channels: ChannelSet) -> Iterator[Delivery]:
+        """Yields the requests, each with the file that answers it."""
+
+    def connect(self) -> Download:
+        """Returns what downloads one file; raises ImportError where the client of the archive is missing."""
+
+    def fetch(self, times: Times, channels: ChannelSet) -> list[Path]:
+        """Downloads the files that are not in `folder` yet, each under its name only when it is whole.
+
+        Connects only where something is missing.
+
+        Raises:
+            ConnectionError: a download failed; the message says what was asked for, and what to do.
+        """
+        deliveries = list(self.deliveries(times, channels))
+        missing = [delivery for delivery in deliveries if not (self.folder / delivery.file).is_file()]
+        if missing:
+            download = self.connect()
+            for delivery in missing:
+                self._download(delivery, download)
+        return [self.folder / delivery.file for delivery in deliveries]
+
+    def delivered(self, times: Times, channels: ChannelSet) -> list[Path]:
+        """Returns the files in `folder`; raises FileNotFoundError that lists those that are not there."""
+        deliveries = list(self.deliveries(times, channels))
+        missing = [delivery.file for delivery in deliveries if not (self.folder / delivery.file).is_file()]
+        if missing:
+            shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+            raise FileNotFoundError(
+                f"{self.folder} lacks {len(missing)} of {len(deliveries)} files from {self.name}: {shown}. Download "
+                "them with `fetch` (it needs the network), or copy them there under these names."
+            )
+        return [self.folder / delivery.file for delivery in deliveries]
+
+    def _download(self, delivery: Delivery, download: Download) -> None:
+        path = self.folder / delivery.file
+        try:
+            with whole_file(path) as partial:
+                download(delivery, partial)
+        except ImportError:
+            raise
+        except Exception as error:  # each client raises its own kinds
+            raise ConnectionError(
+                f"Expected to download {delivery.file} from {self.origin} over the network, got "
+                f"{type(error).__name__}: {error}. Run it again: what has arrived stays. Offline, put the file at "
+                f"{path}."
+            ) from error

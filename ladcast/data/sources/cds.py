@@ -17,6 +17,9 @@ import xarray as xr
 from ladcast.data.sources.base import (
     WEATHERBENCH_NAMES,
     Coverage,
+    DeliveringSource,
+    Delivery,
+    Download,
     Offer,
     Rule,
     at_times,
@@ -27,7 +30,6 @@ from ladcast.data.sources.base import (
     translate,
     variables_of,
 )
-from ladcast.data.sources.delivered import DeliveringSource, Delivery, Download
 from ladcast.data.sources.files import merged, open_all
 from ladcast.fields import PRECIPITATION, ChannelSet
 from ladcast.times import Times
@@ -56,12 +58,23 @@ class ClimateDataStore(DeliveringSource):
         """Says what ERA5 and, for the last three months, its preliminary version have at one time."""
         return Offer(self.name, era5_fields("total_precipitation"), RULES, refusal=_COVERAGE.refusal(time))
 
-    def deliveries(self, times: Times, channels: ChannelSet) -> tuple[Delivery, ...]:
-        """Returns the requests, each with the file that answers it: by day, levels, surface and precipitation.
+    def deliveries(self, times: Times, channels: ChannelSet) -> Iterator[Delivery]:
+        """Yields the requests, each with the file that answers it: by day, levels, surface and precipitation.
 
         Precipitation is asked for apart from the rest: the store answers a request for both, in netCDF, with a zip.
         """
-        return tuple(self._by_day(np.asarray(times), channels))
+        surface = [name for name in channels.surface if name != PRECIPITATION]
+        for day, hours in _days(np.asarray(times)):
+            if channels.upper_air:
+                levels = {"pressure_level": [str(level) for level in channels.levels]}
+                fields = {"dataset": PRESSURE_LEVELS, "variable": list(channels.upper_air)} | levels
+                yield self._delivery("pl", day, hours, fields)
+            if surface:
+                names = [*surface, *STATIC_NAMES]
+                yield self._delivery("sfc", day, hours, {"dataset": SINGLE_LEVELS, "variable": names})
+        if PRECIPITATION in channels.surface:
+            for day, hours in _days(precipitation_times(times)):
+                yield self._delivery("tp", day, hours, {"dataset": SINGLE_LEVELS, "variable": ["total_precipitation"]})
 
     def open(self, times: Times, channels: ChannelSet) -> xr.Dataset:
         """Opens delivered files; raises FileNotFoundError that lists those that are not there."""
@@ -89,21 +102,6 @@ class ClimateDataStore(DeliveringSource):
             client.retrieve(request.pop("dataset"), request, str(path))
 
         return download
-
-    def _by_day(self, times: Times, channels: ChannelSet) -> Iterator[Delivery]:
-        surface = [name for name in channels.surface if name != PRECIPITATION]
-        for day, hours in _days(times):
-            if channels.upper_air:
-                levels = {"pressure_level": [str(level) for level in channels.levels]}
-                yield self._delivery(
-                    "pl", day, hours, {"dataset": PRESSURE_LEVELS, "variable": list(channels.upper_air)} | levels
-                )
-            if surface:
-                names = [*surface, *STATIC_NAMES]
-                yield self._delivery("sfc", day, hours, {"dataset": SINGLE_LEVELS, "variable": names})
-        if PRECIPITATION in channels.surface:
-            for day, hours in _days(precipitation_times(times)):
-                yield self._delivery("tp", day, hours, {"dataset": SINGLE_LEVELS, "variable": ["total_precipitation"]})
 
     def _delivery(self, kind: str, day: str, hours: list[str], fields: dict[str, Any]) -> Delivery:
         year, month, date = day.split("-")

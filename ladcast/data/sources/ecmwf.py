@@ -21,6 +21,9 @@ from ladcast.data.sources.base import (
     RAIN_FROM,
     SURFACE,
     Coverage,
+    DeliveringSource,
+    Delivery,
+    Download,
     Offer,
     Rule,
     at_times,
@@ -34,7 +37,6 @@ from ladcast.data.sources.base import (
     variables_of,
     with_how,
 )
-from ladcast.data.sources.delivered import DeliveringSource, Delivery, Download
 from ladcast.data.sources.grib import open_grib
 from ladcast.fields import PRECIPITATION, SURFACE_GEOPOTENTIAL, ChannelSet
 from ladcast.times import Times
@@ -73,9 +75,20 @@ class EcmwfOpenData(DeliveringSource):
         """Says what is published for one time."""
         return replace(self._published(), refusal=_COVERAGE.refusal(time))
 
-    def deliveries(self, times: Times, channels: ChannelSet) -> tuple[Delivery, ...]:
-        """Returns the requests, each with the file that answers it: levels, surface, precipitation."""
-        return tuple(delivery for time in times for delivery in self._at(time, channels))
+    def deliveries(self, times: Times, channels: ChannelSet) -> Iterator[Delivery]:
+        """Yields the requests, each with the file that answers it: levels, surface, precipitation."""
+        published, states = self._published(), [channel for channel in channels if channel.variable != PRECIPITATION]
+        upper = published.needs(channel for channel in states if channel.level is not None)
+        surface = published.needs(channel for channel in states if channel.level is None)
+        on_levels = {"levtype": "pl", "param": upper, "levelist": list(channels.levels)}
+        for time in times:
+            if upper:
+                yield self._delivery("pl", time, 0, on_levels)
+            if surface:
+                params = list(dict.fromkeys((*surface, "lsm")))
+                yield self._delivery("sfc", time, 0, {"levtype": "sfc", "param": params})
+            if PRECIPITATION in channels.surface:
+                yield self._delivery("tp", time - CYCLE, 6, {"levtype": "sfc", "param": ["tp"]})
 
     def open(self, times: Times, channels: ChannelSet) -> xr.Dataset:
         """Opens delivered files; raises FileNotFoundError that lists those that are not there."""
@@ -95,17 +108,6 @@ class EcmwfOpenData(DeliveringSource):
         fields = dict.fromkeys((height, "t", "u", "v", "w", "q"), ALL_LEVELS)
         fields |= dict.fromkeys(("10u", "10v", "2t", "msl", "skt", "lsm", "tp6h"), SURFACE)
         return Offer(f"{self.name} ({self.model})", fields, with_how(RULES, PRECIPITATION, RAIN_FROM))
-
-    def _at(self, time: np.datetime64, channels: ChannelSet) -> Iterator[Delivery]:
-        published, states = self._published(), [channel for channel in channels if channel.variable != PRECIPITATION]
-        if upper := published.needs(channel for channel in states if channel.level is not None):
-            on_levels = {"levtype": "pl", "param": upper, "levelist": list(channels.levels)}
-            yield self._delivery("pl", time, 0, on_levels)
-        if surface := published.needs(channel for channel in states if channel.level is None):
-            params = list(dict.fromkeys((*surface, "lsm")))
-            yield self._delivery("sfc", time, 0, {"levtype": "sfc", "param": params})
-        if PRECIPITATION in channels.surface:
-            yield self._delivery("tp", time - CYCLE, 6, {"levtype": "sfc", "param": ["tp"]})
 
     def _delivery(self, kind: str, cycle: np.datetime64, step: int, fields: dict[str, Any]) -> Delivery:
         date, hour = date_and_hour(cycle)

@@ -16,7 +16,7 @@ from ladcast.checksums import check_seal
 from ladcast.data.lazy import HORIZONTAL, elementwise, guarded, joined
 from ladcast.data.lexicon import NEAR_MISSES, canonical_names
 from ladcast.data.sources import cloud
-from ladcast.data.sources.base import WEATHERBENCH_NAMES, Offer, Rule, Source, at_times, translate, variables_of
+from ladcast.data.sources.base import WEATHERBENCH_NAMES, Offer, Source, at_times, translate, variables_of
 from ladcast.data.sources.grib import FORECAST, is_grib, open_grib
 from ladcast.data.weather import percent
 from ladcast.documents import UNREADABLE
@@ -60,16 +60,12 @@ def open_all(paths: Sequence[Path], where: str, member: int | None = None) -> xr
     gribs = [path for path in paths if path.is_file() and is_grib(path)]
     parts = [_open_one(path, member) for path in paths if path not in gribs]
     if gribs:
+        from ladcast.data.sources import ecmwf, gfs
+
         raw = open_grib(gribs, where, member)
-        parts.append(translate(raw, rules_of(raw)))
+        # The rules are those of the centre that wrote it: NCEP and ECMWF saturate differently.
+        parts.append(translate(raw, gfs.RULES if raw.attrs.get("centre") == "kwbc" else ecmwf.RULES))
     return parts[0] if len(parts) == 1 else merged(parts, where)
-
-
-def rules_of(raw: xr.Dataset) -> tuple[Rule, ...]:
-    """Returns the rules for GRIB of the centre that wrote it; NCEP and ECMWF saturate differently."""
-    from ladcast.data.sources import ecmwf, gfs
-
-    return gfs.RULES if raw.attrs.get("centre") == "kwbc" else ecmwf.RULES
 
 
 def _expanded(path: Path) -> list[Path]:
@@ -81,7 +77,7 @@ def _expanded(path: Path) -> list[Path]:
     require_input(path)
     if path.is_file() or is_zarr(path):
         return [path]
-    inside = sorted(p for p in path.rglob("*") if _is_data(p) and not _is_hidden(p.relative_to(path)))
+    inside = sorted(p for p in path.rglob("*") if _is_data(p, p.relative_to(path)))
     if not inside:
         raise ValueError(
             f"{path} is a folder but no Zarr group: it has none of {', '.join(ZARR_MARKS)}, and no files "
@@ -90,15 +86,11 @@ def _expanded(path: Path) -> list[Path]:
     return inside
 
 
-def _is_data(path: Path) -> bool:
-    if path.is_dir():
-        return path.suffix == ".zarr" and is_zarr(path)
-    return DATA_NAME.fullmatch(path.name) is not None
-
-
-def _is_hidden(path: Path) -> bool:
-    """Says whether a file is no data: hidden, or a chunk of a store beside it."""
-    return any(part.startswith(".") for part in path.parts) or any(p.suffix == ".zarr" for p in path.parents)
+def _is_data(path: Path, below: Path) -> bool:
+    """Says whether a path `below` a folder is a store or a file of data, and neither hidden nor a chunk of a store."""
+    if any(part.startswith(".") for part in below.parts) or any(p.suffix == ".zarr" for p in below.parents):
+        return False
+    return path.suffix == ".zarr" and is_zarr(path) if path.is_dir() else bool(DATA_NAME.fullmatch(path.name))
 
 
 def _open_one(path: Path, member: int | None) -> xr.Dataset:
@@ -185,8 +177,12 @@ def merged(parts: Sequence[xr.Dataset], where: str) -> xr.Dataset:
     fields: dict[str, xr.DataArray] = {}
     for name in (name for name in known if any(name in part for part in parts)):
         pieces = [part[name] for part in parts if name in part]
-        static = name in STATIC_VARIABLES
-        fields[name] = _still(pieces[0]) if static else joined([_leveled(p) for p in pieces], axes, where)
+        if name in STATIC_VARIABLES:
+            fields[name] = pieces[0].isel(time=0, drop=True) if "time" in pieces[0].dims else pieces[0]
+            continue
+        if name in VARIABLES and VARIABLES[name].on_levels:
+            pieces = [piece if "level" in piece.dims else piece.expand_dims("level") for piece in pieces]
+        fields[name] = joined(pieces, axes, where)
     forecasts = [part.attrs[FORECAST] for part in parts if FORECAST in part.attrs]
     return xr.Dataset(fields, attrs={FORECAST: forecasts[0]} if forecasts else {})
 
@@ -207,15 +203,6 @@ def _oriented(part: xr.Dataset) -> xr.Dataset:
     longitude = eastward(part["longitude"].values)
     ordered = part.assign_coords(longitude=longitude)
     return ordered.isel(latitude=np.argsort(part["latitude"].values), longitude=np.argsort(longitude))
-
-
-def _leveled(piece: xr.DataArray) -> xr.DataArray:
-    on_levels = piece.name in VARIABLES and VARIABLES[str(piece.name)].on_levels
-    return piece.expand_dims("level") if on_levels and "level" not in piece.dims else piece
-
-
-def _still(piece: xr.DataArray) -> xr.DataArray:
-    return piece.isel(time=0, drop=True) if "time" in piece.dims else piece
 
 
 def _union(dim: str, parts: Sequence[xr.Dataset]) -> npt.NDArray[np.generic]:
@@ -269,8 +256,9 @@ class LocalTree(Source):
         fields = {str(n): frozenset(_levels(field)) for n, field in state.data_vars.items()}
         gaps = {key: reason for n in state.data_vars if n in VARIABLES for key, reason in _gaps(state[n])}
         # Opened files have our names; how they came about stands in the attributes.
-        rules = tuple(_as_found(state, rule) for rule in WEATHERBENCH_NAMES)
-        return Offer(name, fields, rules, gaps)
+        said = {rule: state[rule.target].attrs if rule.target in state else {} for rule in WEATHERBENCH_NAMES}
+        rules = (replace(r, how=a.get("derived", ""), approximate="approximate" in a) for r, a in said.items())
+        return Offer(name, fields, tuple(rules), gaps)
 
     def open(self, times: Times, channels: ChannelSet) -> xr.Dataset:
         """Opens the variables of `channels` and the static fields; raises ValueError where times are missing."""
@@ -278,12 +266,6 @@ class LocalTree(Source):
         ds = ds.expand_dims("time") if "time" in ds.coords and "time" not in ds.dims else ds
         wanted = [name for name in variables_of(channels) if name in ds]
         return at_times(ds[wanted], times, str(self.root))
-
-
-def _as_found(state: xr.Dataset, rule: Rule) -> Rule:
-    """Returns the rule with what the field's attributes say of its origin."""
-    attrs = state[rule.target].attrs if rule.target in state else {}
-    return replace(rule, how=attrs.get("derived", ""), approximate="approximate" in attrs)
 
 
 def _levels(field: xr.DataArray) -> list[float]:

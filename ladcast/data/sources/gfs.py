@@ -21,6 +21,9 @@ from ladcast.data.sources.base import (
     RAIN_FROM,
     SURFACE,
     Coverage,
+    DeliveringSource,
+    Delivery,
+    Download,
     Offer,
     Rule,
     at_times,
@@ -36,7 +39,6 @@ from ladcast.data.sources.base import (
     with_how,
 )
 from ladcast.data.sources.cloud import object_store
-from ladcast.data.sources.delivered import DeliveringSource, Delivery, Download
 from ladcast.data.sources.grib import open_grib
 from ladcast.fields import PRECIPITATION, SURFACE_GEOPOTENTIAL, ChannelSet
 from ladcast.times import Times
@@ -96,26 +98,24 @@ class Gfs(DeliveringSource):
         """Says what is published for one time, as index files of 2023 list it; files of 2011 lack w at 50 hPa."""
         return replace(_PUBLISHED, source=self.name, refusal=_COVERAGE.refusal(time))
 
-    def deliveries(self, times: Times, channels: ChannelSet) -> tuple[Delivery, ...]:
-        """Returns the pieces of remote files, each with the file that holds it here."""
-        return tuple(delivery for time in times for delivery in self._at(time, channels))
+    def deliveries(self, times: Times, channels: ChannelSet) -> Iterator[Delivery]:
+        """Yields the pieces of remote files, each with the file that holds it here."""
+        states = [channel for channel in channels if channel.variable != PRECIPITATION]
+        upper = _PUBLISHED.needs(channel for channel in states if channel.level is not None)
+        surface = _PUBLISHED.needs(channel for channel in states if channel.level is None)
+        fields = [f"{ON_LEVELS[name]}:{level} mb" for name in upper for level in channels.levels]
+        fields += [AT_SURFACE[name] for name in surface]
+        for time in times:
+            if fields:
+                yield self._delivery(time, 0, tuple(fields))
+            if PRECIPITATION in channels.surface:
+                yield self._delivery(time - CYCLE, 6, (RAIN,))
 
     def open(self, times: Times, channels: ChannelSet) -> xr.Dataset:
         """Opens delivered files; raises FileNotFoundError that lists those that are not there."""
         files = self.delivered(times, channels)
         ds = translate(open_grib(files, str(self.folder)), RULES, variables_of(channels))
         return at_times(ds, times, str(self.folder))
-
-    def _at(self, time: np.datetime64, channels: ChannelSet) -> Iterator[Delivery]:
-        states = [channel for channel in channels if channel.variable != PRECIPITATION]
-        upper = _PUBLISHED.needs(channel for channel in states if channel.level is not None)
-        surface = _PUBLISHED.needs(channel for channel in states if channel.level is None)
-        fields = [f"{ON_LEVELS[name]}:{level} mb" for name in upper for level in channels.levels]
-        fields += [AT_SURFACE[name] for name in surface]
-        if fields:
-            yield self._delivery(time, 0, tuple(fields))
-        if PRECIPITATION in channels.surface:
-            yield self._delivery(time - CYCLE, 6, (RAIN,))
 
     def _delivery(self, cycle: np.datetime64, step: int, fields: tuple[str, ...]) -> Delivery:
         date, hour = date_and_hour(cycle)

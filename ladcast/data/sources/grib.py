@@ -205,7 +205,8 @@ def check_sections(path: Path) -> None:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         at = content.find(MAGIC)
         while at >= 0:
-            size = _message_size(content, at)
+            first, length = (8, 8) if content[at + 7 : at + 8] == b"\2" else (4, 3)
+            size = int.from_bytes(content[at + first : at + first + length], "big")
             fault = f"ends after {len(content) - at} of {size} bytes" if at + max(size, 8) > len(content) else ""
             fault = fault or (_fault_of_edition_2 if content[at + 7] == 2 else _fault_of_edition_1)(content, at, size)
             if fault:
@@ -213,11 +214,6 @@ def check_sections(path: Path) -> None:
                     f"{path}: expected whole GRIB messages, got one at byte {at} that {fault}. Download the file again."
                 )
             at = content.find(MAGIC, at + max(size, 8))
-
-
-def _message_size(content: mmap.mmap, at: int) -> int:
-    first, length = (8, 8) if content[at + 7 : at + 8] == b"\2" else (4, 3)
-    return int.from_bytes(content[at + first : at + first + length], "big")
 
 
 def _fault_of_edition_1(content: mmap.mmap, at: int, size: int) -> str:

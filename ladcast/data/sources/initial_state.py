@@ -14,10 +14,9 @@ import xarray as xr
 from ladcast.checksums import seal
 from ladcast.data.layout import on_grid
 from ladcast.data.regrid import regrid_dataset
-from ladcast.data.sources.base import Offer, Source, Supply
+from ladcast.data.sources.base import DeliveringSource, Offer, Source, Supply
 from ladcast.data.sources.cds import ClimateDataStore
 from ladcast.data.sources.cloud import ArcoEra5, WeatherBench2
-from ladcast.data.sources.delivered import DeliveringSource
 from ladcast.data.sources.ecmwf import EcmwfOpenData
 from ladcast.data.sources.files import LocalTree
 from ladcast.data.sources.gfs import Gfs
@@ -123,7 +122,13 @@ def assign_sources(
     Raises:
         ValueError: channels cannot be had; the message says for each of them why, by source.
     """
-    plan = SourceAssignment(time, tuple(_assigned(channel, offers) for channel in channels))
+    assigned = []
+    for channel in channels:
+        answers = {offer.source: offer.supply(channel) for offer in offers}
+        supply = next((answer for answer in answers.values() if isinstance(answer, Supply)), None)
+        reasons = () if supply else tuple(f"{source} {answer}" for source, answer in answers.items())
+        assigned.append(ChannelSource(channel, supply, reasons))
+    plan = SourceAssignment(time, tuple(assigned))
     if plan.missing and not partial:
         rows = [f"  {label}: {reasons}" for label, source, _, reasons in plan._rows() if source == "-"]
         raise ValueError(
@@ -132,13 +137,6 @@ def assign_sources(
             "Add a --source that has them, or name a --model of fewer channels."
         )
     return plan
-
-
-def _assigned(channel: Channel, offers: Sequence[Offer]) -> ChannelSource:
-    answers = [(offer.source, offer.supply(channel)) for offer in offers]
-    supply = next((answer for _, answer in answers if isinstance(answer, Supply)), None)
-    reasons = tuple(f"{source} {answer}" for source, answer in answers if not isinstance(answer, Supply))
-    return ChannelSource(channel, supply, () if supply else reasons)
 
 
 Sources = Mapping[str, Source]
@@ -179,7 +177,9 @@ def fetch_start(plan: SourceAssignment, sources: Sources, output: Path, grid: Gr
     for name, source in sources.items():
         channels = plan.of_source(name)
         if len(channels):
-            ds = _open(source, plan.time, channels)
+            times = np.array([plan.time])
+            source.fetch(times, channels)
+            ds = open_store(source.open(times, channels), channels, complete=False).load()
             grid = grid or grid_of(ds)
             there = on_grid(ds, grid, name) if grid_of(ds).matches(grid) else regrid_dataset(ds, grid)
             parts.append(_only_planned(there, plan, name, with_static=not parts))
@@ -188,12 +188,6 @@ def fetch_start(plan: SourceAssignment, sources: Sources, output: Path, grid: Gr
         state.to_zarr(partial, mode="w")
         seal(partial)
     return output
-
-
-def _open(source: Source, time: np.datetime64, channels: ChannelSet) -> xr.Dataset:
-    times = np.array([time])
-    source.fetch(times, channels)
-    return open_store(source.open(times, channels), channels, complete=False).load()
 
 
 def _only_planned(ds: xr.Dataset, plan: SourceAssignment, name: str, *, with_static: bool) -> xr.Dataset:

@@ -88,7 +88,5 @@ def fair_score(error: str, difference: str) -> Compute:
 def ratio(numerator: npt.NDArray[Any], denominator: npt.NDArray[Any]) -> FloatArray:
     """Divides; NaN where the denominator is not positive: an estimate of a mean square may fall below zero."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
-    quotient: FloatArray = np.divide(
-        numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0
-    )
-    return quotient
+    unknown = np.full(numerator.shape, np.nan)
+    return np.asarray(np.divide(numerator, denominator, out=unknown, where=denominator > 0))

@@ -65,10 +65,6 @@ def _true_anomaly(case: Case) -> CellField:
     return case.truth - case.climate["mean"]
 
 
-def _crps(means: Means, members: int | float) -> FloatArray:
-    return means["member_error"] - means["member_difference"] * (1 - 1 / members) / 2
-
-
 def _debiased_mse(means: Means, members: int | float) -> FloatArray:
     return means["squared_error"] - means["variance"] / members
 
@@ -76,18 +72,6 @@ def _debiased_mse(means: Means, members: int | float) -> FloatArray:
 def _debiased_rmse(means: Means, members: int | float) -> FloatArray:
     mse = _debiased_mse(means, members)
     return np.sqrt(np.where(mse >= 0, mse, np.nan))
-
-
-def _spread_skill(means: Means, members: int | float) -> FloatArray:
-    return np.sqrt((1 + 1 / members) * ratio(means["variance"], means["squared_error"]))
-
-
-def _debiased_spread_skill(means: Means, members: int | float) -> FloatArray:
-    return np.sqrt(ratio(means["variance"], _debiased_mse(means, members)))
-
-
-def _acc(means: Means, _: int | float) -> FloatArray:
-    return means["anomaly_product"] / np.sqrt(means["anomaly_power"] * means["true_anomaly_power"])
 
 
 RANK = (Axis("rank", "rank of the truth among the members"),)
@@ -124,7 +108,13 @@ DISTANCES: tuple[Statistic | Metric, ...] = (
         better="low",
         section=CRPS_SECTION,
     ),
-    Metric("crps", "ordinary CRPS (M^2 in the spread term)", PAIRS, _crps, better="low"),
+    Metric(
+        "crps",
+        "ordinary CRPS (M^2 in the spread term)",
+        PAIRS,
+        lambda means, members: means["member_error"] - means["member_difference"] * (1 - 1 / members) / 2,
+        better="low",
+    ),
     Metric("crps_skill", "skill part of the CRPS: mean distance of a member from the truth", PAIRS, mean_of(PAIRS[0])),
     Metric("crps_spread", "spread part of the CRPS: mean distance of two members", PAIRS, mean_of(PAIRS[1])),
     Metric(
@@ -147,13 +137,26 @@ DISTANCES: tuple[Statistic | Metric, ...] = (
     ),
     Metric("bias", "mean of forecast minus truth", ("error",), mean_of("error")),
     Metric("spread", "root of the mean ensemble variance", ("variance",), root_of("variance")),
-    Metric("spread_skill", "sqrt((M+1)/M) spread / RMSE", SPREAD, _spread_skill, "1", section=SPREAD_SECTION),
-    Metric("debiased_spread_skill", "spread / root of debiased MSE", SPREAD, _debiased_spread_skill, "1"),
+    Metric(
+        "spread_skill",
+        "sqrt((M+1)/M) spread / RMSE",
+        SPREAD,
+        lambda means, members: np.sqrt((1 + 1 / members) * ratio(means["variance"], means["squared_error"])),
+        "1",
+        section=SPREAD_SECTION,
+    ),
+    Metric(
+        "debiased_spread_skill",
+        "spread / root of debiased MSE",
+        SPREAD,
+        lambda means, members: np.sqrt(ratio(means["variance"], _debiased_mse(means, members))),
+        "1",
+    ),
     Metric(
         "acc",
         "anomaly correlation of the ensemble mean, mean over starts",
         ANOMALIES,
-        _acc,
+        lambda means, _: means["anomaly_product"] / np.sqrt(means["anomaly_power"] * means["true_anomaly_power"]),
         "1",
         per_start=True,
         better="high",
@@ -193,18 +196,13 @@ def _mean_distance(scaled: Float[Tensor, "member cell"]) -> Float[Tensor, ""]:
 
 def _by_region(case: Case, measure: Callable[[Tensor], Tensor]) -> Float[Tensor, "region level"]:
     """Applies `measure` to errors scaled so that the square of their norm is an area mean."""
-    rows = []
+    found = []
     for weights, totals in zip(case.area.weights, case.area.total, strict=True):
-        rows.append(torch.stack([_at_level(case, weights, totals, measure, k) for k in range(len(case.truth))]))
-    return torch.stack(rows)
-
-
-def _at_level(
-    case: Case, weights: Tensor, totals: Tensor, measure: Callable[[Tensor], Tensor], level: int
-) -> Float[Tensor, ""]:
-    counted = case.area.present[level] & (weights > 0)
-    share = (weights[counted] / totals[level]).sqrt()
-    return measure(case.deviation[:, level, counted].double() * share) * totals[level]
+        for level, (present, total) in enumerate(zip(case.area.present, totals, strict=True)):
+            counted = present & (weights > 0)
+            share = (weights[counted] / total).sqrt()
+            found.append(measure(case.deviation[:, level, counted].double() * share) * total)
+    return torch.stack(found).reshape(case.area.total.shape)
 
 
 ENERGY_PAIR = ("energy_error", "energy_difference")

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ladcast.verification.case import MEDIAN, Case
-from ladcast.verification.statistics.base import Axis, FloatArray, Means, Metric, Statistic, fair_score, ratio
+from ladcast.verification.statistics.base import Axis, FloatArray, Metric, Statistic, fair_score, ratio
 
 EventTable = Float[np.ndarray, "*batch event count"]
 
@@ -45,8 +45,7 @@ def brier(table: EventTable) -> Float[np.ndarray, "*batch"]:
     """Returns the mean squared error of count / M."""
     probability = _probability(table)
     missed, hit = table[..., 0, :], table[..., 1, :]
-    squares: FloatArray = (missed * probability**2 + hit * (1 - probability) ** 2).sum(-1)
-    return squares
+    return np.asarray((missed * probability**2 + hit * (1 - probability) ** 2).sum(-1))
 
 
 def fair_brier(table: EventTable) -> Float[np.ndarray, "*batch"]:
@@ -81,8 +80,7 @@ def resolution(table: EventTable) -> Float[np.ndarray, "*batch"]:
 
 def base_rate(table: EventTable) -> Float[np.ndarray, "*batch"]:
     """Returns how often the event happened."""
-    rate: FloatArray = table[..., 1, :].sum(-1)
-    return rate
+    return np.asarray(table[..., 1, :].sum(-1))
 
 
 def economic_value(table: EventTable) -> Float[np.ndarray, "*batch cost_loss"]:
@@ -97,14 +95,12 @@ def economic_value(table: EventTable) -> Float[np.ndarray, "*batch cost_loss"]:
     happened = base_rate(table)[..., None]
     expense = cost * acted.sum(-2)[..., None, :] + (happened - acted[..., 1, :])[..., None, :]
     reference = np.minimum(np.array(COST_LOSS), happened)
-    saved: FloatArray = ratio(reference - expense.min(-1), reference - np.array(COST_LOSS) * happened)
-    value: FloatArray = saved + _unknown(table)[..., None]
-    return value
+    saved = ratio(reference - expense.min(-1), reference - np.array(COST_LOSS) * happened)
+    return np.asarray(saved + _unknown(table)[..., None])
 
 
 def _weighted_square(table: EventTable, distance: FloatArray) -> FloatArray:
-    total: FloatArray = (table.sum(-2) * distance**2).sum(-1) + _unknown(table)
-    return total
+    return np.asarray((table.sum(-2) * distance**2).sum(-1) + _unknown(table))
 
 
 def _probability(table: EventTable) -> Float[np.ndarray, " count"]:
@@ -113,8 +109,7 @@ def _probability(table: EventTable) -> Float[np.ndarray, " count"]:
 
 def _unknown(table: EventTable) -> Float[np.ndarray, "*batch"]:
     """NaN where there is no table, else zero."""
-    zero: FloatArray = 0 * table.sum((-2, -1))
-    return zero
+    return np.asarray(0 * table.sum((-2, -1)))
 
 
 QUANTILE = Axis("quantile", "climatological quantile that bounds the event")
@@ -243,12 +238,15 @@ def _without_climate(dry: Tensor) -> float:
     return float("nan") if bool(dry.isnan().all()) else 0.0
 
 
-def _mean_seeps(means: Means, _: int | float) -> FloatArray:
-    return ratio(means["seeps_score"], means["seeps_share"])
-
-
 SEEPS: tuple[Statistic | Metric, ...] = (
     Statistic("seeps_score", seeps, climate="dry_fraction", group="seeps"),
     Statistic("seeps_share", seeps_share, climate="dry_fraction", group="seeps"),
-    Metric("seeps", "SEEPS, mean over members", ("seeps_score", "seeps_share"), _mean_seeps, "1", better="low"),
+    Metric(
+        "seeps",
+        "SEEPS, mean over members",
+        ("seeps_score", "seeps_share"),
+        lambda means, _: ratio(means["seeps_score"], means["seeps_share"]),
+        "1",
+        better="low",
+    ),
 )

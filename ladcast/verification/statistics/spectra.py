@@ -25,9 +25,10 @@ def zonal_power(case: Case, fields: Float[Tensor, "member level lat lon"]) -> Fl
     NaN where the field has masked cells, and in a region or a box that is not made of whole circles.
     """
     power = zonal_powers(fields.double()).mean(0)
-    rows, circles = case.area.weights.sum(-1), not isinstance(case.area.grid, Box)
+    rows, box = case.area.weights.sum(-1), isinstance(case.area.grid, Box)
     sums = torch.einsum("ry,lyk->rlk", rows, power)
-    whole = torch.tensor([region.whole_circles and circles for region in case.area.regions], device=sums.device)
+    circles = [not box and region.longitude is None and not region.land for region in case.area.regions]
+    whole = torch.tensor(circles, device=sums.device)
     return torch.where(whole[:, None, None] & _complete(case), sums, torch.nan)
 
 

@@ -44,11 +44,13 @@ class TestEcmwfOpenData:
         assert [precipitation.request[key] for key in ("date", "time", "step", "param")] == ["20200101", 6, 6, ["tp"]]
 
     def test_the_aifs_has_the_geopotential_itself(self):
-        assert EcmwfOpenData(model="aifs-single").deliveries(NOON, CHANNELS)[0].request["param"] == ["z", "t", "q"]
+        delivery = next(EcmwfOpenData(model="aifs-single").deliveries(NOON, CHANNELS))
+        assert delivery.request["param"] == ["z", "t", "q"]
 
     def test_the_cycle_before_midnight_is_of_the_day_before(self):
         midnight = np.array([parse_time("2020-03-01T00")])
-        request = EcmwfOpenData().deliveries(midnight, CHANNELS)[-1].request
+        *_, last = EcmwfOpenData().deliveries(midnight, CHANNELS)
+        request = last.request
         assert (request["date"], request["time"], request["step"]) == ("20200229", 18, 6)
 
     def test_fetched_once_then_opened(self, tmp_path, monkeypatch, write_grib, state_fields):

@@ -167,7 +167,7 @@ def nature(compiled: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_nature_run_is_finite_weather_on_the_promised_axes(nature: Path) -> None:
     found = xr.open_zarr(nature, chunks=None)
-    np.testing.assert_array_equal(found["time"], TINY.timeline.times)
+    np.testing.assert_array_equal(found["time"], TINY.times)
     land = found["land_sea_mask"] > 0.5
     assert 0.2 < float(land.mean()) < 0.5
     assert (np.isnan(found[SST]) == land).all()

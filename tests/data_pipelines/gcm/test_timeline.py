@@ -5,17 +5,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from data_pipelines.gcm.timeline import KeptStates, Timeline, kept_state, read_state, save_state
+from data_pipelines.gcm.timeline import KeptStates, SimulationOptions, kept_state, read_state, save_state
 from data_pipelines.manifest import describe_times
 from ladcast.times import STEP, windows
 
 
 @pytest.fixture
-def timeline() -> Timeline:
-    return Timeline("2003-03-01", days=360, segments=3, block_frames=40)
+def timeline() -> SimulationOptions:
+    return SimulationOptions("2003-03-01", days=360, segments=3, block_frames=40)
 
 
-def test_every_segment_starts_on_the_same_date_of_its_own_year(timeline: Timeline) -> None:
+def test_every_segment_starts_on_the_same_date_of_its_own_year(timeline: SimulationOptions) -> None:
     assert np.datetime_as_string(timeline.starts, unit="h").tolist() == [
         "2003-03-01T00",
         "2004-03-01T00",
@@ -23,7 +23,7 @@ def test_every_segment_starts_on_the_same_date_of_its_own_year(timeline: Timelin
     ]
 
 
-def test_blocks_tile_the_time_axis_with_the_times_they_claim(timeline: Timeline) -> None:
+def test_blocks_tile_the_time_axis_with_the_times_they_claim(timeline: SimulationOptions) -> None:
     covered = np.zeros(len(timeline.times), int)
     for first in range(0, timeline.segment_frames, timeline.block_frames):
         span = timeline.span(first, first + timeline.block_frames)
@@ -35,7 +35,7 @@ def test_blocks_tile_the_time_axis_with_the_times_they_claim(timeline: Timeline)
     assert (timeline.span(-4, 1)[0] + np.timedelta64(1, "D") == timeline.starts).all()
 
 
-def test_no_window_straddles_two_segments(timeline: Timeline) -> None:
+def test_no_window_straddles_two_segments(timeline: SimulationOptions) -> None:
     length = 5
     first = windows(timeline.times, length, STEP)[:, 0]
     assert len(first) == 3 * (timeline.segment_frames - length + 1)
@@ -43,7 +43,7 @@ def test_no_window_straddles_two_segments(timeline: Timeline) -> None:
     assert same_segment.all()
 
 
-def test_gaps_lie_between_the_segments(timeline: Timeline) -> None:
+def test_gaps_lie_between_the_segments(timeline: SimulationOptions) -> None:
     assert describe_times(timeline.times)["gaps"] == [
         ("2004-02-23T18", "2004-03-01T00"),
         ("2005-02-23T18", "2005-03-01T00"),
@@ -63,7 +63,7 @@ def test_gaps_lie_between_the_segments(timeline: Timeline) -> None:
 def test_impossible_time_axes_are_refused(change: dict[str, object], message: str) -> None:
     settings = {"start": "2003-03-01", "days": 360, "segments": 2, "block_frames": 40} | change
     with pytest.raises(ValueError, match=message):
-        Timeline(**settings)  # type: ignore[arg-type]
+        SimulationOptions(**settings)  # type: ignore[arg-type]
 
 
 needs_jax = pytest.mark.skipif(
