@@ -232,20 +232,15 @@ def _in_jobs(make: Make, units: Sequence[WorkUnit], execution: Execution, worker
         unit_of = {future.key: unit for future, unit in zip(futures, units, strict=True)}
         try:
             for future in distributed.as_completed(futures, loop=client.loop):
-                yield unit_of[future.key], _result(future)
+                try:
+                    outcome = future.result()
+                except distributed.KilledWorker:
+                    outcome = _DIED
+                except Exception as error:  # it did not come back to us
+                    outcome = error
+                yield unit_of[future.key], outcome
         finally:
             client.cancel(futures)
-
-
-def _result(future: Any) -> Checksums | Exception:
-    """Returns what a worker answered; an error here means that workers died of the unit."""
-    try:
-        answer: Checksums | Exception = future.result()
-    except _import("distributed").KilledWorker:
-        return _DIED
-    except Exception as error:
-        return error
-    return answer
 
 
 @contextmanager

@@ -196,6 +196,10 @@ def _decode_blosc(stored: bytes) -> bytes:
     return bytes(BLOSC.decode(stored))
 
 
+def _check_sum(stored: bytes) -> bytes:  # pickles
+    return bytes(CRC32C().decode(stored))
+
+
 def _decoders(names: Sequence[str], folder: Path) -> tuple[Decode, ...]:
     """Returns the functions that undo codecs, the last codec first."""
     unknown = [name for name in names if name not in DECODERS]
@@ -210,6 +214,6 @@ DECODERS: dict[str, Decode] = {
     "gzip": GZip().decode,
     "zlib": Zlib().decode,
     "lz4": LZ4().decode,
-    "crc32c": lambda stored: bytes(CRC32C().decode(stored)),
+    "crc32c": _check_sum,
 }
 """What undoes each codec; the parameters of all of them lie in the bytes."""

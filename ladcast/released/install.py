@@ -48,7 +48,7 @@ def fetch_weights(
     release = find_release(name, location)
     if release.repository is None:
         raise ValueError(f"Unknown model '{name}'. Take one of {', '.join(read_registry())}, or name a --repository.")
-    repository = list_repository(release.repository, release.revision, endpoint=endpoint)
+    repository = list_repository(release.repository, release.revision or "main", endpoint=endpoint)
     folders = {kind: getattr(release, kind) or _search(repository, kind, release, endpoint) for kind in KINDS}
     transformer, autoencoder = (fetch_folder(repository, folder, endpoint=endpoint) for folder in folders.values())
     origin = {"repository": repository.name, "commit": repository.commit, "folders": folders}

@@ -89,7 +89,7 @@ class Climatology:
         if not wanted.data_vars:
             return wanted
         # corner by corner: a lazy store is read at the points that are needed, and nowhere else
-        corners = [wanted.isel(at).drop_vars([*at]) * weight for at, weight in _corners(self.dataset, times)]
+        corners = (wanted.isel(at).drop_vars([*at]) * weight for at, weight in _corners(self.dataset, times))
         return reduce(add, corners).assign_coords(time=times)
 
     def part(self, part: str) -> xr.Dataset:
