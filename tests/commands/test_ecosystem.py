@@ -1,5 +1,6 @@
 """Programs of others on what is written; a test is skipped where its program is not installed (docs/ecosystem.md)."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -122,3 +123,43 @@ def test_earthkit_reads_grib_in_a_process_of_its_own(kept_once: Kept, tmp_path: 
     sizes, mean = done.stdout.rsplit(" ", 1)
     assert "'step': 8" in sizes, done.stderr
     assert float(mean) == pytest.approx(float(temperature.mean()), abs=0.05)
+
+
+def test_stores_follow_the_conventions_of_weatherbench_x(kept_once: Kept):
+    """What its loaders want after one renaming: names and types of coordinates, fields in SI units."""
+    ds = xr.open_zarr(kept_once.fields, decode_timedelta=True)
+    renamed = ds.rename(time="init_time", prediction_timedelta="lead_time")
+    assert renamed["init_time"].dtype == "datetime64[ns]"
+    assert renamed["lead_time"].dtype == "timedelta64[ns]"
+    assert {"init_time", "lead_time", "number", "latitude", "longitude"} <= set(renamed["temperature"].dims)
+    assert "level" in renamed["temperature"].dims
+    assert (np.diff(renamed["latitude"]) > 0).all()
+    assert 0 <= renamed["longitude"].min() < renamed["longitude"].max() < 360
+
+
+@pytest.mark.skipif("LADCAST_ZARR2_PYTHON" not in os.environ, reason="no Python with zarr 2 (LADCAST_ZARR2_PYTHON)")
+def test_zarr_2_reads_stores_of_version_2(kept_once: Kept, tmp_path: Path):
+    """In an environment of its own: zarr 2 and 3 cannot be installed together."""
+    run(app, ["export", str(kept_once.fields), str(tmp_path / "v2.zarr"), "--zarr-format", "2"])
+    read = "import sys, xarray, zarr; ds = xarray.open_zarr(sys.argv[1]); assert zarr.__version__[0] == '2'"
+    command = [os.environ["LADCAST_ZARR2_PYTHON"], "-c", f"{read}; print(float(ds['temperature'].mean('level').sum()))"]
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([*command, tmp_path / "v2.zarr"], capture_output=True, text=True, env=alone)
+    expected = open_forecast(kept_once.fields)["temperature"].mean("level").sum()
+    assert float(done.stdout) == pytest.approx(float(expected), rel=1e-4), done.stderr
+
+
+@pytest.mark.skipif(find_spec("rasterio") is None, reason="rasterio, which brings GDAL, is not installed")
+def test_gdal_reads_grib(kept_once: Kept, tmp_path: Path):
+    """In a process of its own, as GDAL brings its own PROJ beside cartopy's."""
+    options = ["--variables", "t", "--levels", "500", "--members", "1", "--leads", "24"]
+    run(app, ["export", str(kept_once.fields), str(tmp_path / "fc.grib2"), *options])
+    read = "import rasterio, sys; file = rasterio.open(sys.argv[1]); field = file.read(1); tags = file.tags(1)"
+    shown = f"{read}; print(file.count, tags['GRIB_ELEMENT'], tags['GRIB_FORECAST_SECONDS'], float(field[0, 0]))"
+    done = subprocess.run([sys.executable, "-c", shown, tmp_path / "fc.grib2"], capture_output=True, text=True)
+    count, element, seconds, corner = done.stdout.split()
+    field = open_forecast(kept_once.fields)["temperature"].sel(level=500, number=1).isel(time=0, prediction_timedelta=3)
+    # GDAL begins in the west, at 180 degrees, and turns kelvin into degrees Celsius.
+    north_west = float(field.isel(latitude=-1).sel(longitude=180)) - 273.15
+    assert [count, element, int(seconds.split("=")[0])] == ["1", "TMP", 86400], done.stderr
+    assert float(corner) == pytest.approx(north_west, abs=0.01)
