@@ -57,6 +57,7 @@ def test_a_line_makes_what_the_command_makes(made: xr.Dataset, model: ModelFolde
     assert scores.sel(system="ladcast", region="globe", season="all")["fair_crps"].notnull().any()
 
 
+@pytest.mark.slow
 def test_times_and_paths_are_taken_in_every_form(made: xr.Dataset, model: ModelFolder):
     start = made["time"].values[0]
     for time in (start, str(start), start.astype("datetime64[s]").item(), [compact(made)]):
@@ -65,6 +66,7 @@ def test_times_and_paths_are_taken_in_every_form(made: xr.Dataset, model: ModelF
     assert isinstance(start.astype("datetime64[s]").item(), datetime)
 
 
+@pytest.mark.slow
 def test_a_cell_goes_on_where_it_was_stopped_and_is_never_stale(
     made: xr.Dataset, model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
@@ -142,6 +144,7 @@ def test_one_member_of_a_region_is_scored_on_its_points(
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_pages_of_a_region_of_one_member_and_of_one_of_several_times(store: Path, made: xr.Dataset, tmp_path: Path):
     part = export(store, tmp_path / "part.nc", Selection(members=(2,), region=BOX), ExportFormat())
     run(app, ["plot", str(part)])
@@ -189,6 +192,7 @@ def test_the_accessor_is_there_in_any_order_of_imports(first: str):
     subprocess.run([sys.executable, "-c", f"{first}; xarray.Dataset.ladcast.map"], check=True)
 
 
+@pytest.mark.slow
 def test_show_describes_whatever_is_written(store: Path, made: xr.Dataset, model: ModelFolder, tmp_path: Path, capsys):
     scores = ladcast.score(made)
     scores.to_netcdf(tmp_path / "scores.nc")

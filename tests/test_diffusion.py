@@ -301,6 +301,7 @@ def bent_posterior_mean(x: Tensor, sigma: Tensor) -> Tensor:
     return torch.tanh(posterior_mean(x, sigma))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scheduler", "ours"), [("EDMEulerScheduler", euler), ("EDMDPMSolverMultistepScheduler", dpmpp_2m)]
 )

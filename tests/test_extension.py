@@ -29,8 +29,9 @@ DIFFUSION = {
     "model": {
         "heads": 1,
         "head_dim": 32,
-        "dual_blocks": 1,
+        "dual_blocks": 0,
         "single_blocks": 1,
+        "refiner_blocks": 0,
         "patch_size": 2,
         "rope_axes_dim": [8, 12, 12],
     },

@@ -21,9 +21,10 @@ with open({record!r}, "a") as file:
 """
 
 
-@pytest.fixture
-def commands(tmp_path: Path) -> list[list[str]]:
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     """The command lines of all stages, on a machine with two GPUs."""
+    tmp_path = tmp_path_factory.mktemp("experiment")
     programs, record = tmp_path / "bin", tmp_path / "commands.jsonl"
     programs.mkdir()
     for name in ("ladcast", "ladcast-data", "torchrun"):

@@ -90,6 +90,7 @@ def test_a_killed_decoding_goes_on_to_the_same_bytes(frames, kept, tmp_path: Pat
     assert sum(counted) == (8 - frames) * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["part.nc", "part.zarr"])
 def test_a_full_disk_ends_it_with_4_and_it_goes_on_when_there_is_space(name, kept, tmp_path: Path, capfd):
     tokens = ["decode", str(kept.latents), str(tmp_path / name), "--variables", "msl", "t"]
@@ -167,6 +168,7 @@ def test_a_damaged_store_stops_and_goes_on_when_repaired(kept, tmp_path: Path):
     assert np.isfinite(xr.open_zarr(tmp_path / "part.zarr")["mean_sea_level_pressure"].values).all()
 
 
+@pytest.mark.slow
 def test_an_existing_output_is_kept_unless_told(kept, tmp_path: Path):
     decode(kept.latents, tmp_path / "part.zarr", Selection(("sst",)))
     with pytest.raises(FileExistsError, match="overwrite"):

@@ -70,6 +70,7 @@ def tracks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @needs("compliance-checker")
 def test_no_netcdf_has_errors_to_the_cf_checker(written: Path, tracks: Path):
     files = [*written.glob("*.nc"), tracks / "tracks.nc"]
@@ -79,6 +80,7 @@ def test_no_netcdf_has_errors_to_the_cf_checker(written: Path, tracks: Path):
     assert not re.search(r"^\s*Errors\s*$", done.stdout, re.MULTILINE), done.stdout
 
 
+@pytest.mark.slow
 @needs("cdo")
 def test_cdo_reads_one_member_and_products(written: Path):
     cdo = [PROGRAMS["cdo"], "-s", "-outputf,%.6g,1", "-fldmean", "-selname,msl", "-seltimestep,4"]
@@ -91,6 +93,7 @@ def test_cdo_reads_one_member_and_products(written: Path):
         assert set(listed.stdout.split()) == set(xr.open_dataset(written / f"{name}.nc").data_vars), listed.stderr
 
 
+@pytest.mark.slow
 @needs("ncwa")
 def test_nco_averages_the_members(written: Path, tmp_path: Path):
     call = [PROGRAMS["ncwa"], "-a", "realization", "-v", "msl", written / "export.nc", tmp_path / "mean.nc"]

@@ -153,6 +153,7 @@ def test_what_xarray_passes_to_every_engine_is_accepted_and_no_more(kept, monkey
         xr.open_dataset(kept.latents, engine=LatentEngine, cache_byte=1)
 
 
+@pytest.mark.slow
 def test_machines_that_decode_unlike_score_parts_of_the_same_latents(kept, store: Path, tmp_path: Path, monkeypatch):
     """As a GPU and a processor do in the last bits; other latents at the same path are refused, old claims hold."""
     request, decode = ScoreRequest(kept.model / "truth.nc", baselines=False), LatentCodec.decode

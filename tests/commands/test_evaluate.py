@@ -138,6 +138,7 @@ def test_sums_of_a_stopped_run_are_kept_beside_its_scores(
     assert sorted(path.name for path in Path().iterdir()) == ["scores.nc", "whole.nc"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_it_with_4_and_it_goes_on_when_there_is_space(store: Path, model: ModelFolder, capfd) -> None:
     tokens = ["evaluate", str(store), "--model", str(model.path), "--start", "2000-01-01", "--end", "2000-01-01"]
     tokens += ["--every", "24", "--members", "2", "--days", "1", "--no-floor"]
@@ -160,6 +161,7 @@ def test_a_second_run_into_one_file_says_who_writes(store: Path, model: ModelFol
     assert "scores.nc is being written by host" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_truths_that_had_one_path_are_not_mixed(store: Path, model: ModelFolder, tmp_path: Path) -> None:
     """The first start was scored against one, and the second would be against the other."""
     path, scoring = tmp_path / "truth.nc", Scoring(sums=Path("scores.nc.partial"))

@@ -205,6 +205,7 @@ def test_parts_against_another_truth_are_refused(stores: list[Path], folder: Pat
         score_forecasts(stores, ScoreRequest(tmp_path / "other.zarr"), replace(scoring, part="2/2"))
 
 
+@pytest.mark.slow
 def test_means_alone_score_anomalies_but_are_no_baseline(stores: list[Path], folder: Path, tmp_path: Path) -> None:
     """As WeatherBench 2 writes them by default, here from north to south, from -180, with names of ERA5."""
     fitted = xr.load_dataset(folder / "climatology.nc")

@@ -142,6 +142,7 @@ def test_an_array_trains_a_model_for_each_seed(site: Site):
     assert f'output="{site.folder}/run/seed-$SLURM_ARRAY_TASK_ID"' in script
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -228,6 +228,7 @@ def lasting(reference: xr.Dataset, hours: int = 54) -> xr.Dataset:
     return rows(reference, (np.bincount(track) >= hours // 6 + 1)[track])
 
 
+@pytest.mark.slow
 def test_december_2025_agrees_with_reference_tracks(december: xr.Dataset, reference: xr.Dataset):
     """By the default rules: of positions below 970 hPa in lasting tracks 97 % are found, 70 km off on a 278 km grid."""
     tracks = track_all(december)

@@ -44,6 +44,7 @@ def test_relative_humidity_beyond_its_bounds_is_clipped_and_nan_stays():
     assert np.isnan(q[3])
 
 
+@pytest.mark.slow
 def test_the_humidity_of_gfs_at_2_m(shared):
     """GFS writes RH, q, T and p near the surface: q from the others is 1 % off, and 30 % with saturation over water."""
     cfgrib = pytest.importorskip("cfgrib")

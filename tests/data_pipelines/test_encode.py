@@ -63,6 +63,7 @@ def test_an_existing_output_is_left_alone(store: Path, autoencoder: Path, tmp_pa
         encode(store, autoencoder, tmp_path / "a.zarr", device="cpu")
 
 
+@pytest.mark.slow
 def test_latents_do_not_depend_on_units_beyond_rounding_and_their_statistics_are_exact(store, autoencoder, tmp_path):
     """Units decide which frames are encoded together, and a matrix product rounds by its size."""
     whole, cut = (

@@ -87,6 +87,7 @@ def test_a_forecast_is_the_decoded_steps_of_its_batches(forecaster: Forecaster, 
         np.testing.assert_array_equal(frames["temperature"].values[0, :, 0], state[:, :2])
 
 
+@pytest.mark.slow
 def test_the_steps_of_many_batches_put_together_are_the_forecast(run, forecaster: Forecaster, analysis: Analysis):
     """Each lead time and member once and nothing missing, however many batches the members are computed in."""
     options = EnsembleOptions(3, 2, 0, batch_size=2)
@@ -174,6 +175,7 @@ def test_a_member_that_fails_stops_the_forecast_and_is_named(run, fragile: Forec
         run(analysis, options)
 
 
+@pytest.mark.slow
 def test_a_member_that_fails_can_be_drawn_again_without_touching_others(run, fragile: Forecaster, analysis: Analysis):
     options = EnsembleOptions(3, 2, 0, batch_size=2, redraws=1)
     with pytest.warns(UserWarning, match="Members 1 failed"):

@@ -69,6 +69,7 @@ def test_latent_bytes_are_exact(forecaster: Forecaster, analysis: Analysis):
     assert sum(step.latents.numpy().nbytes for step in batch.forecast()) == predict(forecaster, options).latent_bytes
 
 
+@pytest.mark.slow
 def test_latents_that_are_kept_are_not_decoded(forecaster: Forecaster, analysis: Analysis):
     options = EnsembleOptions(3, 2, 0, batch_size=4)
     costs = network_costs(forecaster.config, forecaster.grid)

@@ -45,6 +45,7 @@ def test_an_unfinished_forecast_of_that_name_is_kept(forecast: xr.Dataset, tmp_p
     assert (tmp_path / "fc.zarr.partial/store").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [ZarrWriter, NetcdfWriter])
 def test_dimensions_of_another_order_are_put_in_ours(kind, forecast: xr.Dataset, tmp_path: Path):
     outputs = []

@@ -112,6 +112,7 @@ def test_every_variable_is_known_by_its_wmo_numbers(short_name: str, forecast: x
     eccodes.codes_release(handle)
 
 
+@pytest.mark.slow
 def test_a_region_keeps_its_points(forecast: xr.Dataset, tmp_path: Path):
     part = crop(forecast, (-90.0, 0.0, -22.5, 45.0))
     write(part, tmp_path / "fc.grib2")

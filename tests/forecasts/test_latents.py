@@ -142,6 +142,7 @@ def test_forecasts_from_the_hours_before_fill_the_hours_between(
     assert store.read(list(all_frames([0], range(24), range(3)))).isfinite().all()
 
 
+@pytest.mark.slow
 def test_several_initial_times_share_a_store(
     forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):

@@ -95,6 +95,7 @@ def read(path: Path) -> xr.Dataset:
     return xr.open_zarr(path, chunks=None, decode_timedelta=True).load()
 
 
+@pytest.mark.slow
 def test_the_store_holds_what_the_forecast_made(
     run, forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):

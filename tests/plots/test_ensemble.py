@@ -106,6 +106,7 @@ def shaded_corners(axes: GeoAxes) -> np.ndarray:
     return np.concatenate([path.vertices for path in shades(axes)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("region", [None, (-60.0, -60.0, 60.0, 60.0), (-180.0, -90.0, 180.0, 90.0)])
 def test_a_forecast_across_the_date_line_is_drawn_where_it_lies(
     region: Region | None, shown: Shown, tmp_path: Path

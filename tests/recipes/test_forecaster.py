@@ -98,6 +98,7 @@ def test_a_run_of_an_earlier_version_goes_on(recipe: ForecasterRecipe):
     assert digest(changed(recipe, frames={"step_hours": 12}).inputs["loss"]) != digest(recipe.inputs["loss"])
 
 
+@pytest.mark.slow
 def test_decoded_fields_in_the_loss_are_another_run_and_none_is_as_before(recipe: ForecasterRecipe):
     frames, crps = changed(recipe, **ONE_CALL).inputs["loss"]
     assert set(crps) == {"members", "alpha", "blocks", "detach", "pooled", "mean_weight", "kind"}

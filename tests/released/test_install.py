@@ -55,6 +55,7 @@ def test_the_manifest_says_where_it_comes_from(model: Path, released: Path):
     assert set(manifest["imported"]["autoencoder"]) == {WEIGHTS_FILE}
 
 
+@pytest.mark.slow
 def test_an_installed_model_is_found_shown_and_forecasts(
     model: Path, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

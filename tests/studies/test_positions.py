@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 
 from data_pipelines.encode import encode
 from ladcast.config import ConfigError, load_config
 from ladcast.grid import Grid
 from ladcast.models.transformer import TransformerConfig
 from ladcast.released import find_model
+from worlds import states_between_starts
 
 pytestmark = pytest.mark.slow
 
@@ -34,22 +34,16 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five days on the way from one start state of the embedded model to the other, and their latents."""
-    model = find_model("nature-t31")
-    first, last = (xr.load_dataset(model.starts).isel(time=index, drop=True) for index in (0, 1))
-    share = xr.DataArray(np.linspace(0, 0.3, FRAMES), dims="time")
-    static = "geopotential_at_surface"
-    times = np.datetime64("2001-01-01", "ns") + np.arange(FRAMES) * np.timedelta64(6, "h")
-    ds = (first.drop_vars(static) * (1 - share) + last.drop_vars(static) * share).assign_coords(time=times)
-    folder = tmp_path_factory.mktemp("data")
-    ds.astype(np.float32).to_zarr(folder / "nature.zarr", consolidated=False)
-    encode(folder / "nature.zarr", model.path, folder / "latents.zarr", device="cpu")
-    return folder
+    store = states_between_starts(tmp_path_factory.mktemp("data") / "nature.zarr", FRAMES)
+    encode(store, find_model("nature-t31").path, store.parent / "latents.zarr", device="cpu")
+    return store.parent
 
 
 def run(scripts: dict[str, ModuleType], data: Path, monkeypatch: pytest.MonkeyPatch, *settings: str) -> list[Any]:
     """Runs the study for a few steps of a small network and returns the lines of its results."""
     training = ["training.steps=3", "training.batch_size=2", "training.checkpoint_every=2", "data_on_gpu=false"]
-    size = ["model.heads=2", "model.head_dim=16", "model.single_blocks=1", "model.rope_axes_dim=[4,6,6]"]
+    size = ["model.heads=2", "model.head_dim=16", "model.rope_axes_dim=[4,6,6]"]
+    size += ["model.dual_blocks=0", "model.single_blocks=1", "model.refiner_blocks=0"]
     source = [f"latents={data / 'latents.zarr'}", f"autoencoder={find_model('nature-t31').path}"]
     period = ["train.start=2001-01-01", "train.end=2001-01-31", "training.optimizer.warmup_steps=1", "sampling.steps=4"]
     measures = {

@@ -37,6 +37,7 @@ def test_sums_come_back_bit_by_bit(forecast: xr.Dataset, truth: xr.Dataset, tmp_
     xr.testing.assert_identical(back.metrics("tropics"), whole.metrics("tropics"))
 
 
+@pytest.mark.slow
 def test_processes_merge_through_files_to_the_whole(forecast: xr.Dataset, truth: xr.Dataset, tmp_path: Path) -> None:
     for start in range(3):
         write_sums(score(forecast.isel(time=[start]), truth, options=OPTIONS), tmp_path / f"{start}.nc")
@@ -91,6 +92,7 @@ def test_units_belong_to_channels_whatever_a_system_lacks(forecast: xr.Dataset, 
     assert ds["channel_units"].sel(channel=["z500", "t850"]).values.tolist() == ["m2 s-2", "K"]
 
 
+@pytest.mark.slow
 def test_systems_of_different_sizes_share_a_dataset(forecast: xr.Dataset, truth: xr.Dataset) -> None:
     sizes = {"five": forecast, "two": forecast.isel(number=[0, 1])}
     ds = scores_dataset({name: score(part, truth, statistics=["ranks"]) for name, part in sizes.items()})

@@ -207,6 +207,7 @@ def surface_fields(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("member", [0, 3, 9])
 def test_a_member_of_the_ensemble_of_data_assimilations(shared, cfgrib_field, member):
     path = shared / "kit" / EDA
@@ -272,6 +273,7 @@ class TestGfsGrib:
         ratio = here["specific_humidity"].values / np.maximum(there["specific_humidity"].values, 1e-9)
         assert abs(ratio[warm & (there["specific_humidity"].values > 1e-5)] - 1).max() < 0.01
 
+    @pytest.mark.slow
     def test_the_approximations_say_so(self, ds):
         said = {name for name in ds if "approximate" in ds[name].attrs}
         assert said == {"specific_humidity", "sea_surface_temperature"}

@@ -77,6 +77,7 @@ def test_geopotential_of_the_standard_lapse_rate_is_good_between_the_layers(
     assert 100 * cubic < straight
 
 
+@pytest.mark.slow
 def test_sea_level_pressure_is_exact_for_flat_ground_and_for_the_standard_lapse_rate() -> None:
     flat = jnp.zeros((2, 2))
     temperature = jnp.full((2, 2), 280.0)
