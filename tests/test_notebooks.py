@@ -35,9 +35,10 @@ SMALLER = {
         "days=60": "days=2",
         "steps: 300": "steps: 2",
         "every: 300": "every: 2",
+        "batch_size: 8": "batch_size: 2",
         "members=4, days=3": "members=2, batch_size=2, steps=2, days=1",
     },
-    "09_ask_a_latent_store": SHORT,
+    "09_ask_a_latent_store": {**SHORT, "for 24 h": "for 6 h"},
 }
 """What stands in a notebook, and what is put in its place here: fewer members, days and initial times."""
 KEPT = os.environ.get("LADCAST_NOTEBOOKS")
@@ -61,7 +62,7 @@ def execute(cell: str, names: dict[str, Any]) -> tuple[Any, str]:
     cell = re.sub(r"^!(.*)$", r"command(f'\1')", cell.replace("%matplotlib inline\n", ""), flags=re.MULTILINE)
     *lines, last = ast.parse(cell).body
     if not isinstance(last, ast.Expr) or cell.rstrip().endswith(";"):
-        lines, last = [*lines, last], ast.Expr(ast.Constant(None))
+        lines, last = [*lines, last], ast.parse("None").body[0]
     printed = io.StringIO()
     with redirect_stdout(printed):
         exec(compile(ast.Module(lines, []), "a cell", "exec"), names)
