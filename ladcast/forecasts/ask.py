@@ -172,7 +172,7 @@ def _answer(forecast: xr.Dataset, question: Question, quantiles: list[float]) ->
             "probability": _share(holds, known),
             "probability_anywhere": _share(anywhere, some),
             "probability_by": _share(before, some),
-            "area_share": share.quantile(quantiles, "number", skipna=False).assign_attrs(units="1"),
+            "area_share": share.quantile(quantiles, "number", skipna=False).drop_attrs(),
         }
         if isinstance(question.condition, Event):
             parts["peak"] = _peak(question.condition, frame, quantiles)
@@ -180,8 +180,8 @@ def _answer(forecast: xr.Dataset, question: Question, quantiles: list[float]) ->
     answer = xr.concat(made, forecast["prediction_timedelta"][needed - 1 :], data_vars="all")
     answer["probability_ever"] = _share(ever, ever_known)
     for name, field in answer.data_vars.items():
-        field.attrs.setdefault("units", "1")
-        field.attrs["long_name"] = f"{LONG_NAMES[str(name)]}: {question.text}"
+        units = field.attrs["units"] if name == "peak" else "1"  # not those of the field that is compared
+        field.attrs = {"units": units, "long_name": f"{LONG_NAMES[str(name)]}: {question.text}"}
     dims = ("time", "prediction_timedelta", "latitude", "longitude", "quantile")
     return answer.astype(np.float32).expand_dims(time=forecast["time"].values).transpose(*dims)
 

@@ -44,6 +44,7 @@ def written(kept_once: Kept, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(app, ["products", "quantiles", fields, str(folder / "quantiles.nc"), "--level", "0.1", "0.9"])
     events = ["t850 > 0 degC", "msl < 100000 Pa"]
     run(app, ["products", "probability", fields, str(folder / "probability.nc"), "--event", *events])
+    run(app, ["ask", fields, "t850 > 0 degC for 12 h in 0,20,90,70", "--output", str(folder / "ask.nc")])
     states = _states(open_forecast(kept_once.fields))
     write_compact(states, folder / "states.nc")
     climatology = fit_climatology(states, days=365, step=61)
@@ -74,9 +75,9 @@ def tracks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @needs("compliance-checker")
 def test_no_netcdf_has_errors_to_the_cf_checker(written: Path, tracks: Path):
     files = [*written.glob("*.nc"), tracks / "tracks.nc"]
-    assert len(files) == 9
+    assert len(files) == 10
     done = subprocess.run([PROGRAMS["compliance-checker"], "-t", "cf:1.11", *files], capture_output=True, text=True)
-    assert done.stdout.count("IOOS Compliance Checker Report") == 9, done.stderr
+    assert done.stdout.count("IOOS Compliance Checker Report") == 10, done.stderr
     assert not re.search(r"^\s*Errors\s*$", done.stdout, re.MULTILINE), done.stdout
 
 

@@ -164,6 +164,10 @@ def test_latents_are_decoded_where_asked_alone(kept_once: Kept, tmp_path: Path, 
     written = xr.load_dataset(tmp_path / "a.nc")
     np.testing.assert_allclose(written["probability"], expected["probability"][0], atol=1e-6)
     assert written.attrs["Conventions"] == "CF-1.11"
+    assert {name: field.attrs["units"] for name, field in written.items()} == dict.fromkeys(written, "1") | {
+        "peak": "degC"
+    }
+    assert not any("standard_name" in field.attrs for field in written.values())
     table = list(csv.DictReader((tmp_path / "a.csv").open()))
     shares = [float(row["by then (%)"]) / 100 for row in table]
     np.testing.assert_allclose(shares, expected["probability_by"][0], rtol=1e-3)
