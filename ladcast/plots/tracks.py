@@ -187,7 +187,7 @@ def draw_storm(
     start = np.datetime64(tracks["start"].values[0], "s").item()
     figure.text(MARGIN, 0.945, title, fontsize=16, weight="bold", color=INK)
     source, members = tracks.attrs.get("source", "forecast"), tracks.attrs["members"]
-    about = f"{source}  |  start {start.day} {start:%B %Y, %H} UTC  |  {members} members"
+    about = f"{source}  |  start {start.day} {start:%B %Y, %H} UTC  |  {members} member{'s' if members > 1 else ''}"
     figure.text(MARGIN, 0.915, about, fontsize=9, color="0.3")
     return figure
 
