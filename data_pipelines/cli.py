@@ -41,7 +41,7 @@ app = App(
     name="ladcast-data",
     help="Make the data sets that ladcast is trained and judged on.",
     result_action="return_value",
-    default_parameter=Parameter(consume_multiple=True, converter=strictly),  # as in --at A B
+    default_parameter=Parameter(consume_multiple=True, converter=strictly, negative_iterable=()),  # as in --at A B
     suppress_keyboard_interrupt=False,
 )
 for stage, (module, summary) in STAGES.items():
@@ -79,17 +79,19 @@ def run(config: Path, *, path: tuple[str, ...] = (), execution: ExecutionArgumen
     Stages that are complete are passed over, one that was interrupted is gone on with.
 
     Args:
-        config: YAML file with `paths` (names for folders and files) and `stages` (see configs/data).
+        config: YAML file with `paths` (names for folders and files) and `stages`, or the name of one in configs/data.
         path: NAME=PLACE, another place for one of the `paths`.
         execution: where stages do their work, where the file does not say it.
     """
+    from ladcast.config import find_config
+
     places = {}
     for text in path:
         name, equals, place = text.partition("=")
         if not equals:
             raise ValueError(f"Expected --path NAME=PLACE, got '{text}'.")
         places[name] = str(Path(place).resolve())
-    calls = read_calls(config, places)
+    calls = read_calls(find_config(config, "data"), places)
     for number, call in enumerate(calls, start=1):
         words = call.tokens(execution)
         print(f"[{number}/{len(calls)}] ladcast-data {' '.join(words)}", flush=True)

@@ -5,7 +5,9 @@ Files in `ladcast.commands` import what takes long when a command runs, so that 
 
 from __future__ import annotations
 
-from cyclopts import App, Parameter
+from typing import Any
+
+from cyclopts import App, Group, Parameter
 
 from ladcast.run import JSON_FLAG, run, strictly
 
@@ -16,59 +18,71 @@ app = App(
     help="Calibrated global ensemble forecasts from one analysis.",
     help_epilogue=f"{JSON_FLAG} with any command: results become one JSON object on stdout, all else goes to stderr.",
     result_action="return_value",
-    default_parameter=Parameter(consume_multiple=True, converter=strictly),  # as in --source A B
+    default_parameter=Parameter(consume_multiple=True, converter=strictly, negative_iterable=()),  # as in --source A B
     suppress_keyboard_interrupt=False,
 )
 COMMANDS = {
-    "forecast": "forecast:forecast",
-    "analysis": "forecast:analysis",
-    "score": "score:score",
-    "evaluate": "score:evaluate",
-    "merge": "score:merge",
-    "track": "track:track",
-    "redraw": "redraw:redraw",
-    "ask": "ask:ask",
-    "plot": "products:plot",
-    "view": "view:view",
-    "export": "products:export",
-    "decode": "products:decode",
-    "show": "show:show",
-    "verify": "show:verify",
+    "forecast": ("forecast:forecast", "Make an ensemble forecast; score and draw it."),
+    "analysis": ("forecast:analysis", "Put a start state together from archives and open data."),
+    "redraw": ("redraw:redraw", "Make members of a past forecast again, bit for bit."),
+    "plan forecast": ("forecast:plan_forecast", "Predict time, memory and bytes on disk of a forecast."),
+    "show": ("show:show", "Say what a model, an output or any other data is."),
+    "view": ("view:view", "Look at forecasts in the browser."),
+    "plot": ("products:plot", "Draw a page, or a map of any field."),
+    "track": ("track:track", "Track cyclones, verify them and draw them."),
+    "ask": ("ask:ask", "Say how likely something is, at a place, in an area, over time."),
+    "export": ("products:export", "Write a forecast as netCDF4, GRIB2 or Zarr."),
+    "decode": ("products:decode", "Decode a forecast that was kept as latents."),
+    "products mean": ("products:mean", "Write the ensemble mean and spread."),
+    "products quantiles": ("products:quantiles", "Write quantiles of the members."),
+    "products probability": ("products:probability", "Write the share of members in which something happens."),
+    "products points": ("products:points", "Write series of all members at places as CSV."),
+    "score": ("score:score", "Score forecasts beside persistence, climatology and other systems."),
+    "evaluate": ("score:evaluate", "Make and score forecasts of many dates without keeping them."),
+    "merge": ("score:merge", "Merge the sums of parts to scores."),
+    "verify": ("show:verify", "Check a store or a model against its checksums."),
+    "train autoencoder": ("train:autoencoder", "Train an autoencoder on states."),
+    "train forecaster": ("train:forecaster", "Train a forecaster on latents."),
+    "submit train": ("train:submit_train", "Check a training run and submit it."),
+    "weights fetch": ("show:fetch", "Fetch a released model from the hub and install it."),
+    "weights import": ("show:import_", "Install a released model from two folders."),
+    "weights verify": ("show:verify", "Check a model against its checksums."),
+    "weights show": ("show:list_weights", "List the models at hand, or those in a repository."),
 }
+"""By its words, the function of each command, and what a list of commands says of it."""
 GROUPS = {
-    "plan": ("Predict what a command will take, before it runs.", {"forecast": "forecast:plan_forecast"}),
-    "products": (
-        "Mean and spread, quantiles, probabilities, and series at places.",
-        {
-            "mean": "products:mean",
-            "quantiles": "products:quantiles",
-            "probability": "products:probability",
-            "points": "products:points",
-        },
-    ),
-    "train": (
-        "Train a model that a YAML configuration describes.",
-        {"autoencoder": "train:autoencoder", "forecaster": "train:forecaster"},
-    ),
-    "submit": ("Hand a job to the SLURM queue of a cluster.", {"train": "train:submit_train"}),
-    "weights": (
-        "Install released weights, check them and list what there is.",
-        {"fetch": "show:fetch", "import": "show:import_", "verify": "show:verify", "show": "show:list_weights"},
-    ),
+    "plan": "Predict what a command will take, before it runs.",
+    "products": "Write mean and spread, quantiles, probabilities, or series at places.",
+    "train": "Train a model that a YAML configuration describes.",
+    "submit": "Hand a job to the SLURM queue of a cluster.",
+    "weights": "Install released weights, check them and list what there is.",
 }
+PURPOSES = {
+    "Forecast": ("forecast", "analysis", "redraw", "plan"),
+    "Look, track and hand on": ("show", "view", "plot", "ask", "track", "products", "export", "decode"),
+    "Score and check": ("score", "evaluate", "merge", "verify"),
+    "Models": ("train", "submit", "weights"),
+}
+"""How `ladcast --help` groups commands."""
 
 
-def _register(group: App, commands: dict[str, str]) -> None:
-    for name, function in commands.items():
-        group.command(f"ladcast.commands.{function}", name=name)
+def _register() -> None:
+    titles = {title: Group(title, sort_key=place) for place, title in enumerate(PURPOSES)}
+    purpose = {name: titles[title] for title, names in PURPOSES.items() for name in names}
+    groups = {name: App(name=name, help=summary, group=purpose[name]) for name, summary in GROUPS.items()}
+    for group in groups.values():
+        app.command(group)
+    for words, (function, summary) in COMMANDS.items():
+        of, _, name = words.rpartition(" ")
+        about: dict[str, Any] = {"name": name, "help": summary} | ({} if of else {"group": purpose[name]})
+        groups.get(of, app).command(f"ladcast.commands.{function}", **about)
 
 
-_register(app, COMMANDS)
-for _name, (_help, _commands) in GROUPS.items():
-    _group = App(name=_name, help=_help)
-    _register(_group, _commands)
-    app.command(_group)
+_register()
 app.register_install_completion_command(help="Install completion of commands and options for your shell.")
+_own = Group("ladcast", sort_key=len(PURPOSES))
+for _flag in ("--help", "--version", "--install-completion"):
+    app[_flag].group = _own
 
 
 def main() -> None:

@@ -26,6 +26,22 @@ class ConfigError(ValueError):
     """Reports a configuration that cannot be used: says where, what was expected and what was found."""
 
 
+def find_config(name: Path, kind: str) -> Path:
+    """Returns the file of a configuration: a path as it is, for a name configs/KIND/NAME.yaml, here or in the checkout.
+
+    Raises:
+        ConfigError: there is none of this name; lists those there are.
+    """
+    if name.suffix or name.is_file() or len(name.parts) > 1:
+        return name
+    folders = [parent / "configs" / kind for parent in (Path(), Path(__file__).parents[1])]
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    raise ConfigError(f"No configuration '{name}'. There are {', '.join(known) or 'none'}; or give a file.")
+
+
 def load_config(path: Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Schema:
     """Reads `path` as `schema`; `overrides` are `key.subkey=value` strings that win over the file.
 

@@ -1,4 +1,4 @@
-"""Regular latitude-longitude grids (coordinates, cell areas, pole rows, cropping, coarsening) and places on them."""
+"""Regular latitude-longitude grids, and regions and places on them. Light: command lines judge places with it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 from jaxtyping import Float
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 TOLERANCE_DEG = 1e-3
 """Within which coordinates are equal: many files have them rounded to float32 or to three decimals."""
@@ -19,6 +21,33 @@ CITIES = Path(__file__).parent / "cities.csv"
 """Places by name, each line as `Place.parse` reads it."""
 MOST_POINTS = 43_200
 """Around the globe: half an arc minute is finer than any global analysis."""
+Region = tuple[float, float, float, float]
+"""West, south, east and north in degrees; one whose west lies east of its east crosses the meridian of 0."""
+
+
+def parse_region(text: str) -> Region:
+    """Reads a region as `west,south,east,north`; raises ValueError that shows the expected form."""
+    try:
+        west, south, east, north = (float(edge) for edge in text.split(","))
+    except ValueError:
+        raise _no_region(text) from None
+    return require_region((west, south, east, north))
+
+
+def require_region(region: Region) -> Region:
+    """Returns a region; raises ValueError where it is beyond a pole, around the globe twice, or nothing."""
+    west, south, east, north = region
+    on_globe = -90 <= south < north <= 90 and -360 <= west <= 360 and -360 <= east <= 360
+    if not (on_globe and abs(east - west) <= 360):
+        raise _no_region(region)
+    return region
+
+
+def _no_region(given: object) -> ValueError:
+    return ValueError(
+        "Expected a region as west,south,east,north in degrees such as -10,35,30,70, from south to north and at most "
+        f"360 degrees wide, got '{given}'."
+    )
 
 
 @dataclass(frozen=True)

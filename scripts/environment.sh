@@ -28,10 +28,14 @@ require_python() {
 
 install_packages() {
     if command -v uv >/dev/null; then
-        UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}} uv pip install --quiet --python "$venv/bin/python" "$@"
+        UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}} uv pip install --python "$venv/bin/python" "$@"
     else
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+        "$venv/bin/python" -m pip install --disable-pip-version-check "$@" | say_packages
     fi
+}
+
+say_packages() {  # of what pip says, one line for each package that it fetches, and that it installs them
+    sed -unE '/\.metadata /d; s/^ *(Downloading|Using cached) ([^ ]+)-[0-9][^ ]* (\(.*\))$/  \1 \2 \3/p; s/^(Installing collected packages).*/  \1 .../p'
 }
 
 install_torch() {  # before the rest, so that a machine without a GPU gets a build without CUDA where one is at hand
@@ -47,12 +51,13 @@ install_torch() {  # before the rest, so that a machine without a GPU gets a bui
     fi
 }
 
-make_environment() {  # make_environment EXTRAS: EXTRAS such as [dev], or nothing
+make_environment() {  # make_environment EXTRAS: EXTRAS such as [dev]
     local stamp=$venv/.installed$1
     if [[ $stamp -nt $root/pyproject.toml && $stamp -nt $root/constraints.txt ]]; then
         return
     fi
     require_python
+    echo "Installing into $venv, which takes minutes."
     [[ -x $venv/bin/pip ]] || "${PYTHON:-python3}" -m venv "$venv"
     install_torch
     install_packages --editable "$root$1" --constraint "$root/constraints.txt"

@@ -6,7 +6,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 folder=${1:-$root/runs/$(date -u +%Y-%m-%dT%H%M%S)}
-timed "environment" make_environment ""
+timed "environment" make_environment "[grib]"
 mkdir -p "$folder"
 cd "$folder"
 timed "forecast" "$venv/bin/ladcast" forecast

@@ -57,6 +57,22 @@ def test_a_line_makes_what_the_command_makes(made: xr.Dataset, model: ModelFolde
     assert scores.sel(system="ladcast", region="globe", season="all")["fair_crps"].notnull().any()
 
 
+def test_a_forecast_begins_with_the_analysis_and_is_scored_as_one_without(
+    made: xr.Dataset, model: ModelFolder, tmp_path: Path
+):
+    """Stores of earlier versions have no lead time 0: they are the same otherwise, and what they lack goes on."""
+    analysis = xr.load_dataset(model.starts)["2m_temperature"].isel(time=0).transpose("latitude", "longitude")
+    np.testing.assert_allclose(made["2m_temperature"].isel(time=0, prediction_timedelta=0), [analysis] * 3, rtol=1e-6)
+    output = tmp_path / "fc.zarr"
+    earlier = ladcast.forecast(model=model.path, output=output, analysis=False, **QUICK)
+    xr.testing.assert_equal(earlier.load(), made.isel(prediction_timedelta=slice(1, None)).load())
+    xr.testing.assert_equal(ladcast.score(earlier), ladcast.score(made))
+    options = ["--members", "3", "--days", "1", "--device", "cpu", "--no-draw"]
+    run(app, ["forecast", "--model", str(model.path), "--output", str(output), *options])
+    assert (tmp_path / "fc.scores.nc").exists()
+    xr.testing.assert_equal(ladcast.open_forecast(output).load(), earlier.load())
+
+
 @pytest.mark.slow
 def test_times_and_paths_are_taken_in_every_form(made: xr.Dataset, model: ModelFolder):
     start = made["time"].values[0]
@@ -207,7 +223,7 @@ def test_show_describes_whatever_is_written(store: Path, made: xr.Dataset, model
     said = {
         "scores.nc": ("scores", "3 members, persistence: single forecast"),
         "mean.nc": ("product", "t2m_spread"),
-        "points.csv": ("table", "rows      12"),
+        "points.csv": ("table", "rows      15"),
         "tracks.nc": ("tracks", "by the rules of coarse grids"),
         "codec": ("codec", "16 x 8"),
         "run": ("training", "step-0000000010"),

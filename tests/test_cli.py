@@ -148,7 +148,7 @@ def test_leads_between_need_the_hours_before(quick: list[str], source: Path, tmp
     two = ["--source", str(source.with_name("two.nc")), "--output", output, "--lead-step", "3"]
     run(app, ["forecast", start, *two, *quick, "--no-draw"])
     leads = xr.open_zarr(output, chunks=None, decode_timedelta=True)["prediction_timedelta"].values
-    np.testing.assert_array_equal(leads, np.arange(3, 25, 3) * np.timedelta64(1, "h"))
+    np.testing.assert_array_equal(leads, np.arange(0, 25, 3) * np.timedelta64(1, "h"))
     assert not list(tmp_path.glob("*.png"))
 
 

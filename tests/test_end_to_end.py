@@ -24,7 +24,7 @@ def test_the_default_forecast_is_written_scored_and_drawn(tmp_path: Path, capsys
     forecast = open_forecast(output)
     assert dict(forecast.sizes) == {
         "time": 1,
-        "prediction_timedelta": 8,
+        "prediction_timedelta": 9,
         "number": 3,
         "level": len(ERA5_CHANNELS.levels),
         "latitude": 32,

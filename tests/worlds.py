@@ -20,7 +20,7 @@ from ladcast.fields import ChannelSet
 from ladcast.forecasting.checkpoints import save_forecaster
 from ladcast.forecasting.codec import LatentCodec, LatentScale
 from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper, SamplingOptions
-from ladcast.forecasting.ensemble import EnsembleOptions, staggered
+from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, staggered
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasts.latents import LatentWriter
 from ladcast.forecasts.write import ForecastWriter
@@ -122,10 +122,17 @@ class Kept:
     forecaster: Forecaster
 
 
-def keep(forecaster: Forecaster, model: Path, analysis: Analysis, options: EnsembleOptions, folder: Path) -> Kept:
+def keep(
+    forecaster: Forecaster,
+    model: Path,
+    start: Analysis | list[InitialCondition],
+    options: EnsembleOptions,
+    folder: Path,
+) -> Kept:
     """Makes a forecast and writes it to `folder` as latents and as fields; `model` is the forecaster's own folder."""
-    latents = LatentWriter(folder / "fc.latents.zarr", forecaster, staggered([analysis]), options, folder=model)
-    fields = ForecastWriter(folder / "fc.zarr", forecaster, staggered([analysis]), options)
+    conditions = staggered([start]) if isinstance(start, Analysis) else start
+    latents = LatentWriter(folder / "fc.latents.zarr", forecaster, conditions, options, folder=model)
+    fields = ForecastWriter(folder / "fc.zarr", forecaster, conditions, options)
     fields.start()
     for batch in latents.start():
         for step in batch.forecast():

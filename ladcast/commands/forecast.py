@@ -6,17 +6,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from ladcast.commands.options import DEFAULT_PLACE, FLAT, Results, ScoreRequest, Scoring, report_paths
+from ladcast.commands.options import DEFAULT_PLACE, Results, ScoreRequest, Scoring, flat, report_paths
 from ladcast.files import require_input, require_outputs
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasts.manifest import is_latent_store, read_identity
+from ladcast.grid import Place
 from ladcast.released import DEFAULT_MODEL, find_model
 
 DEFAULT_REQUEST = ForecastRequest()
 
 
 def forecast(
-    request: Annotated[ForecastRequest, FLAT] = DEFAULT_REQUEST,
+    request: Annotated[ForecastRequest, flat("What is forecast, and from what", 1)] = DEFAULT_REQUEST,
     *,
     model: str = DEFAULT_MODEL,
     place: str = DEFAULT_PLACE,
@@ -32,6 +33,7 @@ def forecast(
         draw: draw the page beside the forecast.
         dry_run: print what the forecast will take, as `ladcast plan forecast` does, and stop.
     """
+    where = Place.parse(place)
     folder, store = find_model(model), request.output
     if dry_run:
         return plan_forecast(request, model=model)
@@ -47,9 +49,6 @@ def forecast(
     if request.source is not None:
         require_input(request.source)
 
-    from ladcast.grid import Place
-
-    where = Place.parse(place)
     if page is not None:  # what only the end needs, before the forecast is made, lest it fail then
         from ladcast.plots.forecast import draw_forecast, shown_lead
         from ladcast.plots.style import save_figure
@@ -73,9 +72,8 @@ def forecast(
     elif compared is not None:
         systems = open_request([store], compared)
     if page in outputs and page is not None:
-        opened = open_forecast(store)
-        if systems is not None and not systems.report.cuts:  # of latents, what is decoded already
-            (opened,) = systems.forecasts.values()
+        # Of latents, what was decoded to be scored is kept by what was opened for it.
+        opened = open_forecast(store) if systems is None else next(iter(systems.whole.values()))
         known = None if systems is None else systems.truth
         figure = draw_forecast(opened, place=where, truth=known, lead=shown_lead(opened))
         results |= report_paths(page=save_figure(figure, page))
@@ -92,7 +90,7 @@ def _why_no_page(request: ForecastRequest) -> str | None:
 
 
 def plan_forecast(
-    request: Annotated[ForecastRequest, FLAT] = DEFAULT_REQUEST,
+    request: Annotated[ForecastRequest, flat("What is forecast, and from what", 1)] = DEFAULT_REQUEST,
     *,
     model: str = DEFAULT_MODEL,
     tflops: float | None = None,

@@ -7,18 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
-from ladcast.fields import VARIABLES
+from ladcast.fields import TYPED, VARIABLES
 from ladcast.forecasting.options import MOST_DAYS, MOST_STEPS, require_within
 from ladcast.forecasts.options import Selection
 
 Results = dict[str, Any]
 """What a command hands to machines that ask for JSON; people read what it prints."""
-FLAT = Parameter(name="*")
-"""Makes the fields of a dataclass options of the command."""
+
+
+def flat(purpose: str, order: int = 2) -> Parameter:
+    """Makes the fields of a dataclass options of a command, which its help lists under a purpose of their own."""
+    return Parameter(name="*", group=Group(purpose, sort_key=order))
+
+
 DEFAULT_PLACE = "Paris"
-Part = Annotated[Selection, FLAT]
+Part = Annotated[Selection, flat("Part of the forecast")]
 Overrides = Annotated[tuple[str, ...], Parameter(name="--set")]
 DIGITS = "0123456789"
 
@@ -67,6 +72,7 @@ class Scoring:
     channels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(TYPED.get(name, name) for name in self.channels))
         require_channel_names(self.channels)
         if not self.block_days > 0:
             raise ValueError(f"Expected --block-days of more than 0, got {self.block_days:g}.")

@@ -7,12 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
-from ladcast.commands.options import DEFAULT_PLACE, FLAT, Part, Results, report_paths
+from ladcast.commands.options import DEFAULT_PLACE, Part, Results, flat, report_paths
 from ladcast.files import require_figure_name, require_outputs
 from ladcast.forecasts.options import WHOLE, ExportFormat
+from ladcast.grid import Place
 from ladcast.plots.options import FIGURE_KINDS, FieldOptions
 
 DEFAULT_FORMAT = ExportFormat()
+Form = Annotated[ExportFormat, flat("Format", 3)]
 DEFAULT_FIELD = FieldOptions()
 
 
@@ -20,7 +22,7 @@ def plot(
     forecast: Path,
     figure: str = "page",
     *,
-    of: Annotated[FieldOptions, FLAT] = DEFAULT_FIELD,
+    of: Annotated[FieldOptions, flat("The field")] = DEFAULT_FIELD,
     truth: Path | None = None,
     output: Path | None = None,
     place: str | None = None,
@@ -45,8 +47,6 @@ def plot(
         time: initial time; by default the first.
         overwrite: replace an existing output.
     """
-    from ladcast.grid import Place
-
     suffix = ".png" if figure != "animation" else ".mp4" if shutil.which("ffmpeg") else ".gif"
     output = output or forecast.with_suffix(suffix if figure == "page" else f".{figure}{suffix}")
     where = None if place is None else Place.parse(place)
@@ -63,9 +63,7 @@ def plot(
     return report_paths(**{"page" if figure == "page" else "figure": output})
 
 
-def export(
-    forecast: Path, output: Path, selection: Part = WHOLE, *, form: Annotated[ExportFormat, FLAT] = DEFAULT_FORMAT
-) -> Results:
+def export(forecast: Path, output: Path, *, selection: Part = WHOLE, form: Form = DEFAULT_FORMAT) -> Results:
     """Write a forecast, or a part of it, as netCDF4 (.nc), GRIB2 (.grib2, extra [grib]) or Zarr (.zarr).
 
     Args:
@@ -83,11 +81,11 @@ def export(
 def decode(
     forecast: Path,
     output: Path,
-    selection: Part = WHOLE,
     *,
+    selection: Part = WHOLE,
     model: str | None = None,
     device: str | None = None,
-    form: Annotated[ExportFormat, FLAT] = DEFAULT_FORMAT,
+    form: Form = DEFAULT_FORMAT,
 ) -> Results:
     """Decode a forecast that was kept as latents, or a part of it, to Zarr, netCDF4 or GRIB2.
 
@@ -107,7 +105,7 @@ def decode(
     return report_paths(fields=write(forecast, output, selection, form, model=model, device=device))
 
 
-def mean(forecast: Path, output: Path, selection: Part = WHOLE, *, overwrite: bool = False) -> Results:
+def mean(forecast: Path, output: Path, *, selection: Part = WHOLE, overwrite: bool = False) -> Results:
     """Write the ensemble mean and spread (standard deviation, divisor members - 1).
 
     Args:
@@ -125,8 +123,8 @@ def mean(forecast: Path, output: Path, selection: Part = WHOLE, *, overwrite: bo
 def quantiles(
     forecast: Path,
     output: Path,
-    selection: Part = WHOLE,
     *,
+    selection: Part = WHOLE,
     level: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75, 0.9),
     overwrite: bool = False,
 ) -> Results:
@@ -146,7 +144,7 @@ def quantiles(
 
 
 def probability(
-    forecast: Path, output: Path, selection: Part = WHOLE, *, event: tuple[str, ...], overwrite: bool = False
+    forecast: Path, output: Path, *, selection: Part = WHOLE, event: tuple[str, ...], overwrite: bool = False
 ) -> Results:
     """Write the share of members in which something happens.
 
@@ -166,8 +164,8 @@ def probability(
 def points(
     forecast: Path,
     output: Path,
-    selection: Part = WHOLE,
     *,
+    selection: Part = WHOLE,
     place: tuple[str, ...] = (DEFAULT_PLACE,),
     method: Literal["bilinear", "nearest"] = "bilinear",
     overwrite: bool = False,

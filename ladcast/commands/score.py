@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from ladcast.commands.options import FLAT, EvaluationRequest, Results, ScoreRequest, Scoring
+from ladcast.commands.options import EvaluationRequest, Results, ScoreRequest, Scoring, flat
 from ladcast.files import remove, require_outputs
 from ladcast.released import DEFAULT_MODEL, find_model
 
@@ -16,8 +16,8 @@ DEFAULT_REQUEST, DEFAULT_SCORING = ScoreRequest(), Scoring()
 
 def score(
     *forecasts: Path,
-    request: Annotated[ScoreRequest, FLAT] = DEFAULT_REQUEST,
-    scoring: Annotated[Scoring, FLAT] = DEFAULT_SCORING,
+    request: Annotated[ScoreRequest, flat("What is compared")] = DEFAULT_REQUEST,
+    scoring: Annotated[Scoring, flat("How it is scored", 3)] = DEFAULT_SCORING,
 ) -> Results:
     """Score forecasts against the truth, beside persistence, climatology and other systems on the same dates.
 
@@ -39,8 +39,8 @@ def score(
 def evaluate(
     store: Path,
     *,
-    request: Annotated[EvaluationRequest, FLAT],
-    scoring: Annotated[Scoring, FLAT] = DEFAULT_SCORING,
+    request: Annotated[EvaluationRequest, flat("The forecasts")],
+    scoring: Annotated[Scoring, flat("How it is scored", 3)] = DEFAULT_SCORING,
     model: str = DEFAULT_MODEL,
 ) -> Results:
     """Make forecasts from many starts and score them at once; no fields are stored, and a stopped run goes on.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from ladcast.commands.options import FLAT, Results, report_paths
+from ladcast.commands.options import Results, flat, report_paths
 from ladcast.files import is_zarr
 from ladcast.released import DEFAULT_ASSETS, DEFAULT_LOCATION, DEFAULT_MODEL, Assets, Location
 
@@ -44,9 +44,9 @@ def verify(path: str) -> Results:
 
 def fetch(
     name: str,
-    location: Annotated[Location, FLAT] = DEFAULT_LOCATION,
+    location: Annotated[Location, flat("Where the weights lie")] = DEFAULT_LOCATION,
     *,
-    assets: Annotated[Assets, FLAT] = DEFAULT_ASSETS,
+    assets: Annotated[Assets, flat("What the networks need", 3)] = DEFAULT_ASSETS,
     overwrite: bool = False,
 ) -> Results:
     """Fetch a released model from the Hugging Face hub (needs the network) and install it with all it needs.
@@ -67,7 +67,7 @@ def import_(
     *,
     transformer: Path,
     autoencoder: Path,
-    assets: Annotated[Assets, FLAT] = DEFAULT_ASSETS,
+    assets: Annotated[Assets, flat("What the networks need", 3)] = DEFAULT_ASSETS,
     overwrite: bool = False,
 ) -> Results:
     """Install a released model from two folders on this machine; no network is needed.

@@ -45,17 +45,19 @@ def track(
         every: track all lows; with best tracks, also say which are observed storms.
         best_track: IBTrACS (.csv or .nc), HURDAT2 or a b-deck.
         against: tracks of other systems as NAME=FILE, in BUFR or as this command writes them (.nc), to compare with.
-        config: YAML file with the storm, its start, and the rules of detection and stitching, as in configs/track.
+        config: YAML file with the storm, its start, and the rules of detection and stitching, or the name of one in
+            configs/track.
         overrides: settings that win over the file, or over the defaults, such as detection.radius_deg=12.
         output: netCDF file of the tracks; CSV, GeoJSON and the figure lie beside it. By default beside the forecast.
         time: initial times, where the forecast has several; by default all.
         device: cpu or cuda.
         overwrite: replace existing outputs.
     """
-    from ladcast.config import from_overrides, load_config
+    from ladcast.config import find_config, from_overrides, load_config
     from ladcast.cyclones import read_best_tracks, report, select_storm, write_tracks
     from ladcast.cyclones.tracker import TrackOptions
 
+    config = None if config is None else find_config(config, "track")
     options = load_config(config, TrackOptions, overrides) if config else from_overrides(overrides, TrackOptions)
     options = options.asked(storm=storm, every=every, best_track=best_track, compare=bool(against))
     output, systems = output or forecast.with_suffix(".tracks.nc"), dict(map(_split, against))

@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from ladcast.commands.options import FLAT, Overrides, Results, report_paths
+from ladcast.commands.options import Overrides, Results, flat, report_paths
 from ladcast.recipes.options import TRAIN, DryRun
 from ladcast.training.slurm import Interruption, SlurmProfile, Submission
 
-DryRunFlags = Annotated[DryRun, FLAT]
+Jobs = Annotated[Submission, flat("The jobs")]
+TRAINING = "train"
+DryRunFlags = Annotated[DryRun, flat("Instead of training")]
 
 
 def autoencoder(
@@ -19,11 +21,16 @@ def autoencoder(
     """Train an autoencoder; a run that was stopped goes on.
 
     Args:
-        config: YAML file, such as configs/train/nature_autoencoder.yaml.
+        config: YAML file, or the name of one in configs/train, such as nature_autoencoder.
         overrides: settings that win over the file, such as training.steps=100.
         device: cpu or cuda; a GPU where there is one.
         dry_run: what to do instead of training.
     """
+    from ladcast.config import find_config
+
+    config = find_config(config, TRAINING)
+    if dry_run.dry_run and (plan := _plan_without_data(config, overrides)):
+        return plan
     with Interruption() as interruption:
         from ladcast.recipes.autoencoder import AutoencoderRecipe
         from ladcast.recipes.recipe import carry_out
@@ -39,11 +46,16 @@ def forecaster(
     """Train a forecaster on latents; a run that was stopped goes on.
 
     Args:
-        config: YAML file, such as configs/train/nature_forecaster.yaml.
+        config: YAML file, or the name of one in configs/train, such as nature_forecaster.
         overrides: settings that win over the file, such as training.steps=100.
         device: cpu or cuda; a GPU where there is one.
         dry_run: what to do instead of training.
     """
+    from ladcast.config import find_config
+
+    config = find_config(config, TRAINING)
+    if dry_run.dry_run and (plan := _plan_without_data(config, overrides)):
+        return plan
     with Interruption() as interruption:
         from ladcast.recipes.forecaster import ForecasterRecipe
         from ladcast.recipes.recipe import carry_out
@@ -53,31 +65,36 @@ def forecaster(
     return {} if folder is None else report_paths(forecaster=folder)
 
 
-def submit_train(config: Path, *, overrides: Overrides = (), submission: Annotated[Submission, FLAT]) -> Results:
+def submit_train(config: Path, *, overrides: Overrides = (), submission: Jobs) -> Results:
     """Check a training run, print its plan and its script, and submit it to SLURM.
 
     The jobs read a copy of the configuration in the run's output: what is edited while they wait does not count.
 
     Args:
-        config: YAML file, such as configs/train/era5_375m_forecaster.yaml.
+        config: YAML file, or the name of one in configs/train, such as era5_375m_forecaster.
         overrides: settings that win over the file, such as training.steps=100.
         submission: how to submit it.
     """
     import yaml
 
-    from ladcast.config import load_config
+    from ladcast.config import find_config, load_config
     from ladcast.files import whole_file
-    from ladcast.recipes.cost import check_plan, open_recipe
+    from ladcast.recipes.cost import check_plan, open_recipe, plan_recipe
     from ladcast.training.slurm import find_profile, submit_script
 
-    config = config.resolve()  # and with it the paths in it
+    config = find_config(config, TRAINING).resolve()  # and with it the paths in it
     profile = load_config(find_profile(submission.profile, config), SlurmProfile, submission.changes())
-    recipe = open_recipe(config, overrides)
+    missing: list[Path] = []
+    if submission.only_print:
+        recipe, missing = plan_recipe(config, overrides)
+    else:
+        recipe = open_recipe(config, overrides)
     output: Path = recipe.run.output.resolve()
     copy = output / "config.yaml"
     if copy == config and overrides:
         raise ValueError(f"{config} is the copy that the jobs of this run read: --set would write over it. Edit it.")
     said = [
+        *_not_there(missing),
         check_plan(recipe, profile.ranks, profile.gpu_memory_gib if profile.gpus_per_node else None),
         _script(recipe.kind, output, profile, submission),
     ]
@@ -96,6 +113,27 @@ def submit_train(config: Path, *, overrides: Overrides = (), submission: Annotat
     report = "\n".join(said)
     print(report)
     return {"submission": report}
+
+
+def _not_there(missing: list[Path]) -> list[str]:
+    """Says that a plan is of the configuration alone, where it is."""
+    if not missing:
+        return []
+    return [
+        f"not there   {', '.join(str(path.resolve()) for path in missing)}: what follows is of the configuration alone"
+    ]
+
+
+def _plan_without_data(config: Path, overrides: Overrides) -> Results | None:
+    """Prints the plan of a run whose data are not there yet; returns nothing where they are."""
+    from ladcast.recipes.cost import check_plan, plan_recipe
+
+    recipe, missing = plan_recipe(config, overrides)
+    if not missing:
+        return None
+    said = "\n".join([*_not_there(missing), check_plan(recipe, 1, None)])
+    print(said)
+    return {"plan": said}
 
 
 def _script(kind: str, output: Path, profile: SlurmProfile, submission: Submission) -> str:

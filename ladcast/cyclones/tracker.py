@@ -312,6 +312,9 @@ def _long_lived(table: xr.Dataset, step_hours: float, rules: Stitching) -> xr.Da
 def _finish(parts: list[xr.Dataset], forecast: xr.Dataset) -> xr.Dataset:
     table = xr.concat(parts, dim="point")
     origin = str(forecast.attrs.get("source", "unknown"))
-    made_from = {"made_from": forecast.attrs["history"]} if forecast.attrs.get("history") else {}  # to redraw members
     about = {"members": forecast.sizes.get("number", 1), "source": origin, "rules": describe_rules(forecast)}
-    return table.assign_attrs({**about, **made_from})
+    # What members are made again from, and that weather is a model's.
+    kept = {"history": "made_from", "unreal": "unreal"}
+    return table.assign_attrs(
+        about | {ours: forecast.attrs[name] for name, ours in kept.items() if forecast.attrs.get(name)}
+    )

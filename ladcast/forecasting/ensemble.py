@@ -18,7 +18,7 @@ from ladcast.data.normalization import unpack
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.stepper import ForecastStep, FrameCounts, rollout
-from ladcast.times import describe
+from ladcast.times import Times, describe
 from ladcast.types import LatentSequence, PastSequence
 
 FIRST_LATENT = 2**32
@@ -47,6 +47,8 @@ class EnsembleOptions:
     """Standard deviation of noise on the first latent, whose own is that of the latent scale (0.5)."""
     redraws: int = 0
     """How often a member that is not finite, or far outside all weather, is drawn again before the forecast stops."""
+    analysis: bool = False
+    """Whether a forecast on disk begins with the analysis, at lead time 0."""
     only: tuple[int, ...] = ()
     """The numbers of the members that are kept, in order, where not all are. A batch is made whole."""
 
@@ -205,10 +207,21 @@ def forecast_ensemble(forecaster: Forecaster, analysis: Analysis, options: Ensem
 
 def decode_step(batch: MemberBatch, step: ForecastStep) -> xr.Dataset:
     """Decodes the frames of a batch's members to the layout of `forecast_ensemble`."""
-    (analysis, init_time), codec = batch.initial, batch.forecaster.codec
+    codec = batch.forecaster.codec
     latents = batch.of_members(step).transpose(1, 2)
-    states = codec.decode(latents.flatten(0, 1), analysis.ocean).unflatten(0, latents.shape[:2])
-    frames = unpack(states.transpose(0, 1), batch.forecaster.channels, batch.forecaster.grid, step.valid_times)
-    leads = (step.valid_times - init_time).astype("timedelta64[ns]")
+    states = codec.decode(latents.flatten(0, 1), batch.initial.analysis.ocean).unflatten(0, latents.shape[:2])
+    return _as_forecast(states, batch, step.valid_times)
+
+
+def analysis_of(batch: MemberBatch) -> xr.Dataset:
+    """Returns the analysis as the frame at lead time 0 of each of a batch's members, in that layout."""
+    analysis, normalizer = batch.initial.analysis, batch.forecaster.codec.normalizer
+    state = normalizer.mask_land(analysis.state, analysis.ocean)
+    return _as_forecast(state.expand(len(batch.members), 1, *state.shape), batch, analysis.time[None])
+
+
+def _as_forecast(states: Float[Tensor, "member lead channel lat lon"], batch: MemberBatch, valid: Times) -> xr.Dataset:
+    frames = unpack(states.transpose(0, 1), batch.forecaster.channels, batch.forecaster.grid, valid)
+    leads = (valid - batch.initial.init_time).astype("timedelta64[ns]")
     by_lead = frames.assign_coords(time=leads, number=batch.members).rename(time="prediction_timedelta")
-    return by_lead.expand_dims(time=[init_time])
+    return by_lead.expand_dims(time=[batch.initial.init_time])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Group, Parameter
 
 from ladcast.times import parse_time
 
@@ -17,6 +19,9 @@ MOST_DAYS, MOST_STEPS = 36_500, 10_000
 """What no forecast is asked for in earnest: more would overflow times, or take for ever to count."""
 MANY_FRAMES = 1000
 """From here on latents are kept unless fields are asked for."""
+ENSEMBLE = Parameter(group=Group("Members", sort_key=2))
+MACHINE = Parameter(group=Group("Speed and memory", sort_key=3))
+"""Under what the help of a command lists options."""
 
 
 def require_within(options: object, least: Mapping[str, int | float], most: Mapping[str, int | float]) -> None:
@@ -53,6 +58,7 @@ class ForecastRequest:
         redraws: how often a member that fails (not finite, or beyond any weather) is drawn again; 0 stops at once.
         precision: of the network on a GPU; a CPU computes in float32. By default the model's own.
         compile: fuse the network's kernels first, which takes a quarter of a minute; for large ensembles on a GPU.
+        analysis: begin the store with the analysis, at lead time 0; it is not scored.
         fill: what to do with channels that the source lacks: refuse, or take their mean or the nearest level; or with a
             few missing points: interpolate.
         device: cpu or cuda; a GPU where there is one.
@@ -60,22 +66,24 @@ class ForecastRequest:
     """
 
     times: tuple[str, ...] = ()
+    _: KW_ONLY
     source: Path | None = None
     output: Path = Path("forecast.zarr")
     members: int = 8
     days: int = 10
-    seed: int = 0
+    seed: Annotated[int, ENSEMBLE] = 0
     lead_step: Literal[1, 2, 3, 6] | None = None
     keep: Literal["fields", "latents"] | None = None
-    batch_size: int = 8
-    steps: int | None = None
-    noise_scale: float = 1.0
-    perturbation: float = 0.0
-    redraws: int = 0
-    precision: Literal["bfloat16", "float32"] | None = None
-    compile: bool = False
+    batch_size: Annotated[int, MACHINE] = 8
+    steps: Annotated[int | None, ENSEMBLE] = None
+    noise_scale: Annotated[float, ENSEMBLE] = 1.0
+    perturbation: Annotated[float, ENSEMBLE] = 0.0
+    redraws: Annotated[int, ENSEMBLE] = 0
+    precision: Annotated[Literal["bfloat16", "float32"] | None, MACHINE] = None
+    compile: Annotated[bool, MACHINE] = False
+    analysis: bool = True
     fill: Literal["refuse", "interpolate", "mean", "nearest-level"] = "refuse"
-    device: str | None = None
+    device: Annotated[str | None, MACHINE] = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:

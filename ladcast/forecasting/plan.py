@@ -146,7 +146,8 @@ def plan_forecast(
     rows, columns = grid.shape
     state_bytes, latent_bytes = len(channels) * rows * columns, math.prod(config.frame_shape(grid))
     leads = staggered * options.blocks * config.frames.future
-    frames = starts * leads
+    latents = options.members * starts * leads * latent_bytes
+    fields = options.members * starts * (leads + options.analysis) * state_bytes
     block = min(options.batch_size, options.members) * costs.host_bytes
     working = costs.working_bytes(options.batch_size, decoded_at_once(device))
     on_gpu = device.startswith("cuda")
@@ -162,8 +163,8 @@ def plan_forecast(
         seconds=None if rates is None else stepping / rates.stepper + coding / rates.autoencoder,
         host_bytes=block + (0 if on_gpu else working),
         device_bytes=working if on_gpu else 0,
-        field_bytes=options.members * frames * state_bytes * FLOAT32_BYTES,
-        latent_bytes=options.members * frames * latent_bytes * FLOAT32_BYTES,
+        field_bytes=fields * FLOAT32_BYTES,
+        latent_bytes=(latents + options.analysis * starts * state_bytes) * FLOAT32_BYTES,
     )
 
 

@@ -22,7 +22,7 @@ from jaxtyping import Shaped
 
 from ladcast.data.lexicon import CONVERSIONS
 from ladcast.fields import VARIABLES
-from ladcast.forecasts.open import AnyForecast, open_part
+from ladcast.forecasts.open import AnyForecast, open_part, without_analysis
 from ladcast.forecasts.options import Selection
 from ladcast.forecasts.products import EVENT, Event
 from ladcast.grid import Place
@@ -140,7 +140,7 @@ def ask(
     asked = Question.parse(question) if isinstance(question, str) else question
     if not quantiles or min(quantiles) < 0 or max(quantiles) > 1:
         raise ValueError(f"Expected quantile levels within [0, 1] such as 0.1 0.5 0.9, got {list(quantiles)}.")
-    opened = open_part(forecast, asked.selection(**part))
+    opened = without_analysis(open_part(forecast, asked.selection(**part)))
     if asked.place is not None:
         row, column = asked.place.nearest(opened)
         opened = opened.isel(latitude=[row], longitude=[column])

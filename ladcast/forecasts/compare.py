@@ -13,7 +13,7 @@ from ladcast.data.lazy import guarded
 from ladcast.data.lexicon import canonical_names
 from ladcast.data.store import open_store
 from ladcast.documents import read_netcdf
-from ladcast.forecasts.open import AnyForecast, in_our_order, open_system
+from ladcast.forecasts.open import AnyForecast, in_our_order, open_system, without_analysis
 from ladcast.grid import Box, Grid, grid_of, points_of
 from ladcast.released import ModelFolder, find_model
 from ladcast.verification import Climatology, intersect
@@ -34,13 +34,14 @@ def open_systems(
 ) -> Systems:
     """Opens the stores of every system, and cuts the systems to what they have in common, and have truth for.
 
-    Without a truth it is that of the model of the first system, if its forecast starts from the model's own states; the
-    climatology is then the model's, too.
+    Lead time 0 is left out, as it is an analysis. Without a truth it is that of the model of the first system, if its
+    forecast starts from the model's own states; the climatology is then the model's, too.
 
     Raises:
         ValueError: the systems have nothing in common, or there is no truth.
     """
-    opened = {name: open_system(parts) for name, parts in forecasts.items()}
+    whole = {name: open_system(parts) for name, parts in forecasts.items()}
+    opened = {name: without_analysis(forecast) for name, forecast in whole.items()}
     if truth is None:
         own = own_model(next(iter(opened.values())))
         if own is None or own.truth is None:
@@ -61,6 +62,7 @@ def open_systems(
         climatology=None if known is None else _on_grid(known, report.grid, climatology),
         years=None if years is None else open_store(years, grid=report.grid),
         baselines=baselines,
+        whole=whole,
     )
 
 

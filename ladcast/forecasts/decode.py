@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from threading import RLock
@@ -18,6 +18,7 @@ from ladcast.cf import forecast_attributes
 from ladcast.data.lazy import LazyField, lazy_variable
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasts.latents import Frame, LatentStore, all_frames
+from ladcast.types import State
 
 GIB = 2**30
 Planes = Float[np.ndarray, "channel lat lon"]
@@ -99,12 +100,14 @@ class FrameDecoder:
     def _decode(self, frames: list[Frame]) -> list[Planes]:
         if not frames:
             return []
-        states = self._get_codec().decode(self.store.read(frames))
-        masked = (
-            self._get_codec().normalizer.mask_land(state, self.store.ocean(frame.init))
-            for frame, state in zip(frames, states, strict=True)
-        )
-        return [state[self.rows].numpy() for state in masked]
+        kept = [frame for frame in frames if self.store.has_latent(frame)]
+        states = iter(self._get_codec().decode(self.store.read(kept)) if kept else ())
+        return [self._state(frame, states)[self.rows].numpy() for frame in frames]
+
+    def _state(self, frame: Frame, decoded: Iterator[State]) -> State:
+        if not self.store.has_latent(frame):
+            return self.store.analysis(frame.init)
+        return self._get_codec().normalizer.mask_land(next(decoded), self.store.ocean(frame.init))
 
     def _get_codec(self) -> LatentCodec:
         with self._lock:

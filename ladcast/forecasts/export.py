@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
@@ -51,6 +52,8 @@ def export(source: Path, output: Path, selection: Selection, form: ExportFormat,
         frames, unit = range(done, writer.frames), "members x lead times"
         for _ in show_progress(frames, total, "export", weight=lambda _: members, unit=unit):
             writer.append()
+        if isinstance(writer, GribWriter) and part.attrs.get("unreal"):
+            print(f"GRIB2 cannot say that this is model weather, not the real atmosphere: {output}", file=sys.stderr)
         return writer.finish()
 
 

@@ -79,7 +79,7 @@ class FrameWriter(ABC):
         saved = self.unfinished.start(self._begin)
         if FRAMES in saved:
             self.done = saved[FRAMES].document["done"]
-            self._reopen(saved[FRAMES].document)
+            self._open(saved[FRAMES].document)
         return self.done
 
     def append(self) -> int:
@@ -98,6 +98,7 @@ class FrameWriter(ABC):
     def _begin(self, content: Path) -> None:
         with hdf_errors(content):
             self._create()
+            self._open({})
         self._save()  # before the work counts as begun, so that what was begun can always be reopened
 
     def _save(self) -> None:
@@ -112,12 +113,12 @@ class FrameWriter(ABC):
     def _write(self, init: int, lead: int, frame: xr.Dataset) -> None:
         """Writes the frame of these indices of the initial and the lead time."""
 
-    def _reopen(self, state: Mapping[str, Any]) -> None:
-        """Prepares `self.content` of a killed export for the frame after the last that is whole."""
-        raise NotImplementedError(f"{type(self).__name__} has no state to go on from")
+    @abstractmethod
+    def _open(self, state: Mapping[str, Any]) -> None:
+        """Opens `self.content`, new or of a killed export, for the frame after the last that is whole."""
 
     def _state(self) -> dict[str, Any]:
-        """Returns what `_reopen` needs beside the number of frames."""
+        """Returns what `_open` needs beside the number of frames."""
         return {}
 
     @abstractmethod
@@ -152,11 +153,13 @@ class NetcdfWriter(FrameWriter):
         self.described = with_metadata(self.forecast, names)
 
     def _create(self) -> None:
-        import netCDF4
-
         # As data variables: xarray would list coordinates without a field in a global attribute that CF does not know.
         coordinates = self.described.drop_vars(self.described.data_vars).reset_coords()
         coordinates.to_netcdf(self.content, engine="netcdf4")
+
+    def _open(self, state: Mapping[str, Any]) -> None:
+        import netCDF4
+
         self.file = netCDF4.Dataset(self.content, "r+")
         for dim, size in self.described.sizes.items():
             if dim not in self.file.dimensions:
@@ -218,14 +221,10 @@ class ZarrWriter(FrameWriter):
         template.to_zarr(
             self.content, compute=False, consolidated=False, encoding=encoding, mode="w-", zarr_format=self.zarr_format
         )
-        self._open()
 
     def _write(self, init: int, lead: int, frame: xr.Dataset) -> None:
         for source, target in zip(frame.data_vars, self.described.data_vars, strict=True):
             cast("Any", self.group[str(target)])[init, lead] = frame[source].values
-
-    def _reopen(self, state: Mapping[str, Any]) -> None:
-        self._open()
 
     def _close(self) -> None:
         import zarr
@@ -234,7 +233,7 @@ class ZarrWriter(FrameWriter):
             zarr.consolidate_metadata(self.content, zarr_format=self.zarr_format)
             seal(self.content)
 
-    def _open(self) -> None:
+    def _open(self, state: Mapping[str, Any]) -> None:
         import zarr
 
         self.group = zarr.open_group(self.content, mode="r+", zarr_format=self.zarr_format)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -86,12 +87,12 @@ class GribWriter(FrameWriter):
         self.grid = grid_keys(forecast)
 
     def _create(self) -> None:
-        self.file: IO[bytes] = self.content.open("wb")
+        self.content.touch()
 
-    def _reopen(self, state: Mapping[str, Any]) -> None:
-        self.file = self.content.open("r+b")
-        self.file.truncate(state["bytes"])  # a kill may have left part of a message
-        self.file.seek(state["bytes"])
+    def _open(self, state: Mapping[str, Any]) -> None:
+        self.file: IO[bytes] = self.content.open("r+b")
+        self.file.truncate(state.get("bytes", 0))  # a kill may have left part of a message
+        self.file.seek(0, os.SEEK_END)
 
     def _state(self) -> dict[str, Any]:
         self.file.flush()

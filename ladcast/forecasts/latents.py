@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -25,7 +26,7 @@ from ladcast.forecasts.manifest import LatentManifest
 from ladcast.forecasts.write import CHECKED, ForecastLayout, StoreWriter, empty_variable
 from ladcast.grid import Grid
 from ladcast.times import HOUR, describe
-from ladcast.types import OceanMask
+from ladcast.types import OceanMask, State
 
 LATENT_DIMS = ("time", "prediction_timedelta", "number", "latent", "y", "x")
 MEMBERS_PER_CHUNK = 8
@@ -51,8 +52,9 @@ class LatentWriter(StoreWriter):
 
     @property
     def bytes(self) -> int:
-        """Returns the size of the latents in float32."""
-        return 4 * math.prod(self.layout.shape(LATENT_DIMS[:3])) * math.prod(self.frame_shape)
+        """Returns the size of the latents, and of the analyses beside them, in float32."""
+        latents = math.prod(self.made.shape(LATENT_DIMS[:3])) * math.prod(self.frame_shape)
+        return 4 * (latents + sum(state.nelement() for state in self.states))
 
     def __init__(
         self,
@@ -73,22 +75,35 @@ class LatentWriter(StoreWriter):
         )
         channels, rows, columns = forecaster.frame_shape
         self.frame_shape = (channels, rows, columns)
+        has_analysis = self.layout.has_analysis
+        self.made = replace(self.layout, lead_times=self.layout.lead_times[has_analysis:])
+        """What the forecaster makes, of which there are latents."""
+        masked = forecaster.codec.normalizer.mask_land
+        self.states = [
+            masked(analysis.state, analysis.ocean)
+            for analysis, init_time in conditions
+            if has_analysis and analysis.time == init_time
+        ]
         # All analyses of an initial time have its ocean (see `staggered`).
         oceans = {initial.init_time: initial.analysis.ocean.numpy() for initial in conditions}
         self.ocean = np.stack(list(oceans.values()))
 
     def _create(self, store: Path) -> None:
-        before = self.layout.shape(LATENT_DIMS[:3])
+        before = self.made.shape(LATENT_DIMS[:3])
         mask = xr.Variable(("time", "latitude", "longitude"), self.ocean.astype(np.int8), OCEAN_ATTRIBUTES)
         latent = empty_variable(LATENT_DIMS, (*before, *self.frame_shape), LATENT_ATTRIBUTES)
         template = xr.Dataset(
             {"latent": latent, "ocean": mask},
-            coords=self.layout.coordinates("time", "prediction_timedelta", "number", "latitude", "longitude"),
+            coords=self.made.coordinates("time", "prediction_timedelta", "number", "latitude", "longitude"),
             attrs=self.attributes() | self.manifest.to_attributes(),
         )
         chunks = (1, 1, members_per_chunk(self.options), *self.frame_shape)
         encoding: dict[str, Any] = {"latent": {"chunks": chunks, "compressors": CHECKED}}
         encoding["ocean"] = {"compressors": CHECKED}
+        if self.states:
+            values = torch.stack(self.states).numpy()
+            template[ANALYSIS] = (("time", "channel", "latitude", "longitude"), values, ANALYSIS_ATTRIBUTES)
+            encoding[ANALYSIS] = {"compressors": CHECKED, "chunks": (1, *values.shape[1:])}
         template.to_zarr(store, compute=False, consolidated=False, encoding=encoding, mode="w-")
 
     def _write(self, batch: MemberBatch, step: ForecastStep) -> None:
@@ -99,6 +114,11 @@ class LatentWriter(StoreWriter):
             array[init, lead, members] = values[:, :, index]
 
 
+ANALYSIS = "analysis"
+ANALYSIS_ATTRIBUTES = {
+    "long_name": "channels of the analysis in SI units, which readers put at lead time 0",
+    "units": "1",
+}
 OCEAN_ATTRIBUTES = {
     "long_name": "where the sea surface temperature of the start is defined",
     "flag_values": [0, 1],
@@ -137,11 +157,12 @@ class LatentStore:
                 _check(ds, self._ocean)
         except (KeyError, OSError, RuntimeError, ValueError) as error:
             raise ValueError(f"{path} is damaged: {error}. {COPY_AGAIN}") from error
+        made = ds["prediction_timedelta"].values.astype("timedelta64[ns]")
         self.layout = ForecastLayout(
             channels=ChannelSet.from_dict(self.manifest.channels),
             grid=Grid.from_dict(self.manifest.grid),
             init_times=ds["time"].values.astype("datetime64[ns]"),
-            lead_times=ds["prediction_timedelta"].values.astype("timedelta64[ns]"),
+            lead_times=np.append(0 * made[:1], made) if ANALYSIS in ds else made,
             members=ds["number"].values,
         )
 
@@ -158,8 +179,27 @@ class LatentStore:
         """Returns where the ocean is in the forecast from the initial time of this index."""
         return torch.from_numpy(self._ocean[init])
 
+    def has_latent(self, frame: Frame) -> bool:
+        """Says whether a frame is kept as a latent: all are but the analysis."""
+        return not (self.layout.has_analysis and frame.lead == 0)
+
+    def analysis(self, init: int) -> State:
+        """Reads the analysis that the forecast from the initial time of this index starts from, in SI units.
+
+        Raises:
+            ValueError: it is missing or damaged.
+        """
+        try:
+            array = cast("zarr.Array[Any]", zarr.open_group(self.path, mode="r")[ANALYSIS])
+            state = torch.from_numpy(np.asarray(array[init], dtype=np.float32))
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ValueError(f"{self.path}: the analysis is damaged: {error}. {COPY_AGAIN}") from error
+        if state.isnan().flatten(1).all(1).any():  # Zarr reads chunks that are not there as NaN
+            raise ValueError(f"{self.path}: the analysis is missing. {COPY_AGAIN}")
+        return state
+
     def read(self, frames: Sequence[Frame]) -> Float[Tensor, "frame latent y x"]:
-        """Reads the latents of these frames, those of one lead time that follow each other at once.
+        """Reads the latents of these frames that have one, those of one lead time that follow each other at once.
 
         Raises:
             ValueError: a chunk is missing or damaged; the message names the frame.
@@ -171,7 +211,8 @@ class LatentStore:
         members = np.array([frame.member for frame in frames])
         try:
             array = cast("zarr.Array[Any]", zarr.open_group(self.path, mode="r")["latent"])
-            latents = np.asarray(array.oindex[frames[0].init, frames[0].lead, members], dtype=np.float32)
+            lead = frames[0].lead - self.layout.has_analysis
+            latents = np.asarray(array.oindex[frames[0].init, lead, members], dtype=np.float32)
         except (OSError, RuntimeError, ValueError) as error:
             raise ValueError(f"{self.path}: {self._name(frames[0])} is damaged: {error}. {COPY_AGAIN}") from error
         for frame, latent in zip(frames, latents, strict=True):

@@ -53,6 +53,8 @@ def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
         analyses = open_analyses(source, forecaster.channels, forecaster.grid)
         conditions = find_conditions(request, analyses, forecaster)
         options = ensemble_options(request, forecaster.frames)
+        if job.first(lacks_analysis(request)):
+            options = replace(options, analysis=False)
         if not request.batch_size:
             options = replace(options, batch_size=choose_batch(request, forecaster, len(conditions), job))
         if job.first(is_made(request, forecast_identity(forecaster, conditions, options))):
@@ -100,6 +102,12 @@ def is_made(request: ForecastRequest, identity: Mapping[str, Any]) -> bool:
     found, remedy = read_identity(request.output), "Choose another output, or add --overwrite."
     require_same(found, identity, str(request.output), remedy=remedy, error=FileExistsError)
     return True
+
+
+def lacks_analysis(request: ForecastRequest) -> bool:
+    """Says whether the output is there, begun or complete, without lead time 0, as earlier versions made forecasts."""
+    made = begun_identity(request.output) or ({} if request.overwrite else read_identity(request.output))
+    return bool(made) and "analysis" not in made.get("options", {})
 
 
 def require_disk(writer: StoreWriter) -> None:

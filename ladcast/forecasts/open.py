@@ -22,8 +22,8 @@ from ladcast.files import is_zarr, matching
 from ladcast.forecasting.ensemble import FORECAST_DIMS
 from ladcast.forecasts.engine import CACHE_BYTES, LatentEngine
 from ladcast.forecasts.manifest import is_latent_store
-from ladcast.forecasts.options import FORECAST_AXES, WHOLE, Bounds, Selection
-from ladcast.grid import TOLERANCE_DEG, circles_globe, eastward
+from ladcast.forecasts.options import FORECAST_AXES, WHOLE, Selection
+from ladcast.grid import TOLERANCE_DEG, Region, circles_globe, eastward, require_region
 from ladcast.times import HOUR, AnyTime, describe, parse_time
 
 DIMENSIONS = {
@@ -192,6 +192,12 @@ def _differ_along(dim: str, stores: Sequence[xr.Dataset]) -> bool:
     return all(np.array_equal(ds[other], stores[0][other]) for ds in stores for other in others if other in ds.dims)
 
 
+def without_analysis(forecast: xr.Dataset) -> xr.Dataset:
+    """Returns a forecast without lead time 0, unless it has no other: what it starts from is no forecast."""
+    leads = forecast["prediction_timedelta"].values.astype(int)
+    return forecast.isel(prediction_timedelta=leads != 0) if leads.any() and not leads.all() else forecast
+
+
 def _name(forecast: AnyForecast) -> str:
     """Returns what messages call a forecast."""
     return str(forecast.encoding.get("source", "The dataset") if isinstance(forecast, xr.Dataset) else forecast)
@@ -284,16 +290,14 @@ def select(forecast: xr.Dataset, selection: Selection) -> xr.Dataset:
     return forecast if region is None else crop(forecast, region)
 
 
-def crop(forecast: xr.Dataset, region: Bounds) -> xr.Dataset:
+def crop(forecast: xr.Dataset, region: Region) -> xr.Dataset:
     """Returns the points within a region, edges included; longitudes run eastward from its western edge.
 
     Raises:
         ValueError: the region is none, or has no points.
     """
-    west, south, east, north = region
-    if not (-90 <= south < north <= 90 and -360 <= west <= 360 and -360 <= east <= 360):
-        raise ValueError(f"Expected a region as west,south,east,north in degrees such as -10,35,30,70, got {region}.")
-    width = 360.0 if abs(east - west) >= 360 else (east - west) % 360
+    west, south, east, north = require_region(region)
+    width = 360.0 if abs(east - west) == 360 else (east - west) % 360
     latitude, longitude = forecast["latitude"].values, forecast["longitude"].values
     rows = np.flatnonzero((latitude >= south - TOLERANCE_DEG) & (latitude <= north + TOLERANCE_DEG))
     offset = (longitude - west + TOLERANCE_DEG) % 360 - TOLERANCE_DEG

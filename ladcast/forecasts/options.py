@@ -7,13 +7,11 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from ladcast.grid import Region, parse_region
 from ladcast.times import parse_time
 
 FORECAST_AXES = ("time", "prediction_timedelta", "number")
 """The dimensions that make a dataset a forecast of an ensemble."""
-Bounds = tuple[float, float, float, float]
-"""West, south, east and north in degrees; a region whose west lies east of its east crosses the meridian of 0."""
-REGION_FORM = "Expected a region as west,south,east,north in degrees such as -10,35,30,70"
 
 
 @dataclass(frozen=True)
@@ -39,17 +37,13 @@ class Selection:
     def __post_init__(self) -> None:
         for time in self.times:
             parse_time(time)
+        if self.region is not None:
+            parse_region(self.region)
 
     @property
-    def bounds(self) -> Bounds | None:
-        """Returns the region as numbers; raises ValueError that shows the expected form."""
-        if self.region is None:
-            return None
-        try:
-            west, south, east, north = (float(edge) for edge in self.region.split(","))
-        except ValueError:
-            raise ValueError(f"{REGION_FORM}, got '{self.region}'.") from None
-        return west, south, east, north
+    def bounds(self) -> Region | None:
+        """Returns the region as numbers."""
+        return None if self.region is None else parse_region(self.region)
 
 
 WHOLE = Selection()

@@ -18,7 +18,7 @@ import xarray as xr
 
 from ladcast.data.lexicon import CONVERSIONS, SPOKEN
 from ladcast.fields import VARIABLES
-from ladcast.grid import TOLERANCE_DEG, Place
+from ladcast.grid import TOLERANCE_DEG, Place, circles_globe
 from ladcast.units import spell_units
 
 MEMBERS = "number"
@@ -173,9 +173,7 @@ def _at(forecast: xr.Dataset, place: Place, method: Method) -> xr.Dataset:
 
 def _around(columns: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Adds the first column again behind the last one where the columns go around the globe."""
-    first_again = columns[:1] + 360
-    closes = len(columns) > 1 and first_again[0] - columns[-1] < 1.5 * np.diff(columns).max()
-    return np.append(columns, first_again) if closes else columns
+    return np.append(columns, columns[:1] + 360) if circles_globe(columns) else columns
 
 
 def _towards_poles(rows: npt.NDArray[np.float64], latitude: float) -> float:

@@ -32,6 +32,7 @@ from ladcast.forecasting.ensemble import (
     EnsembleOptions,
     InitialCondition,
     MemberBatch,
+    analysis_of,
     decode_step,
     member_batches,
 )
@@ -51,6 +52,11 @@ class ForecastLayout:
     init_times: Shaped[np.ndarray, " init"]
     lead_times: Shaped[np.ndarray, " lead"]
     members: npt.NDArray[np.int64]
+
+    @property
+    def has_analysis(self) -> bool:
+        """Says whether the first lead time is 0: then it is the analysis that stands there, for all members."""
+        return not self.lead_times[0].astype(int)
 
     def coordinates(self, *names: str) -> dict[str, xr.Variable]:
         """Returns the named coordinates, by default all, with CF attributes."""
@@ -91,11 +97,12 @@ def forecast_layout(
             f"Expected initial times that increase, each with the analyses of every {spacing / HOUR:g} h before it, "
             f"got analyses of {describe(times[:, 1])} for {describe(init_times)}. Sort them, or add those that lack."
         )
+    made = lead_times(options.blocks * forecaster.frames.future * staggered, spacing)
     return ForecastLayout(
         channels=forecaster.channels,
         grid=forecaster.grid,
         init_times=init_times,
-        lead_times=lead_times(options.blocks * forecaster.frames.future * staggered, spacing),
+        lead_times=np.append(0 * made[:1], made) if options.analysis else made,
         members=np.array(options.kept),
     )
 
@@ -111,6 +118,8 @@ def forecast_identity(
     del chosen["redraws"]
     if not options.only:
         del chosen["only"]
+    if not chosen["analysis"]:  # as stores of earlier versions, which have none
+        del chosen["analysis"]
     size = {name: chosen.pop(name) for name in ("members", "blocks", "seed")}
     sampling = {"sampling": settings} if (settings := forecaster.stepper.settings()) else {}
     states = hashlib.sha256()
@@ -228,6 +237,7 @@ class StoreWriter(ABC):
     def _place(self, batch: MemberBatch, step: ForecastStep) -> tuple[int, range, slice]:
         """Returns where a step belongs: the index of its initial time, those of its lead times and of its members.
 
+        Lead times are those that the forecaster makes, without that of the analysis.
         The lead times of forecasts from the hours before an initial time fall between each other.
         """
         staggered = len(self.conditions) // len(self.layout.init_times)
@@ -259,7 +269,14 @@ class ForecastWriter(StoreWriter):
 
     def _write(self, batch: MemberBatch, step: ForecastStep) -> None:
         init, leads, members = self._place(batch, step)
-        frames, store = decode_step(batch, step), self._open()
+        is_first = step.number == 0 and batch.initial.analysis.time == batch.initial.init_time
+        if self.layout.has_analysis and is_first:
+            self._write_frames(analysis_of(batch), init, range(1), members)
+        after = range(leads.start + self.layout.has_analysis, leads.stop + self.layout.has_analysis, leads.step)
+        self._write_frames(decode_step(batch, step), init, after, members)
+
+    def _write_frames(self, frames: xr.Dataset, init: int, leads: range, members: slice) -> None:
+        store = self._open()
 
         def write(name: str, index: int, lead: int) -> None:  # a chunk has one lead time
             cast("zarr.Array[Any]", store[name])[init, lead, members] = frames[name].values[0, index]

@@ -18,7 +18,18 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from ladcast.grid import Box, Place, points_of
 from ladcast.plots.maps import add_colour_bar, add_map_axes, draw_map, mark_extremes, require_same_points
 from ladcast.plots.quantities import QUANTITIES, Quantity, held_by
-from ladcast.plots.style import ENSEMBLE, INK, MARGIN, SMALL_PT, TRUTH, new_figure, quiet, round_levels
+from ladcast.plots.style import (
+    ENSEMBLE,
+    INK,
+    MARGIN,
+    SMALL_PT,
+    TRUTH,
+    analysis_note,
+    new_figure,
+    quiet,
+    round_levels,
+    unreal_note,
+)
 from ladcast.times import DAY, describe
 
 SHOWN_DAY = 5
@@ -217,7 +228,7 @@ def add_legend(figure: Figure) -> None:
 
 def say_source(forecast: xr.Dataset, longest: int = 90) -> str:
     """Says which model a forecast is of, and where its weather is not that of the real atmosphere."""
-    unreal = " | model weather, not the real atmosphere" if forecast.attrs.get("unreal") else ""
+    unreal = unreal_note(forecast.attrs)
     source = str(forecast.attrs.get("source", "Ensemble forecast"))
     return textwrap.shorten(source, longest - len(unreal), placeholder=" ...") + unreal
 
@@ -225,8 +236,8 @@ def say_source(forecast: xr.Dataset, longest: int = 90) -> str:
 def _write_heading(figure: Figure, forecast: xr.Dataset, shown: np.timedelta64) -> None:
     start = start_of(forecast)
     figure.text(MARGIN, 0.955, f"Forecast for {_say(start + shown)}", fontsize=16, weight="bold", color=INK)
-    about = f"start {_say(start)} | day {shown / DAY:g} | {say_members(forecast)} | {say_source(forecast)}"
-    figure.text(MARGIN, 0.925, about, fontsize=9, color="0.3")
+    about = f"start {_say(start)}{analysis_note(forecast.attrs)} | day {shown / DAY:g} | {say_members(forecast)} | "
+    figure.text(MARGIN, 0.925, about + say_source(forecast), fontsize=9, color="0.3")
 
 
 def say_members(forecast: xr.Dataset) -> str:

@@ -8,8 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-Region = tuple[float, float, float, float]
-"""West, south, east, north in degrees."""
+from ladcast.grid import Region, parse_region
 
 
 @dataclass(frozen=True)
@@ -31,19 +30,13 @@ class FieldOptions:
     def __post_init__(self) -> None:
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(f"Expected --value as a number, got {self.value}.")
-        if self.bounds is not None and not -90 <= self.bounds[1] < self.bounds[3] <= 90:
-            raise ValueError(f"{REGION_FORM}, got '{self.region}'.")
+        if self.region is not None:
+            parse_region(self.region)
 
     @property
     def bounds(self) -> Region | None:
-        """Returns the region as numbers; raises ValueError that shows the expected form."""
-        if self.region is None:
-            return None
-        try:
-            west, south, east, north = (float(edge) for edge in self.region.split(","))
-        except ValueError:
-            raise ValueError(f"{REGION_FORM}, got '{self.region}'.") from None
-        return west, south, east, north
+        """Returns the region as numbers."""
+        return None if self.region is None else parse_region(self.region)
 
 
 FIGURE_KINDS = (
@@ -59,4 +52,3 @@ FIGURE_KINDS = (
     "animation",
 )
 """What `ladcast plot` draws, beside the number of a member."""
-REGION_FORM = "Expected a region as west,south,east,north in degrees such as -60,25,50,75"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from ladcast.fields import PRECIPITATION, SST, VARIABLES
+from ladcast.fields import PRECIPITATION, SST, TYPED, VARIABLES
 from ladcast.units import GRAVITY, ZERO_CELSIUS_K
 
 
@@ -107,6 +107,7 @@ def find_quantity(text: str) -> tuple[Quantity, int | None]:
     Raises:
         ValueError: there is none of this name.
     """
+    text = TYPED.get(text, text)
     parts = re.fullmatch(r"(\D+)(\d*)", text)
     name, level = (text, "") if text in QUANTITIES or parts is None else parts.groups()
     found = QUANTITIES.get(name)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -35,6 +38,20 @@ BLUE, ORANGE, GREEN, PINK, AMBER, SKY, BLACK = (
 ENSEMBLE, TRUTH = BLUE, ORANGE
 ROUND_STEPS = [1, 2, 2.5, 5, 10]
 PROBABILITY_PERCENT = (5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 95.0)
+
+
+def unreal_note(attributes: Mapping[Any, Any]) -> str:
+    """Returns what a figure says beside its source where the weather is a model's, as the attributes of data tell."""
+    return " | model weather, not the real atmosphere" if attributes.get("unreal") else ""
+
+
+def analysis_note(attributes: Mapping[Any, Any]) -> str:
+    """Returns ` of FILE`, the source of the analysis that a forecast of ours starts from; empty for others."""
+    try:
+        source = Path(json.loads(attributes["history"])["source"]).name
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return f" of {textwrap.shorten(source, 30, placeholder=' ...')}" if source else ""
 
 
 def new_figure(size_in: tuple[float, float] = A4_LANDSCAPE_IN) -> Figure:

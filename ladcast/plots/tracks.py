@@ -36,6 +36,7 @@ from ladcast.plots.style import (
     quiet,
     sequential_colours,
     style_bar,
+    unreal_note,
 )
 from ladcast.times import DAY, HOUR
 
@@ -187,7 +188,8 @@ def draw_storm(
     start = np.datetime64(tracks["start"].values[0], "s").item()
     figure.text(MARGIN, 0.945, title, fontsize=16, weight="bold", color=INK)
     source, members = tracks.attrs.get("source", "forecast"), tracks.attrs["members"]
-    about = f"{source}  |  start {start.day} {start:%B %Y, %H} UTC  |  {members} member{'s' if members > 1 else ''}"
+    count = f"{members} member{'s' if members > 1 else ''}{unreal_note(tracks.attrs)}"
+    about = f"{source}  |  start {start.day} {start:%B %Y, %H} UTC  |  {count}"
     figure.text(MARGIN, 0.915, about, fontsize=9, color="0.3")
     return figure
 

@@ -1,25 +1,46 @@
-"""Checks of a training run before it waits in a queue: its configuration, data, paths and memory."""
+"""Checks of a training run before it waits in a queue: its configuration, data, paths and memory.
+
+A run can be planned before its data are there: what a step takes follows from the configuration alone.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
+import dask.array
+import numpy as np
 import torch
+import xarray as xr
+from torch import nn
 
-from ladcast.config import ConfigError
+from ladcast.config import ConfigError, load_config
 from ladcast.data.batches import SampleOrder
+from ladcast.data.normalization import Normalizer
 from ladcast.documents import read_mapping
-from ladcast.recipes.autoencoder import AutoencoderRecipe
-from ladcast.recipes.forecaster import ForecasterRecipe
+from ladcast.forecasting.checkpoints import load_codec
+from ladcast.forecasting.codec import LatentCodec
+from ladcast.forecasting.plan import describe_seconds
+from ladcast.grid import Grid
+from ladcast.models.autoencoder import Autoencoder
+from ladcast.recipes.autoencoder import AutoencoderRecipe, AutoencoderRun, reconstruction_loss
+from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun
+from ladcast.recipes.latents import decode_scaled, latent_rows
+from ladcast.recipes.options import Period
 from ladcast.recipes.recipe import GIB, Recipe, describe_step
+from ladcast.times import STEP, Times, parse_time
 from ladcast.training.cost import FLOAT_BYTES, Footprint, measure
+from ladcast.training.distributed import Loss
 from ladcast.training.logs import find_trackers
+from ladcast.training.objectives import DecodedScore, Objective, find_objective
 
 COPIES = 3
 """Snapshots on disk at the time that the third one is written."""
+GPU_FLOPS, CPU_FLOPS = 1e14, 3e10
+"""What a rank computes in a second when it trains: a tenth of the data sheet of an H100, and one core."""
 USABLE = 0.92
 """Share of a GPU's memory that is left beside the workspaces of its libraries."""
 
@@ -29,6 +50,93 @@ def open_recipe(config: Path, overrides: Sequence[str] = ()) -> Recipe:
     content = read_mapping(config) if config.is_file() else {}
     kind: type[Recipe] = ForecasterRecipe if "latents" in content else AutoencoderRecipe
     return kind.of_config(config, overrides)(torch.device("cpu"))
+
+
+class UnreadAutoencoder(AutoencoderRecipe):
+    """A run whose states and statistics are not there yet."""
+
+    @classmethod
+    def plan(cls, run: AutoencoderRun) -> UnreadAutoencoder:
+        """Makes the recipe of a configuration, with every 6 hours of its training period as samples."""
+        channels, grid = run.data.channel_set(), Grid.parse(run.data.grid)
+        ones, static = torch.ones(len(channels)), torch.zeros(len(run.data.static), *grid.shape)
+        store = xr.Dataset(coords={"time": _times(run.train)})
+        return cls(run, store, Normalizer(channels, 0 * ones, ones), static, None)
+
+    def loss(self, network: nn.Module, device: torch.device) -> Loss:
+        """Returns the loss as if all points counted."""
+        valid = torch.ones(len(self.channels), *self.grid.shape, dtype=torch.bool)
+        static, chosen = self.static.to(device), self.run.loss
+        return reconstruction_loss(self.config, static, self.grid, valid=valid, channels=self.channels, options=chosen)
+
+
+class UnreadForecaster(ForecasterRecipe):
+    """A run whose latents, and perhaps whose autoencoder, are not there yet."""
+
+    @classmethod
+    def plan(cls, run: ForecasterRun, config: Path) -> UnreadForecaster:
+        """Makes the recipe of a configuration, with every 6 hours of its training period as latents.
+
+        Raises:
+            ConfigError: there is neither the autoencoder nor, beside `config`, the configuration that makes it.
+        """
+        codec = load_codec(run.autoencoder, "cpu") if run.autoencoder.is_dir() else _codec_to_come(run, config)
+        times, network = _times(run.train), codec.autoencoder.config
+        shape = (len(times), network.latent_channels, *codec.grid.coarsen(network.downsampling).shape)
+        unread = dask.array.zeros(shape, chunks=(1, *shape[1:]), dtype=np.float32)
+        latents = xr.Dataset({"latent": (("time", "latent", "y", "x"), unread)}, {"time": times})
+        return cls(run, codec, "", latents)
+
+    @cached_property
+    def changes(self) -> torch.Tensor:
+        """Returns ones, as nobody knows yet how much latents change."""
+        return torch.ones(self.run.frames.future, self.codec.autoencoder.config.latent_channels, device="cpu")
+
+    def objective(self, device: torch.device) -> Objective:
+        """Returns the objective with equal weights."""
+        network, config = self.codec.autoencoder.config, self.objective_config
+        weight, channels = latent_rows(self.codec.grid, network).to(device), len(self.codec.normalizer.channels)
+        fields = None
+        if getattr(config, "decoded", 0) > 0:
+            ones = torch.ones(self.run.frames.future, channels, self.codec.grid.shape[0], 1, device=device)
+            fields = DecodedScore(partial(decode_scaled, self.codec), ones, network.downsampling)
+        return find_objective(config.kind)(config, weight, fields)
+
+
+def _codec_to_come(run: ForecasterRun, config: Path) -> LatentCodec:
+    """Returns the codec, with fresh weights, whose configuration lies beside that of the forecaster."""
+    for beside in sorted(config.resolve().parent.glob("*.yaml")):
+        content = read_mapping(beside)
+        made = beside.parent / str(content.get("output")) / "autoencoder"
+        if "statistics" in content and made.resolve() == run.autoencoder.resolve():
+            recipe = UnreadAutoencoder.plan(load_config(beside, AutoencoderRun))
+            network: Autoencoder = recipe.network()
+            return LatentCodec(network, recipe.normalizer, recipe.grid, static=recipe.static).requires_grad_(False)
+    raise ConfigError(
+        f"Neither the autoencoder {run.autoencoder} is there, nor beside {config} a configuration whose output it is: "
+        "what a step takes depends on it."
+    )
+
+
+def _times(period: Period) -> Times:
+    times: Times = np.arange(parse_time(period.start), parse_time(period.end) + STEP, STEP)
+    return times
+
+
+def plan_recipe(config: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, list[Path]]:
+    """Opens a recipe, or plans it where its data are not there; returns it and what is missing.
+
+    Raises:
+        ConfigError, FileNotFoundError, ValueError: see `open_recipe`.
+    """
+    content = read_mapping(config) if config.is_file() else {}
+    if "latents" in content:
+        run = load_config(config, ForecasterRun, overrides)
+        missing = [path for path in (run.autoencoder, run.latents, run.initial) if path and not path.exists()]
+        return (UnreadForecaster.plan(run, config), missing) if missing else (open_recipe(config, overrides), [])
+    maker = load_config(config, AutoencoderRun, overrides)
+    missing = [path for path in (maker.data.path, maker.statistics, maker.initial) if path and not path.exists()]
+    return (UnreadAutoencoder.plan(maker), missing) if missing else (open_recipe(config, overrides), [])
 
 
 def check_plan(recipe: Recipe, ranks: int, gpu_memory_gib: float | None) -> str:
@@ -54,7 +162,12 @@ def check_plan(recipe: Recipe, ranks: int, gpu_memory_gib: float | None) -> str:
         _check_memory(footprint, recipe, ranks, gpu_memory_gib)
     _check_output(recipe.run.output, footprint)
     epochs = options.steps * options.batch_size / recipe.samples
-    return f"run         {recipe.kind}, {options.steps} steps, {recipe.samples} samples, {epochs:.2f} epochs\n{text}"
+    rate = CPU_FLOPS if gpu_memory_gib is None else GPU_FLOPS
+    seconds = footprint.flops_per_sample * options.batch_size * options.steps / ranks / rate
+    return (
+        f"run         {recipe.kind}, {options.steps} steps, {recipe.samples} samples, {epochs:.2f} epochs\n{text}\n"
+        f"time        {describe_seconds(seconds)} at {rate / 1e12:g} TFLOP/s a rank, without reading and validation"
+    )
 
 
 def _check_memory(footprint: Footprint, recipe: Recipe, ranks: int, gpu_memory_gib: float) -> None:

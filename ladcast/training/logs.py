@@ -50,6 +50,8 @@ class TrainingLog:
         self.path, self.total_steps = path, total_steps
         self.trackers, self.silent = trackers, silent
         self.started = time.monotonic()
+        self.first: tuple[int, float] | None = None
+        """The first step that this run has logged, and when: from there on its speed is measured."""
 
     def __call__(self, step: int, values: dict[str, float], validation: Validation | None = None) -> None:
         """Records the numbers of one step, and draws the maps of a validation to `maps/` and for the trackers."""
@@ -60,11 +62,20 @@ class TrainingLog:
         with self.path.open("a") as file:  # opened anew each time: a killed run leaves whole lines
             file.write(json.dumps({"step": step, "minutes": round(minutes, 3), **values}) + "\n")
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        print(f"step {step}/{self.total_steps}  {minutes:.1f} min  {numbers}", flush=True)
+        print(f"step {step}/{self.total_steps}  {minutes:.1f} min{self._left(step)}  {numbers}", flush=True)
         for tracker in self.trackers:
             tracker.log(step, values)
         if validation is not None and validation.maps:
             self._draw(step, validation)
+
+    def _left(self, step: int) -> str:
+        """Says how long the remaining steps will take, validations included, once there are two steps to tell by."""
+        now = time.monotonic()
+        first, since = self.first = self.first or (step, now)
+        if not first < step < self.total_steps:
+            return ""
+        minutes = (now - since) / (step - first) * (self.total_steps - step) / 60
+        return f", {minutes:.1f} min left" if minutes < 100 else f", {minutes / 60:.1f} h left"
 
     def _draw(self, step: int, validation: Validation) -> None:
         from ladcast.plots.maps import draw_comparison
@@ -108,7 +119,10 @@ def find_trackers(names: Sequence[str] | None) -> Sequence[str]:
         raise ValueError(f"Unknown trackers {', '.join(unknown)}. Known trackers: {', '.join(TRACKERS)}.")
     missing = [name for name in names if find_spec(name) is None]
     if missing:
-        raise ValueError(f"Trackers that are not installed: {', '.join(missing)}. Install them or leave them out.")
+        raise ValueError(
+            f"Trackers that are not installed: {', '.join(missing)}. Run `pip install 'ladcast[track]'`, "
+            "or leave them out."
+        )
     return names
 
 

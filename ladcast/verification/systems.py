@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 
 import numpy as np
@@ -206,6 +206,7 @@ class Systems:
         years: states whose other years are the members of a probabilistic climatology.
         report: what is common, and what was left out.
         baselines: whether persistence and climatology are scored too.
+        whole: the forecasts as they were opened, before anything was cut.
     """
 
     forecasts: Mapping[str, xr.Dataset]
@@ -214,6 +215,7 @@ class Systems:
     climatology: Climatology | None = None
     years: xr.Dataset | None = None
     baselines: bool = True
+    whole: Mapping[str, xr.Dataset] = field(default_factory=dict)
 
     @property
     def notes(self) -> list[str]:

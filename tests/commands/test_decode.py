@@ -33,7 +33,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("selection", [Selection(), EUROPE], ids=["whole", "part"])
 def test_decoded_fields_are_those_of_the_forecast(selection, kept, tmp_path: Path):
-    decode(kept.latents, tmp_path / "part.zarr", selection)
+    decode(kept.latents, tmp_path / "part.zarr", selection=selection)
     written = xr.open_zarr(tmp_path / "part.zarr", chunks=None)
     expected = open_part(kept.fields, selection)
     assert set(written.data_vars) == set(expected.data_vars)
@@ -43,7 +43,7 @@ def test_decoded_fields_are_those_of_the_forecast(selection, kept, tmp_path: Pat
 
 
 def test_netcdf_holds_the_same(kept, tmp_path: Path):
-    decode(kept.latents, tmp_path / "part.nc", EUROPE)
+    decode(kept.latents, tmp_path / "part.nc", selection=EUROPE)
     written = xr.open_dataset(tmp_path / "part.nc", decode_timedelta=False)
     for short, name in LONG_NAMES.items():
         np.testing.assert_array_equal(written[short].values, open_part(kept.fields, EUROPE)[name].values)
@@ -65,7 +65,7 @@ class Killed(BaseException):
 @pytest.mark.slow
 @pytest.mark.parametrize("frames", [1, 3])
 def test_a_killed_decoding_goes_on_to_the_same_bytes(frames, kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    decode(kept.latents, tmp_path / "whole.zarr", Selection(("msl", "t")))
+    decode(kept.latents, tmp_path / "whole.zarr", selection=Selection(("msl", "t")))
     original = ZarrWriter._write
 
     def killed(self, start, lead, frame):
@@ -76,7 +76,7 @@ def test_a_killed_decoding_goes_on_to_the_same_bytes(frames, kept, tmp_path: Pat
     with monkeypatch.context() as patched:
         patched.setattr(ZarrWriter, "_write", killed)
         with pytest.raises(Killed):
-            decode(kept.latents, tmp_path / "killed.zarr", Selection(("msl", "t")))
+            decode(kept.latents, tmp_path / "killed.zarr", selection=Selection(("msl", "t")))
     assert not (tmp_path / "killed.zarr").exists()
     counted: list[int] = []
     decode_frames = LatentCodec.decode
@@ -85,7 +85,7 @@ def test_a_killed_decoding_goes_on_to_the_same_bytes(frames, kept, tmp_path: Pat
         "decode",
         lambda self, latent, ocean=None: (counted.append(len(latent)), decode_frames(self, latent))[1],
     )
-    decode(kept.latents, tmp_path / "killed.zarr", Selection(("msl", "t")))
+    decode(kept.latents, tmp_path / "killed.zarr", selection=Selection(("msl", "t")))
     assert contents(tmp_path / "killed.zarr") == contents(tmp_path / "whole.zarr")
     assert sum(counted) == (8 - frames) * 3
 
@@ -146,13 +146,13 @@ WRONG = {
 @pytest.mark.parametrize(("selection", "message"), WRONG.values(), ids=WRONG)
 def test_a_part_that_is_not_there_is_named_and_nothing_is_written(selection, message, kept, tmp_path: Path):
     with pytest.raises(ValueError, match=message):
-        decode(kept.latents, tmp_path / "part.zarr", selection)
+        decode(kept.latents, tmp_path / "part.zarr", selection=selection)
     assert not list(tmp_path.iterdir())
 
 
 def test_fields_need_no_decoding(kept, tmp_path: Path):
     with pytest.raises(ValueError, match="no latent store"):
-        decode(kept.fields, tmp_path / "part.zarr", Selection())
+        decode(kept.fields, tmp_path / "part.zarr", selection=Selection())
 
 
 def test_a_damaged_store_stops_and_goes_on_when_repaired(kept, tmp_path: Path):
@@ -162,18 +162,18 @@ def test_a_damaged_store_stops_and_goes_on_when_repaired(kept, tmp_path: Path):
     content = chunk.read_bytes()
     chunk.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(ValueError, match=r"member 0 of .*, lead 18 h, is damaged"):
-        decode(store, tmp_path / "part.zarr", Selection(("msl",)))
+        decode(store, tmp_path / "part.zarr", selection=Selection(("msl",)))
     chunk.write_bytes(content)
-    decode(store, tmp_path / "part.zarr", Selection(("msl",)))
+    decode(store, tmp_path / "part.zarr", selection=Selection(("msl",)))
     assert np.isfinite(xr.open_zarr(tmp_path / "part.zarr")["mean_sea_level_pressure"].values).all()
 
 
 @pytest.mark.slow
 def test_an_existing_output_is_kept_unless_told(kept, tmp_path: Path):
-    decode(kept.latents, tmp_path / "part.zarr", Selection(("sst",)))
+    decode(kept.latents, tmp_path / "part.zarr", selection=Selection(("sst",)))
     with pytest.raises(FileExistsError, match="overwrite"):
-        decode(kept.latents, tmp_path / "part.zarr", Selection(("msl",)))
-    decode(kept.latents, tmp_path / "part.zarr", Selection(("msl",)), form=ExportFormat(overwrite=True))
+        decode(kept.latents, tmp_path / "part.zarr", selection=Selection(("msl",)))
+    decode(kept.latents, tmp_path / "part.zarr", selection=Selection(("msl",)), form=ExportFormat(overwrite=True))
     assert "mean_sea_level_pressure" in xr.open_zarr(tmp_path / "part.zarr")
 
 

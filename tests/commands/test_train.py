@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import shutil
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -236,6 +238,22 @@ def test_a_trial_leaves_no_state(site: Site, flag: str, shown: list[str], capsys
     assert all(text in printed for text in shown)
     left = {path.name for path in (site.folder / "run").iterdir()}
     assert left <= {"profile.json"}
+
+
+def test_a_run_is_planned_before_its_data_are_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The shapes of latents follow from the configuration of the autoencoder, which lies beside."""
+    for folder in ("train", "channels"):
+        shutil.copytree(ROOT / "configs" / folder, tmp_path / "configs" / folder)
+    config = str(tmp_path / "configs/train/first_forecaster.yaml")
+    run(app, ["train", "forecaster", config, "--dry-run"])
+    run(app, ["submit", "train", config, "--profile", "cpu", "--only-print"])
+    dry, printed = capsys.readouterr().out.split("not there")[1:]
+    for said in (dry, printed):
+        assert "data/first/latents.zarr: what follows is of the configuration alone" in said
+        assert "16 x 1 x 16 x 32, 16 x 4 x 16 x 32" in said
+        assert re.search(r"time +\d+ (s|min|h) at", said)
+    assert "exec srun" in printed
+    assert {path.name for path in tmp_path.iterdir()} == {"configs"}
 
 
 def test_one_batch_is_all_there_is_to_overfit():

@@ -120,8 +120,8 @@ def test_a_plan_follows_the_request():
     prediction = plan(request, MODEL, tflops=1.0)
     assert (prediction.members, prediction.lead_times, prediction.batch_size) == (10, 20, 4)
     assert prediction.network_calls == 3 * 5  # batches, days
-    assert prediction.field_bytes == 10 * 20 * 84 * 32 * 64 * 4
-    assert prediction.latent_bytes == 10 * 20 * 32 * 16 * 32 * 4
+    assert prediction.field_bytes == 10 * 21 * 84 * 32 * 64 * 4
+    assert prediction.latent_bytes == (10 * 20 * 32 * 16 * 32 + 84 * 32 * 64) * 4
     assert prediction.seconds == pytest.approx(prediction.flops / 1e12)
     hourly = plan(replace(request, lead_step=1), MODEL, tflops=1.0)
     assert hourly.flops == 6 * prediction.flops

@@ -66,7 +66,9 @@ def test_the_same_region_is_the_same_whichever_way_it_is_written(forecast: xr.Da
     xr.testing.assert_allclose(west, east)
 
 
-@pytest.mark.parametrize("region", [(0.0, 45.0, 10.0, 30.0), (0.0, -91.0, 10.0, 30.0), (1.0, 1.0, 2.0, 2.0)])
+@pytest.mark.parametrize(
+    "region", [(0.0, 45.0, 10.0, 30.0), (0.0, -91.0, 10.0, 30.0), (-190.0, 0.0, 180.0, 30.0), (1.0, 1.0, 2.0, 2.0)]
+)
 def test_a_region_without_points_is_refused(region, forecast: xr.Dataset):
     with pytest.raises(ValueError, match="region"):
         crop(forecast, region)

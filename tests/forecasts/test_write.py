@@ -10,10 +10,12 @@ import xarray as xr
 from ladcast.data.analysis import Analysis
 from ladcast.fields import PRECIPITATION
 from ladcast.files import remove
+from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
 from ladcast.forecasting.ensemble import FORECAST_DIMS, EnsembleOptions, staggered
 from ladcast.forecasting.forecaster import Forecaster
+from ladcast.forecasts.engine import LatentEngine
 from ladcast.forecasts.write import ForecastWriter, forecast_identity, forecast_layout, global_attributes
-from worlds import tiny_analysis, tiny_forecaster
+from worlds import keep, tiny_analysis, tiny_forecaster
 
 HOUR, DAY = np.timedelta64(1, "h"), np.timedelta64(1, "D")
 
@@ -58,6 +60,27 @@ def test_an_identity_is_plain_and_tells_runs_apart(forecaster: Forecaster, analy
     twice = forecast_identity(forecaster, staggered([analysis, later(analysis, -HOUR)]), wanted)
     assert twice["init_times"] == ["2001-02-28T12"]
     assert twice["starts"] == [["2001-02-28T12", "2001-02-28T11"]]
+
+
+def test_a_forecast_kept_in_either_way_begins_with_the_analysis(
+    forecaster: Forecaster, analysis: Analysis, tmp_path: Path
+):
+    """What follows is as it is without: the same bits, also of starts from the hours before."""
+    model, options = tmp_path / "model", EnsembleOptions(3, 1, 0, batch_size=2)
+    save_forecaster(forecaster, model, {}, dtype=None)
+    conditions = staggered([analysis, later(analysis, -3 * HOUR)])
+    made = {}
+    for name, chosen in {"without": options, "with": replace(options, analysis=True)}.items():
+        kept = keep(load_forecaster(model, "cpu"), model, conditions, chosen, tmp_path / name)
+        made[name] = xr.open_zarr(kept.fields, decode_timedelta=True).load()
+        latents = xr.open_dataset(kept.latents, engine=LatentEngine, model=model).load()
+        xr.testing.assert_equal(latents, made[name])
+    xr.testing.assert_equal(made["with"].isel(prediction_timedelta=slice(1, None)), made["without"])
+    first = made["with"].isel(time=0, prediction_timedelta=0).transpose("number", "level", ...)
+    assert first["prediction_timedelta"] == 0
+    for member in range(3):
+        np.testing.assert_array_equal(first["temperature"][member], analysis.state[:2])
+        np.testing.assert_array_equal(first["sea_surface_temperature"][member], analysis.state[3])
 
 
 @pytest.fixture

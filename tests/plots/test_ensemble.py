@@ -12,7 +12,7 @@ from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.path import Path as Path2D
 
-from ladcast.grid import Grid
+from ladcast.grid import Grid, Region
 from ladcast.plots.ensemble import (
     Shown,
     draw_field,
@@ -23,7 +23,7 @@ from ladcast.plots.ensemble import (
     select_shown,
 )
 from ladcast.plots.maps import central_longitude
-from ladcast.plots.options import FieldOptions, Region
+from ladcast.plots.options import FieldOptions
 from ladcast.plots.quantities import QUANTITIES, find_quantity
 from ladcast.plots.style import save_figure
 from ladcast.times import HOUR, lead_times
@@ -201,7 +201,7 @@ def test_times_that_are_not_there_and_lonely_members_are_refused(forecast: xr.Da
         select_shown(xr.concat([forecast, forecast], "time"), "t2m", DAY_ONE)
 
 
-@pytest.mark.parametrize("region", ["0,50,10,40", "0,-100,10,40", "0,0,10", "Europe"])
+@pytest.mark.parametrize("region", ["0,50,10,40", "0,-100,10,40", "-200,0,200,10", "0,0,10", "Europe"])
 def test_regions_that_are_none_are_refused(region: str) -> None:
     with pytest.raises(ValueError, match="west,south,east,north"):
         FieldOptions(region=region)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,17 @@ def test_the_log_hands_its_numbers_on(tmp_path: Path):
     told = [("told", 2, {"loss": 0.5}), ("told", 2, tmp_path / "maps/step-0000000002.png"), ("told", "closed")]
     assert seen == [*told, ("silent", "closed")]
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
+
+
+def test_the_log_says_how_long_it_will_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    log = TrainingLog(tmp_path / "log.jsonl", 4)
+    log(1, {"loss": 0.5})
+    log.first = (1, time.monotonic() - 60)  # a step a minute
+    for step in (2, 4):
+        log(step, {"loss": 0.5})
+    first, second, last = capsys.readouterr().out.splitlines()
+    assert "2.0 min left" in second
+    assert "left" not in first + last
 
 
 def test_tensorboard_keeps_every_number(tmp_path: Path):
