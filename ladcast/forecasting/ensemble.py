@@ -217,7 +217,7 @@ def analysis_of(batch: MemberBatch) -> xr.Dataset:
     """Returns the analysis as the frame at lead time 0 of each of a batch's members, in that layout."""
     analysis, normalizer = batch.initial.analysis, batch.forecaster.codec.normalizer
     state = normalizer.mask_land(analysis.state, analysis.ocean)
-    return _as_forecast(state.expand(len(batch.members), 1, *state.shape), batch, analysis.time[None])
+    return _as_forecast(state.expand(len(batch.members), 1, *state.shape), batch, np.array([analysis.time]))
 
 
 def _as_forecast(states: Float[Tensor, "member lead channel lat lon"], batch: MemberBatch, valid: Times) -> xr.Dataset:

@@ -23,8 +23,7 @@ from scipy.interpolate import RectBivariateSpline, RegularGridInterpolator
 from scipy.ndimage import maximum_filter
 from shapely.geometry.base import BaseGeometry
 
-from ladcast.grid import TOLERANCE_DEG, Grid, circles_globe, points_of
-from ladcast.plots.options import Region
+from ladcast.grid import TOLERANCE_DEG, Grid, Region, circles_globe, points_of
 from ladcast.plots.style import (
     BLUE,
     INK,
