@@ -80,6 +80,10 @@ class WavesRecipe(Recipe):
     sample = Waves().batch(np.zeros(1, np.int64))
     bytes_on_gpu = 0
 
+    @classmethod
+    def open(cls, run: WavesRun, device: torch.device) -> "WavesRecipe":
+        return cls(run)
+
     def network(self) -> Denoiser:
         return new_model()
 
