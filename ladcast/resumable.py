@@ -25,6 +25,8 @@ INODE = "inode"
 """Key of the number that the file system gives the content: it stays with it when it gets its name."""
 BEAT_S, DEAD_AFTER_S = 30, 300
 """Seconds between two signs of life of a writer, and without one after which another host takes it for dead."""
+INSTANTS, INSTANT_S = 20, 0.01
+"""How often a lock is tried that nobody alive seems to hold, and how many seconds apart."""
 ALIVE = "gives signs of life"
 """The second line of a lock file: the locks of earlier versions are not renewed."""
 GONE = (errno.ENOENT, errno.ESTALE)
@@ -240,17 +242,22 @@ def _open_signed(path: Path, product: Path, *, wait: bool) -> int | None:
 
 
 def _open_locked(path: Path, product: Path) -> int:
-    while True:
+    for _ in range(INSTANTS):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            raise _busy(path, product) from None
+            # Whoever deletes the lock of a dead process holds it for an instant (`files.sweep`).
+            if holder(product) is not None:
+                raise _busy(path, product) from None
+            time.sleep(INSTANT_S)
+            continue
         # The holder before may have removed the file between our opening and locking it.
         if _is_at(path, descriptor):
             return descriptor
         os.close(descriptor)
+    raise _busy(path, product)
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
@@ -307,7 +314,11 @@ def _writer(path: Path) -> str:
 
 
 def _busy(path: Path, product: Path) -> FileExistsError:
-    writer, promises = _writer(path), path.exists() and ALIVE in path.read_text()
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        text = ""
+    writer, promises = text.partition("\n")[0].strip(), ALIVE in text
     elsewhere = not writer.startswith(f"{_host()},")
     after = f", or {DEAD_AFTER_S // 60} minutes after its last sign of life," if promises and elsewhere else ""
     return FileExistsError(

@@ -1,10 +1,12 @@
 """Work goes on after a kill, with what it was begun with, and two writers never meet in it."""
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import signal
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -203,6 +205,17 @@ def test_the_lock_of_a_dead_writer_goes_where_its_output_is_refused(product: Pat
     with pytest.raises(FileExistsError, match="exists already"):
         require_outputs([product])
     assert lock_path(product).exists() == stays
+
+
+def test_a_lock_that_is_held_to_be_deleted_is_waited_for(product: Path):
+    lock_path(product).write_text(f"host {socket.gethostname()}, process {2**22 + 1}\n")
+    with lock_path(product).open() as swept:
+        fcntl.flock(swept, fcntl.LOCK_EX)
+        deletes = threading.Timer(0.03, lambda: (lock_path(product).unlink(), swept.close()))
+        deletes.start()
+        with sole_writer(product):
+            assert f"process {os.getpid()}" in holder(product)
+    deletes.join()
 
 
 def test_the_lock_of_a_living_writer_stays(product: Path):

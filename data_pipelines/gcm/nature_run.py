@@ -261,8 +261,15 @@ def keep_ranges(folder: Path, unit: WorkUnit, ranges: Sequence[Ranges]) -> str:
 def kept_ranges(folder: Path, units: Iterable[WorkUnit]) -> Content:
     """Returns minimum, maximum and mean of each variable in what some units made."""
     files = (folder / f"parts/ranges_{unit.number:06d}.json" for unit in units)
-    kept = [ranges for file in files for ranges in json.loads(file.read_text())]
+    kept = [ranges for file in files for ranges in _ranges(json.loads(file.read_text()))]
     return {name: reduce(add, (Range(*ranges[name]) for ranges in kept)).describe() for name in kept[0]}
+
+
+def _ranges(content: Any) -> list[dict[str, Sequence[float]]]:
+    """Returns what a unit has kept; runs that were begun before 0.1.0 go on, of which each kept one named range."""
+    if isinstance(content, dict):
+        return [{name: list(named.values()) for name, named in content.items()}]
+    return list(content)
 
 
 def note_ranges(folder: Path, variables: Content) -> None:

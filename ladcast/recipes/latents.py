@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from ladcast.config import ConfigError
 from ladcast.forecasting.codec import LatentCodec, LatentScale
@@ -123,8 +123,13 @@ def decoded_score(
     unit = change.mean(dim=(2, 3)).sqrt().clamp_min(LEAST_CHANGE * departure)
     area = torch.tensor(np.asarray(codec.grid.area_weights), dtype=torch.float32, device=device)
     weight = (factors.to(device) / unit)[:, :, None, None] * area[:, None]
-    decode = torch.compile(decode_scaled, dynamic=False) if compiled else decode_scaled
-    return DecodedScore(partial(decode, codec), weight, codec.autoencoder.config.downsampling)
+    fused = torch.compile(decode_scaled, dynamic=False) if compiled else decode_scaled
+
+    def decode(latent: Latent) -> Scaled:
+        # torch's compiler gives up on tensors without values, with which costs are counted, and remembers that.
+        return (decode_scaled if isinstance(latent, FakeTensor) else fused)(codec, latent)
+
+    return DecodedScore(decode, weight, codec.autoencoder.config.downsampling)
 
 
 def decode_scaled(codec: LatentCodec, latent: Latent) -> Scaled:

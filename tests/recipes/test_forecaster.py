@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.config import ConfigError, parse_config
@@ -99,18 +100,29 @@ def test_a_run_of_an_earlier_version_goes_on(recipe: ForecasterRecipe):
 
 
 @pytest.mark.slow
-def test_decoded_fields_in_the_loss_are_another_run_and_none_is_as_before(recipe: ForecasterRecipe):
+def test_decoded_fields_in_the_loss_are_another_run_and_none_is_as_before(recipe: ForecasterRecipe, monkeypatch):
+    """Their decoder is compiled where training is, but not before: counting costs would spoil that."""
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda work, **_: lambda *of: compiled.append(of) or work(*of))
+    monkeypatch.setattr("ladcast.recipes.forecaster.compiles", lambda device: True)
     frames, crps = changed(recipe, **ONE_CALL).inputs["loss"]
     assert set(crps) == {"members", "alpha", "blocks", "detach", "pooled", "mean_weight", "kind"}
-    decoded = changed(recipe, stepper=ONE_CALL["stepper"], objective={"kind": "crps", "decoded": 0.5})
+    training = {"steps": 2, "batch_size": 2, "compile": True}
+    decoded = changed(
+        recipe, stepper=ONE_CALL["stepper"], objective={"kind": "crps", "decoded": 0.5}, training=training
+    )
     weights = ["equal", {}]
     assert decoded.inputs["loss"] == [frames, {**crps, "decoded": 0.5}, *weights]
     objective = decoded.objective(CPU)
     assert objective.fields is not None
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        objective.fields.decode(torch.zeros(1, 32, 16, 32))
+    assert not compiled
     loss = decoded.loss(decoded.network(), CPU)
     value = loss(None, decoded.read(CPU).batch(np.array([0, 3])), torch.Generator().manual_seed(0))
     value.backward()
     assert value.isfinite()
+    assert len(compiled) == 2
     assert not any(weight.requires_grad for weight in decoded.codec.parameters())
 
 

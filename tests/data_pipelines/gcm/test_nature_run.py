@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,8 @@ import pytest
 import xarray as xr
 import zarr
 
-from data_pipelines.gcm.nature_run import Range, weatherbench_template, write_checked
+from data_pipelines.gcm.nature_run import Range, keep_ranges, kept_ranges, weatherbench_template, write_checked
+from data_pipelines.workers import item_units
 from ladcast.cf import state_coordinates
 from ladcast.fields import SST, VARIABLES
 from ladcast.grid import Grid
@@ -77,6 +79,15 @@ def test_ranges_of_parts_add_up_to_that_of_the_whole() -> None:
     parts = Range.of(values[:30]) + Range.of(values[30:])
     for name, number in Range.of(values).describe().items():
         assert parts.describe()[name] == pytest.approx(number, abs=1e-7)
+
+
+def test_ranges_of_a_run_that_was_begun_before_are_read(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    first, second = item_units(["first", "second"])
+    before = {"temperature": {"low": 200.0, "high": 300.0, "total": 1000.0, "count": 4}}
+    (tmp_path / "parts" / f"ranges_{first.number:06d}.json").write_text(json.dumps(before))
+    keep_ranges(tmp_path, second, [{"temperature": Range(190.0, 290.0, 500.0, 1)}])
+    assert kept_ranges(tmp_path, [first, second])["temperature"] == Range(190.0, 300.0, 1500.0, 5).describe()
 
 
 @pytest.mark.parametrize(("name", "value"), [("temperature", np.nan), ("2m_temperature", np.inf), (SST, np.nan)])
