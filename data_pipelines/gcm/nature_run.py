@@ -265,7 +265,7 @@ def kept_ranges(folder: Path, units: Iterable[WorkUnit]) -> Content:
     return {name: reduce(add, (Range(*ranges[name]) for ranges in kept)).describe() for name in kept[0]}
 
 
-def _ranges(content: Any) -> list[dict[str, Sequence[float]]]:
+def _ranges(content: Any) -> list[dict[str, Any]]:
     """Returns what a unit has kept; runs that were begun before 0.1.0 go on, of which each kept one named range."""
     if isinstance(content, dict):
         return [{name: list(named.values()) for name, named in content.items()}]
