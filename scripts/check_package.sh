@@ -10,9 +10,10 @@ trap 'rm -rf "$folder"' EXIT
 python=${1:-$venv/bin/python}
 
 "$python" -m venv "$folder/build"
-"$folder/build/bin/pip" install --quiet --disable-pip-version-check build hatchling
-timed "build" "$folder/build/bin/python" -m build --no-isolation --outdir "$folder/dist" "$root" >"$folder/log" ||
-    { cat "$folder/log" >&2; exit 1; }
+"$folder/build/bin/pip" install --quiet --disable-pip-version-check hatchling
+(cd "$root" && "$folder/build/bin/hatchling" build --target sdist --directory "$folder/dist")
+timed "build" "$folder/build/bin/pip" wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+    --wheel-dir "$folder/dist" "$folder"/dist/*.tar.gz
 ls "$folder/dist"
 
 "$python" -m venv "$folder/clean"
