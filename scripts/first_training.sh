@@ -32,7 +32,8 @@ stage "statistics" ladcast-data statistics "$nature" "$folder/statistics.json" -
 stage "autoencoder" train autoencoder "data.path=$nature" "statistics=$folder/statistics.json"
 stage "latents" ladcast-data encode "$nature" "$folder/autoencoder/autoencoder" "$folder/latents.zarr"
 stage "forecaster" train forecaster "latents=$folder/latents.zarr" "autoencoder=$folder/autoencoder/autoencoder"
-stage "forecast" ladcast forecast 2001-03-06T00 --source "$nature" --model "$folder/forecaster/first" --days 5 \
-    --output "$folder/forecast.zarr"
-stage "scores" ladcast score "$folder/forecast.zarr" --truth "$nature"
+[[ -e $folder/forecast.png ]] || stage "forecast" \
+    ladcast forecast 2001-03-06T00 --source "$nature" --model "$folder/forecaster/first" --days 5 \
+    --output "$folder/forecast.zarr"  # what is complete is not made again
+[[ -e $folder/forecast.scores.nc ]] || stage "scores" ladcast score "$folder/forecast.zarr" --truth "$nature"
 echo "written to $folder"
