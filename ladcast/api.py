@@ -235,7 +235,8 @@ def redraw(
     """
     numbers = [members] if isinstance(members, int) else list(members)
     store = Path(output) if output is not None else Path(tempfile.mkdtemp(dir=_scratch())) / "members.zarr"
-    return open_forecast(make_again(Path(record), store, numbers, **options))
+    make_again(Path(record), store, numbers, **options)
+    return open_forecast(store)
 
 
 def _make_unnamed(request: ForecastRequest, model: ModelFolder) -> Path:

@@ -68,11 +68,6 @@ class Analyses:
         """Returns the times that there are states of."""
         return self.states["time"].values
 
-    @property
-    def unreal(self) -> str | None:
-        """Returns what of the weather is unreal, such as that it is a model's, if the source says so."""
-        return self.states.attrs.get("unreal")
-
     def read(self, time: np.datetime64, *, fill: Fill = "refuse", normalizer: Normalizer | None = None) -> Analysis:
         """Reads the state of one time, regridded conservatively where the grid of the source is another.
 

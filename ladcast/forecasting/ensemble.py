@@ -50,7 +50,7 @@ class EnsembleOptions:
     analysis: bool = False
     """Whether a forecast on disk begins with the analysis, at lead time 0."""
     only: tuple[int, ...] = ()
-    """The numbers of the members that are kept, in order, where not all are. A batch is made whole."""
+    """Numbers of the members to keep, ascending; empty for all. Their batches are computed whole, so that bits stay."""
 
     @property
     def kept(self) -> tuple[int, ...]:

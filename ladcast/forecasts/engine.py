@@ -99,7 +99,10 @@ def find_maker(made_by: str, folder: str | None = None, *, model: str | None = N
         if found.startswith(weights):
             return path
         others.append(f"{path} has weights {found[:12]}")
-    hint = f"Point to it with model='FOLDER', or put it into {models_home()} (the environment variable LADCAST_MODELS)."
+    hint = (
+        "Point to it with model='FOLDER' (in Python) or --model FOLDER (of `ladcast redraw`, `decode` and `view`), "
+        f"or put it into {models_home()} (the environment variable LADCAST_MODELS)."
+    )
     if others:
         raise ValueError(f"{expected} {'; '.join(others)}. {hint}")
     raise FileNotFoundError(f"{expected} Looked for {' and '.join(map(repr, places))}. {hint}")

@@ -62,7 +62,7 @@ def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
         require_memory(forecaster.config, forecaster.grid, options.batch_size, str(forecaster.device))
         if request.compile and compiles(job.device):
             forecaster.stepper.compile()
-        unreal = analyses.unreal if source == model.starts else _unreal(model)
+        unreal = unreal_weather(model)
         if job.is_first:
             for note in notes_on(conditions, request, unreal if source != model.starts else None):
                 print(note, file=sys.stderr)
@@ -121,7 +121,7 @@ def require_disk(writer: StoreWriter) -> None:
         )
 
 
-def _unreal(model: ModelFolder) -> str | None:
+def unreal_weather(model: ModelFolder) -> str | None:
     """Returns what is unreal about a model's weather, as its own start states say, if they do."""
     return None if model.starts is None else open_files(model.starts).attrs.get("unreal")
 

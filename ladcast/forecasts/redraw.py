@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -24,8 +25,8 @@ from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, stag
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasts.engine import find_maker
 from ladcast.forecasts.latents import LatentWriter
-from ladcast.forecasts.make import fill
-from ladcast.forecasts.manifest import is_latent_store
+from ladcast.forecasts.make import fill, unreal_weather
+from ladcast.forecasts.manifest import LatentManifest, is_latent_store
 from ladcast.forecasts.write import ForecastWriter, StoreWriter, forecast_identity
 from ladcast.released import ModelFolder
 from ladcast.resumable import require_same, sole_writer
@@ -51,13 +52,15 @@ def redraw(
     keep: Literal["fields", "latents"] | None = None,
     device: str = "cpu",
     overwrite: bool = False,
-) -> Path:
+) -> Path | None:
     """Writes members of a recorded forecast to a store of their own; a number beyond its members makes a further one.
+
+    Of the processes of a job, which share the member batches, the first returns the path, the others nothing.
 
     Args:
         record: a forecast, an export or a product of it, or its tracks (netCDF): whatever says what it was made from.
         output: Zarr store to write.
-        members: numbers of the members, which they keep.
+        members: numbers of the members from 0, which they keep.
         times: initial times, by default all of the record.
         source: where the states of the initial times are, if no longer where they were.
         model: name or folder of the model, where it is not found by itself.
@@ -67,26 +70,30 @@ def redraw(
 
     Raises:
         FileNotFoundError: there is no record, model or source.
-        ValueError: nothing is recorded, or model or states are others than those that made the forecast.
+        ValueError: there is no number, or one below 0; nothing is recorded; or model or states are others than those
+            that made the forecast.
     """
-    made_from = read_record(record)
-    folder = ModelFolder(find_maker(made_from["model"], model=model))
-    with join_ranks(device) as job, sole_writer(output):
+    if not members or min(members) < 0:
+        raise ValueError(f"Expected numbers of members from 0, such as 7, got {list(members)}.")
+    made_from, has_latents = read_record(record), is_latent_store(record)
+    lay_in = LatentManifest.read(record).folder if has_latents else None
+    folder = ModelFolder(find_maker(made_from["model"], lay_in, model=model))
+    with join_ranks(device) as job, sole_writer(output) if job.is_first else nullcontext():
         forecaster = load_forecaster(folder.path, str(job.device))
         forecaster = forecaster.with_settings(**made_from["options"].get("sampling", {}))
         analyses = open_analyses(source or _source(made_from, folder), forecaster.channels, forecaster.grid)
         conditions, options = recorded_start(made_from, analyses, forecaster, str(record))
         numbers = tuple(sorted(set(members)))
         options = replace(options, only=numbers, members=max(options.members, numbers[-1] + 1))
-        about: dict[str, Any] = {"unreal": analyses.unreal, "overwrite": overwrite}
+        about: dict[str, Any] = {"unreal": unreal_weather(folder), "overwrite": overwrite}
         chosen = _from_times(conditions, times, str(record))
         writer: StoreWriter
-        if (keep or ("latents" if is_latent_store(record) else "fields")) == "latents":
+        if (keep or ("latents" if has_latents else "fields")) == "latents":
             writer = LatentWriter(output, forecaster, chosen, options, folder=folder.path, **about)
         else:
             writer = ForecastWriter(output, forecaster, chosen, options, **about)
         fill(writer, job)
-    return output
+    return output if job.is_first else None
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import pytest
 import xarray as xr
 import zarr
 
+import processes
+from ladcast import cli
 from ladcast.cli import app, run
 from ladcast.cyclones.detection import Detection
 from ladcast.cyclones.formats import write_tracks
@@ -45,7 +47,7 @@ def latents(path: Path, *members: int) -> np.ndarray:
 
 
 def test_members_of_a_store_of_latents_come_back(kept: Kept, tmp_path: Path):
-    redraw(kept.latents, tmp_path / "again.zarr", [3, 1], model=str(kept.model))
+    redraw(kept.latents, tmp_path / "again.zarr", [3, 1])  # by the model where it lay
     np.testing.assert_array_equal(latents(tmp_path / "again.zarr", 0, 1), latents(kept.latents, 1, 3))
     assert LatentStore(tmp_path / "again.zarr").layout.members.tolist() == [1, 3]
 
@@ -106,9 +108,28 @@ def test_what_says_nothing_is_refused(kept: Kept, model: ModelFolder, tmp_path: 
 def test_gaps_are_filled_as_they_were(model: ModelFolder, tmp_path: Path):
     gaps = xr.load_dataset(model.starts).isel(time=[0])
     gaps["2m_temperature"][:] = np.nan
+    unreal = gaps.attrs.pop("unreal")  # which the model's weather is from any states
     gaps.to_netcdf(tmp_path / "gaps.nc")
     request = ForecastRequest(source=tmp_path / "gaps.nc", output=tmp_path / "fc.zarr", members=2, days=1, fill="mean")
     make_forecast(request, model)
     redraw(tmp_path / "fc.zarr", tmp_path / "again.zarr", [1], model=str(model.path))
-    whole = open_forecast(tmp_path / "fc.zarr")
-    xr.testing.assert_equal(open_forecast(tmp_path / "again.zarr"), whole.sel(number=[1]))
+    whole, again = open_forecast(tmp_path / "fc.zarr"), open_forecast(tmp_path / "again.zarr")
+    xr.testing.assert_equal(again, whole.sel(number=[1]))
+    assert whole.attrs["unreal"] == again.attrs["unreal"] == unreal
+
+
+@pytest.mark.parametrize("numbers", [[], [-1], [0, -1]])
+def test_numbers_that_no_member_has_are_refused_before_all_work(numbers: list[int], tmp_path: Path):
+    with pytest.raises(ValueError, match=r"Expected numbers of members from 0.*got \["):
+        redraw(tmp_path / "none.zarr", tmp_path / "again.zarr", numbers)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_members(forks: None, kept: Kept, tmp_path: Path):
+    output = tmp_path / "made/again.zarr"
+    command = ["redraw", kept.fields, output, "--members", "0", "4", "--model", kept.model, "--json"]
+    told = processes.run_ranks(Path(cli.__file__), 2, command, tmp_path)
+    xr.testing.assert_equal(open_forecast(output), open_forecast(kept.fields).sel(number=[0, 4]))
+    assert json.loads(told[0])["members"] == str(output)
+    assert told[1] == ""  # the first process alone tells
+    assert [path.name for path in output.parent.iterdir()] == ["again.zarr"]
