@@ -49,11 +49,14 @@ def ask(
     from ladcast.forecasts.ask import Question, answer_lines, answer_rows
     from ladcast.forecasts.ask import ask as find_answer
     from ladcast.forecasts.export import write_dataset, write_whole
+    from ladcast.forecasts.open import open_part
 
     asked = Question.parse(question)
     figures = [path for path in output if path.suffix.lower() in FIGURES]
-    if figures and (asked.place is not None or len(time) > 1):
-        raise ValueError("A map needs an area and one initial time: leave the figure out, or ask for 'in REGION'.")
+    if figures and (asked.place is not None or open_part(forecast, asked.selection(times=time)).sizes["time"] > 1):
+        raise ValueError(
+            "A map needs an area and one initial time: leave the figure out, or ask for 'in REGION' and one --time."
+        )
     answer = find_answer(forecast, asked, quantiles=quantile, leads=leads, members=members, times=time)
     print("\n".join(answer_lines(answer)))
     for path in output:

@@ -103,15 +103,18 @@ class Question:
         Raises:
             ValueError: the lead times do not serve for such a time.
         """
-        if not self.hours:
+        summed = {VARIABLES[name].accumulated_hours for event in self.events for name in event.variables}
+        accumulated = summed.pop() if len(summed) == 1 else 0  # the first sum reaches so far back
+        if self.hours in (0, accumulated):
             return 1
         steps = np.unique(np.diff(leads) / HOUR)
-        summed = {VARIABLES[name].accumulated_hours for event in self.events for name in event.variables}
-        count = self.hours / steps[0] + (summed != {int(steps[0])}) if len(steps) == 1 else 0.0
-        if len(steps) != 1 or count != int(count) or count > len(leads):
+        count = (self.hours - accumulated) / steps[0] + 1 if len(steps) == 1 and steps[0] > 0 else 0.0
+        if count != int(count) or not 1 <= count <= len(leads):
+            sums = f" (sums over {accumulated} h: at least that, and a part of the rest)" * bool(accumulated)
+            there = ", ".join(f"{lead / HOUR:g}" for lead in leads)
             raise ValueError(
-                f"'for {self.hours} h' needs lead times that are evenly apart, a part of that time, and reach it; got "
-                f"{', '.join(f'{lead / HOUR:g}' for lead in leads)} h. Ask for another time, or choose other --leads."
+                f"'for {self.hours} h' needs lead times evenly apart, by a part of that time, that reach it{sums}; "
+                f"got {there} h. Ask for another time, or choose other --leads."
             )
         return int(count)
 
@@ -132,7 +135,8 @@ def ask(
         `probability` at each point, `probability_ever` at any lead time, `probability_anywhere` at any point,
         `probability_by` anywhere at or before a lead time. Quantiles of the members: `area_share`, the share of the
         area; of a single comparison, `peak`, the highest value in the area (the lowest of `<`), in its units.
-        Points and members where a field is unknown, such as the sea surface temperature on land, are left out.
+        Where a field is unknown in any member, so is the share (NaN), as of the sea surface temperature on land; of an
+        area, only the other points of each member count.
 
     Raises:
         ValueError: the question cannot be read, or the forecast lacks what it needs.

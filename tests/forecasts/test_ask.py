@@ -86,10 +86,50 @@ def test_the_peak_is_in_the_units_of_the_question(forecast: xr.Dataset):
     np.testing.assert_allclose(speed["probability"], (upper > 34 * 0.5144444).mean(2), atol=1e-6)
 
 
-def test_sums_over_six_hours_need_two_for_twelve(forecast: xr.Dataset):
-    answer = ask(forecast, "tp6h > 5 mm for 12 h")
-    holds = in_a_row(forecast["total_precipitation_6hr"].values > 0.005, 2)
+def every(forecast: xr.Dataset, hours: int) -> xr.Dataset:
+    """The forecast at lead times that are so many hours apart, from 6 h."""
+    leads = 6 + hours * np.arange(LEADS)
+    return forecast.assign_coords(prediction_timedelta=leads.astype("timedelta64[h]").astype("timedelta64[ns]"))
+
+
+@pytest.mark.parametrize(
+    ("apart", "asked", "count"), [(6, 6, 1), (6, 12, 2), (6, 18, 3), (3, 6, 1), (3, 12, 3), (1, 6, 1), (1, 8, 3)]
+)
+def test_sums_over_six_hours_reach_back(forecast: xr.Dataset, apart: int, asked: int, count: int):
+    """Where leads are 3 h apart, the sums to 6, 9 and 12 h cover twelve hours."""
+    answer = ask(every(forecast, apart), f"tp6h > 5 mm for {asked} h")
+    holds = in_a_row(forecast["total_precipitation_6hr"].values > 0.005, count)
     np.testing.assert_allclose(answer["probability"], holds.mean(2), atol=1e-6)
+    assert answer["prediction_timedelta"].values[0] == np.timedelta64(6 + (count - 1) * apart, "h")
+
+
+def test_six_wet_hours_are_one_sum_at_hourly_leads(forecast: xr.Dataset):
+    hourly = every(forecast, 1)
+    wet = xr.where(hourly["prediction_timedelta"] == np.timedelta64(6, "h"), np.float32(0.01), np.float32(0))
+    hourly["total_precipitation_6hr"] = wet * xr.ones_like(hourly["total_precipitation_6hr"])
+    answer = ask(hourly, "tp6h > 1 mm for 6 h at Oslo")
+    assert answer["probability"][0, :, 0, 0].values.tolist() == [1, 0, 0, 0, 0]
+    assert ask(hourly, "tp6h > 1 mm for 6 h at Oslo", leads=(6,))["probability"].values.tolist() == [[[[1]]]] * 2
+
+
+@pytest.mark.parametrize(("apart", "asked"), [(1, 3), (3, 7), (12, 12), (6, 42)])
+def test_sums_that_do_not_make_up_the_time_are_refused(forecast: xr.Dataset, apart: int, asked: int):
+    with pytest.raises(ValueError, match=rf"'for {asked} h' needs.*sums over 6 h: at least that"):
+        ask(every(forecast, apart), f"tp6h > 5 mm for {asked} h")
+
+
+def test_a_member_that_is_unknown_makes_the_share_unknown(forecast: xr.Dataset):
+    holed = forecast.copy(deep=True)
+    holed["mean_sea_level_pressure"][0, 0, 2, 3, 4] = np.nan  # a point
+    holed["mean_sea_level_pressure"][0, 1, 2] = np.nan  # all of a member
+    answer, whole = (ask(each, "msl < 1002 hPa") for each in (holed, forecast))
+    lacks = np.zeros((2, LEADS, *GRID.shape), bool)
+    lacks[0, 0, 3, 4] = lacks[0, 1] = True
+    np.testing.assert_array_equal(answer["probability"], whole["probability"].where(~lacks))
+    for name in ("probability_anywhere", "probability_by", "area_share", "peak"):
+        assert np.argwhere(answer[name].isnull().any(set(answer[name].dims) - {*SURFACE[:2]}).values).tolist() == [
+            [0, 1]
+        ]
 
 
 def test_where_a_field_is_unknown_so_is_the_answer(forecast: xr.Dataset):
@@ -172,3 +212,17 @@ def test_latents_are_decoded_where_asked_alone(kept_once: Kept, tmp_path: Path, 
     shares = [float(row["by then (%)"]) / 100 for row in table]
     np.testing.assert_allclose(shares, expected["probability_by"][0], rtol=1e-3)
     assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def test_a_map_of_several_initial_times_is_refused_before_all_work(
+    forecast: xr.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    forecast.to_netcdf(tmp_path / "two.nc")
+    command = ["ask", str(tmp_path / "two.nc"), "msl < 1002 hPa", "--output", str(tmp_path / "map.png")]
+    with pytest.raises(SystemExit) as refused:
+        run(app, command)
+    said = capsys.readouterr()
+    assert (refused.value.code, said.out) == (3, "")
+    assert "one --time" in said.err
+    run(app, [*command, "--time", "2001-01-02"])
+    assert (tmp_path / "map.png").exists()
