@@ -102,7 +102,8 @@ def test_a_model_is_found_where_it_lay(store: Path, home: Path):
 def test_a_model_is_found_among_the_installed_ones(kept, store: Path, home: Path, tmp_path: Path):
     weights = open_forecast(store).attrs["source"].partition("@")[2]
     rename_model(store, model=f"mine@{weights}", folder=str(tmp_path / "moved"))
-    with pytest.raises(FileNotFoundError, match=rf"'mine' with weights {weights}.*model='FOLDER'.*LADCAST_MODELS"):
+    ways = r"model='FOLDER'.*--model FOLDER.*LADCAST_MODELS"
+    with pytest.raises(FileNotFoundError, match=rf"'mine' with weights {weights}.*{ways}"):
         open_forecast(store)
     shutil.copytree(kept.model, home / "mine")
     assert "geopotential" in open_forecast(store)
