@@ -10,7 +10,7 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from ladcast.cyclones.points import bearing_deg, distance_km, positions, unit_vectors
-from ladcast.cyclones.table import group, make_table, rows, same_row, sort_rows, with_members
+from ladcast.cyclones.table import after_start, group, make_table, rows, same_row, sort_rows, with_members
 from ladcast.times import HOUR
 from ladcast.verification.statistics.base import ratio
 
@@ -190,12 +190,13 @@ def identify(tracks: xr.Dataset, best: xr.Dataset, *, least_times: int = LEAST_T
 
 
 def contingency(tracks: xr.Dataset, best: xr.Dataset) -> xr.Dataset:
-    """Counts hits, misses and false alarms at each lead time, over starts and members.
+    """Counts hits, misses and false alarms at each lead time after 0, over starts and members.
 
     `tracks` come from `identify`. A hit is a member that has the storm at a time at which it is observed, a miss one
     that has not; a false alarm is a position of a track that is no observed storm's. There are no correct negatives:
     storms that neither exist nor are forecast cannot be counted.
     """
+    tracks = after_start(tracks)
     leads, lead = np.unique(lead_hours(tracks), return_inverse=True)
     observed, members = tracks["observed"].values, with_members(tracks)
     verified = np.flatnonzero(observed & (same_row(tracks, best, ("storm", "time")) >= 0))

@@ -19,7 +19,7 @@ from ladcast.cyclones.errors import (
     spread_skill,
 )
 from ladcast.cyclones.strikes import STRIKE_RADIUS_KM, strike_scores, strike_tables
-from ladcast.cyclones.table import rows, same_row
+from ladcast.cyclones.table import after_start, rows, same_row
 from ladcast.grid import Grid
 
 VERIFIED_GRID = "360x181"
@@ -68,10 +68,11 @@ class TrackReport:
 
 
 def verify_tracks(tracks: xr.Dataset, best: xr.Dataset) -> TrackReport:
-    """Compares the tracks of observed storms with their best tracks."""
+    """Compares the tracks of observed storms with their best tracks; positions at the initial time have no errors."""
     mean = ensemble_mean(tracks)
-    seen = same_row(mean, best, ("storm", "time")) >= 0
-    errors = position_errors(mean, best) if seen.any() else rows(mean, seen)
+    ahead = after_start(mean)
+    seen = same_row(ahead, best, ("storm", "time")) >= 0
+    errors = position_errors(ahead, best) if seen.any() else rows(ahead, seen)
     return TrackReport(tracks, best, mean, errors)
 
 

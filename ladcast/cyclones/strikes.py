@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 
 from ladcast.cyclones.errors import draw_storms, storm_interval
 from ladcast.cyclones.points import distance_km, unit_vectors
-from ladcast.cyclones.table import group, rows, storms, with_members
+from ladcast.cyclones.table import after_start, group, rows, storms, with_members
 from ladcast.grid import Grid
 from ladcast.times import HOUR
 from ladcast.units import MEAN_EARTH_RADIUS_KM
@@ -81,10 +81,11 @@ def strike_tables(tracks: xr.Dataset, best: xr.Dataset, grid: Grid) -> Float[np.
     """Adds up the area where so many members said strike (count), and there was none or one (event), for each storm.
 
     A storm is verified within `DOMAIN_KM` of its best-track position at the initial time, which neither the forecast
-    nor the further way of the storm decides, and until the last lead time of the forecast. A forecast from before the
-    first position of its storm is left out. The tables of `ladcast.verification.statistics.events` are these over
-    their sums.
+    nor the further way of the storm decides, after the initial time and until the last lead time of the forecast. A
+    forecast from before the first position of its storm is left out. The tables of
+    `ladcast.verification.statistics.events` are these over their sums.
     """
+    tracks = after_start(tracks)
     members = with_members(tracks)
     names = storms(tracks)
     tables = np.zeros((len(names), 2, members + 1))
@@ -96,7 +97,7 @@ def strike_tables(tracks: xr.Dataset, best: xr.Dataset, grid: Grid) -> Float[np.
         if not at.size:
             continue
         last = tracks["time"].values[tracks["start"].values == init_time].max()
-        window = (init_time, last)
+        window = (init_time + np.timedelta64(1, "ns"), last)
         said = strike_probability(rows(tracks, forecast == index), grid, window=window)
         alone = observed.assign_attrs(members=1)
         struck = strike_probability(alone, grid, window=window).values > 0

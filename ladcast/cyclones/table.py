@@ -151,6 +151,11 @@ def rows(table: xr.Dataset, kept: Bool[np.ndarray, " point"]) -> xr.Dataset:
     return table.isel(point=np.flatnonzero(kept))
 
 
+def after_start(tracks: xr.Dataset) -> xr.Dataset:
+    """Returns the rows after the initial time, which are scored: the position in an analysis is no forecast."""
+    return rows(tracks, tracks["time"].values > tracks["start"].values)
+
+
 BOUNDS = {"wind": (0.0, 120.0), "msl": (85_000.0, 110_000.0)}
 """What storms have had, in m/s and Pa: 95 m/s (Patricia, 2015), 870 hPa (Tip, 1979)."""
 JUMP_KM, JUMP_KM_H = 500.0, 250.0

@@ -249,13 +249,14 @@ def test_hits_misses_and_false_alarms_are_counted_at_each_lead(both):
     only_a = rows(both, both["storm"].values == "A")
     found = identify(together(track("x", 10.0, 179.5), track("y", 50.0, 51.0, steps=range(4))), only_a)
     counts = contingency(found, only_a)
-    assert counts["hits"].values.tolist() == [1] * 8
-    assert counts["misses"].values.tolist() == [1] * 8  # of two members one has it
-    assert counts["false_alarms"].values.tolist() == [1] * 4 + [0] * 4
-    assert counts["hit_rate"].values.tolist() == [0.5] * 8
-    assert counts["false_alarm_ratio"].values.tolist() == [0.5] * 4 + [0.0] * 4
+    assert counts["lead"].values.tolist() == [6 * step for step in range(1, 8)]  # an analysis is no forecast
+    assert counts["hits"].values.tolist() == [1] * 7
+    assert counts["misses"].values.tolist() == [1] * 7  # of two members one has it
+    assert counts["false_alarms"].values.tolist() == [1] * 3 + [0] * 4
+    assert counts["hit_rate"].values.tolist() == [0.5] * 7
+    assert counts["false_alarm_ratio"].values.tolist() == [0.5] * 3 + [0.0] * 4
 
 
 def test_an_observed_storm_that_nobody_has_is_missed(both):
     found = identify(track("x", 10.0, 179.5), both)
-    assert contingency(found, both)["misses"].values.tolist() == [3] * 8
+    assert contingency(found, both)["misses"].values.tolist() == [3] * 7

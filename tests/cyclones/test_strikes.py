@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from ladcast.cyclones.strikes import strike_probability, strike_scores, strike_tables, weights_around
-from ladcast.cyclones.table import make_table
+from ladcast.cyclones.table import after_start, make_table
 from ladcast.grid import Grid
 from ladcast.verification.statistics.events import brier
 
@@ -81,7 +81,7 @@ def test_the_table_holds_the_area_of_the_domain_and_the_scores_are_those_of_veri
     assert table.shape == (2, 5)
     weights = weights_around(GRID, WAY[0][0], WAY[1][0])
     assert table.sum() == pytest.approx(weights.sum())
-    struck = strike_probability(best, GRID).values > 0
+    struck = strike_probability(after_start(best), GRID).values > 0
     assert table[1].tolist() == pytest.approx([0, 0, weights[struck].sum(), 0, 0])
     assert table[0, 0] == pytest.approx(weights[~struck].sum())
     scores = strike_scores(table[None], generator=np.random.default_rng(0)).sel(bound="score")
@@ -96,6 +96,14 @@ def test_a_forecast_from_before_the_first_position_is_left_out():
     later = storm_of("s", places=WAY)
     later["time"] = later["time"] + np.timedelta64(6, "h")
     assert strike_tables(members(WAY, size=1), later, GRID).shape == (0, 2, 2)
+
+
+def test_where_the_storm_is_at_the_initial_time_no_strike_is_scored():
+    best, tracks = storm_of("s", places=([10.0, 16.0, 17.0], [150.0] * 3)), members(WAY, WAY, size=4)
+    found, expected = (strike_tables(table, best, GRID) for table in (tracks, after_start(tracks)))
+    np.testing.assert_array_equal(found, expected)
+    struck = strike_probability(storm_of("s", places=([16.0, 17.0], [150.0] * 2)), GRID).values > 0
+    assert found[0, 1].sum() == pytest.approx(weights_around(GRID, 10.0, 150.0)[struck].sum())
 
 
 def test_what_a_storm_did_after_the_forecast_does_not_count():
