@@ -28,7 +28,12 @@ ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
 
 
 def require_figure_name(path: Path, *, moving: bool = False) -> None:
-    """Raises ValueError where the suffix is that of no figure, or of none that moves, or cannot be written here."""
+    """Refuses the path of a figure, or of one that is `moving`, that cannot be written.
+
+    Raises:
+        ValueError: its suffix is none of `FIGURES`, or none of `MOVIES` where it is moving; or it is `.mp4`, without
+            ffmpeg.
+    """
     known = MOVIES if moving else FIGURES
     if path.suffix.lower() not in known:
         raise ValueError(f"Expected a figure named {' or '.join('*' + name for name in known)}, got '{path.name}'.")

@@ -102,6 +102,15 @@ def lead_times(count: int, step: np.timedelta64 = STEP) -> Shaped[np.ndarray, " 
     return (np.arange(1, count + 1) * step).astype("timedelta64[ns]")
 
 
+def leads_ahead(leads: Any) -> npt.NDArray[Any]:
+    """Returns the lead times that only a forecast has: neither 0, nor NaT or text, which some analyses have."""
+    values = np.ravel(leads)
+    if values.dtype.kind not in "miuf":
+        return values[:0]
+    ahead: npt.NDArray[Any] = values[(values.astype(np.float64) != 0) & (values == values)]  # NaT and NaN are not equal
+    return ahead
+
+
 def day_of_year(times: Times) -> npt.NDArray[np.int64]:
     """Returns the day of the year, 1 on January 1."""
     new_year = times.astype("datetime64[Y]").astype("datetime64[D]")

@@ -191,7 +191,8 @@ def find_minima(field: Float[Tensor, "state lat lon"], grid: Grid, rows: slice =
     lowest = inner.isfinite()
     for northward, eastward in product((0, 1, 2), (-1, 0, 1)):
         neighbour = strip[:, northward : northward + stop - first].roll(-eastward, -1)
-        lowest &= inner < neighbour if (northward, eastward) < (1, 0) else inner <= neighbour  # itself, too
+        # Of (1, 0), the point itself: a finite value is <= itself, so that this comparison changes nothing.
+        lowest &= inner < neighbour if (northward, eastward) < (1, 0) else inner <= neighbour
     for on_pole, pole, beside in zip(grid.pole_rows, (0, grid.shape[0] - 1), (1, grid.shape[0] - 2), strict=True):
         if on_pole and first <= pole < stop:
             lowest[:, pole - first] = False

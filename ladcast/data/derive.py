@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -46,14 +46,12 @@ def saturation_vapour_pressure(temperature: Array, phase: Phase = "ecmwf") -> Ar
     water, quadratic between 250.16 K and 273.16 K (eq. 7.6); `ncep` a mix, linear between 253.16 K and 273.16 K.
     """
     water: Any = 611.21 * np.exp(17.502 * (temperature - 273.16) / (temperature - 32.19))
-    mixed: Array
     if phase == "water":
-        mixed = water
-        return mixed
+        return cast("Array", water)
     ice: Any = 611.21 * np.exp(22.587 * (temperature - 273.16) / (temperature + 0.7))
     coldest, power = (250.16, 2) if phase == "ecmwf" else (253.16, 1)
     share: Any = ((temperature - coldest) / (273.16 - coldest)).clip(0.0, 1.0) ** power
-    mixed = share * water + (1 - share) * ice
+    mixed: Array = share * water + (1 - share) * ice
     return mixed
 
 

@@ -48,8 +48,8 @@ class ForecastRequest:
         seed: seed of the noise; a member depends on it, the initial time and its number alone.
         lead_step: hours between lead times: by default the model's, or fewer from staggered starts, which need the
             analyses of that many hours apart before the initial time.
-        keep: write fields, or latents, which take 64 times less and are decoded when they are read; by default latents
-            from 1,000 frames on.
+        keep: write fields, or latents, which take 10 to 64 times less and are decoded when they are read; by default
+            latents from 1,000 frames on.
         batch_size: members computed at once, 0 for as many as fit the free memory; results on a CPU depend on this, but
             not on the number of members.
         steps: sampler steps; by default the model's own.

@@ -44,7 +44,7 @@ def export(source: Path, output: Path, selection: Selection, form: ExportFormat,
         ValueError: the suffix is unknown, the forecast has no such part.
     """
     part = open_part(source, selection, **decoding)
-    writer = find_writer(part, output, form, ensemble_size=open_forecast(source, **decoding).sizes["number"])
+    writer = find_writer(part, output, form, ensemble_size=open_forecast(source, **decoding).sizes.get("number", 1))
     with sole_writer(output):
         done = writer.start()
         members = part.sizes["number"]

@@ -30,7 +30,7 @@ from ladcast.data.sources.grib import (
 from ladcast.fields import VARIABLES, find_variable
 from ladcast.forecasts.formats import FrameWriter
 from ladcast.grid import TOLERANCE_DEG
-from ladcast.times import HOUR
+from ladcast.times import HOUR, describe
 
 Packing = Literal["ccsds", "simple"]
 KILOGRAMS_PER_METRE = 1000.0
@@ -144,7 +144,7 @@ def open_grib_forecast(paths: Sequence[Path]) -> xr.Dataset:
     the geopotential also that of heights; nothing else is derived.
 
     Raises:
-        ValueError: there is no field of ours, all are analyses, or a file cannot be read.
+        ValueError: there is no field of ours, all are analyses, a field is there twice, or a file cannot be read.
     """
     where = str(paths[0] if len(paths) == 1 else paths[0].parent)
     found = [m for path in paths for m in read_headers(path) if is_known(m) and m.name not in STATIC]
@@ -153,6 +153,7 @@ def open_grib_forecast(paths: Sequence[Path]) -> xr.Dataset:
     if not any(message.lead for message in found):
         raise ValueError(f"{where}: expected a forecast, got analyses alone: all lead times are 0.")
     horizontal, found = common_grid(found, where)
+    found = _each_once(found)
     states = [message for message in found if message.name != PRECIPITATION_NAME] or found
     axes = {axis: np.unique([key(message) for message in states]) for axis, key in MESSAGE_KEYS.items()}
     axes["level"] = np.unique([m.header["level:float"] for m in found if m.name in UPPER])
@@ -173,6 +174,29 @@ MESSAGE_KEYS: dict[str, Callable[[Message], Any]] = {
     "number": lambda message: 0 if message.header["number"] == "undef" else int(message.header["number"]),
     "level": lambda message: message.header["level:float"],
 }
+
+
+def _each_once(messages: Sequence[Message]) -> list[Message]:
+    """Drops a field that its file holds again with the same values, as GFS writes some.
+
+    Raises:
+        ValueError: two files hold the same field of a forecast, or one file with other values.
+    """
+    kept: dict[tuple[Any, ...], Message] = {}
+    for message in messages:
+        initial, lead, member, level = (key(message) for key in MESSAGE_KEYS.values())
+        level = level if message.name in UPPER else None
+        summed = message.window if message.name == PRECIPITATION_NAME else None
+        first = kept.setdefault((message.name, initial, lead, member, level, summed), message)
+        if first is message:
+            continue
+        if first.path != message.path or not np.array_equal(first.values(), message.values(), equal_nan=True):
+            at = f"{message.lead / HOUR:g} h from {describe(initial)}, member {member}"
+            raise ValueError(
+                f"{first.path}: '{message.name}' of {at}{f', {level:g} hPa' if level else ''}, is there twice, also in "
+                f"{message.path}. Give each field of a forecast once."
+            )
+    return list(kept.values())
 
 
 def _arranged(messages: Sequence[Message], axes: Mapping[str, npt.NDArray[Any]]) -> xr.Variable:

@@ -24,7 +24,7 @@ from ladcast.forecasts.engine import CACHE_BYTES, LatentEngine
 from ladcast.forecasts.manifest import is_latent_store
 from ladcast.forecasts.options import FORECAST_AXES, WHOLE, Selection
 from ladcast.grid import TOLERANCE_DEG, Region, circles_globe, eastward, require_region
-from ladcast.times import HOUR, AnyTime, describe, parse_time
+from ladcast.times import HOUR, AnyTime, describe, leads_ahead, parse_time
 
 DIMENSIONS = {
     "prediction_timedelta": ("lead_time", "step", CF_DIMENSIONS["prediction_timedelta"]),
@@ -104,7 +104,7 @@ def in_our_axes(ds: xr.Dataset, where: str) -> xr.Dataset:
     What is no forecast, such as a series of analyses, is returned as it is.
     """
     lead = next((n for n in ("prediction_timedelta", *DIMENSIONS["prediction_timedelta"]) if n in ds.variables), None)
-    if lead is None or (ds[lead].ndim == 0 and not ds[lead].astype(int)):  # of analyses cfgrib says `step` 0
+    if lead is None or (ds[lead].ndim == 0 and not leads_ahead(ds[lead].values).size):  # cfgrib gives analyses `step` 0
         return ds
     if ds[lead].dims == ("time",) and "forecast_reference_time" in ds.variables:  # one axis of valid times, as for cdo
         ds = ds.swap_dims(time=lead).drop_vars("time")
@@ -161,8 +161,9 @@ def open_system(paths: Sequence[AnyForecast]) -> xr.Dataset:
     dim = next((dim for dim in FORECAST_AXES if _differ_along(dim, stores)), None)
     if dim is None:
         raise ValueError(
-            f"{_name(paths[0])} and others hold the same initial time twice. Give each of them once; several files may "
-            "have different initial times, members or lead times, and all else alike."
+            f"{_name(paths[0])} and others cannot be joined: expected files that differ in one of initial time, member "
+            "and lead time, got some that differ in more than one of them, or in none. Give each file once; put those "
+            "of one variable each, or of several times and members, together first (`xr.combine_by_coords`)."
         )
     together: xr.Dataset = xr.concat(
         [ds.chunk() for ds in stores],
@@ -182,7 +183,11 @@ def _all_grib(paths: Sequence[AnyForecast]) -> list[Path]:
 
 
 def _differ_along(dim: str, stores: Sequence[xr.Dataset]) -> bool:
-    """Says whether stores share no value of a dimension, and all values of the others that make a forecast."""
+    """Says whether stores share no value of a dimension, and all values of the others that make a forecast.
+
+    Of different initial times the others are not compared: these are the forecasts of one system, and where their
+    members or lead times differ, `xr.concat` names the dimension.
+    """
     if not all(dim in ds.dims for ds in stores):
         return False
     values = np.concatenate([ds[dim].values for ds in stores])
@@ -216,12 +221,12 @@ def in_our_layout(ds: xr.Dataset, where: str) -> xr.Dataset:
 
 def in_our_order(ds: xr.Dataset) -> xr.Dataset:
     """Orders rows from south to north and columns eastward, those of the whole globe from 0 degrees."""
-    longitude = ds["longitude"]
-    columns = longitude.values.astype(np.float64)
-    columns = eastward(columns) if circles_globe(columns) else columns
-    ds = ds.assign_coords(latitude=ds["latitude"].astype(np.float64), longitude=longitude.copy(data=columns))
-    for name in ("latitude", "longitude"):
-        if (np.diff(ds[name].values) < 0).any():
+    for name in (dim for dim in ("latitude", "longitude") if dim in ds.dims):  # a zonal mean has no columns
+        points = ds[name].astype(np.float64)
+        if name == "longitude" and circles_globe(points.values):
+            points = points.copy(data=eastward(points.values))
+        ds = ds.assign_coords({name: points})
+        if (np.diff(points.values) < 0).any():
             ds = ds.sortby(name)
     return ds
 
@@ -242,7 +247,7 @@ def parse_system(text: str) -> tuple[str, list[Path]]:
 
 
 def open_part(source: AnyForecast, selection: Selection = WHOLE, **decoding: Any) -> xr.Dataset:
-    """Opens a part of a forecast lazily, be it of fields or of latents.
+    """Opens a part of a forecast lazily, be it of fields or of latents; one without members is member 0.
 
     Of latents, only the variables wanted are kept, and the cache holds the members wanted of one lead time, so that
     no frame is decoded twice when all variables of one lead time are read after each other.
@@ -252,7 +257,7 @@ def open_part(source: AnyForecast, selection: Selection = WHOLE, **decoding: Any
     """
 
     def opened(**options: Any) -> xr.Dataset:
-        whole = open_forecast(source, **decoding, **options)
+        whole = _with_members(open_forecast(source, **decoding, **options))
         if missing := [dim for dim in FORECAST_AXES if dim not in whole.dims]:
             raise ValueError(
                 f"{_name(source)} lacks the dimensions {', '.join(missing)} of an ensemble forecast: it has "
@@ -268,6 +273,16 @@ def open_part(source: AnyForecast, selection: Selection = WHOLE, **decoding: Any
     needed = part.sizes["number"] * sum(one_frame[name].nbytes for name in part.data_vars)
     unwanted = [name for name in one_frame.data_vars if name not in part.data_vars]
     return opened(drop_variables=unwanted, cache_bytes=max(needed, CACHE_BYTES))
+
+
+def _with_members(forecast: xr.Dataset) -> xr.Dataset:
+    """Returns a forecast of our variables that has no members as member 0; what was made of members stays as it is."""
+    ours = [forecast[name] for name in VARIABLES if name in forecast]
+    if "number" in forecast.dims or not ours or not all(set(field.dims) <= set(FORECAST_DIMS) for field in ours):
+        return forecast
+    # In chunks of a frame, as `expand_dims` reads all of what is opened without.
+    frames = forecast.chunk({dim: 1 for dim in ("time", "prediction_timedelta") if dim in forecast.dims})
+    return frames.expand_dims(number=[0]).transpose(*FORECAST_DIMS, ..., missing_dims="ignore")
 
 
 def select(forecast: xr.Dataset, selection: Selection) -> xr.Dataset:

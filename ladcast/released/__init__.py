@@ -69,7 +69,7 @@ class Release(Location):
 
     transformer_parameters: int | None = None
     autoencoder_parameters: int | None = None
-    licence: str = "not known here"
+    licence: str = "not known here; see the repository"
 
 
 DEFAULT_ASSETS = Assets()

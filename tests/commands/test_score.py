@@ -294,7 +294,7 @@ def test_another_layout_is_refused(
 
 
 def test_the_same_start_twice_is_refused(stores: list[Path]) -> None:
-    with pytest.raises(ValueError, match="the same initial time twice"):
+    with pytest.raises(ValueError, match="differ in more than one of them, or in none"):
         open_system([stores[0], stores[0]])
 
 

@@ -11,9 +11,10 @@ import xarray as xr
 import ladcast
 from ladcast.data.audit import validate_store
 from ladcast.data.store import open_store
-from ladcast.forecasts.export import export
+from ladcast.forecasts.ask import ask
+from ladcast.forecasts.export import export, write_mean, write_probabilities
 from ladcast.forecasts.grib import GribWriter
-from ladcast.forecasts.open import open_forecast, open_system, open_tracked
+from ladcast.forecasts.open import open_forecast, open_part, open_system, open_tracked
 from ladcast.forecasts.options import ExportFormat, Selection
 from ladcast.units import GRAVITY
 from worlds import Kept
@@ -104,6 +105,34 @@ def test_every_command_takes_an_ensemble_of_others(ours: xr.Dataset, tmp_path: P
     np.testing.assert_array_equal(again.sel(level=500), ours["temperature"].sel(level=500, number=[2]).isel(time=[0]))
 
 
+def test_a_forecast_without_members_is_member_0_of_every_command(ours: xr.Dataset, tmp_path: Path):
+    LAYOUTS["no members"](northern_first(ours)).to_netcdf(source := tmp_path / "hres.nc")
+    expected = ours.isel(time=[0], number=[1]).assign_coords(number=[0])
+    part = open_part(source)
+    assert part["number"].values.tolist() == [0]
+    assert part["temperature"].chunks is not None  # nothing is read yet
+    warm = expected["temperature"].sel(level=850, drop=True) > 250
+    asked = ask(source, "t850 > 250 K")["probability"]
+    ahead = warm.sel(prediction_timedelta=asked["prediction_timedelta"])
+    np.testing.assert_array_equal(asked, ahead.isel(number=0))
+    shares = xr.open_dataset(
+        write_probabilities(source, tmp_path / "p.nc", Selection(), events=["t850 > 250 K"]), decode_timedelta=True
+    )
+    np.testing.assert_array_equal(shares["t850_above_250_K"].squeeze(), warm.squeeze())
+    for output in ("ours.zarr", "ours.nc", "ours.grib2"):
+        export(source, tmp_path / output, Selection(("t",), levels=(500,)), ExportFormat())
+        again = open_forecast(tmp_path / output)["temperature"]
+        np.testing.assert_allclose(again, expected["temperature"].sel(level=[500]).transpose(*again.dims), rtol=1e-5)
+    with pytest.raises(ValueError, match="needs 2 members, got 1"):
+        write_mean(source, tmp_path / "mean.nc", Selection())
+
+
+def test_a_zonal_mean_runs_northward(ours: xr.Dataset, tmp_path: Path):
+    mean = ours.mean("longitude", keep_attrs=True)
+    mean.isel(latitude=slice(None, None, -1)).to_netcdf(tmp_path / "mean.nc")
+    xr.testing.assert_equal(open_forecast(tmp_path / "mean.nc").load(), mean)
+
+
 def test_a_region_of_ours_is_scored(kept_once: Kept, ours: xr.Dataset, tmp_path: Path):
     export(kept_once.fields, tmp_path / "part.nc", Selection(region="-30,-50,60,50"), ExportFormat())
     whole, truth = open_forecast(tmp_path / "part.nc"), truth_of(ours)
@@ -125,19 +154,59 @@ def test_a_folder_with_a_file_for_each_member_or_lead_time(dim: str, ours: xr.Da
     for opened in (open_forecast(tmp_path), open_system(sorted(tmp_path.iterdir()))):
         np.testing.assert_array_equal(opened["temperature"], ours["temperature"])
     as_cfgrib(ours.isel({dim: [0]})).to_netcdf(tmp_path / "twice.nc")
-    with pytest.raises(ValueError, match="hold the same initial time twice"):
+    with pytest.raises(ValueError, match="differ in more than one of them, or in none"):
         open_forecast(tmp_path)
+
+
+CROSSED: dict[str, Callable[[xr.Dataset], list[xr.Dataset]]] = {
+    "variables": lambda ds: [ds[["temperature"]], ds[["mean_sea_level_pressure"]]],
+    "times and members": lambda ds: [ds.isel(time=[i], number=[j]) for i in range(2) for j in range(2)],
+}
+
+
+@pytest.mark.parametrize("parts", CROSSED.values(), ids=CROSSED)
+def test_files_that_cannot_be_joined_say_in_what_they_may_differ(parts, ours: xr.Dataset, tmp_path: Path):
+    for index, part in enumerate(parts(ours)):
+        part.to_netcdf(tmp_path / f"{index}.nc")
+    refusal = r"0\.nc and others cannot be joined: expected files that differ in one of initial time.*combine_by_coords"
+    with pytest.raises(ValueError, match=refusal):
+        open_forecast(tmp_path)
+
+
+def write_grib(forecast: xr.Dataset, path: Path) -> Path:
+    writer = GribWriter(forecast, path, bits=24)
+    writer.start()
+    for _ in range(writer.frames):
+        writer.append()
+    return writer.finish()
+
+
+def test_grib_files_of_the_same_forecast_are_refused(forecast: xr.Dataset, tmp_path: Path):
+    pytest.importorskip("eccodes")
+    one = forecast[["geopotential", "total_precipitation_6hr"]].isel(time=[0], prediction_timedelta=[0, 1])
+    (folder := tmp_path / "both").mkdir()
+    first = write_grib(one, folder / "a.grib2")
+    for name, place in {"geopotential": "member 0, 500 hPa", "total_precipitation_6hr": "member 0"}.items():
+        write_grib(one[[name]] + 1, folder / "b.grib2")
+        found = rf"a\.grib2: '(z|tp)' of 6 h from 2011-10-11T00, {place}, is there twice, also in .*/b\.grib2\. Give"
+        for files in (folder, [first, folder / "b.grib2"]):
+            with pytest.raises(ValueError, match=found):
+                open_system(files) if isinstance(files, list) else open_forecast(files)
+        (folder / "b.grib2").unlink()
+    other = write_grib(one + 1, tmp_path / "other.grib2").read_bytes()
+    own = first.read_bytes()
+    (tmp_path / "again.grib2").write_bytes(own + own)  # as GFS writes some fields
+    xr.testing.assert_equal(open_forecast(tmp_path / "again.grib2").load(), open_forecast(first).load())
+    (tmp_path / "again.grib2").write_bytes(own + other)
+    with pytest.raises(ValueError, match=r"is there twice, also in .*again\.grib2"):
+        open_forecast(tmp_path / "again.grib2")
 
 
 def test_grib_as_ecmwf_delivers_it(forecast: xr.Dataset, tmp_path: Path):
     """A file for each step; heights in the place of geopotential, sums of rain since the initial time."""
     eccodes = pytest.importorskip("eccodes")
     sums = forecast.assign(total_precipitation_6hr=forecast["total_precipitation_6hr"].cumsum("prediction_timedelta"))
-    writer = GribWriter(sums, tmp_path / "all.grib2", bits=24, overwrite=False)
-    writer.start()
-    for _ in range(writer.frames):
-        writer.append()
-    writer.finish()
+    write_grib(sums, tmp_path / "all.grib2")
     (folder := tmp_path / "delivered").mkdir()
     with (tmp_path / "all.grib2").open("rb") as file:
         while (handle := eccodes.codes_grib_new_from_file(file)) is not None:
@@ -180,3 +249,17 @@ def test_no_lead_time_of_a_forecast_passes_for_an_analysis(layout: str, ours: xr
     analysis = named.assign_coords({lead: np.timedelta64(0, "ns"), "valid_time": one["time"].values})
     analysis.to_netcdf(tmp_path / "analysis.nc")
     assert open_store(tmp_path / "analysis.nc", regular=False)["time"].values == one["time"].values
+
+
+@pytest.mark.parametrize("step", [np.timedelta64("NaT", "ns"), "instant", 0.0, np.nan])
+def test_analyses_whose_lead_time_says_nothing_are_analyses(step: object, ours: xr.Dataset, tmp_path: Path):
+    one = ours.isel(number=0, prediction_timedelta=0).drop_vars(["number", "prediction_timedelta"])
+    # A file for each command: netCDF 4.10 with HDF5 2.2 crashes where one with text is opened a third time.
+    state, tracked, other = (tmp_path / f"{name}.nc" for name in ("state", "tracked", "other"))
+    for path in (state, tracked, other):
+        one.assign_coords(step=step).to_netcdf(path)
+    read = open_store(state, regular=False)
+    np.testing.assert_array_equal(read["temperature"], one["temperature"].transpose(*read["temperature"].dims))
+    assert open_tracked(tracked).sizes["time"] == 2
+    with pytest.raises(ValueError, match="but is no forecast"):
+        open_forecast(other)

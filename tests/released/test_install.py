@@ -82,6 +82,7 @@ def test_verification_finds_damage_and_says_what_is_whole(model: Path, released:
 def test_a_model_is_fetched_by_name_and_remembers_its_commit(hub, assets: Assets, home: Path):
     location = Location(repository=hub.name, transformer="V9/transformer", autoencoder="V9/autoencoder")
     folder = fetch_weights("tiny", location, assets, endpoint=hub.endpoint)
+    assert read_document(folder, MANIFEST)["licence"] == "not known here; see the repository"
     assert read_document(folder, MANIFEST)["origin"] == {
         "repository": hub.name,
         "commit": hub.commit,

@@ -23,7 +23,7 @@ from ladcast.documents import UNREADABLE
 from ladcast.fields import PRECIPITATION, STATIC_VARIABLES, VARIABLES, ChannelSet, find_variable
 from ladcast.files import ZARR_MARKS, is_zarr, matching, require_input
 from ladcast.grid import TOLERANCE_DEG, eastward
-from ladcast.times import HOUR, Times
+from ladcast.times import HOUR, Times, leads_ahead
 
 SUFFIXES = (".nc", ".nc4", ".cdf", ".grib", ".grib2", ".grb", ".grb2")
 """How names of files end that belong to a folder of data, in either case; GRIB may name its grid, as in `.Grb_G212`."""
@@ -115,8 +115,10 @@ def mark_forecast(ds: xr.Dataset) -> xr.Dataset:
     described = str(ds["time"].attrs.get("reference_time_description", "")) if "time" in ds.variables else ""
     found = [described] if "forecast" in described else []
     leads = [ds[name] for name in LEADS if name in ds.coords and ds[name].dims in ((), ("time",))]
-    for lead in (lead for lead in leads if lead.values.astype(np.float64).any()):
-        last = np.ravel(lead.values)[-1]
+    for lead, ahead in ((lead, leads_ahead(lead.values)) for lead in leads):
+        if not ahead.size:
+            continue
+        last = ahead[-1]
         found.append(f"{last / HOUR:g} h" if lead.dtype.kind == "m" else f"{last:g} {lead.attrs.get('units', '')}")
     return ds.assign_attrs({FORECAST: found[0]}) if found else ds
 
