@@ -110,7 +110,7 @@ def test_a_full_disk_ends_it_with_4_and_it_goes_on_when_there_is_space(name, kep
 def test_a_forecast_is_not_written_over_itself(write, kept):
     before = contents(kept.latents)
     with pytest.raises(ValueError, match="is read or written too"):
-        write(kept.latents, kept.latents, Selection())
+        write(kept.latents, kept.latents, selection=Selection())
     assert contents(kept.latents) == before
 
 
@@ -124,7 +124,7 @@ def test_every_frame_is_decoded_once_whatever_the_cache(write, kept, tmp_path: P
         lambda self, latent, ocean=None: (counted.append(len(latent)), decode_frames(self, latent))[1],
     )
     monkeypatch.setattr("ladcast.forecasts.open.CACHE_BYTES", 0)
-    write(kept.latents, tmp_path / "fields.zarr", Selection(("msl", "t"), (500,)))
+    write(kept.latents, tmp_path / "fields.zarr", selection=Selection(("msl", "t"), (500,)))
     assert sum(counted) == 24
 
 
