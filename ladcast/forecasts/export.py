@@ -18,7 +18,7 @@ from ladcast.checksums import seal
 from ladcast.fields import VARIABLES
 from ladcast.files import whole_file, whole_folder
 from ladcast.forecasts.formats import FrameWriter, NetcdfWriter, ZarrWriter
-from ladcast.forecasts.grib import GribWriter
+from ladcast.forecasts.grib import GribWriter, begins_before_start
 from ladcast.forecasts.open import open_forecast, open_part
 from ladcast.forecasts.options import ExportFormat, Selection
 from ladcast.forecasts.products import Event, Method, at_points, mean_and_spread, probabilities, quantiles
@@ -52,8 +52,13 @@ def export(source: Path, output: Path, selection: Selection, form: ExportFormat,
         frames, unit = range(done, writer.frames), "members x lead times"
         for _ in show_progress(frames, total, "export", weight=lambda _: members, unit=unit):
             writer.append()
-        if isinstance(writer, GribWriter) and part.attrs.get("unreal"):
-            print(f"GRIB2 cannot say that this is model weather, not the real atmosphere: {output}", file=sys.stderr)
+        if isinstance(writer, GribWriter):
+            for name in (name for name in map(str, part.data_vars) if begins_before_start(name, part).any()):
+                print(f"GRIB2 has no sums from before the start: {output} leaves out such of {name}", file=sys.stderr)
+            if part.attrs.get("unreal"):
+                print(
+                    f"GRIB2 cannot say that this is model weather, not the real atmosphere: {output}", file=sys.stderr
+                )
         return writer.finish()
 
 

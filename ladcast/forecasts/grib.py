@@ -62,7 +62,7 @@ class GribWriter(FrameWriter):
 
     Raises:
         ImportError: the extra `grib` is not installed.
-        ValueError: latitudes or longitudes are not evenly spaced.
+        ValueError: latitudes or longitudes are not evenly spaced, or there is nothing that GRIB can hold.
     """
 
     def __init__(
@@ -84,6 +84,11 @@ class GribWriter(FrameWriter):
                 f"GRIB2 numbers members from 0 to {LARGEST_NUMBER}, in 8 bits; the forecast has the member {largest}. "
                 "Choose some with --members, or write netCDF or Zarr."
             )
+        if all(begins_before_start(str(name), forecast).all() for name in forecast.data_vars):
+            raise ValueError(
+                f"GRIB2 has no sums from before the start, and the forecast has no more than those of "
+                f"{', '.join(map(str, forecast.data_vars))}. Choose later lead times, or write netCDF or Zarr."
+            )
         self.grid = grid_keys(forecast)
 
     def _create(self) -> None:
@@ -103,6 +108,8 @@ class GribWriter(FrameWriter):
 
     def _write(self, init: int, lead: int, frame: xr.Dataset) -> None:
         for name, field in frame.data_vars.items():
+            if begins_before_start(str(name), frame).all():
+                continue
             template = self._template(str(name), frame)
             for keys, values in _messages(field):
                 self.file.write(self._encode(template, keys, values))
@@ -275,6 +282,11 @@ def grid_keys(forecast: xr.Dataset) -> dict[str, Any]:
         "jDirectionIncrementInDegrees": steps["latitude"],
         "jScansPositively": 0,
     }
+
+
+def begins_before_start(name: str, forecast: xr.Dataset) -> npt.NDArray[np.bool_]:
+    """Says at which lead times a variable is a sum from before the initial time on: GRIB counts steps from there."""
+    return np.asarray(forecast["prediction_timedelta"].values / HOUR < VARIABLES[name].accumulated_hours)
 
 
 def _time_keys(name: str, frame: xr.Dataset) -> dict[str, int]:

@@ -7,9 +7,13 @@ import xarray as xr
 eccodes = pytest.importorskip("eccodes", reason="the extra [grib] is not installed", exc_type=ImportError)
 cfgrib = pytest.importorskip("cfgrib", reason="the extra [grib] is not installed", exc_type=ImportError)
 
+from ladcast.data.sources.grib import read_headers  # noqa: E402
 from ladcast.fields import PRECIPITATION, SST, VARIABLES  # noqa: E402
+from ladcast.forecasts.export import export  # noqa: E402
 from ladcast.forecasts.grib import GribWriter  # noqa: E402  # only where ecCodes is installed
-from ladcast.forecasts.open import crop  # noqa: E402
+from ladcast.forecasts.open import crop, open_forecast  # noqa: E402
+from ladcast.forecasts.options import ExportFormat, Selection  # noqa: E402
+from ladcast.times import HOUR  # noqa: E402
 
 PLANE = ("latitude", "longitude")
 
@@ -141,6 +145,24 @@ def test_a_killed_export_goes_on_to_the_same_bytes(stop_after: int, forecast: xr
     killed.file.close()
     write(forecast, tmp_path / "killed.grib2")
     assert (tmp_path / "whole.grib2").read_bytes() == (tmp_path / "killed.grib2").read_bytes()
+
+
+def test_sums_from_before_the_start_are_left_out(forecast: xr.Dataset, tmp_path: Path, capsys):
+    leads = np.array([0, 6, 12], "timedelta64[h]").astype("timedelta64[ns]")
+    begins = forecast.isel(time=[0], number=[0])[["2m_temperature", PRECIPITATION]].assign_coords(
+        prediction_timedelta=leads
+    )
+    begins.to_zarr(tmp_path / "fc.zarr")
+    export(tmp_path / "fc.zarr", tmp_path / "fc.grib2", Selection(), ExportFormat())
+    assert capsys.readouterr().err.count(f"leaves out such of {PRECIPITATION}") == 1
+    rain = [message for message in read_headers(tmp_path / "fc.grib2") if message.name == "tp"]
+    ends = [((m.window.start - m.initial) / HOUR, (m.window.end - m.initial) / HOUR) for m in rain]
+    assert sorted(ends) == [(0, 6), (6, 12)]
+    again = open_forecast(tmp_path / "fc.grib2")[PRECIPITATION]
+    assert np.isnan(again.isel(prediction_timedelta=0)).all()
+    np.testing.assert_allclose(again[:, 1:], begins[PRECIPITATION].isel(prediction_timedelta=[1, 2]), atol=1e-6)
+    with pytest.raises(ValueError, match="no sums from before the start"):
+        GribWriter(begins[[PRECIPITATION]].isel(prediction_timedelta=[0]), tmp_path / "none.grib2")
 
 
 def test_uneven_latitudes_are_refused(forecast: xr.Dataset, tmp_path: Path):
