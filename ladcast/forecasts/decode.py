@@ -60,6 +60,8 @@ class FrameDecoder:
     ) -> Float[np.ndarray, "frame channel lat lon"]:
         """Returns these channels (counted among the kept ones), rows and columns of frames, decoded where needed."""
         cut = np.ix_(channels, rows, columns)
+        # The analysis is read and kept once for all members.
+        frames = [frame if self.store.has_latent(frame) else frame._replace(member=0) for frame in frames]
         result = np.empty((len(frames), len(channels), len(rows), len(columns)), np.float32)
         size = self._get_codec().decoded_at_once
         planes = (plane for first in range(0, len(frames), size) for plane in self._some(frames[first : first + size]))
@@ -89,10 +91,11 @@ class FrameDecoder:
 
     def _fill_up(self, missing: list[Frame]) -> list[Frame]:
         """Adds the members that follow: the room in a batch of the decoder costs the same filled or not."""
-        if not missing:
+        latents = [frame for frame in missing if self.store.has_latent(frame)]
+        if not latents:
             return missing
-        init, lead, last = missing[-1]
-        room = -len(missing) % self._get_codec().decoded_at_once
+        init, lead, last = latents[-1]
+        room = -len(latents) % self._get_codec().decoded_at_once
         following = range(last + 1, min(last + 1 + room, len(self.store.layout.members)))
         frames = [Frame(init, lead, member) for member in following]
         return missing + [frame for frame in frames if frame not in self._cache]

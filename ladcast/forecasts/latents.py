@@ -54,7 +54,8 @@ class LatentWriter(StoreWriter):
     def bytes(self) -> int:
         """Returns the size of the latents, and of the analyses beside them, in float32."""
         latents = math.prod(self.made.shape(LATENT_DIMS[:3])) * math.prod(self.frame_shape)
-        return 4 * (latents + sum(state.nelement() for state in self.states))
+        state = len(self.layout.channels) * math.prod(self.layout.grid.shape)
+        return 4 * (latents + self.layout.has_analysis * len(self.layout.init_times) * state)
 
     def __init__(
         self,
@@ -75,15 +76,8 @@ class LatentWriter(StoreWriter):
         )
         channels, rows, columns = forecaster.frame_shape
         self.frame_shape = (channels, rows, columns)
-        has_analysis = self.layout.has_analysis
-        self.made = replace(self.layout, lead_times=self.layout.lead_times[has_analysis:])
+        self.made = replace(self.layout, lead_times=self.layout.lead_times[self.layout.has_analysis :])
         """What the forecaster makes, of which there are latents."""
-        masked = forecaster.codec.normalizer.mask_land
-        self.states = [
-            masked(analysis.state, analysis.ocean)
-            for analysis, init_time in conditions
-            if has_analysis and analysis.time == init_time
-        ]
         # All analyses of an initial time have its ocean (see `staggered`).
         oceans = {initial.init_time: initial.analysis.ocean.numpy() for initial in conditions}
         self.ocean = np.stack(list(oceans.values()))
@@ -100,8 +94,10 @@ class LatentWriter(StoreWriter):
         chunks = (1, 1, members_per_chunk(self.options), *self.frame_shape)
         encoding: dict[str, Any] = {"latent": {"chunks": chunks, "compressors": CHECKED}}
         encoding["ocean"] = {"compressors": CHECKED}
-        if self.states:
-            values = torch.stack(self.states).numpy()
+        if self.layout.has_analysis:
+            masked = self.forecaster.codec.normalizer.mask_land
+            starts = [analysis for analysis, init_time in self.conditions if analysis.time == init_time]
+            values = torch.stack([masked(analysis.state, analysis.ocean) for analysis in starts]).numpy()
             template[ANALYSIS] = (("time", "channel", "latitude", "longitude"), values, ANALYSIS_ATTRIBUTES)
             encoding[ANALYSIS] = {"compressors": CHECKED, "chunks": (1, *values.shape[1:])}
         template.to_zarr(store, compute=False, consolidated=False, encoding=encoding, mode="w-")

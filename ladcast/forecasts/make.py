@@ -53,10 +53,15 @@ def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
         analyses = open_analyses(source, forecaster.channels, forecaster.grid)
         conditions = find_conditions(request, analyses, forecaster)
         options = ensemble_options(request, forecaster.frames)
-        if job.first(lacks_analysis(request)):
-            options = replace(options, analysis=False)
         if not request.batch_size:
             options = replace(options, batch_size=choose_batch(request, forecaster, len(conditions), job))
+        keeps_latents = request.keeps_latents(forecaster.frames, len(conditions))
+        earlier = replace(options, analysis=False)
+        identity = forecast_identity(forecaster, conditions, earlier)
+        if note := job.first(without_start(request, identity, LatentWriter if keeps_latents else ForecastWriter)):
+            options = earlier
+            if job.is_first:
+                print(f"{request.output} {note}; --overwrite makes it with it", file=sys.stderr)
         if job.first(is_made(request, forecast_identity(forecaster, conditions, options))):
             return request.output if job.is_first else None
         require_memory(forecaster.config, forecaster.grid, options.batch_size, str(forecaster.device))
@@ -68,7 +73,7 @@ def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
                 print(note, file=sys.stderr)
         about: dict[str, Any] = {"unreal": unreal, "overwrite": request.overwrite}
         writer: StoreWriter
-        if request.keeps_latents(forecaster.frames, len(conditions)):
+        if keeps_latents:
             writer = LatentWriter(request.output, forecaster, conditions, options, folder=model.path, **about)
         else:
             writer = ForecastWriter(request.output, forecaster, conditions, options, **about)
@@ -104,10 +109,21 @@ def is_made(request: ForecastRequest, identity: Mapping[str, Any]) -> bool:
     return True
 
 
-def lacks_analysis(request: ForecastRequest) -> bool:
-    """Says whether the output is there, begun or complete, without lead time 0, as earlier versions made forecasts."""
-    made = begun_identity(request.output) or ({} if request.overwrite else read_identity(request.output))
-    return bool(made) and "analysis" not in made.get("options", {})
+def without_start(request: ForecastRequest, identity: Mapping[str, Any], writer: type[StoreWriter]) -> str:
+    """Says whether the output is there, begun or complete, but for lead time 0, as earlier versions made forecasts.
+
+    `identity` is that of the forecast without lead time 0. Empty where it is not wanted, or the output is another.
+    """
+    if request.overwrite or not request.analysis:
+        return ""
+    is_complete = request.output.exists()
+    found = read_identity(request.output) if is_complete else begun_identity(request.output)
+    asked = identity if is_complete else writer.begun(identity)
+    try:
+        require_same(found, asked, str(request.output), remedy="")
+    except ValueError:
+        return ""
+    return "has no lead time 0, as it was made" if is_complete else "goes on without lead time 0, as it was begun"
 
 
 def require_disk(writer: StoreWriter) -> None:

@@ -198,9 +198,17 @@ def _differ_along(dim: str, stores: Sequence[xr.Dataset]) -> bool:
 
 
 def without_analysis(forecast: xr.Dataset) -> xr.Dataset:
-    """Returns a forecast without lead time 0, unless it has no other: what it starts from is no forecast."""
+    """Returns a forecast without lead time 0: what it starts from is no forecast.
+
+    Raises:
+        ValueError: it has no other lead time.
+    """
     leads = forecast["prediction_timedelta"].values.astype(int)
-    return forecast.isel(prediction_timedelta=leads != 0) if leads.any() and not leads.all() else forecast
+    if leads.size and not leads.any():
+        raise ValueError(
+            f"{_name(forecast)}: expected lead times after 0 h, got 0 h alone: an analysis is no forecast. Name others."
+        )
+    return forecast if leads.all() else forecast.isel(prediction_timedelta=leads != 0)
 
 
 def _name(forecast: AnyForecast) -> str:

@@ -182,8 +182,12 @@ class StoreWriter(ABC):
         self.forecaster, self.conditions, self.options, self.unreal = forecaster, conditions, options, unreal
         self.layout = forecast_layout(forecaster, conditions, options)
         self.identity = forecast_identity(forecaster, conditions, options)
-        identity = {**self.identity, "kind of store": self.keeps}
-        self.unfinished = Unfinished(path, identity, overwrite=overwrite)
+        self.unfinished = Unfinished(path, self.begun(self.identity), overwrite=overwrite)
+
+    @classmethod
+    def begun(cls, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what an unfinished store of a forecast's identity must have been begun with to go on."""
+        return {**identity, "kind of store": cls.keeps}
 
     @property
     @abstractmethod

@@ -15,6 +15,7 @@ from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.stepper import FrameCounts
 from ladcast.forecasts.make import choose_batch, make_forecast
+from ladcast.forecasts.write import ForecastWriter
 from ladcast.released import ModelFolder, find_model
 from ladcast.resumable import Unfinished, sole_writer
 from ladcast.training.distributed import Ranks
@@ -107,6 +108,47 @@ def test_several_initial_times_go_into_one_store(alone: xr.Dataset, weather_mode
     both = read(tmp_path / "fc.zarr", engine="zarr")
     np.testing.assert_array_equal(both["time"].values, times)
     xr.testing.assert_equal(both.isel(time=[0]), alone)
+
+
+def test_a_forecast_without_lead_time_0_stays_so_and_is_said_to(
+    alone: xr.Dataset, weather_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    """Begun or complete, as earlier versions made it and `--no-analysis` does; `--overwrite` makes it anew."""
+    output, append = tmp_path / "fc.zarr", ForecastWriter.append
+
+    def killed(writer: ForecastWriter, *step: object) -> None:
+        append(writer, *step)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ForecastWriter, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make_forecast(request(output, analysis=False), weather_model)
+    with pytest.raises(FileExistsError, match="kind of store was 'fields', now 'latents'"):
+        make_forecast(request(output, keep="latents"), weather_model)
+    assert "lead time 0" not in capsys.readouterr().err
+    make_forecast(request(output), weather_model)
+    said = capsys.readouterr().err
+    assert f"{output} goes on without lead time 0, as it was begun; --overwrite makes it with it" in said
+    assert "blocks: 2/2" in said  # one of three batches was made before
+    xr.testing.assert_equal(read(output, engine="zarr"), alone.isel(prediction_timedelta=slice(1, None)))
+
+    make_forecast(request(output), weather_model)
+    said = capsys.readouterr().err
+    assert f"{output} has no lead time 0, as it was made; --overwrite makes it with it" in said
+    make_forecast(request(output, analysis=False), weather_model)
+    assert "lead time 0" not in capsys.readouterr().err
+    make_forecast(request(output, overwrite=True), weather_model)
+    xr.testing.assert_equal(read(output, engine="zarr"), alone)
+
+
+def test_an_unfinished_other_forecast_takes_no_lead_time_from_the_one_that_overwrites_it(
+    alone: xr.Dataset, weather_model: ModelFolder, tmp_path: Path
+):
+    other = {"model": "other", "options": {"batch_size": 1}, "kind of store": "fields"}
+    Unfinished(tmp_path / "fc.zarr", other).start(lambda store: store.mkdir())
+    make_forecast(request(tmp_path / "fc.zarr", overwrite=True), weather_model)
+    xr.testing.assert_equal(read(tmp_path / "fc.zarr", engine="zarr"), alone)
 
 
 def test_large_forecasts_are_kept_as_latents_unless_asked_otherwise(tmp_path: Path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.forecasts.open import crop, in_our_order, open_part, select
+from ladcast.forecasts.open import crop, in_our_order, open_part, select, without_analysis
 from ladcast.forecasts.options import Selection
 
 
@@ -17,6 +17,13 @@ def test_each_part_is_what_was_asked_for_in_that_order(forecast: xr.Dataset):
     assert list(part.data_vars) == ["2m_temperature", "geopotential"]
     expected = forecast["geopotential"].sel(level=[850], number=[2, 0]).isel(prediction_timedelta=[2, 0])
     xr.testing.assert_identical(part["geopotential"], expected)
+
+
+def test_an_analysis_is_no_forecast(forecast: xr.Dataset):
+    start = forecast.isel(prediction_timedelta=[0]).assign_coords(prediction_timedelta=[np.timedelta64(0, "ns")])
+    xr.testing.assert_identical(without_analysis(xr.concat([start, forecast], "prediction_timedelta")), forecast)
+    with pytest.raises(ValueError, match="expected lead times after 0 h, got 0 h alone"):
+        without_analysis(start)
 
 
 def test_levels_do_not_matter_to_surface_variables(forecast: xr.Dataset):

@@ -14,6 +14,7 @@ from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
 from ladcast.forecasting.ensemble import FORECAST_DIMS, EnsembleOptions, staggered
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasts.engine import LatentEngine
+from ladcast.forecasts.latents import LatentStore
 from ladcast.forecasts.write import ForecastWriter, forecast_identity, forecast_layout, global_attributes
 from worlds import keep, tiny_analysis, tiny_forecaster
 
@@ -63,7 +64,7 @@ def test_an_identity_is_plain_and_tells_runs_apart(forecaster: Forecaster, analy
 
 
 def test_a_forecast_kept_in_either_way_begins_with_the_analysis(
-    forecaster: Forecaster, analysis: Analysis, tmp_path: Path
+    forecaster: Forecaster, analysis: Analysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """What follows is as it is without: the same bits, also of starts from the hours before."""
     model, options = tmp_path / "model", EnsembleOptions(3, 1, 0, batch_size=2)
@@ -81,6 +82,12 @@ def test_a_forecast_kept_in_either_way_begins_with_the_analysis(
     for member in range(3):
         np.testing.assert_array_equal(first["temperature"][member], analysis.state[:2])
         np.testing.assert_array_equal(first["sea_surface_temperature"][member], analysis.state[3])
+
+    read, original = [], LatentStore.analysis
+    monkeypatch.setattr(LatentStore, "analysis", lambda store, init: read.append(init) or original(store, init))
+    latents = xr.open_dataset(kept.latents, engine=LatentEngine, model=model)
+    xr.testing.assert_equal(latents.isel(prediction_timedelta=0).load(), made["with"].isel(prediction_timedelta=0))
+    assert read == [0]  # once for all members and variables
 
 
 @pytest.fixture
