@@ -40,6 +40,11 @@ def require_region(region: Region) -> Region:
     on_globe = -90 <= south < north <= 90 and -360 <= west <= 360 and -360 <= east <= 360
     if not (on_globe and abs(east - west) <= 360):
         raise _no_region(region)
+    if west == east:
+        raise ValueError(
+            f"The region {west:g},{south:g},{east:g},{north:g} is 0 degrees wide: west and east are one meridian. For "
+            f"all longitudes write -180,{south:g},180,{north:g}."
+        )
     return region
 
 

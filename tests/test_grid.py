@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.grid import CITIES, Box, Grid, Place, circles_globe, points_of
+from ladcast.grid import CITIES, Box, Grid, Place, circles_globe, parse_region, points_of
 
 SIZES = ["240x121", "240x121-south", "64x32", "64x33", "16x9-south"]
 
@@ -184,3 +184,9 @@ def test_points_are_a_grid_where_they_circle_the_globe_and_else_a_box():
     assert circles_globe(ds["longitude"].values[[2, 3, 0, 1]] - 360)
     with pytest.raises(ValueError, match="increase evenly"):
         points_of(ds.isel(longitude=[0, 1, 3]))
+
+
+def test_a_region_of_no_width_is_refused():
+    with pytest.raises(ValueError, match=r"0,0,0,10 is 0 degrees wide: .* For all longitudes write -180,0,180,10"):
+        parse_region("0,0,0,10")
+    assert parse_region("-180,0,180,10") == (-180, 0, 180, 10)

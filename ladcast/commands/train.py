@@ -29,7 +29,7 @@ def autoencoder(
     from ladcast.config import find_config
 
     config = find_config(config, TRAINING)
-    if dry_run.dry_run and (plan := _plan_without_data(config, overrides)):
+    if dry_run.dry_run and (plan := _plan_without_data(config, overrides, "autoencoder")):
         return plan
     with Interruption() as interruption:
         from ladcast.recipes.autoencoder import AutoencoderRecipe
@@ -54,7 +54,7 @@ def forecaster(
     from ladcast.config import find_config
 
     config = find_config(config, TRAINING)
-    if dry_run.dry_run and (plan := _plan_without_data(config, overrides)):
+    if dry_run.dry_run and (plan := _plan_without_data(config, overrides, "forecaster")):
         return plan
     with Interruption() as interruption:
         from ladcast.recipes.forecaster import ForecasterRecipe
@@ -124,11 +124,11 @@ def _not_there(missing: list[Path]) -> list[str]:
     ]
 
 
-def _plan_without_data(config: Path, overrides: Overrides) -> Results | None:
-    """Prints the plan of a run whose data are not there yet; returns nothing where they are."""
+def _plan_without_data(config: Path, overrides: Overrides, kind: str) -> Results | None:
+    """Prints the plan of a run of this kind whose data are not there yet; returns nothing where they are."""
     from ladcast.recipes.cost import check_plan, plan_recipe
 
-    recipe, missing = plan_recipe(config, overrides)
+    recipe, missing = plan_recipe(config, overrides, kind)
     if not missing:
         return None
     said = "\n".join([*_not_there(missing), check_plan(recipe, 1, None)])

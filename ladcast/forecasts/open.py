@@ -104,7 +104,11 @@ def in_our_axes(ds: xr.Dataset, where: str) -> xr.Dataset:
     What is no forecast, such as a series of analyses, is returned as it is.
     """
     lead = next((n for n in ("prediction_timedelta", *DIMENSIONS["prediction_timedelta"]) if n in ds.variables), None)
-    if lead is None or (ds[lead].ndim == 0 and not leads_ahead(ds[lead].values).size):  # cfgrib gives analyses `step` 0
+    if lead is None:
+        return ds
+    has_members = any(name in ds.variables for name in ("number", *DIMENSIONS["number"]))
+    # Of analyses cfgrib says `step` 0, with a `number`, and the CDS `forecast_period` 0 without.
+    if ds[lead].ndim == 0 and not leads_ahead(ds[lead].values).size and (lead == "step" or not has_members):
         return ds
     if ds[lead].dims == ("time",) and "forecast_reference_time" in ds.variables:  # one axis of valid times, as for cdo
         ds = ds.swap_dims(time=lead).drop_vars("time")

@@ -19,6 +19,7 @@ import xarray as xr
 from ladcast.data.lexicon import CONVERSIONS, SPOKEN
 from ladcast.fields import VARIABLES
 from ladcast.grid import TOLERANCE_DEG, Place, circles_globe
+from ladcast.plots.quantities import spread_of
 from ladcast.units import spell_units
 
 MEMBERS = "number"
@@ -45,7 +46,7 @@ def mean_and_spread(forecast: xr.Dataset) -> xr.Dataset:
         raise ValueError(f"The spread needs 2 members, got {forecast.sizes[MEMBERS]}. Choose more.")
     wide = forecast.astype(np.float64)  # 32 bits lose digits of the geopotential over many members
     mean = _described(wide.mean(MEMBERS, skipna=False), forecast, "mean")
-    spread = _described(wide.std(MEMBERS, ddof=1, skipna=False), forecast, "standard_deviation")
+    spread = _described(wide.reduce(spread_of, MEMBERS), forecast, "standard_deviation")
     return mean.rename({name: f"{name}_mean" for name in mean}).merge(
         spread.rename({name: f"{name}_spread" for name in spread})
     )

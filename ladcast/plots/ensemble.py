@@ -27,7 +27,7 @@ from ladcast.plots.maps import (
     require_same_points,
 )
 from ladcast.plots.options import FIGURE_KINDS, FieldOptions
-from ladcast.plots.quantities import Quantity, find_quantity
+from ladcast.plots.quantities import Quantity, find_quantity, spread_of
 from ladcast.plots.style import ENSEMBLE, INK, SMALL_PT, TRUTH, bands, new_figure, style_bar, write_heading
 from ladcast.times import DAY
 
@@ -132,7 +132,7 @@ def draw_field(shown: Shown, kind: str = "mean", *, region: Region | None = None
     if kind == "spread":
         if members.sizes["number"] < 2:
             raise ValueError("The spread needs 2 members or more, the forecast has 1: draw its mean.")
-        return _one_map(shown, members.std("number", ddof=1), f"ensemble spread ({units})", "spread", region)
+        return _one_map(shown, members.reduce(spread_of, "number"), f"ensemble spread ({units})", "spread", region)
     if kind == "difference":
         if shown.truth is None:
             raise ValueError("There is no analysis of this time to subtract. Name one with --truth.")
@@ -216,7 +216,8 @@ def draw_spaghetti(shown: Shown, value: float, *, region: Region | None = None) 
 def _one_map(shown: Shown, field: xr.DataArray, label: str, palette: str, region: Region | None) -> Figure:
     figure = new_figure(MAP_IN)
     axes = add_map_axes(figure, map_cells(figure)[0, 0], field, region)
-    levels, colours = bands(field, palette, shown.quantity.edges if palette == shown.quantity.palette else ())
+    edges = shown.quantity.edges if palette == shown.quantity.palette else ()
+    levels, colours = bands(field, palette, edges, size=shown.quantity.size_of(shown.members))
     add_bar(figure, draw_map(axes, field, levels=levels, colours=colours), label)
     if palette == "pressure":
         mark_extremes(axes, field)

@@ -34,6 +34,7 @@ from ladcast.plots.forecast import (
     style_lead_axis,
     value_of,
     whole,
+    without_start,
 )
 from ladcast.plots.maps import add_map_axes, draw_map, mark_extremes
 from ladcast.plots.options import FieldOptions
@@ -92,7 +93,7 @@ def _run(forecast: xr.Dataset) -> str:
 
 
 def draw_boxes(axes: Axes, members: xr.DataArray, *, truth: xr.DataArray | None = None) -> None:
-    """Draws a box for each lead time: the middle half of the members, their median, whiskers from least to most.
+    """Draws a box for each lead time after 0: the middle half of the members, their median, whiskers over all.
 
     Args:
         axes: plain axes; what is drawn carries labels for a legend.
@@ -100,11 +101,12 @@ def draw_boxes(axes: Axes, members: xr.DataArray, *, truth: xr.DataArray | None 
         truth: values along prediction_timedelta, with gaps left out.
     """
     members = members.transpose("prediction_timedelta", "number")
-    days, width = lead_days(members), box_days(members)
     if members.sizes["number"] < FEWEST_IN_BOXES:
         labels = ["member", *["_nolegend_"] * (members.sizes["number"] - 1)]
-        axes.plot(days, members.values, ".-", color=ENSEMBLE, linewidth=0.7, markersize=3, label=labels)
+        axes.plot(lead_days(members), members.values, ".-", color=ENSEMBLE, linewidth=0.7, markersize=3, label=labels)
     else:
+        members = without_start(members)
+        days, width = lead_days(members), box_days(members)
         low, first, middle, third, high = np.quantile(members.values, [0, 0.25, 0.5, 0.75, 1], axis=1)
         axes.vlines(days, low, high, color=ENSEMBLE, linewidth=0.9, label="all members")
         box: dict[str, Any] = {"width": width, "color": "#a6cce5", "edgecolor": ENSEMBLE, "linewidth": 0.7}

@@ -17,11 +17,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ladcast.grid import Box, Place, points_of
 from ladcast.plots.maps import add_colour_bar, add_map_axes, draw_map, mark_extremes, require_same_points
-from ladcast.plots.quantities import QUANTITIES, Quantity, held_by
+from ladcast.plots.quantities import QUANTITIES, Quantity, held_by, spread_of
 from ladcast.plots.style import (
     ENSEMBLE,
     INK,
     MARGIN,
+    ROUNDING,
     SMALL_PT,
     TRUTH,
     analysis_note,
@@ -157,11 +158,12 @@ def _draw_spread(
 ) -> None:
     axes, mean = add_map_axes(figure, cell, members), members.mean("number")
     if members.sizes["number"] > 1:
-        shaded, shown, lines = members.std("number", ddof=1), "Ensemble spread", "ensemble mean"
+        shaded, shown, lines = members.reduce(spread_of, "number"), "Ensemble spread", "ensemble mean"
     else:
         shaded, shown, lines = mean, about.title, "one member"
     step = CONTOUR_STEPS.get(about.name) or float(np.diff(round_levels(mean))[0])
-    shading = draw_map(axes, shaded, lines=mean, line_step=step)
+    levels = round_levels(shaded, least=ROUNDING * about.size_of(members))
+    shading = draw_map(axes, shaded, levels=levels, lines=mean, line_step=step)
     if about.palette == "pressure":
         mark_extremes(axes, mean)
     here = (place.longitude_deg, place.latitude_deg)
@@ -307,10 +309,10 @@ def draw_bars(axes: Axes, members: xr.DataArray, *, hours: int, truth: xr.DataAr
     Args:
         axes: plain axes; what is drawn carries labels for a legend.
         members: values with dimensions number and prediction_timedelta.
-        hours: over how many hours the values are summed, the width of a bar.
+        hours: over how many hours the values are summed, the width of a bar; what fell before the start is left out.
         truth: values along prediction_timedelta, with gaps left out; a level line across each bar.
     """
-    members, width = members.transpose("prediction_timedelta", "number"), hours / 24
+    members, width = without_start(members).transpose("prediction_timedelta", "number"), hours / 24
     middle = lead_days(members) - width / 2
     label = "sum: one member"
     if members.sizes["number"] > 1:
@@ -320,6 +322,7 @@ def draw_bars(axes: Axes, members: xr.DataArray, *, hours: int, truth: xr.DataAr
         label = f"sum: mean, {low:.0%} to {high:.0%}"
     axes.bar(middle, members.mean("number"), width=0.88 * width, color=BANDS[1][2], label=label)
     if truth is not None:
+        truth = without_start(truth)
         days = lead_days(truth)
         axes.hlines(truth.values, days - width, days, color=TRUTH, linewidth=1.6, zorder=3)
 
@@ -336,6 +339,11 @@ def style_lead_axis(axes: Axes, init_time: np.datetime64, *, last_day: float) ->
     quiet(axes)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(name))
+
+
+def without_start(field: xr.DataArray) -> xr.DataArray:
+    """Returns what lies after the start: at 0 h all members are the analysis, and sums are of the hours before."""
+    return field.isel(prediction_timedelta=field["prediction_timedelta"].values.astype(int) > 0)
 
 
 def lead_days(field: xr.DataArray) -> Float[np.ndarray, " lead"]:

@@ -364,7 +364,8 @@ def draw_comparison(maps: Maps, title: str) -> Figure:
         style_bar(figure.colorbar(drawn, cax=figure.add_subplot(cells[row, columns])), units)
         for name, field in others[:1]:
             difference, about = field - first, f"{channel}: {name} minus {reference}"
-            drawn = _draw_panel(figure, cells[row, columns + 2], about, difference, *bands(difference, "difference"))
+            shades = bands(difference, "difference", size=float(abs(first).max()))
+            drawn = _draw_panel(figure, cells[row, columns + 2], about, difference, *shades)
             style_bar(figure.colorbar(drawn, cax=figure.add_subplot(cells[row, columns + 3])), units)
     return figure
 

@@ -61,27 +61,34 @@ def new_figure(size_in: tuple[float, float] = A4_LANDSCAPE_IN) -> Figure:
     return figure
 
 
+ROUNDING = 1e-5
+"""Share of the values below which a spread or a difference is that of 32-bit numbers, and not shaded."""
 Edges = Float[np.ndarray, " edge"]
 
 
-def bands(field: xr.DataArray, palette: str, edges: Sequence[float] = ()) -> tuple[Edges, Colormap]:
-    """Returns the bounds of a map's shades and their colours; differences have white around zero.
+def bands(
+    field: xr.DataArray, palette: str, edges: Sequence[float] = (), *, size: float = 0.0
+) -> tuple[Edges, Colormap]:
+    """Returns the bounds of a map's shades and their colours; spreads and differences have white at zero.
 
     `palette` is a key of `PALETTES`, `spread`, `difference`, or `probability` in per cent; `edges` are bounds that a
-    quantity has of its own.
+    quantity has of its own; `size` is the magnitude of the values that a spread or a difference is of, of which the
+    shades span `ROUNDING` at least.
     """
     name = {"spread": "sequential", "probability": "sequential", "difference": "diverging"}.get(palette, palette)
     colours = LinearSegmentedColormap.from_list(palette, PALETTES[name])
     if palette == "probability" or len(edges):
         return np.array(edges if len(edges) else PROBABILITY_PERCENT), colours
     low, high = (float(value) for value in np.nanquantile(field, [0.005, 0.995]))
+    least = max(ROUNDING * size, 1e-9)
     if name == "diverging":
-        most = max(abs(low), abs(high), 1e-9)
+        most = max(abs(low), abs(high), least)
         step = np.diff(MaxNLocator(12, steps=ROUND_STEPS).tick_values(-most, most))[0]
         count = max(1, int(np.ceil(most / step - 0.5)))
         return (np.arange(2 * count) - count + 0.5) * step, colours
-    low = 0.0 if name == "sequential" else low
-    return np.asarray(MaxNLocator(14, steps=ROUND_STEPS).tick_values(low, high)), colours
+    low, high = (0.0, max(high, least)) if name == "sequential" else (low, high)
+    bounds = np.asarray(MaxNLocator(14, steps=ROUND_STEPS).tick_values(low, high))
+    return bounds[palette == "spread" :], colours  # without 0: what lies below all bounds is white
 
 
 def sequential_colours() -> Colormap:
@@ -93,9 +100,13 @@ def sequential_colours() -> Colormap:
     return LinearSegmentedColormap.from_list("ladcast_sequential", shades)
 
 
-def round_levels(field: xr.DataArray) -> Edges:
-    """Returns about ten round steps up to the 99.5th percentile, from zero where values come near it and none below."""
+def round_levels(field: xr.DataArray, *, least: float = 0.0) -> Edges:
+    """Returns about ten round steps up to the 99.5th percentile, from zero where values come near it and none below.
+
+    They span `least` at least, for a field that may be zero everywhere.
+    """
     low, high = (float(value) for value in np.nanquantile(field, [0.005, 0.995]))
+    high = max(high, low + least)
     start = low if float(field.min()) < 0 or low > high / 2 else 0.0
     return np.asarray(MaxNLocator(10, steps=ROUND_STEPS).tick_values(start, high))
 

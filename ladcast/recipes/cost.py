@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import dask.array
 import numpy as np
@@ -45,11 +46,18 @@ USABLE = 0.92
 """Share of a GPU's memory that is left beside the workspaces of its libraries."""
 
 
+KINDS: dict[str, type[Recipe]] = {kind.kind: kind for kind in (AutoencoderRecipe, ForecasterRecipe)}
+
+
+def _kind_of(config: Path) -> type[Recipe]:
+    """Returns the kind of model that a configuration is of: a forecaster learns from latents."""
+    content = read_mapping(config) if config.is_file() else {}
+    return ForecasterRecipe if "latents" in content else AutoencoderRecipe
+
+
 def open_recipe(config: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a configuration of either model and opens, but does not read, the data that it names; raises as `open`."""
-    content = read_mapping(config) if config.is_file() else {}
-    kind: type[Recipe] = ForecasterRecipe if "latents" in content else AutoencoderRecipe
-    return kind.of_config(config, overrides)(torch.device("cpu"))
+    return _kind_of(config).of_config(config, overrides)(torch.device("cpu"))
 
 
 class UnreadAutoencoder(AutoencoderRecipe):
@@ -106,7 +114,7 @@ class UnreadForecaster(ForecasterRecipe):
 def _codec_to_come(run: ForecasterRun, config: Path) -> LatentCodec:
     """Returns the codec, with fresh weights, whose configuration lies beside that of the forecaster."""
     for beside in sorted(config.resolve().parent.glob("*.yaml")):
-        content = read_mapping(beside)
+        content = _mapping_in(beside)
         made = beside.parent / str(content.get("output")) / "autoencoder"
         if "statistics" in content and made.resolve() == run.autoencoder.resolve():
             recipe = UnreadAutoencoder.plan(load_config(beside, AutoencoderRun))
@@ -118,25 +126,39 @@ def _codec_to_come(run: ForecasterRun, config: Path) -> LatentCodec:
     )
 
 
+def _mapping_in(path: Path) -> dict[str, Any]:
+    """Returns the mapping that a file holds; nothing where it is another document, or none that can be read."""
+    try:
+        return read_mapping(path)
+    except (OSError, ValueError):
+        return {}
+
+
 def _times(period: Period) -> Times:
     times: Times = np.arange(parse_time(period.start), parse_time(period.end) + STEP, STEP)
     return times
 
 
-def plan_recipe(config: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, list[Path]]:
+def plan_recipe(config: Path, overrides: Sequence[str] = (), kind: str | None = None) -> tuple[Recipe, list[Path]]:
     """Opens a recipe, or plans it where its data are not there; returns it and what is missing.
 
+    `kind` is a key of `KINDS`; by default the configuration says what it is of.
+
     Raises:
-        ConfigError, FileNotFoundError, ValueError: see `open_recipe`.
+        ConfigError, FileNotFoundError, ValueError: see `open_recipe`; the configuration is of another kind.
     """
-    content = read_mapping(config) if config.is_file() else {}
-    if "latents" in content:
+    recipe = KINDS[kind] if kind else _kind_of(config)
+    if recipe is ForecasterRecipe:
         run = load_config(config, ForecasterRun, overrides)
         missing = [path for path in (run.autoencoder, run.latents, run.initial) if path and not path.exists()]
-        return (UnreadForecaster.plan(run, config), missing) if missing else (open_recipe(config, overrides), [])
-    maker = load_config(config, AutoencoderRun, overrides)
-    missing = [path for path in (maker.data.path, maker.statistics, maker.initial) if path and not path.exists()]
-    return (UnreadAutoencoder.plan(maker), missing) if missing else (open_recipe(config, overrides), [])
+        if missing:
+            return UnreadForecaster.plan(run, config), missing
+    else:
+        maker = load_config(config, AutoencoderRun, overrides)
+        missing = [path for path in (maker.data.path, maker.statistics, maker.initial) if path and not path.exists()]
+        if missing:
+            return UnreadAutoencoder.plan(maker), missing
+    return recipe.of_config(config, overrides)(torch.device("cpu")), []
 
 
 def check_plan(recipe: Recipe, ranks: int, gpu_memory_gib: float | None) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ladcast.grid import Place
-from ladcast.plots.quantities import METEOGRAM, PALETTES, QUANTITIES, Quantity
+from ladcast.plots.quantities import METEOGRAM, PALETTES, QUANTITIES, Quantity, spread_of
 from ladcast.times import HOUR, parse_time
 from ladcast.view.sources import Source
 
@@ -131,13 +131,13 @@ class Frames:
         if request.kind == "spread":
             if len(members) < 2:
                 raise ValueError(f"{source.name} has one member, and the spread needs 2.")
-            return np.asarray(members.std(0, ddof=1))
+            return np.asarray(spread_of(members))
         if request.kind == "probability":
             happens = members < request.threshold if request.below else members > request.threshold
             return np.asarray(np.where(np.isnan(members).any(0), np.nan, 100 * happens.mean(0)))
         if request.kind in ("minimum", "maximum"):
             return np.asarray(members.min(0) if request.kind == "minimum" else members.max(0))
-        mean = np.asarray(members.mean(0))
+        mean = _mean(members)
         if request.kind == "anomaly":
             return np.asarray(mean - self._climate(source, request))
         return np.asarray(mean - self._other_mean(source, request)) if request.kind == "difference" else mean
@@ -163,7 +163,7 @@ class Frames:
         if any(not np.array_equal(source.dataset[name], other.dataset[name]) for name in ("latitude", "longitude")):
             raise ValueError(f"{source.name} and {other.name} lie on different grids: there is no difference of maps.")
         place = other.locate(request.valid, request.init)
-        return np.asarray(other.members_of(request.quantity, request.level, place).mean(0))
+        return _mean(other.members_of(request.quantity, request.level, place))
 
     def series(self, number: int, init: np.datetime64, where: Place) -> Iterator[dict[str, Any]]:
         """Yields the nearest grid point, and then, lead time by lead time, the members and the analysis there.
@@ -182,6 +182,11 @@ class Frames:
             values = {name: _at(source, name, time, init, where) for name in shown}
             known = {} if truth is None else {name: _at(truth, name, time, None, where)[:1] for name in shown}
             yield {"valid": _minutes(time), "values": values, "truth": {name: v[0] for name, v in known.items() if v}}
+
+
+def _mean(members: Float[np.ndarray, "member lat lon"]) -> Plane:
+    """Returns the mean of members, taken about the first: exactly the analysis where all of them are."""
+    return np.asarray(members[0] + (members - members[0]).mean(0))
 
 
 def _at(source: Source, name: str, time: np.datetime64, init: np.datetime64 | None, where: Place) -> list[float | None]:

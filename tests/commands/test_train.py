@@ -245,6 +245,8 @@ def test_a_run_is_planned_before_its_data_are_there(tmp_path: Path, capsys: pyte
     for folder in ("train", "channels"):
         shutil.copytree(ROOT / "configs" / folder, tmp_path / "configs" / folder)
     config = str(tmp_path / "configs/train/first_forecaster.yaml")
+    (tmp_path / "configs/train/a_list.yaml").write_text("[1, 2]")  # what has nothing to do with it lies beside
+    (tmp_path / "configs/train/broken.yaml").write_bytes(b"\xff: [")
     run(app, ["train", "forecaster", config, "--dry-run"])
     run(app, ["submit", "train", config, "--profile", "cpu", "--only-print"])
     dry, printed = capsys.readouterr().out.split("not there")[1:]
@@ -254,6 +256,15 @@ def test_a_run_is_planned_before_its_data_are_there(tmp_path: Path, capsys: pyte
         assert re.search(r"time +\d+ (s|min|h) at", said)
     assert "exec srun" in printed
     assert {path.name for path in tmp_path.iterdir()} == {"configs"}
+
+
+@pytest.mark.parametrize(("kind", "other"), [("forecaster", "autoencoder"), ("autoencoder", "forecaster")])
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_the_configuration_of_the_other_model_is_refused(kind: str, other: str, flags: list[str], capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(app, ["train", kind, str(ROOT / f"configs/train/first_{other}.yaml"), *flags])
+    assert stop.value.code == 3
+    assert f"first_{other}.yaml: unknown config key" in capsys.readouterr().err
 
 
 def test_one_batch_is_all_there_is_to_overfit():

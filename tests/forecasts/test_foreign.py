@@ -263,3 +263,12 @@ def test_analyses_whose_lead_time_says_nothing_are_analyses(step: object, ours: 
     assert open_tracked(tracked).sizes["time"] == 2
     with pytest.raises(ValueError, match="but is no forecast"):
         open_forecast(other)
+
+
+@pytest.mark.parametrize("lead", ["prediction_timedelta", "forecast_period"])
+def test_the_start_of_an_ensemble_alone_is_a_forecast(lead: str, ours: xr.Dataset):
+    """What `isel(prediction_timedelta=0)` of a store leaves, of which cfgrib's `step` 0 is an analysis."""
+    start = ours.assign_coords(prediction_timedelta=ours["prediction_timedelta"] - np.timedelta64(6, "h"))
+    part = start.isel(prediction_timedelta=0).rename(prediction_timedelta=lead)
+    xr.testing.assert_equal(open_forecast(part), start.isel(prediction_timedelta=[0]))
+    assert "prediction_timedelta" not in open_forecast(as_cfgrib(start).isel(step=0)).dims

@@ -24,7 +24,7 @@ from ladcast.plots.ensemble import (
 )
 from ladcast.plots.maps import central_longitude
 from ladcast.plots.options import FieldOptions
-from ladcast.plots.quantities import QUANTITIES, find_quantity
+from ladcast.plots.quantities import QUANTITIES, find_quantity, spread_of
 from ladcast.plots.style import save_figure
 from ladcast.times import HOUR, lead_times
 
@@ -94,6 +94,24 @@ def test_a_map_says_what_it_shows(kind: str, label: str, shown: Shown, tmp_path:
     assert label in texts(figure)
     assert "model weather, not the real atmosphere" in texts(figure)
     assert save_figure(figure, tmp_path / "map.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("kind", ["spread", "difference"])
+def test_what_is_zero_or_rounding_is_white(kind: str, shown: Shown) -> None:
+    """As at 0 h, where all members are the analysis, which truth may hold with other errors of 32 bits."""
+    one = shown.members.isel(number=0, drop=True)
+    alike = one.expand_dims(number=range(20))
+    truth = one + np.random.default_rng(0).uniform(-3e-5, 3e-5, one.shape)
+    shown = replace(shown, members=alike, truth=truth)
+    assert float(alike.std("number", ddof=1).max()) > 0  # rounding
+    assert not alike.reduce(spread_of, "number").any()
+    axes = draw_field(shown, kind).axes[0]
+    (shading,) = [drawn for drawn in axes.collections if isinstance(drawn, QuadContourSet)]
+    drawn = [
+        colour for colour, path in zip(shading.get_facecolor(), shading.get_paths(), strict=True) if len(path.vertices)
+    ]
+    np.testing.assert_allclose(drawn, [(1, 1, 1, 1)], atol=0.01)
+    assert shading.levels[-1] == pytest.approx(300e-5, rel=0.3)
 
 
 def shades(axes: GeoAxes) -> list[Path2D]:

@@ -76,6 +76,22 @@ def test_bars_stand_on_the_hours_that_they_sum_up(forecast: xr.Dataset) -> None:
     np.testing.assert_allclose([line[:, 0] for line in observed.get_segments()], ends)
 
 
+def test_bars_and_boxes_begin_after_the_start(forecast: xr.Dataset) -> None:
+    """At 0 h there are the hours before, whose scale would be another, and members that are all alike."""
+    at_start = forecast.isel(prediction_timedelta=[0]) * 100
+    at_start = at_start.assign_coords(prediction_timedelta=np.zeros(1, "timedelta64[ns]"))
+    whole = xr.concat([at_start, forecast], "prediction_timedelta").isel(time=0, latitude=0, longitude=0)
+    for name, draw in {"tp6h": lambda *of, truth: draw_bars(*of, hours=6, truth=truth), "wind10": draw_boxes}.items():
+        axes, members = Figure().add_subplot(), QUANTITIES[name].of(whole)
+        draw(axes, members, truth=members.isel(number=5))
+        days = [box.get_x() + box.get_width() / 2 for box in axes.patches]
+        np.testing.assert_allclose(days, np.arange(1, 5) / 4 - (0.125 if name == "tp6h" else 0))
+        assert len(axes.collections[0].get_segments()) == 4
+    axes = Figure().add_subplot()
+    draw_bars(axes, QUANTITIES["tp6h"].of(whole), hours=6, truth=QUANTITIES["tp6h"].of(whole).isel(number=5))
+    assert axes.get_ylim()[1] < 25  # mm: the truth of a day is 20, of the 6 hours before the start 500
+
+
 def panels(figure: Figure) -> dict[str, Axes]:
     return {axes.get_title(loc="left"): axes for axes in figure.axes}
 

@@ -123,6 +123,7 @@ def test_levels_are_round_start_at_zero_and_survive_a_flat_field() -> None:
     np.testing.assert_allclose(round_levels(noise_on("64x32") * 9.3), np.arange(0, 11))
     assert round_levels(noise_on("64x32") - 0.5)[0] < 0
     assert (np.diff(round_levels(on_grid("64x32"))) > 0).all()
+    np.testing.assert_allclose(round_levels(0 * noise_on("64x32"), least=0.01), np.arange(11) / 1000)
 
 
 def test_sequential_colours_darken_steadily_and_stop_before_black() -> None:

@@ -71,6 +71,17 @@ def test_maps_are_those_of_the_members(frames: Frames, members: np.ndarray) -> N
     assert set(KINDS) == {*expected, "probability"}
 
 
+def test_members_that_are_the_analysis_have_no_spread_and_no_difference(source: Source) -> None:
+    """As at 0 h: members whose plain mean is rounded."""
+    one = source.dataset[["temperature"]].isel(number=[0]).load()
+    alike = xr.concat([one.assign_coords(number=[number]) for number in range(20)], "number")
+    valid = source.times[0] + one["prediction_timedelta"].values
+    truth = one.isel(time=0, number=0, drop=True).assign_coords(prediction_timedelta=valid)
+    frames = Frames([Source("fc", alike), Source("analysis", truth.rename(prediction_timedelta="time"))])
+    for kind in ("spread", "difference"):
+        assert not frames.field(ask(kind=kind, other="1"))[0].any(), kind
+
+
 def test_probabilities_are_shares_of_the_members_and_add_up(frames: Frames, members: np.ndarray) -> None:
     limit = float(np.median(members)) - ZERO_CELSIUS_K
     above, below = (frames.field(ask(kind="probability", threshold=str(limit), below=side))[0] for side in "01")

@@ -140,7 +140,7 @@ function settle() {
   state.init = fill($("init"), timed().times.map((time) => [time, describeTime(moment(time))]), state.init);
   $("init-label").hidden = timed().times.length < 2;
   const hours = timed().lead_hours.map(String);
-  state.hours = hours.includes(state.hours) ? state.hours : hours[0];
+  state.hours = hours.includes(state.hours) ? state.hours : hours.find((hour) => Number(hour) > 0) ?? hours[0]; // not the analysis, unless it is asked for
   $("lead").max = hours.length - 1;
   $("lead").value = hours.indexOf(state.hours);
   state.member = fill($("member"), timed().members.map((member) => [String(member), String(member)]), state.member);
