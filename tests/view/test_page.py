@@ -33,7 +33,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     forecaster = load_forecaster(model.path, "cpu")
     assert model.starts is not None
     analysis = read_analysis(model.starts, read_times(model.starts)[0], forecaster.channels, forecaster.grid)
-    options = EnsembleOptions(2, 1, 0, batch_size=2)
+    options = EnsembleOptions(2, 1, 0, batch_size=2, analysis=True)  # which is not what is shown first
     return keep(forecaster, model.path, analysis, options, folder)
 
 
