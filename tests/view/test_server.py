@@ -17,7 +17,7 @@ from ladcast.cyclones import make_table, write_tracks
 from ladcast.cyclones.detection import CoarseGridError
 from ladcast.cyclones.tracker import describe_tracked
 from ladcast.forecasts.open import open_forecast
-from ladcast.run import TerminatedError, termination_as_error
+from ladcast.run import TerminatedError, answer_signals, termination_as_error
 from ladcast.view.frames import Frames
 from ladcast.view.server import STATIC, Viewer, listen, serve
 from ladcast.view.sources import Source, open_lazily, open_sources
@@ -262,6 +262,8 @@ def test_ctrl_c_is_the_way_to_stop_it_and_sigterm_an_end_from_outside():
     def terminate(address: str) -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    serve(Viewer(Frames([]), []), 0, interrupt)
+    # Whatever started the tests, or ran before in this process: a job in the background ignores Ctrl-C.
+    with answer_signals([signal.SIGINT], signal.default_int_handler):
+        serve(Viewer(Frames([]), []), 0, interrupt)
     with pytest.raises(TerminatedError), termination_as_error():
         serve(Viewer(Frames([]), []), 0, terminate)
