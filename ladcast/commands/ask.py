@@ -9,9 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ladcast.commands.options import Results
-from ladcast.files import require_outputs
+from ladcast.files import FIGURES, require_outputs
 
-FIGURES, TABLE, FIELDS = (".png", ".pdf", ".svg"), (".csv",), (".nc", ".zarr")
+TABLE, FIELDS = (".csv",), (".nc", ".zarr")
 
 
 def ask(
