@@ -275,6 +275,15 @@ def points_of(ds: xr.Dataset | xr.DataArray) -> Grid:
     return Box(tuple(ds["latitude"].values.tolist()), tuple(ds["longitude"].values.tolist()))
 
 
+def row_weights(ds: xr.Dataset | xr.DataArray) -> xr.DataArray:
+    """Returns the area of each row of a dataset's points, scaled to mean 1: of a globe, a belt, or a single column."""
+    latitude = ds["latitude"]
+    belt = tuple(latitude.values.tolist())
+    # The bounds of a box's rows do not depend on its longitudes; a row alone has none.
+    weights = Box(belt, (0.0, 1.0)).area_weights if len(belt) > 1 else np.ones(1)
+    return latitude.copy(data=weights).drop_attrs()
+
+
 def circles_globe(longitude_deg: npt.NDArray[Any]) -> bool:
     """Says whether longitudes, in any order, leave no gap around the globe."""
     around = np.sort(eastward(longitude_deg))

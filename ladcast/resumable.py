@@ -307,18 +307,20 @@ def _is_silent(descriptor: int, path: Path) -> bool:
 
 def _writer(path: Path) -> str:
     """Returns the first line of a lock file; empty where there is none."""
-    try:
-        return path.read_text().partition("\n")[0].strip()
-    except FileNotFoundError:
-        return ""
+    return _lines(path)[0]
 
 
-def _busy(path: Path, product: Path) -> FileExistsError:
+def _lines(path: Path) -> tuple[str, bool]:
+    """Returns who has signed a lock file, and whether that writer gives signs of life; empty where there is none."""
     try:
         text = path.read_text()
     except FileNotFoundError:
-        text = ""
-    writer, promises = text.partition("\n")[0].strip(), ALIVE in text
+        return "", False
+    return text.partition("\n")[0].strip(), ALIVE in text
+
+
+def _busy(path: Path, product: Path) -> FileExistsError:
+    writer, promises = _lines(path)
     elsewhere = not writer.startswith(f"{_host()},")
     after = f", or {DEAD_AFTER_S // 60} minutes after its last sign of life," if promises and elsewhere else ""
     return FileExistsError(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.grid import CITIES, Box, Grid, Place, circles_globe, parse_region, points_of
+from ladcast.grid import CITIES, Box, Grid, Place, circles_globe, parse_region, points_of, row_weights
 
 SIZES = ["240x121", "240x121-south", "64x32", "64x33", "16x9-south"]
 
@@ -184,6 +184,18 @@ def test_points_are_a_grid_where_they_circle_the_globe_and_else_a_box():
     assert circles_globe(ds["longitude"].values[[2, 3, 0, 1]] - 360)
     with pytest.raises(ValueError, match="increase evenly"):
         points_of(ds.isel(longitude=[0, 1, 3]))
+
+
+def test_rows_weigh_what_lies_around_them_and_one_at_a_pole_counts():
+    ds = xr.Dataset(coords={"latitude": [-90.0, -30.0, 30.0, 90.0], "longitude": [0.0, 90.0, 180.0, 270.0]})
+    cap, belt = 1 - np.sin(np.deg2rad(60)), np.sin(np.deg2rad(60))
+    np.testing.assert_allclose(row_weights(ds), np.array([cap, belt, belt, cap]) * 2, rtol=1e-12)
+    north = row_weights(ds.isel(latitude=slice(2, 4), longitude=[0]))
+    np.testing.assert_allclose(north, np.array([belt, cap]) * 2, rtol=1e-12)
+    assert north["latitude"].values.tolist() == [30, 90]
+    belt = ds.assign_coords(latitude=[-30.0, 0.0, 30.0, 60.0])
+    np.testing.assert_allclose(row_weights(belt), (cosine := np.cos(np.deg2rad(belt["latitude"]))) / cosine.mean())
+    assert row_weights(ds.isel(latitude=[3])).values.tolist() == [1]
 
 
 def test_a_region_of_no_width_is_refused():

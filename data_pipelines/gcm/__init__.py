@@ -1,6 +1,6 @@
 """Nature runs of the atmospheric model JCM (EGUsphere-2025-6266) in the layout of the ERA5 store.
 
-All but `integrate`, `model` and `output` is imported without JAX.
+All but `model` and `output` is imported without JAX.
 """
 
 from importlib import metadata

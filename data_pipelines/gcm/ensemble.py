@@ -39,8 +39,8 @@ from ladcast.fields import LEVELS_HPA
 from ladcast.times import describe
 
 if TYPE_CHECKING:
-    from data_pipelines.gcm.integrate import Integrator
-    from data_pipelines.gcm.model import Weather
+    from data_pipelines.gcm.model import Integrator, Weather
+    from data_pipelines.gcm.output import OutputOperator
 
 PERFECT_MODEL = "The model that made the truth makes this ensemble: an upper bound for any other forecast of it."
 SEASON_DAYS = 45
@@ -126,12 +126,12 @@ class Ensemble(ProductRecipe):
         note_ranges(folder, {unit.label: kept_ranges(folder, [unit]) for unit in self.units()})
         return folder
 
-    def initial(self, integrator: Integrator, init_time: np.datetime64) -> Weather:
+    def initial(self, integrator: Integrator[OutputOperator], init_time: np.datetime64) -> Weather:
         """Returns the members' initial conditions: the analysis plus one perturbation each.
 
         The analysis is the kept state plus one more, of the size of the error that an analysis has.
         """
-        from data_pipelines.gcm.integrate import side_by_side
+        from data_pipelines.gcm.model import side_by_side
 
         single = integrator.model.at_rest(init_time)
         kept = self.kept.load(self.kept.index(init_time), single)

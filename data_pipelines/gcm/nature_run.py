@@ -29,8 +29,8 @@ from ladcast.grid import Grid
 from ladcast.times import describe
 
 if TYPE_CHECKING:
-    from data_pipelines.gcm.integrate import Integrator
-    from data_pipelines.gcm.model import Weather
+    from data_pipelines.gcm.model import Integrator, Weather
+    from data_pipelines.gcm.output import OutputOperator
 
 NOISE_K = 1.0
 SPINUP_FRAMES = 10 * FRAMES_PER_DAY
@@ -143,8 +143,8 @@ class NatureRun(ProductRecipe):
             return kept_state(frame // self.options.block_frames)
         return f"parts/state_{frame:+06d}.npz"
 
-    def _state_before(self, folder: Path, unit: WorkUnit, integrator: Integrator) -> Weather:
-        from data_pipelines.gcm.integrate import side_by_side
+    def _state_before(self, folder: Path, unit: WorkUnit, integrator: Integrator[OutputOperator]) -> Weather:
+        from data_pipelines.gcm.model import side_by_side
 
         options, model = self.options, integrator.model
         if unit.follows:
@@ -164,14 +164,16 @@ class NatureRun(ProductRecipe):
 
 
 @lru_cache(maxsize=1)
-def _compiled(truncation: int, grid: str) -> Integrator:
+def _compiled(truncation: int, grid: str) -> Integrator[OutputOperator]:
     require_jcm()
-    from data_pipelines.gcm.integrate import Integrator
+    from data_pipelines.gcm.model import AtmosphericModel, Integrator
+    from data_pipelines.gcm.output import OutputOperator
 
-    return Integrator.build(truncation, Grid.parse(grid))
+    model = AtmosphericModel.build(truncation)
+    return Integrator(model, OutputOperator.build(model, Grid.parse(grid), LEVELS_HPA))
 
 
-def compiled_integrator(options: SimulationOptions) -> Integrator:
+def compiled_integrator(options: SimulationOptions) -> Integrator[OutputOperator]:
     """Returns the model that the options ask for; a process compiles it once."""
     return _compiled(options.truncation, options.grid)
 

@@ -1,7 +1,12 @@
-"""`ladcast show`, `ladcast verify` and `ladcast weights`: what there is, whether it is whole, and more of it."""
+"""`ladcast show`, `view`, `verify` and `weights`: what there is, how it looks, whether it is whole, and more of it."""
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +27,69 @@ def show(path: str = DEFAULT_MODEL) -> Results:
     description = describe_path(path)
     print(description)
     return {"description": description}
+
+
+def view(
+    *forecasts: str,
+    truth: str | None = None,
+    climatology: Path | None = None,
+    model: str | None = None,
+    device: str | None = None,
+    port: int = 0,
+    browser: bool = True,
+) -> Results:
+    """Look at forecasts in the browser: a page that this machine alone can open, until Ctrl-C.
+
+    Args:
+        forecasts: forecast stores, of fields or of latents; * stands for many.
+        truth: Zarr store or netCDF file of analyses; by default those of the model, if it has some.
+        climatology: file for anomalies; by default that of the model, if it has one.
+        model: name or folder of the model that made the latents, where it is not found by itself.
+        device: cpu or cuda, for latents; a GPU where there is one.
+        port: port to listen on; by default a free one.
+        browser: open the page, where there is a display.
+    """
+    if not forecasts:
+        raise ValueError("Expected a forecast store, such as `ladcast forecast` writes: ladcast view forecast.zarr.")
+    if not 0 <= port < 65536:
+        raise ValueError(f"Expected --port between 0 and 65535, got {port}.")
+    from ladcast.forecasts.open import find_stores
+    from ladcast.view.frames import Frames
+    from ladcast.view.server import Viewer, serve
+    from ladcast.view.sources import open_sources
+    from ladcast.view.storms import Storms
+
+    paths = [path for text in forecasts for path in find_stores(text)]
+    decoding = {name: value for name, value in {"model": model, "device": device}.items() if value is not None}
+    sources = open_sources(paths, truth, climatology, **decoding)
+    files = [path.with_suffix(".tracks.nc") for path in paths]
+    storms = [Storms(one, file if file.is_file() else None) for one, file in zip(sources, files, strict=False)]
+
+    def ready(address: str) -> None:
+        print(f"view {address}\nThe page shows {', '.join(map(str, paths))}. Ctrl-C stops it.", flush=True)
+        if browser and (sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()):
+            import webbrowser
+
+            webbrowser.open(until_the_end.enter_context(leading_to(address)))
+
+    with ExitStack() as until_the_end:
+        serve(Viewer(Frames(sources), storms), port, ready)
+    return {}
+
+
+@contextmanager
+def leading_to(address: str) -> Iterator[str]:
+    """Yields the address of a file that leads to a page, and that its owner alone can read.
+
+    A browser gets what it opens as an argument, and all users of a machine see the arguments of its processes.
+    """
+    number, name = tempfile.mkstemp(prefix="ladcast-view-", suffix=".html")  # of mode 0600
+    try:
+        with os.fdopen(number, "w") as file:
+            file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">\n')
+        yield Path(name).as_uri()
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def verify(path: str) -> Results:

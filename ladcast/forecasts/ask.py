@@ -25,7 +25,7 @@ from ladcast.fields import VARIABLES
 from ladcast.forecasts.open import AnyForecast, open_part, without_analysis
 from ladcast.forecasts.options import Selection
 from ladcast.forecasts.products import EVENT, Event
-from ladcast.grid import Place
+from ladcast.grid import Place, row_weights
 from ladcast.progress import show_progress
 from ladcast.times import HOUR
 from ladcast.units import spell_units
@@ -158,7 +158,7 @@ def _answer(forecast: xr.Dataset, question: Question, quantiles: list[float]) ->
     """Answers a question for one initial time."""
     leads = forecast["prediction_timedelta"].values
     needed = question.frames(leads)
-    weight = xr.DataArray(np.cos(np.deg2rad(forecast["latitude"]))).clip(1e-6)
+    weight = row_weights(forecast)
     in_a_row, (ever, ever_known, before) = xr.DataArray(0), [xr.DataArray(False)] * 3
     made = []
     for index in show_progress(range(len(leads)), len(leads), "lead times"):

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ladcast.files import require_figure_name, whole_file
-from ladcast.grid import Place
+from ladcast.grid import Place, row_weights
 from ladcast.plots.ensemble import MAP_IN, add_bar, map_cells, select_shown, write_title
 from ladcast.plots.forecast import (
     add_legend,
@@ -178,8 +178,7 @@ def _along(field: xr.DataArray, region: tuple[float, float, float, float], *, fa
     if not rows.size or not columns.size:
         raise ValueError(f"The region {west:g},{south:g},{east:g},{north:g} holds no point of the forecast. Widen it.")
     part = field.isel(latitude=rows, longitude=columns)
-    area = xr.DataArray(np.cos(np.deg2rad(latitude[rows])), dims="latitude")
-    mean = part.weighted(area).mean("latitude")
+    mean = part.weighted(row_weights(field).isel(latitude=rows)).mean("latitude")
     mean = mean.assign_coords(longitude=longitude).transpose("prediction_timedelta", "longitude")
     return mean.load().assign_attrs(south=latitude[rows].min(), north=latitude[rows].max())
 

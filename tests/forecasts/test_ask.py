@@ -57,6 +57,15 @@ def in_a_row(happens: np.ndarray, count: int) -> np.ndarray:
     return np.stack([happens[:, end - count + 1 : end + 1].all(1) for end in ends], axis=1)
 
 
+def test_the_row_of_a_pole_counts_with_the_cap_around_it(forecast: xr.Dataset):
+    latitude = forecast["latitude"]
+    low = forecast.assign(mean_sea_level_pressure=forecast["mean_sea_level_pressure"].where(latitude < 90, 9e4))
+    cap = 1 - np.sin(np.deg2rad(90 - 22.5 / 2))
+    for region, area in ((" in 0,67,90,90", 1 - np.sin(np.deg2rad(67.5 - 22.5 / 2))), ("", 2)):
+        share = ask(low, f"msl < 920 hPa{region}")["area_share"]
+        np.testing.assert_allclose(share, cap / area, rtol=1e-6)
+
+
 def test_a_joint_question_is_counted_point_by_point(forecast: xr.Dataset):
     answer = ask(forecast, "wind10 > 5 m/s and msl < 1002 hPa for 12 h in 90,0,180,60")
     rows, columns = np.ix_(np.flatnonzero(np.array(GRID.latitude) >= 0)[:-1], range(4, 9))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from browser import CHROMIUM, Browser, chromium
-from ladcast.commands.view import leading_to
+from ladcast.commands.show import leading_to
 from ladcast.data.analysis import read_analysis
 from ladcast.data.store import read_times
 from ladcast.forecasting.checkpoints import load_forecaster

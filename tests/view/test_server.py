@@ -12,7 +12,7 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 
 from ladcast.cli import app, run
-from ladcast.commands.view import leading_to
+from ladcast.commands.show import leading_to
 from ladcast.cyclones import make_table, write_tracks
 from ladcast.cyclones.detection import CoarseGridError
 from ladcast.cyclones.tracker import describe_tracked

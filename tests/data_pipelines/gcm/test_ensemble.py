@@ -183,7 +183,7 @@ def test_nature_run_is_finite_weather_on_the_promised_axes(nature: Path) -> None
 
 @pytest.mark.slow
 def test_the_mass_of_air_stays(compiled: None) -> None:
-    from data_pipelines.gcm.integrate import side_by_side
+    from data_pipelines.gcm.model import side_by_side
 
     integrator = nature_run.compiled_integrator(TINY)
     model = integrator.model
