@@ -19,6 +19,7 @@ STAGES = {
     "download": ("transfer", "Copy states of an archive or of local files into a store."),
     "regrid": ("transfer", "Regrid a store conservatively."),
     "derive": ("transfer", "Add six-hour precipitation from hourly sums, and vorticity."),
+    "weekly": ("transfer", "Write the means over the seven days before each 00 UTC."),
     "static-fields": ("static_fields", "Write land, height and roughness of the ground on a model's grid."),
     "statistics": ("statistics", "Write the mean and standard deviation of every channel of a store."),
     "climatology": ("statistics", "Write the mean and standard deviation of a store by day of the year."),

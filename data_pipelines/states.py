@@ -22,7 +22,7 @@ import xarray as xr
 
 from data_pipelines.manifest import fingerprint
 from data_pipelines.options import Origin, StateSelection
-from ladcast.data.derive import hourly_windows, relative_vorticity, six_hour_parts
+from ladcast.data.derive import frames_of_week, hourly_windows, relative_vorticity, six_hour_parts
 from ladcast.data.lazy import lazy_maps
 from ladcast.data.sources.base import WEATHERBENCH_NAMES, from_hourly, translate
 from ladcast.data.sources.files import open_files
@@ -37,7 +37,7 @@ from ladcast.data.store import (
     select_period,
 )
 from ladcast.data.weather import NoWeatherError
-from ladcast.fields import PRECIPITATION, STATIC_VARIABLES, ChannelSet, read_channels
+from ladcast.fields import PRECIPITATION, STATIC_VARIABLES, ChannelSet, find_variable, read_channels
 from ladcast.grid import Grid, grid_of
 from ladcast.times import Times, describe, parse_time
 
@@ -218,6 +218,58 @@ class Derived(StateSource):
         ds = translate(raw, (*WEATHERBENCH_NAMES, from_hourly), [*view.channels.variables, *STATIC_VARIABLES])
         ds.encoding["source"] = str(view.store)
         return select_period(ds.isel(time=np.flatnonzero(possible & (steps == 0))), view.start, view.end)
+
+
+@dataclass(frozen=True)
+class Weekly(StateSource):
+    """Presents a store as means over the seven days before each 00 UTC, where all frames of the week are there."""
+
+    view: View
+
+    def open_anew(self) -> xr.Dataset:
+        """Opens the store, and says which frames make each mean; raises ValueError where it holds no whole week."""
+        ds = self.view.open()
+        times = ds["time"].values
+        moving = [name for name, field in ds.data_vars.items() if "time" in field.dims]
+        hours = {name: find_variable(name).accumulated_hours for name in moving}
+        weeks = {
+            end: {summed: frames_of_week(times, end, accumulated_hours=summed) for summed in set(hours.values())}
+            for end in times[times == times.astype("datetime64[D]")]
+        }
+        ends = [end for end, frames in weeks.items() if all(map(len, frames.values()))]
+        if not ends:
+            raise ValueError(
+                f"{self.view.store}: expected the frames of seven days in a row, evenly apart (sums by the time over "
+                f"which they are summed), got none in {describe(times[[0, -1]])}. Take a longer store."
+            )
+        means = {
+            name: _mean_over(ds[name], np.stack([weeks[end][summed] for end in ends])) for name, summed in hours.items()
+        }
+        return ds.drop_vars([*moving, "time"]).assign(means).assign_coords(time=np.array(ends))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Returns the entry of a manifest's `inputs`."""
+        return self.view.about
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Returns the entry of a manifest's `arguments`."""
+        return {**self.view.arguments, "days": 7}
+
+
+def _mean_over(field: xr.DataArray, frames: npt.NDArray[np.int64]) -> xr.Variable:
+    """Returns the means of some frames of a field, `[mean, frame]`, computed when they are read."""
+
+    def read(wanted: npt.NDArray[np.int64], *levels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        rows = frames[wanted]
+        first = int(rows.min())
+        at = dict(zip(map(str, field.dims[1:]), levels, strict=False))
+        block = field.isel(time=slice(first, int(rows.max()) + 1)).isel(at).values.astype(np.float64)
+        return np.stack([block[row - first].mean(0) for row in rows]).astype(np.float32)
+
+    dims = list(map(str, field.dims))
+    return lazy_maps(dims, (len(frames), *field.shape[1:]), read, {**field.attrs, "cell_methods": "time: mean"})
 
 
 def with_vorticity(ds: xr.Dataset) -> xr.Dataset:

@@ -1,7 +1,7 @@
 """Copies states into a new store, unit by unit, regridded on the way where that is asked for.
 
-The stages `download`, `regrid` and `derive` are this recipe with different states. The stage `plan` says what a
-download would cost, measured on one frame, before anything moves.
+The stages `download`, `regrid`, `derive` and `weekly` are this recipe with different states. The stage `plan` says what
+a download would cost, measured on one frame, before anything moves.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from data_pipelines.options import (
     StoreLayout,
 )
 from data_pipelines.product import produce
-from data_pipelines.states import DISK, NETWORK, Archive, Derived, Patience, StateSource, View, read_field
+from data_pipelines.states import DISK, NETWORK, Archive, Derived, Patience, StateSource, View, Weekly, read_field
 from data_pipelines.workers import WorkUnit
 from data_pipelines.zarr_store import StoredVariable, StoreRecipe, Template, compressors, frames_per_chunk, write_frames
 from ladcast.cf import STATE_COORDINATES
@@ -219,6 +219,26 @@ def derive(
     """
     states = Derived(View.of(store, selection), step_hours, vorticity)
     return produce(Transfer("derive", states, options=layout), output, execution)
+
+
+def weekly(
+    store: Path,
+    output: Path,
+    *,
+    selection: SelectionArgument = EVERYTHING,
+    layout: LayoutArgument = LAYOUT,
+    execution: ExecutionArgument = EXECUTION,
+) -> Path:
+    """Write the means over the seven days before each 00 UTC: the truth and the climate of weekly forecasts.
+
+    Args:
+        store: Zarr store in the WeatherBench 2 layout.
+        output: Zarr store to write, in canonical layout; a time is the end of its week.
+        selection: what to read.
+        layout: how to write it.
+        execution: where to do the work.
+    """
+    return produce(Transfer("weekly", Weekly(View.of(store, selection)), options=layout), output, execution)
 
 
 GB = 1e9

@@ -35,6 +35,7 @@ FORECAST_COORDINATES: dict[str, dict[str, str]] = {
     "latitude": {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north", "axis": "Y"},
     "longitude": {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east", "axis": "X"},
     "quantile": {"long_name": "fraction of the members that lie below", "units": "1"},
+    "quintile": {"long_name": "upper bound of a fifth of the climatology", "units": "1"},
 }
 """Under the names of WeatherBench 2, where `time` is the initial time of a forecast."""
 STATE_COORDINATES: dict[str, dict[str, str]] = {
@@ -136,7 +137,7 @@ def with_product_metadata(product: xr.Dataset) -> xr.Dataset:
 
 def _of_variable(name: Hashable) -> str:
     """Returns the variable that a product such as `geopotential_mean` is of."""
-    return re.sub("_(mean|spread)$", "", str(name))
+    return re.sub("_(mean|spread|quintile_probability)$", "", str(name))
 
 
 def _with_cf_names(complete: xr.Dataset) -> xr.Dataset:
@@ -184,7 +185,7 @@ def _coordinates(forecast: xr.Dataset) -> dict[str, xr.Variable]:
         "prediction_timedelta": (("prediction_timedelta",), _hours(lead)),
         "valid_time": (("time", "prediction_timedelta"), time[:, None] + lead),
     }
-    for name in ("number", "level", "latitude", "longitude", "quantile"):
+    for name in ("number", "level", "latitude", "longitude", "quantile", "quintile"):
         if name in forecast.coords:
             whole = forecast[name].dtype.kind in "iu"
             values[name] = ((name,), forecast[name].values.astype(np.int32 if whole else np.float64))

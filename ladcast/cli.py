@@ -37,6 +37,8 @@ COMMANDS = {
     "products quantiles": ("products:quantiles", "Write quantiles of the members."),
     "products probability": ("products:probability", "Write the share of members in which something happens."),
     "products points": ("products:points", "Write series of all members at places as CSV."),
+    "products weekly": ("products:weekly", "Write weekly means of all members."),
+    "products quintiles": ("products:quintiles", "Write how likely each fifth of the climatology is in a week."),
     "score": ("score:score", "Score forecasts beside persistence, climatology and other systems."),
     "evaluate": ("score:evaluate", "Make and score forecasts of many dates without keeping them."),
     "merge": ("score:merge", "Merge the sums of parts to scores."),
@@ -52,7 +54,7 @@ COMMANDS = {
 """By its words, the function of each command, and what a list of commands says of it."""
 GROUPS = {
     "plan": "Predict what a command will take, before it runs.",
-    "products": "Write mean and spread, quantiles, probabilities, or series at places.",
+    "products": "Write mean and spread, quantiles, probabilities, weekly means, or series at places.",
     "train": "Train a model that a YAML configuration describes.",
     "submit": "Hand a job to the SLURM queue of a cluster.",
     "weights": "Install released weights, check them and list what there is.",

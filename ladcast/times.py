@@ -17,6 +17,7 @@ HOUR = np.timedelta64(1, "h")
 STEP = np.timedelta64(6, "h")
 """Between the analyses of ERA5 as WeatherBench 2 has them, and the step of models that do not state another."""
 DAY = np.timedelta64(24, "h")
+WEEK = 7 * DAY
 TIME_FORMS = (
     re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2})(?:[T ](\d{2})(?::?(\d{2})(?::?(\d{2})(?:\.0+)?)?)?)?)?)?(?:Z| ?UTC)?"),
     re.compile(r"(\d{4})(\d{2})(\d{2})(?:[T ]?(\d{2})(?:(\d{2})(?:(\d{2}))?)?)?(?:Z| ?UTC)?"),

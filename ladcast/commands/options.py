@@ -52,8 +52,8 @@ class Scoring:
     """Says how forecasts are scored, in every command that does.
 
     Attributes:
-        statistics: groups or names beside `default`: ranks, events, tails, energy, variogram, seeps, zonal_spectra,
-            spherical_spectra.
+        statistics: groups or names beside `default`: ranks, events, tails, categories, energy, variogram, seeps,
+            zonal_spectra, spherical_spectra.
         regions: such as globe tropics northern-extratropics southern-extratropics europe land.
         device: cpu or cuda.
         block_days: length of the blocks of the bootstrap.

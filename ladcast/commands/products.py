@@ -253,3 +253,58 @@ def points(
 
     require_outputs([output], [forecast], overwrite=overwrite)
     return report_paths(points=write_points(forecast, output, selection, places=place, method=method))
+
+
+def weekly(
+    forecast: Path, output: Path, *, selection: Part = WHOLE, weeks: tuple[str, ...] = (), overwrite: bool = False
+) -> Results:
+    """Write weekly means of all members, as a forecast whose lead times are the ends of the weeks.
+
+    Args:
+        forecast: forecast of fields or latents: Zarr, netCDF or GRIB, with all lead times of the weeks.
+        output: .nc or .zarr.
+        selection: which part.
+        weeks: first and last day of each, counted from 1, such as 19-25 26-32; by default all whole weeks.
+        overwrite: replace an existing output.
+    """
+    from ladcast.forecasts.weekly import write_weekly
+
+    require_outputs([output], [forecast], overwrite=overwrite)
+    return report_paths(weekly=write_weekly(forecast, output, selection, weeks=weeks))
+
+
+def quintiles(
+    weekly: Path,
+    output: Path,
+    *,
+    climatology: Path,
+    selection: Part = WHOLE,
+    quest: str | None = None,
+    overwrite: bool = False,
+) -> Results:
+    """Write how likely each fifth of the climatology is, of weekly means.
+
+    Args:
+        weekly: what `ladcast products weekly` wrote.
+        output: .nc or .zarr; with --quest a folder.
+        climatology: file that `ladcast-data climatology --quantiles 0.2 0.4 0.6 0.8` made of weekly means
+            (`ladcast-data weekly`).
+        selection: which part.
+        quest: TEAM,MODEL: write the files of the AI Weather Quest, on 1.5 degrees, of temperature, pressure and
+            precipitation on days 19-25 and 26-32.
+        overwrite: replace an existing output.
+    """
+    from ladcast.forecasts.export import write_dataset
+    from ladcast.forecasts.weekly import make_quintiles, write_quest
+
+    if quest is None:
+        if output.suffix not in (".nc", ".zarr"):
+            raise ValueError(f"Expected an output that ends in .nc or .zarr, got '{output.name}'. Rename it.")
+        require_outputs([output], [weekly, climatology], overwrite=overwrite)
+        return report_paths(quintiles=write_dataset(make_quintiles(weekly, climatology, selection), output))
+    team, _, model = quest.partition(",")
+    if not (team and model) or {"/", ","} & set(team + model):
+        raise ValueError(f"Expected --quest TEAM,MODEL as they are registered, got '{quest}'.")
+    made = make_quintiles(weekly, climatology, selection)
+    written = write_quest(made, output, team=team, model=model, overwrite=overwrite)
+    return report_paths(**{path.stem: path for path in written})

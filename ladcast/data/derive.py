@@ -14,10 +14,10 @@ from typing import Any, Literal, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 
 from ladcast.grid import Grid
-from ladcast.times import Times
+from ladcast.times import HOUR, WEEK, Times
 from ladcast.units import GRAVITY, MODEL_EARTH_RADIUS_M
 
 GAS_CONSTANT_DRY_AIR = 287.06
@@ -157,6 +157,21 @@ def six_hour_precipitation(hourly: Float[np.ndarray, "time ..."], times: Times) 
 def hourly_windows(times: Iterable[np.datetime64]) -> list[Window]:
     """Returns the hour that ends at each time."""
     return [Window(time - np.timedelta64(1, "h"), time) for time in times]
+
+
+def frames_of_week(
+    points: Shaped[np.ndarray, " frame"], end: np.generic, *, accumulated_hours: int = 0
+) -> Int[np.ndarray, " some"]:
+    """Returns the positions of the frames whose mean is that of the seven days before `end`; none where one is missing.
+
+    `points` are times or lead times that increase. An instantaneous field counts from the first instant of the week on
+    and not at its end; what is accumulated is there at the end of its hours, and the first frame is that many hours
+    after the begin.
+    """
+    side: Literal["left", "right"] = "right" if accumulated_hours else "left"
+    found = np.arange(*np.searchsorted(points, np.array([end - WEEK, end]), side=side))  # type: ignore[operator]
+    step = accumulated_hours * HOUR if accumulated_hours else np.diff(points).min() if len(points) > 1 else WEEK
+    return found if len(found) * step == WEEK else found[:0]
 
 
 def _tiles(end: np.datetime64, number: Mapping[Window, int]) -> SignedWindows:

@@ -134,13 +134,15 @@ def make(function: Product, source: Path, selection: Selection) -> xr.Dataset:
     return xr.concat(forecasts, "time", data_vars="all", combine_attrs="override")
 
 
-def write_dataset(dataset: xr.Dataset, output: Path) -> Path:
+def write_dataset(dataset: xr.Dataset, output: Path, *, describe: Product = with_product_metadata) -> Path:
     """Writes a dataset as netCDF (.nc), with CF names, or Zarr (any other suffix), whole or not at all.
+
+    `describe` returns it with CF names.
 
     A store is not said to follow CF: its names of WeatherBench 2 begin with digits.
     """
     if output.suffix == ".nc":
-        named = with_product_metadata(dataset)
+        named = describe(dataset)
         compressed = {name: {"zlib": True, "complevel": 1, "fletcher32": True} for name in named.data_vars}
         return write_whole(output, lambda path: named.to_netcdf(path, engine="netcdf4", encoding=compressed))
     dataset = dataset.copy()

@@ -99,6 +99,14 @@ class Case:
         return tuple(zip(self.probabilities, self.climate["quantiles"].to(self.members.dtype), strict=True))
 
     @cached_property
+    def below(self) -> tuple[tuple[float, Float[Tensor, "level lat lon"], Float[Tensor, "level lat lon"]], ...]:
+        """Returns each probability with the share of the members below its quantile, and 1 where the truth is below."""
+        return tuple(
+            (p, (self.members < t).sum(0).double() / len(self.members), (self.truth < t).double())
+            for p, t in self.thresholds
+        )
+
+    @cached_property
     def tails(self) -> tuple[MemberMoments, ...]:
         """Returns the moments of v(x_i) and v(y) for each quantile t; v(x) is max(x, t) above the median, else min."""
         chains = ((torch.maximum if p >= MEDIAN else torch.minimum, threshold) for p, threshold in self.thresholds)

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from ladcast.fields import MASKED_ON_LAND, find_variable
 from ladcast.times import HOUR, Times, day_of_year, describe
 from ladcast.verification.statistics.base import FloatArray
-from ladcast.verification.statistics.events import DRY_M, WET_QUANTILE
+from ladcast.verification.statistics.categories import DRY_M, WET_QUANTILE
 
 STD, QUANTILE, DRY_FRACTION, WET_THRESHOLD = "_std", "_quantile", "_seeps_dry_fraction", "_seeps_threshold"
 SUFFIXES = {"std": STD, "quantiles": QUANTILE, "dry_fraction": DRY_FRACTION, "wet_threshold": WET_THRESHOLD}

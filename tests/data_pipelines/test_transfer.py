@@ -19,13 +19,14 @@ from data_pipelines.manifest import read_manifest
 from data_pipelines.options import Execution, Origin, StateSelection, StoreLayout
 from data_pipelines.product import UnitsFailedError, partial_folder, produce
 from data_pipelines.states import Patience
-from data_pipelines.transfer import Transfer, derive, download, plan, regrid
+from data_pipelines.transfer import Transfer, derive, download, plan, regrid, weekly
 from ladcast.data.derive import relative_vorticity
 from ladcast.data.lazy import lazy_maps
 from ladcast.data.regrid import regrid_dataset
 from ladcast.data.store import open_store
 from ladcast.fields import ChannelSet, read_channels
 from ladcast.grid import Grid
+from ladcast.times import DAY
 
 TWO_DAYS = StateSelection("2020-01-01", "2020-01-02")
 HERE = Execution(workers=0)
@@ -257,6 +258,34 @@ def test_vorticity_is_that_of_the_wind(hourly: xr.Dataset, wind: StateSelection,
     )
     np.testing.assert_allclose(made["relative_vorticity"], expected, rtol=1e-6)
     assert made["relative_vorticity"].attrs["units"] == "s-1"
+
+
+@pytest.mark.parametrize("frames", [1, 7])
+def test_weekly_means_are_those_of_the_seven_days_before_and_cross_no_gap(
+    world: xr.Dataset, selection: StateSelection, tmp_path: Path, frames: int
+) -> None:
+    """25 days with one frame left out: weeks end on each day but those that hold it, whatever the shards."""
+    left_out = 10 * 4 + 1
+    whole = world.isel(time=np.delete(np.arange(101), left_out))
+    whole.to_zarr(tmp_path / "gap.zarr")
+    gap = [str(world["time"].values[left_out + by])[:13] for by in (-1, 1)]
+    (tmp_path / "gap.zarr" / "manifest.json").write_text(json.dumps({"gaps": [gap]}))
+    layout = StoreLayout(shard_frames=frames)
+    path = weekly(tmp_path / "gap.zarr", tmp_path / "w.zarr", selection=selection, layout=layout, execution=HERE)
+    made = xr.open_zarr(path, chunks=None).load()
+    days = (made["time"].values - world["time"].values[0]) / DAY
+    np.testing.assert_array_equal(days, [7, 8, 9, 10, *range(18, 26)])
+    for name in ("geopotential", "sea_surface_temperature"):
+        expected = world[name][18 * 4 - 28 : 18 * 4].astype(np.float64).mean("time", skipna=False)
+        np.testing.assert_allclose(made[name].sel(time=world["time"][18 * 4]), expected, rtol=1e-6)
+    assert made["geopotential"].attrs["cell_methods"] == "time: mean"
+    assert open_store(path, regular=True).sizes["time"] == 12
+
+
+def test_a_store_without_a_whole_week_has_no_weekly_means(world, selection, tmp_path: Path) -> None:
+    world.isel(time=slice(20)).to_zarr(tmp_path / "short.zarr")
+    with pytest.raises(ValueError, match=r"seven days in a row.*Take a longer store"):
+        weekly(tmp_path / "short.zarr", tmp_path / "w.zarr", selection=selection, execution=HERE)
 
 
 def test_an_archive_is_read_from_a_local_copy(full_store: Path, tmp_path: Path):

@@ -12,6 +12,7 @@ from ladcast.grid import Grid, grid_of
 from ladcast.verification import score
 from ladcast.verification.case import GLOBE, Area, Case
 from ladcast.verification.crps import fair_crps
+from ladcast.verification.statistics.categories import category_score
 from ladcast.verification.statistics.distances import rank_histogram, variogram_error
 from ladcast.verification.statistics.events import brier, fair_brier
 
@@ -48,6 +49,19 @@ def test_crps_equals_xskillscore(pair, tensors, ordinary_crps) -> None:
 def test_crps_equals_scoringrules(pair, tensors) -> None:
     expected = scoringrules.crps_ensemble(pair[1].values, pair[0].values, m_axis=0, estimator="pwm")
     np.testing.assert_allclose(fair_crps(*tensors), expected, **CLOSE)
+
+
+def test_rps_of_quintiles_equals_xskillscore(pair, tensors) -> None:
+    forecast, truth = pair
+    edges = np.quantile(np.random.default_rng(1).normal(size=999), [0.2, 0.4, 0.6, 0.8])
+    expected = xskillscore.rps(truth, forecast, xr.DataArray(edges, dims="category_edge"), dim=[], member_dim="member")
+    members, observed = (field[..., None, :, :] for field in tensors)
+    quantiles = torch.from_numpy(edges).reshape(4, 1, 1, 1).expand(4, 1, 20, 30)
+    weights = torch.zeros(600, 20, 30).double()
+    weights.flatten(1).fill_diagonal_(1.0)  # each cell is a region of its own
+    area = Area(Grid.regular(30, 20), (GLOBE,), weights, torch.ones(1, 20, 30, dtype=torch.bool))
+    case = Case(members, observed, area, {"quantiles": quantiles}, (0.2, 0.4, 0.6, 0.8))
+    np.testing.assert_allclose(category_score(case).reshape(20, 30), expected, **CLOSE)
 
 
 @pytest.fixture

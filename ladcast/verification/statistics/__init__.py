@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ladcast.verification.statistics.base import Axis, FloatArray, Means, Metric, Statistic
+from ladcast.verification.statistics.categories import CATEGORIES, SEEPS
 from ladcast.verification.statistics.distances import DISTANCES, ENERGY, VARIOGRAM
-from ladcast.verification.statistics.events import EVENTS, SEEPS, TAILS
+from ladcast.verification.statistics.events import EVENTS, TAILS
 from ladcast.verification.statistics.spectra import SPECTRA
 
 __all__ = [
@@ -44,7 +45,7 @@ def register(*entries: Statistic | Metric) -> None:
         table[entry.name] = entry  # type: ignore[assignment]  # the table was chosen by the type of the entry
 
 
-register(*DISTANCES, *TAILS, *ENERGY, *VARIOGRAM, *SEEPS, *SPECTRA, *EVENTS)
+register(*DISTANCES, *TAILS, *ENERGY, *VARIOGRAM, *SEEPS, *SPECTRA, *EVENTS, *CATEGORIES)
 
 
 def statistic_groups() -> tuple[str, ...]:

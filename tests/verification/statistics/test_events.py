@@ -10,7 +10,7 @@ import xarray as xr
 from ladcast.grid import Grid
 from ladcast.verification import Climatology, ScoreOptions, fit_climatology, score
 from ladcast.verification import case as case_module
-from ladcast.verification.case import GLOBE, REGIONS, Area, Case
+from ladcast.verification.case import GLOBE, REGIONS, Case
 from ladcast.verification.crps import moments
 from ladcast.verification.statistics.distances import rank_histogram
 from ladcast.verification.statistics.events import (
@@ -23,9 +23,6 @@ from ladcast.verification.statistics.events import (
     observed_frequency,
     reliability,
     resolution,
-    seeps,
-    seeps_scores,
-    seeps_share,
     tail_difference,
     tail_error,
 )
@@ -169,58 +166,3 @@ def test_a_climatology_with_quantiles_gives_every_score(forecast: xr.Dataset, tr
     for name in ("brier", "fair_brier", "reliability", "economic_value", "tail_crps", "rank_frequency"):
         assert np.isfinite(metrics[name].sel(channel="z500")).all(), name
     np.testing.assert_allclose(metrics["base_rate"].sel(channel="t850").mean(), 0.1, atol=0.06)
-
-
-RAIN_GRID = Grid.regular(8, 4)
-RAIN_SHAPE = (1, *RAIN_GRID.shape)
-
-
-def rain_case(members: torch.Tensor, truth: torch.Tensor, dry: torch.Tensor) -> Case:
-    weights = torch.from_numpy(GLOBE.weights(RAIN_GRID))[None]
-    area = Area(RAIN_GRID, (GLOBE,), weights, torch.ones(RAIN_SHAPE, dtype=torch.bool))
-    return Case(members, truth, area, {"dry_fraction": dry, "wet_threshold": torch.full(RAIN_SHAPE, 2e-3)})
-
-
-def test_always_forecasting_one_category_scores_one() -> None:
-    dry = torch.linspace(0.1, 0.85, 16, dtype=torch.float64)
-    climate = torch.stack([dry, 2 * (1 - dry) / 3, (1 - dry) / 3])
-    for category in range(3):
-        torch.testing.assert_close((seeps_scores(dry)[category] * climate).sum(0), torch.ones_like(dry))
-
-
-def test_categories_are_dry_light_and_heavy() -> None:
-    dry = torch.full(RAIN_SHAPE, 0.4)
-    amounts = [torch.full(RAIN_SHAPE, amount) for amount in (0.08e-3, 1e-3, 5e-3)]
-    expected = seeps_scores(torch.tensor(0.4))
-    for forecast, first in enumerate(amounts):
-        for observed, second in enumerate(amounts):
-            scored = rain_case(first[None], second, dry)
-            assert float(seeps(scored) / seeps_share(scored)) == pytest.approx(float(expected[forecast, observed]))
-
-
-def test_dry_is_at_most_a_tenth_of_a_millimetre_in_six_hours() -> None:
-    dry = torch.full(RAIN_SHAPE, 0.4)
-    scored = rain_case(torch.full((1, *RAIN_SHAPE), 0.2e-3), torch.zeros(RAIN_SHAPE), dry)
-    assert float(seeps(scored) / seeps_share(scored)) == pytest.approx(float(seeps_scores(torch.tensor(0.4))[1, 0]))
-
-
-def test_members_are_averaged() -> None:
-    dry = torch.full(RAIN_SHAPE, 0.4)
-    members = torch.stack([torch.zeros(RAIN_SHAPE), torch.full(RAIN_SHAPE, 5e-3)])
-    scored = rain_case(members, torch.zeros(RAIN_SHAPE), dry)
-    assert float(seeps(scored) / seeps_share(scored)) == pytest.approx(float(seeps_scores(torch.tensor(0.4))[2, 0]) / 2)
-
-
-def test_deserts_and_rain_forests_are_left_out() -> None:
-    dry = torch.full(RAIN_SHAPE, 0.4)
-    dry[..., :2] = 0.95
-    dry[..., 2:4] = 0.05
-    scored = rain_case(torch.full((1, *RAIN_SHAPE), 5e-3), torch.zeros(RAIN_SHAPE), dry)
-    assert float(seeps_share(scored) / scored.area.total) == pytest.approx(0.5)
-    assert float(seeps(scored) / seeps_share(scored)) == pytest.approx(float(seeps_scores(torch.tensor(0.4))[2, 0]))
-
-
-def test_a_variable_without_dry_fraction_is_nan() -> None:
-    scored = rain_case(torch.zeros(1, *RAIN_SHAPE), torch.zeros(RAIN_SHAPE), torch.full(RAIN_SHAPE, torch.nan))
-    assert seeps(scored).isnan().all()
-    assert seeps_share(scored).isnan().all()

@@ -1,0 +1,169 @@
+"""Weekly means, and fifths of a climatology, have known answers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from ladcast.cli import app, run
+from ladcast.data.derive import frames_of_week
+from ladcast.fields import PRECIPITATION
+from ladcast.forecasts.open import open_forecast
+from ladcast.forecasts.options import WHOLE as SELECTED
+from ladcast.forecasts.weekly import QUINTILES, make_quintiles, parse_week, quest_files, weekly_means, write_quest
+from ladcast.grid import Grid
+from ladcast.times import DAY, HOUR
+
+GRID = Grid.parse("16x9-south")
+T2M, MSL = "2m_temperature", "mean_sea_level_pressure"
+MEMBERS, DAYS = 10, 32
+POINT = {"latitude": np.array(GRID.latitude), "longitude": np.array(GRID.longitude)}
+
+
+@pytest.fixture(scope="module")
+def forecast() -> xr.Dataset:
+    """Temperature and rain say the lead time in days; member m of the pressure is m + 0.5 hPa above 1000 hPa."""
+    leads = np.arange(0, DAYS * 24 + 1, 6) * HOUR.astype("timedelta64[ns]")
+    shape = (1, len(leads), MEMBERS, *GRID.shape)
+    dims = ("time", "prediction_timedelta", "number", "latitude", "longitude")
+    days = np.broadcast_to((leads / DAY)[:, None, None, None], shape[1:])[None]
+    member = np.broadcast_to(np.arange(MEMBERS)[:, None, None], shape)
+    fields = {T2M: days + 273.15, PRECIPITATION: days / 1000, MSL: 1e5 + 100 * (member + 0.5)}
+    units = {T2M: "K", PRECIPITATION: "m", MSL: "Pa"}
+    return xr.Dataset(
+        {name: (dims, values.astype(np.float32), {"units": units[name]}) for name, values in fields.items()},
+        {
+            "time": np.array(["2020-01-02"], "datetime64[ns]"),
+            "prediction_timedelta": leads,
+            "number": np.arange(MEMBERS),
+            **POINT,
+        },
+        {"source": "a test", "unreal": "numbers"},
+    )
+
+
+@pytest.fixture(scope="module")
+def weekly(forecast: xr.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weekly")
+    forecast.to_zarr(folder / "forecast.zarr")
+    words = [str(folder / "forecast.zarr"), str(folder / "weekly.zarr"), "--weeks", "19-25", "26-32"]
+    run(app, ["products", "weekly", *words])
+    return folder / "weekly.zarr"
+
+
+@pytest.fixture(scope="module")
+def climatology(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pressure: fifths of 1000 to 1010 hPa. It never rains: all bounds are 0. Of temperature nothing is known."""
+    path = tmp_path_factory.mktemp("climate") / "climatology.nc"
+    dims, days = ("dayofyear", "quantile", "latitude", "longitude"), np.array([1, 183])
+    levels = np.array([0.1, *QUINTILES])
+    bounds = np.broadcast_to((1e5 + 1000 * levels)[:, None, None], (2, 5, *GRID.shape))
+    fields = {f"{MSL}_quantile": (dims, bounds), f"{PRECIPITATION}_quantile": (dims, 0 * bounds)}
+    xr.Dataset(fields, {"dayofyear": days, "quantile": levels, **POINT}).to_netcdf(path)
+    return path
+
+
+def test_a_week_counts_instants_from_its_begin_and_sums_to_its_end(forecast: xr.Dataset) -> None:
+    means = weekly_means(forecast, [parse_week("1-7"), parse_week("26-32")])
+    for week, begin in enumerate((0, 25)):
+        instants, sums = begin + np.arange(28) / 4, begin + np.arange(1, 29) / 4
+        np.testing.assert_allclose(means[T2M].isel(prediction_timedelta=week) - 273.15, instants.mean(), rtol=1e-4)
+        np.testing.assert_allclose(means[PRECIPITATION].isel(prediction_timedelta=week), sums.mean() / 1000, rtol=1e-5)
+    np.testing.assert_array_equal(means["prediction_timedelta"] / DAY, [7, 32])
+
+
+def test_without_a_choice_all_whole_weeks_are_meant(forecast: xr.Dataset) -> None:
+    np.testing.assert_array_equal(weekly_means(forecast)["prediction_timedelta"] / DAY, [7, 14, 21, 28])
+
+
+@pytest.mark.parametrize("step", [6, 12, 24])
+def test_a_week_of_any_step_is_whole_or_not_there(step: int) -> None:
+    leads = np.arange(0, 24 * 10, step) * HOUR
+    assert len(frames_of_week(leads, 7 * DAY)) * step == 7 * 24
+    assert not len(frames_of_week(leads[leads != 5 * DAY], 7 * DAY))
+    assert not len(frames_of_week(leads[1:], 7 * DAY))
+    assert bool(len(frames_of_week(leads, 7 * DAY, accumulated_hours=6))) == (step == 6)
+
+
+def test_frames_that_lack_are_said(forecast: xr.Dataset) -> None:
+    with pytest.raises(ValueError, match=r"evenly over the week that ends 39 days ahead.*to 768 h. .*--weeks"):
+        weekly_means(forecast, [parse_week("33-39")])
+    with pytest.raises(ValueError, match="'2m_temperature' evenly over the week that ends 7 days"):
+        weekly_means(forecast.isel(prediction_timedelta=slice(1, None)))
+    with pytest.raises(ValueError, match="week that ends 7 days"):
+        weekly_means(forecast.isel(prediction_timedelta=slice(0, 5)))
+
+
+@pytest.mark.parametrize("text", ["19-24", "19", "0-6", "a-b", "-1-5"])
+def test_a_week_has_seven_days(text: str) -> None:
+    with pytest.raises(ValueError, match="first and last day such as 1-7 or 19-25"):
+        parse_week(text)
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_weekly_means_are_a_forecast(weekly: Path, suffix: str, tmp_path: Path) -> None:
+    """netCDF has the names of CF, the bounds say the weeks, and both open as a forecast whose weeks are still known."""
+    output = tmp_path / f"again{suffix}"
+    words = ["products", "weekly", str(weekly.with_name("forecast.zarr")), str(output), "--weeks", "19-25"]
+    assert run(app, words) is None
+    raw = xr.open_dataset(output, decode_timedelta=False, engine="netcdf4" if suffix == ".nc" else "zarr")
+    lead = "forecast_period" if suffix == ".nc" else "prediction_timedelta"
+    assert raw[raw[lead].attrs["bounds"]].values.tolist() == [[18 * 24, 25 * 24]]
+    opened = open_forecast(output)
+    assert opened.sizes["number"] == MEMBERS
+    assert opened.attrs["unreal"] == "numbers"
+    assert all(": mean" in opened[name].attrs["cell_methods"] for name in opened.data_vars)
+
+
+def test_one_member_in_each_tenth_is_two_in_each_fifth_and_where_it_never_rains_all_are_in_the_last(
+    weekly: Path, climatology: Path, tmp_path: Path
+) -> None:
+    run(app, ["products", "quintiles", str(weekly), str(tmp_path / "q.zarr"), "--climatology", str(climatology)])
+    made = xr.open_zarr(tmp_path / "q.zarr", decode_timedelta=True)
+    assert made["quintile"].values.tolist() == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert set(made.data_vars) == {f"{MSL}_quintile_probability", f"{PRECIPITATION}_quintile_probability"}
+    np.testing.assert_allclose(made[f"{MSL}_quintile_probability"], 0.2, rtol=1e-6)
+    np.testing.assert_array_equal(
+        made[f"{PRECIPITATION}_quintile_probability"].isel(latitude=0, longitude=0).squeeze(), [[0, 0, 0, 0, 1]] * 2
+    )
+
+
+def test_quest_files_are_those_of_its_package(weekly: Path, climatology: Path, tmp_path: Path) -> None:
+    run(
+        app,
+        ["products", "quintiles", str(weekly), str(tmp_path), "--climatology", str(climatology), "--quest", "Team,One"],
+    )
+    names = sorted(path.name for path in tmp_path.glob("*.nc"))
+    assert names == [f"{name}_20200102_p{period}_Team_One.nc" for name in ("mslp", "pr") for period in (1, 2)]
+    field = xr.open_dataset(tmp_path / names[0])["mslp"]
+    assert field.dims == ("quintile", "latitude", "longitude")
+    assert field.shape == (5, 121, 240)
+    np.testing.assert_allclose(field["quintile"], np.arange(1, 6) / 5)
+    np.testing.assert_allclose(field["latitude"], np.arange(90, -91, -1.5))
+    np.testing.assert_allclose(field["longitude"], np.arange(0, 360, 1.5))
+    np.testing.assert_allclose(field.sum("quintile"), 1, atol=1e-5)
+    assert str(field["forecast_period_start"].values)[:13] == "2020-01-20T00"
+    assert str(field["forecast_period_end"].values)[:13] == "2020-01-26T18"
+    assert xr.open_dataset(tmp_path / names[2])["pr"].attrs["forecast_period_bounds"] == "[18.0,25.0]"
+
+
+def test_instants_have_no_fifths_of_weeks_and_other_quantiles_are_no_quintiles(
+    weekly: Path, climatology: Path, forecast: xr.Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"Expected weekly means.*products weekly"):
+        make_quintiles(weekly.with_name("forecast.zarr"), climatology, SELECTED)
+    terciles = tmp_path / "terciles.nc"
+    xr.load_dataset(climatology).isel(quantile=[0, 1]).to_netcdf(terciles)
+    with pytest.raises(ValueError, match=r"0\.2, 0\.4, 0\.6, 0\.8 of .*--quantiles 0\.2 0\.4 0\.6 0\.8"):
+        make_quintiles(weekly, terciles, SELECTED)
+
+
+def test_the_quest_takes_its_own_weeks_alone(weekly: Path, climatology: Path, tmp_path: Path) -> None:
+    made = make_quintiles(weekly, climatology, SELECTED)
+    other = made.assign_coords(prediction_timedelta=[7 * DAY, 14 * DAY])
+    with pytest.raises(ValueError, match=r"weeks 19-25 and 26-32; got .* end on day 7, 14"):
+        quest_files(other, "Team", "One")
+    write_quest(made, tmp_path, team="Team", model="One")
+    with pytest.raises(FileExistsError):
+        write_quest(made, tmp_path, team="Team", model="One")
