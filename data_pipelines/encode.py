@@ -37,6 +37,8 @@ from ladcast.forecasting.codec import LatentCodec
 from ladcast.types import Scaled
 
 READERS = 8
+SHARDS_AT_ONCE = 4
+"""By one GPU: while it encodes the frames of one shard, others are read, written and put on the disk."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class Encoding(StoreRecipe):
             "autoencoder": checkpoint_hash(self.autoencoder),
             **describe_times(self.view.open()["time"].values),
         }
+
+    @property
+    def at_once(self) -> int:
+        """Returns how many shards are made side by side."""
+        return SHARDS_AT_ONCE if find_device(self.device).type == "cuda" else 1
 
     def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         """Encodes the frames of a shard, a batch at a time, while the next ones are read."""

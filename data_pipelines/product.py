@@ -58,6 +58,11 @@ class ProductRecipe(ABC):
     def units(self) -> Sequence[WorkUnit]:
         """Returns the work, cut into pieces that do not depend on each other, or each on the one before alone."""
 
+    @property
+    def at_once(self) -> int:
+        """Returns how many units threads of one process make side by side; they must not depend on each other."""
+        return 1
+
     def create(self, folder: Path) -> None:  # noqa: B027  (most need nothing)
         """Writes everything that needs no unit into a new folder."""
 
@@ -129,7 +134,8 @@ def _make_units(recipe: ProductRecipe, folder: Path, execution: Execution) -> No
     label = f"{read_manifest(folder)['stage']} {folder.stem}"
     make = partial(_make, recipe, folder)
     # Nothing else holds these iterators, so that leaving the loop ends the work of all workers at once.
-    for unit, outcome in show_progress(make_all(make, waiting, execution), len(waiting), label, unit="units"):
+    made_anew = partial(make_all, make, waiting, execution, at_once=recipe.at_once)
+    for unit, outcome in show_progress(made_anew(), len(waiting), label, unit="units"):
         if not isinstance(outcome, Exception):
             journal.append(unit, outcome)
             continue

@@ -7,6 +7,7 @@ start states and truth hold float32 rounded to the bits that matter, then compre
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +33,10 @@ from ladcast.files import require_outputs, whole_file
 from ladcast.times import STEP, Times, describe, parse_time
 from ladcast.verification.climatology import QUANTILE, fit_climatology
 
-FRAMES_PER_UNIT = 120
-FRAMES_AT_ONCE = 8
-READERS = 2
+FRAMES_PER_UNIT, UNIT_BYTES = 1920, 2**33
+"""The most frames of a unit, and the most that it reads, unless one frame is larger."""
+FRAMES_AT_ONCE, READ_BYTES = 60, 2**26
+"""The same of what a thread reads at once."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +105,15 @@ class Statistics(ProductRecipe):
 
     def units(self) -> Sequence[WorkUnit]:
         """Cuts the frames that count."""
-        return time_units(self._frames()["time"].values, FRAMES_PER_UNIT)
+        return time_units(self._frames()["time"].values, self._fitting(FRAMES_PER_UNIT, UNIT_BYTES))
 
     def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
-        """Keeps the moments of each frame, a few kB; reads a few frames at a time, and the next ones meanwhile."""
-        frames, starts = self._frames(), range(unit.first, unit.stop, FRAMES_AT_ONCE)
-        pieces = [frames.isel(time=slice(first, min(first + FRAMES_AT_ONCE, unit.stop))) for first in starts]
-        read = prefetch(read_frames, pieces, threads=READERS, ahead=READERS)
-        moments = (FrameMoments.of(pack(piece, self.view.channels).numpy()) for piece in read)
+        """Keeps the moments of each frame, a few kB; as many pieces are read and summed at once as there are cores."""
+        frames, threads = self._frames(), os.cpu_count() or 1
+        size = self._fitting(FRAMES_AT_ONCE, READ_BYTES)
+        places = range(unit.first, unit.stop, size)
+        pieces = [frames.isel(time=slice(first, min(first + size, unit.stop))) for first in places]
+        moments = prefetch(self._moments, pieces, threads=threads, ahead=2 * threads)
         FrameMoments.concatenate(moments).save(folder / unit.part)
         return [unit.part]
 
@@ -121,6 +124,13 @@ class Statistics(ProductRecipe):
         path = folder / "statistics.json"
         Normalizer(self.view.channels, mean, std).save(path)
         return path
+
+    def _fitting(self, frames: int, most_bytes: int) -> int:
+        held = self._frames()
+        return min(max(most_bytes * held.sizes["time"] // held.nbytes, 1), frames)
+
+    def _moments(self, piece: xr.Dataset) -> FrameMoments:
+        return FrameMoments.of(pack(read_frames(piece), self.view.channels).numpy())
 
     def _frames(self) -> xr.Dataset:
         return self.view.open().isel(time=slice(None, None, self.stride))
@@ -143,17 +153,19 @@ def statistics(
         selection: what to read; use training years only.
         execution: where to do the work.
     """
-    return produce(Statistics(View.of(store, selection), stride), output, execution)
+    return produce(Statistics(View.of(store, selection), stride), output, execution.by_default(0))
 
 
 def _of_frame(frame: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     values = np.array(frame, dtype=np.float64).reshape(len(frame), -1)
-    absent = ~np.isfinite(values)
-    count = values.shape[1] - absent.sum(1).astype(np.float64)
-    values[absent] = 0.0
-    mean = values.sum(1) / np.maximum(count, 1)
+    count, total = np.full(len(values), float(values.shape[1])), values.sum(1)
+    gappy = np.flatnonzero(~np.isfinite(total))  # few channels are: the others save three passes
+    absent = ~np.isfinite(values[gappy])
+    count[gappy] -= absent.sum(1)
+    total[gappy] = np.where(absent, 0.0, values[gappy]).sum(1)
+    mean = total / np.maximum(count, 1)
     values -= mean[:, None]
-    values[absent] = 0.0
+    values[gappy] = np.where(absent, 0.0, values[gappy])
     np.square(values, out=values)
     return np.stack([count, mean, values.sum(1)])
 

@@ -27,6 +27,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from data_pipelines.options import Execution
+from ladcast.data.lazy import prefetch
 from ladcast.documents import read_mapping
 from ladcast.times import Times, describe
 
@@ -87,13 +88,16 @@ _number = 0
 """That of this process among the workers of a host."""
 
 
-def make_all(make: Make, units: Sequence[WorkUnit], execution: Execution) -> Iterator[Outcome]:
+def make_all(make: Make, units: Sequence[WorkUnit], execution: Execution, *, at_once: int = 1) -> Iterator[Outcome]:
     """Yields each unit with the checksums that `make` returned, or its error, in order of completion.
 
-    The unit of a worker that died is made again by another. Units that follow each other are made in this process.
-    Stopping the iteration cancels what has not begun.
+    The unit of a worker that died is made again by another. Units that follow each other are made in this process,
+    which has `at_once` threads for others. Stopping the iteration cancels what has not begun.
     """
     workers = _number_of_workers(execution, units)
+    if not workers and at_once > 1:
+        outcomes = prefetch(partial(_attempt, make), units, threads=at_once, ahead=at_once)
+        return zip(units, outcomes, strict=True)
     if not workers:
         return ((unit, _attempt(make, unit)) for unit in units)
     if execution.profile is not None:

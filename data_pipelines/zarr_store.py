@@ -135,17 +135,17 @@ def frames_per_chunk(shard_frames: int, frame_bytes: int, chunk_bytes: int = CHU
 def write_frames(folder: Path, pieces: Iterable[Piece]) -> list[str]:
     """Writes pieces of variables side by side; returns the files that they fill, relative to the store."""
     listed = list(pieces)
-    # A file that is absent must mean a loss. Both settings are the process's own, so that no thread may make them.
-    with _quiet(), zarr.config.set({"array.write_empty_chunks": True}), ThreadPoolExecutor(WRITERS) as pool:
-        arrays = {name: zarr.open_array(folder / name, mode="r+") for name in {name for name, _, _ in listed}}
+    settings: Any = {"write_empty_chunks": True}  # a file that is absent must mean a loss
+    with ThreadPoolExecutor(WRITERS) as pool:
+        opened = {name: zarr.open_array(folder / name, mode="r+") for name in {name for name, _, _ in listed}}
+        arrays = {name: array.with_config(settings) for name, array in opened.items()}
         list(pool.map(lambda piece: arrays[piece[0]].set_basic_selection(piece[1], piece[2]), listed))
     return [f"{name}/{key}" for name, region, _ in listed for key in _keys(arrays[name], region)]
 
 
 def write_small(folder: Path, name: str, values: npt.NDArray[Any]) -> None:
     """Replaces the values of a variable that has no time."""
-    with _quiet():
-        zarr.open_array(folder / name, mode="r+")[:] = values
+    zarr.open_array(folder / name, mode="r+")[:] = values
 
 
 def _keys(array: zarr.Array[Any], region: Slices) -> Iterator[str]:

@@ -156,7 +156,7 @@ class Normalizer:
 
     @cached_property
     def _masked_on_land(self) -> Bool[Tensor, " channel"]:
-        return torch.tensor([channel.about.masked_on_land for channel in self.channels])
+        return torch.tensor([channel.about.masked_on_land for channel in self.channels], device=self.mean.device)
 
     def _gaps(self, state: State) -> Tensor:
         """Says which channels have gaps where they may not; the SST is NaN over land, but not everywhere."""

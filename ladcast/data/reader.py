@@ -17,7 +17,7 @@ from ladcast.data.lazy import as_slice
 from ladcast.data.lexicon import canonical_names
 from ladcast.data.normalization import Normalizer, pack
 from ladcast.data.weather import extremes, percent
-from ladcast.data.zarr_chunks import ChunkedArray, ChunkError, UnsupportedLayoutError, open_array
+from ladcast.data.zarr_chunks import ChunkedArray, ChunkError, UnsupportedLayoutError, check_encoding, open_array
 from ladcast.fields import find_variable
 from ladcast.grid import TOLERANCE_DEG
 from ladcast.times import Times, describe
@@ -199,7 +199,7 @@ class ChunkedField:
         """Finds a canonical variable in the store; `raw` has canonical names and the order of the store."""
         variable = raw[name].variable
         array = open_array(store / str(variable.attrs[STORED_NAME]))
-        _check_encoding(variable, array.folder)
+        check_encoding(variable, array.folder)
         dims = ("time", *(("level",) if "level" in variable.dims else ()), "latitude", "longitude")
         points = [as_slice(_places(_coordinate(raw, dim), _coordinate(ds, dim))) for dim in dims[1:]]
         channels = normalizer.channels.rows(name)
@@ -232,18 +232,6 @@ def _open_raw(store: Path) -> xr.Dataset:
     for name, variable in raw.variables.items():
         variable.attrs[STORED_NAME] = name
     return canonical_names(raw, str(store))
-
-
-def _check_encoding(variable: xr.Variable, folder: Path) -> None:
-    """Raises UnsupportedLayoutError where stored numbers are not the values, or time is not the first axis."""
-    encoding = variable.encoding
-    # xarray unpacks and masks such values, the reader of chunks does not.
-    packed = [key for key in ("scale_factor", "add_offset") if key in encoding]
-    marks = [encoding[key] for key in ("_FillValue", "missing_value") if key in encoding]
-    if packed or not all(np.isnan(mark) for mark in marks):
-        raise UnsupportedLayoutError(f"{folder} has packed or masked values ({packed or marks})")
-    if variable.dims[0] != "time" or np.dtype(variable.dtype).kind != "f":
-        raise UnsupportedLayoutError(f"{folder} has the dimensions {variable.dims} of {variable.dtype}")
 
 
 def _check_same(direct: ChunkReader, plain: XarrayReader, store: Path) -> None:

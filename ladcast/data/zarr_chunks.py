@@ -10,20 +10,28 @@ import json
 import math
 import os
 import zlib
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 from numcodecs import LZ4, Blosc, GZip, Zlib, Zstd
 from numcodecs.checksum32 import CRC32C
+
+from ladcast.data.lazy import LazyField, as_slice, lazy_variable
 
 Decode = Callable[[bytes], bytes]
 NO_CHUNK = 2**64 - 1
 """Offset and size that a shard's index has where a chunk was never written (Zarr v3, `sharding_indexed`)."""
 BLOSC, BLOSC_HEADER_BYTES = Blosc(), 16
+LARGE_BYTES, DECODERS_AT_ONCE = 2**20, 8
+"""Chunks from this size on are worth a thread each, up to so many."""
 
 
 class UnsupportedLayoutError(ValueError):
@@ -97,6 +105,62 @@ class ShardIndex:
         for decode in self.decoders:
             stored = decode(stored)
         return np.frombuffer(stored, "<u8").reshape(self.chunks, 2)
+
+
+def read_by_chunks(ds: xr.Dataset, store: Path) -> xr.Dataset:
+    """Returns the dataset of a Zarr store such that its fields are read by whole chunks where they are stored so.
+
+    The values are those that zarr-python reads, to which what cannot be read here is left: other layouts from the
+    beginning, and chunks that are missing or broken when they are wanted.
+    """
+    direct = {}
+    for name, stored in ds.variables.items():
+        if not stored.dims or stored.dims[0] != "time" or name in ds.coords:
+            continue
+        try:
+            array = open_array(store / str(name))
+            check_encoding(stored, array.folder)
+        except (UnsupportedLayoutError, KeyError):
+            continue
+        field = LazyField(stored.shape, partial(_read_fields, array, stored), stored.dtype)
+        direct[name] = lazy_variable(list(map(str, stored.dims)), field, stored.attrs, stored.encoding)
+    return ds.assign(direct)
+
+
+def _read_fields(array: ChunkedArray, stored: xr.Variable, *points: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    numbers, within = np.divmod(points[0], array.states_per_chunk)
+    outer = tuple(map(as_slice, points[1:]))
+    cut = outer if all(isinstance(index, slice) for index in outer) else np.ix_(*points[1:])
+    values = np.empty([len(index) for index in points], stored.dtype)
+
+    def read(number: int) -> None:
+        states = array.read_chunk(number)
+        for place in np.flatnonzero(numbers == number).tolist():
+            values[place] = states[within[place]][cut]
+
+    chunks = np.unique(numbers).tolist()
+    large = math.prod(array.chunk_shape) * array.dtype.itemsize >= LARGE_BYTES
+    try:
+        if large and len(chunks) > 1:
+            with ThreadPoolExecutor(min(len(chunks), DECODERS_AT_ONCE)) as pool:
+                deque(pool.map(read, chunks), maxlen=0)  # raises an error
+        else:
+            deque(map(read, chunks), maxlen=0)
+    except ChunkError:
+        return np.asarray(stored[tuple(map(as_slice, points))].values)
+    return values
+
+
+def check_encoding(variable: xr.Variable, folder: Path) -> None:
+    """Raises UnsupportedLayoutError where stored numbers are not the values, or time is not the first axis."""
+    encoding = variable.encoding
+    # xarray unpacks and masks such values, the reader of chunks does not.
+    packed = [key for key in ("scale_factor", "add_offset") if key in encoding]
+    marks = [encoding[key] for key in ("_FillValue", "missing_value") if key in encoding]
+    if packed or not all(np.isnan(mark) for mark in marks):
+        raise UnsupportedLayoutError(f"{folder} has packed or masked values ({packed or marks})")
+    if variable.dims[0] != "time" or np.dtype(variable.dtype).kind != "f":
+        raise UnsupportedLayoutError(f"{folder} has the dimensions {variable.dims} of {variable.dtype}")
 
 
 def open_array(folder: Path) -> ChunkedArray:
@@ -196,8 +260,12 @@ def _decode_blosc(stored: bytes) -> bytes:
     return bytes(BLOSC.decode(stored))
 
 
-def _check_sum(stored: bytes) -> bytes:  # pickles
-    return bytes(CRC32C().decode(stored))
+def _check_sum(stored: bytes) -> bytes:
+    # `CRC32C.decode` wraps the bytes in arrays first, which takes longer than the sum, and holds the interpreter.
+    body, expected = stored[:-4], int.from_bytes(stored[-4:], "little")
+    if CRC32C.checksum(body) != expected:
+        raise ValueError("the stored checksum is not that of the bytes")
+    return body
 
 
 def _decoders(names: Sequence[str], folder: Path) -> tuple[Decode, ...]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -111,20 +114,75 @@ class LatentCodec(nn.Module):
         """Returns how many frames every call of the decoder has, whatever is asked for."""
         return decoded_at_once(self.static.device.type)
 
-    @torch.no_grad()
     def decode(self, latent: Latent, ocean: OceanMask | None = None) -> State:
         """Decodes latents `frame latent y x` to SI units on the CPU; outside `ocean` the SST is NaN.
 
         A frame's last bits depend on the shape of the batch it is decoded in, so that shape is always the same, the
         last batch filled up and cut: a frame decoded alone equals the frame of a whole forecast.
         """
-        size = self.decoded_at_once
-        filled = torch.cat([latent, latent[-1:].expand(-len(latent) % size, *latent.shape[1:])])
-        return torch.cat([self._decode(part, ocean) for part in filled.split(size)])[: len(latent)]
+        (decoded,) = self.decode_groups(latent, ocean, group=len(latent))
+        return decoded.states()
 
-    def _decode(self, latent: Latent, ocean: OceanMask | None) -> State:
-        scaled = self.autoencoder.decode(self.latent_scale.invert(latent.to(self.static.device)))
-        return self.normalizer.inverse(scaled.cpu(), ocean)
+    def decode_groups(self, latent: Latent, ocean: OceanMask | None = None, *, group: int) -> Iterator[Decoded]:
+        """Decodes as `decode` does and yields `group` frames after the other, on their way to the CPU.
+
+        A GPU goes on with the next ones meanwhile: it waits for nobody, and nobody for it but who asks for the states.
+        """
+        states, place, device = torch.empty(0), 0, self.static.device
+        for batch in self.decode_on_device(latent, ocean):
+            while len(batch):
+                if not place:
+                    states = host_memory((group, *batch.shape[1:]), device)
+                part = batch[: group - place]
+                states[place : place + len(part)].copy_(part, non_blocking=True)
+                batch, place = batch[len(part) :], (place + len(part)) % group
+                if not place:
+                    yield Decoded.now(states, device)
+
+    def decode_on_device(self, latent: Latent, ocean: OceanMask | None = None) -> Iterator[State]:
+        """Yields the states of `decoded_at_once` frames after the other, in SI units, where the codec is."""
+        device, size = self.static.device, self.decoded_at_once
+        normalizer = _normalizer_on(self.normalizer, device)
+        ocean = None if ocean is None else ocean.to(device)
+        for part in latent.split(size):
+            filled = torch.cat([part, part[-1:].expand(size - len(part), *part.shape[1:])]).to(device)
+            with torch.no_grad():
+                scaled = self.autoencoder.decode(self.latent_scale.invert(filled))
+                states = normalizer.inverse(scaled, ocean)
+            yield states[: len(part)]
+
+
+class Decoded(NamedTuple):
+    """States in the memory of the host, once the copy from a GPU has arrived."""
+
+    memory: State
+    arrival: torch.cuda.Event | None
+
+    @classmethod
+    def now(cls, memory: State, device: torch.device) -> Decoded:
+        """Begins the wait for all that was asked of the device until now."""
+        if device.type != "cuda":
+            return cls(memory, None)
+        return cls(memory, torch.cuda.current_stream(device).record_event())
+
+    def states(self) -> State:
+        """Returns the states when they are there; any thread may wait."""
+        if self.arrival is not None:
+            self.arrival.synchronize()
+        return self.memory
+
+
+def host_memory(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Returns float32 memory on the CPU for what comes from a device, pinned where that is a GPU."""
+    if device.type == "cuda":
+        return torch.empty(shape, pin_memory=True)
+    # numpy asks for huge pages: with 4 KB pages, first touching them takes half as long as filling them.
+    return torch.from_numpy(np.empty(shape, np.float32))
+
+
+@lru_cache(maxsize=4)
+def _normalizer_on(normalizer: Normalizer, device: torch.device) -> Normalizer:
+    return normalizer.to(device)
 
 
 def _column(values: tuple[float, ...], like: Latent) -> Float[Tensor, "latent 1 1"]:

@@ -213,13 +213,6 @@ def decode_step(batch: MemberBatch, step: ForecastStep) -> xr.Dataset:
     return _as_forecast(states, batch, step.valid_times)
 
 
-def analysis_of(batch: MemberBatch) -> xr.Dataset:
-    """Returns the analysis as the frame at lead time 0 of each of a batch's members, in that layout."""
-    analysis, normalizer = batch.initial.analysis, batch.forecaster.codec.normalizer
-    state = normalizer.mask_land(analysis.state, analysis.ocean)
-    return _as_forecast(state.expand(len(batch.members), 1, *state.shape), batch, np.array([analysis.time]))
-
-
 def _as_forecast(states: Float[Tensor, "member lead channel lat lon"], batch: MemberBatch, valid: Times) -> xr.Dataset:
     frames = unpack(states.transpose(0, 1), batch.forecaster.channels, batch.forecaster.grid, valid)
     leads = (valid - batch.initial.init_time).astype("timedelta64[ns]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -102,12 +103,14 @@ class LatentWriter(StoreWriter):
             encoding[ANALYSIS] = {"compressors": CHECKED, "chunks": (1, *values.shape[1:])}
         template.to_zarr(store, compute=False, consolidated=False, encoding=encoding, mode="w-")
 
-    def _write(self, batch: MemberBatch, step: ForecastStep) -> None:
+    def _begin(self, pool: ThreadPoolExecutor, batch: MemberBatch, step: ForecastStep) -> Sequence[Future[None]]:
         init, leads, members = self._place(batch, step)
-        values = batch.of_members(step).float().cpu().numpy()
-        array = cast("zarr.Array[Any]", self._open()["latent"])
-        for index, lead in enumerate(leads):  # a chunk has one lead time
+        values, array = batch.of_members(step).float().cpu().numpy(), self._open("latent")
+
+        def write(index: int, lead: int) -> None:  # a chunk has one lead time
             array[init, lead, members] = values[:, :, index]
+
+        return [pool.submit(write, *place) for place in enumerate(leads)]
 
 
 ANALYSIS = "analysis"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -166,8 +167,8 @@ def fill(writer: StoreWriter, job: Ranks) -> None:
     if (begun := sum(batch.done for batch in mine)) and job.is_first:
         print(f"goes on: {begun} steps of member batches were made before", file=sys.stderr)
     steps = ((batch, step) for batch in mine for step in batch.forecast())
-    for batch, step in show_progress(steps, remaining, f"{options.members} members, {options.blocks} blocks"):
-        writer.append(batch, step)
+    written = show_progress(writer.write(steps), remaining, f"{options.members} members, {options.blocks} blocks")
+    deque(written, maxlen=0)
     print(peak_memory(), file=sys.stderr)
     job.wait()
     if job.is_first:

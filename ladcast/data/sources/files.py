@@ -19,6 +19,7 @@ from ladcast.data.sources import cloud
 from ladcast.data.sources.base import WEATHERBENCH_NAMES, Offer, Source, at_times, translate, variables_of
 from ladcast.data.sources.grib import FORECAST, is_grib, open_grib
 from ladcast.data.weather import percent
+from ladcast.data.zarr_chunks import read_by_chunks
 from ladcast.documents import UNREADABLE
 from ladcast.fields import PRECIPITATION, STATIC_VARIABLES, VARIABLES, ChannelSet, find_variable
 from ladcast.files import ZARR_MARKS, is_zarr, matching, require_input
@@ -141,8 +142,7 @@ def _open_zarr(path: Path) -> xr.Dataset:
     if not isinstance(version_3, dict):
         raise ValueError(f"zarr.json has a {type(version_3).__name__} in the place of an object")
     consolidated = bool(version_3.get("consolidated_metadata")) or (path / ".zmetadata").is_file()
-    ds: xr.Dataset = xr.open_zarr(path, chunks=None, consolidated=consolidated)
-    return ds
+    return read_by_chunks(xr.open_zarr(path, chunks=None, consolidated=consolidated), path)
 
 
 def _chosen(ds: xr.Dataset, member: int | None, where: str) -> xr.Dataset:
