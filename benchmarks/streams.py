@@ -284,14 +284,15 @@ def evaluating(bench: Bench) -> None:
     members, days, starts = (4, 2, 2) if bench.small else (16, 10, 4)
     model = ladcast.find_model("nature-t31")
     forecaster = load_forecaster(model.path, bench.device)
-    analysis = ladcast.read_analysis(bench.states, "2001-01-02T00", forecaster.channels, forecaster.grid)
+    day = np.datetime64("2001-01-02", "ns")
+    analysis = ladcast.read_analysis(bench.states, day, forecaster.channels, forecaster.grid)
     options = EnsembleOptions(members, forecaster.frames.calls(days), 0, batch_size=members)
     (batch,) = member_batches(forecaster, staggered([analysis]), options)
     next(iter(batch.forecast()))
     network = row("floor: the network", seconds(lambda: list(batch.forecast())), "s a start")
 
     def scored(first: int, count: int) -> float:
-        ends = [str(np.datetime64("2001-01-02T00") + day * DAY) for day in (first, first + count - 1)]
+        ends = [str(day + number * DAY) for number in (first, first + count - 1)]
         request = EvaluationRequest(*ends, every=24, members=members, days=days)
         return seconds(lambda: make_and_score(bench.states, model, request, Scoring(device=bench.device))) / count
 

@@ -89,14 +89,14 @@ def test_a_cell_goes_on_where_it_was_stopped_and_is_never_stale(
     states = xr.load_dataset(model.starts)
     states.to_netcdf(tmp_path / "start.nc")
     cell = {"model": model.path, "source": tmp_path / "start.nc", "keep": "fields", **QUICK, "days": 2}
-    append = ForecastWriter.append
+    complete = ForecastWriter._complete
 
-    def one_step(writer: ForecastWriter, *step: object) -> None:
-        append(writer, *step)
+    def one_step(writer: ForecastWriter, *made: object) -> None:
+        complete(writer, *made)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(ForecastWriter, "append", one_step)
+        patched.setattr(ForecastWriter, "_complete", one_step)
         with pytest.raises(KeyboardInterrupt):
             ladcast.forecast(**cell)
     again = ladcast.forecast(**cell)

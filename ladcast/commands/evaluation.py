@@ -4,39 +4,48 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from contextlib import closing
+from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import torch
 import xarray as xr
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
+from torch import Tensor
 
 from ladcast.commands.options import EvaluationRequest, Scoring
 from ladcast.commands.scoring import scoring_options
-from ladcast.data.analysis import read_analysis
-from ladcast.data.lazy import guarded
-from ladcast.data.normalization import pack, unpack
+from ladcast.data.analysis import Analysis, read_analysis
+from ladcast.data.lazy import guarded, prefetch
 from ladcast.data.store import open_store
 from ladcast.forecasting.checkpoints import load_forecaster
+from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.cost import require_memory
-from ladcast.forecasting.ensemble import EnsembleOptions, forecast_ensemble
+from ladcast.forecasting.ensemble import EnsembleOptions, MemberBatch, member_batches, staggered
 from ladcast.forecasting.forecaster import Forecaster
+from ladcast.forecasting.stepper import ForecastStep
 from ladcast.forecasts.compare import open_climatology
 from ladcast.progress import show_progress
 from ladcast.released import ModelFolder
 from ladcast.times import HOUR, Times, describe, parse_time
+from ladcast.types import State
 from ladcast.verification import (
     Accumulator,
     Climatology,
     ScoreOptions,
     merge_accumulators,
     read_sums,
-    score,
 )
 from ladcast.verification.archive import claim_folder, keep_sums, values_of
 from ladcast.verification.bootstrap import FLOOR
-from ladcast.verification.systems import MEANS_ONLY, score_baselines
+from ladcast.verification.states import Block, Members, StateScorer
+from ladcast.verification.systems import MEANS_ONLY
 
+READERS = 2
+"""Threads that read what belongs to the next steps of a forecast, and to the next start, while one is made."""
 Starts = Shaped[np.ndarray, " start"]
 """Initial times as datetime64[ns]."""
 
@@ -71,7 +80,13 @@ def make_and_score(
         used |= {} if request.analyses is None else {"analyses": task.analyses}
         made_of = task.identity(scoring) | evaluation_sources(store, model, request) | values_of(used)
         claim_folder(scoring.sums, task.systems, made_of, starts)
-    done = [task.kept(start, scoring.sums) for start in show_progress(share, len(share), "evaluate")]
+    waiting = [start for start in share if not task.is_kept(start, scoring.sums)]
+    places = [(start, number) for start in waiting for number in range(task.ensemble.blocks)]
+    with closing(prefetch(task.read, places, threads=READERS, ahead=2 * READERS)) as read:
+        done = [
+            task.score(start, read, scoring.sums) if start in waiting else task.kept(start, scoring.sums)
+            for start in show_progress(share, len(share), "evaluate")
+        ]
     return {name: merge_accumulators(scores[name] for scores in done) for name in done[0]}
 
 
@@ -115,6 +130,14 @@ def _span(held: Times) -> str:
     return f"it runs from {describe(held[0])} to {describe(held[-1])}"
 
 
+class Reading(NamedTuple):
+    """What is read for one step of a forecast, and for the first one of a start the analysis and the truth there."""
+
+    block: Block
+    analysis: Analysis | None = None
+    at_start: Float[Tensor, "lead channel lat lon"] | None = None
+
+
 class _Evaluation:
     """Scores one start after the other."""
 
@@ -132,6 +155,9 @@ class _Evaluation:
         self.analyses = truth if request.analyses is None else first_states(request.analyses)
         frames, members = forecaster.frames, request.members
         self.ensemble = EnsembleOptions(members, frames.calls(request.days), request.seed, batch_size=members)
+        self.scorer = StateScorer(truth, climatology, options, wide=forecaster.device.type == "cuda")
+        scored, own = self.scorer.channels, list(forecaster.channels)
+        self.rows, self.own_rows = [own.index(channel) for channel in scored], [scored.index(one) for one in own]
 
     @property
     def systems(self) -> list[str]:
@@ -154,50 +180,63 @@ class _Evaluation:
         chosen |= {"statistics": scoring.statistics, "regions": scoring.regions, "grid": self.forecaster.grid}
         return {key: str(value) for key, value in chosen.items()}
 
+    def is_kept(self, start: np.datetime64, folder: Path | None) -> bool:
+        """Says whether a start was scored before, and its scores are in the folder."""
+        return folder is not None and all((folder / name / f"{describe(start)}.nc").is_file() for name in self.systems)
+
     def kept(self, start: np.datetime64, folder: Path | None) -> dict[str, Accumulator]:
-        """Returns the scores of a start, from the folder where it was scored before."""
-        if folder is None:
-            return self.score(start)
-        label = describe(start)
-        if all((folder / name / f"{label}.nc").is_file() for name in self.systems):
-            return {name: read_sums(folder / name / f"{label}.nc") for name in self.systems}
-        scores = self.score(start)
-        keep_sums(scores, folder, label)
+        """Returns the scores of a start that was scored before."""
+        assert folder is not None
+        return {name: read_sums(folder / name / f"{describe(start)}.nc") for name in self.systems}
+
+    def read(self, place: tuple[np.datetime64, int]) -> Reading:
+        """Reads what the block of this number of the forecast from a start needs, and for the first one the start."""
+        start, number = place
+        future = self.forecaster.frames.future
+        leads = self.lead_times[number * future : (number + 1) * future]
+        block = self.scorer.read(start, leads, self.request.members)
+        if number:
+            return Reading(block)
+        at_start = self.scorer.read(start, 0 * leads[:1], self.request.members).truth
+        analysis = read_analysis(self.analyses, start, self.forecaster.channels, self.forecaster.grid)
+        return Reading(block, analysis, at_start)
+
+    def score(self, start: np.datetime64, read: Iterator[Reading], folder: Path | None) -> dict[str, Accumulator]:
+        """Scores each block of frames when it is made, and the baselines at the same lead times; keeps the sums."""
+        first = next(read)
+        assert first.analysis is not None
+        assert first.at_start is not None
+        (batch,) = member_batches(self.forecaster, staggered([first.analysis]), self.ensemble)
+        parts: dict[str, list[Accumulator]] = {name: [] for name in self.systems}
+        frozen, scorer = first.at_start.to(self.forecaster.device), self.scorer
+        # The forecast comes first: it ends before the readings of the next start begin.
+        for step, reading in zip(batch.forecast(), chain([first], read), strict=False):
+            block = reading.block.to(self.forecaster.device)
+            parts[self.name].append(scorer.score(self._decoded(batch, step), block))
+            same = frozen[:, None].expand(len(block.truth), 1, *frozen.shape[1:])
+            parts["persistence"].append(scorer.score(same, block, plain=True))
+            if "climatology" in parts:
+                parts["climatology"].append(scorer.score_climatology(block))
+            if FLOOR in parts:
+                made = reconstruction(self.forecaster.codec, block.truth[:, self.own_rows])[:, self.rows]
+                parts[FLOOR].append(scorer.score(made[:, None], block, plain=True))
+        scores = {name: merge_accumulators(some) for name, some in parts.items()}
+        if folder is not None:
+            keep_sums(scores, folder, describe(start))
         return scores
 
-    def score(self, start: np.datetime64) -> dict[str, Accumulator]:
-        """Scores each block of frames when it is made, and the baselines at the same lead times."""
-        parts: dict[str, list[Accumulator]] = {}
-        analysis = read_analysis(self.analyses, start, self.forecaster.channels, self.forecaster.grid)
-        for frames in forecast_ensemble(self.forecaster, analysis, self.ensemble):
-            for name, scores in self._score_block(frames):
-                parts.setdefault(name, []).append(scores)
-        return {name: merge_accumulators(some) for name, some in parts.items()}
-
-    def _score_block(self, frames: xr.Dataset) -> Iterator[tuple[str, Accumulator]]:
-        truth, climatology = self.truth, self.climatology
-        yield self.name, score(frames, truth, climatology=climatology, options=self.options)
-        yield from score_baselines(self.systems, frames, truth, climatology, self.options)
-        if FLOOR in self.systems:
-            made = reconstruction(self.forecaster, truth, frames)
-            yield FLOOR, score(made, truth, climatology=climatology, options=replace(self.options, statistics=None))
+    def _decoded(self, batch: MemberBatch, step: ForecastStep) -> Members:
+        latents, ocean = batch.of_members(step).transpose(1, 2), batch.initial.analysis.ocean
+        frames = torch.cat(list(batch.forecaster.codec.decode_on_device(latents.flatten(0, 1), ocean)))
+        by_member: Tensor = frames.unflatten(0, latents.shape[:2])
+        return by_member.transpose(0, 1)[:, :, self.rows]
 
 
-def reconstruction(forecaster: Forecaster, truth: xr.Dataset, frames: xr.Dataset) -> xr.Dataset:
-    """Returns what the autoencoder makes of the truth at the valid times of `frames`, as a single forecast of it.
-
-    No forecast of this model can be closer to the truth than this, but by chance.
-    """
-    start, leads = frames["time"].values[0], frames["prediction_timedelta"].values
-    states = pack(truth.sel(time=start + leads), forecaster.channels)
-    masked = list(forecaster.channels.masked_on_land)
-    made = []
-    for state in states:
-        ocean = ~state[masked].isnan().any(dim=0) if masked else None
-        made.append(forecaster.codec.decode(forecaster.codec.encode(state[None]), ocean))
-    named = [
-        unpack(state, forecaster.channels, forecaster.grid, np.array([start + lead]))
-        for state, lead in zip(made, leads, strict=True)
-    ]
-    together = xr.concat(named, dim="time").assign_coords(time=leads).rename(time="prediction_timedelta")
-    return together.expand_dims(time=[start])
+def reconstruction(codec: LatentCodec, states: State) -> State:
+    """Returns what the autoencoder makes of states: no forecast of this model is closer to them, but by chance."""
+    made, masked = [], list(codec.normalizer.channels.masked_on_land)
+    for part in states.split(codec.decoded_at_once):
+        (decoded,) = codec.decode_on_device(codec.encode(part))
+        oceans = ~part[:, masked].isnan().any(dim=1)
+        made += [codec.normalizer.mask_land(one, ocean) for one, ocean in zip(decoded, oceans, strict=True)]
+    return torch.stack(made)

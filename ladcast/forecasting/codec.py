@@ -100,7 +100,8 @@ class LatentCodec(nn.Module):
     @torch.no_grad()
     def encode(self, state: State) -> Latent:
         """Encodes states `frame channel lat lon` in SI units; NaN of the sea surface temperature means land."""
-        raw = [self.encode_raw(self.normalizer(part)) for part in state.split(self.frames_at_once)]
+        normalizer = _normalizer_on(self.normalizer, state.device)
+        raw = [self.encode_raw(normalizer(part)) for part in state.split(self.frames_at_once)]
         return self.latent_scale.apply(torch.cat(raw))
 
     @torch.no_grad()

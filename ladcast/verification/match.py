@@ -190,14 +190,25 @@ def scoring_chunks(match: Match, init_index: int, leads: Sequence[slice]) -> Ite
 def read_cases(
     forecast: xr.Dataset, truth: xr.Dataset, scope: Scope, chunk: ScoringChunk, climate: Mapping[str, Tensor]
 ) -> Iterator[Case]:
-    """Reads one chunk, checks its masks, fills masked cells with zero, and yields one case for each lead time."""
+    """Reads one chunk, and yields the cases of it."""
     chosen = _at_levels(forecast[chunk.variable], chunk.levels)
     chosen = chosen.isel(time=chunk.init_index, prediction_timedelta=chunk.leads)
     members = _tensor(chosen, ("prediction_timedelta", "number", *FIELD_DIMS[1:])).to(scope.device)
     true = read_truth(truth, chunk).to(scope.device)
+    climate = {part: field.to(scope.device) for part, field in climate.items()}
+    return cases(members, true, scope, chunk, climate)
+
+
+def cases(
+    members: Float[Tensor, "lead member level lat lon"],
+    true: Float[Tensor, "lead level lat lon"],
+    scope: Scope,
+    chunk: ScoringChunk,
+    climate: Mapping[str, Tensor],
+) -> Iterator[Case]:
+    """Checks the masks of one chunk, fills masked cells with zero, and yields one case for each lead time."""
     missing = require_truth(true, chunk)
     require_same_mask(members, missing, chunk)
-    climate = {part: field.to(scope.device) for part, field in climate.items()}
     masked = bool(missing.any())  # most variables never are: spare them a copy of every field
     for lead, time in enumerate(chunk.valid_times):
         hidden = missing[lead]

@@ -16,6 +16,7 @@ from ladcast.verification.accumulate import Accumulator, merge_accumulators
 from ladcast.verification.case import region_weights, select_regions
 from ladcast.verification.climatology import Climatology
 from ladcast.verification.match import (
+    Match,
     Scope,
     ScoringChunk,
     common_channels,
@@ -69,8 +70,8 @@ def score(
         ValueError: see `match_truth` and `select_statistics`; or the forecast has a NaN or an infinite value
             where the truth has none, or a value where the truth is masked.
     """
-    scope = _scope(forecast, truth, options)
-    match = scope.match
+    match = match_truth(forecast, truth)
+    scope = scope_of(match, truth, options)
     names = options.statistics if statistics is None else statistics
     chosen = select_statistics(names, members=match.members, climatology=climatology.parts if climatology else ())
     parts = {statistic.climate for statistic in chosen if statistic.climate}
@@ -84,7 +85,7 @@ def score(
             for lead, case in enumerate(read_cases(forecast, truth, scope, chunk, climate)):
                 yield chunk, lead, {s.name: s.reduce(case) for s in chosen}, case.area.total
 
-    scores = merge_accumulators(_collect(scope, index, found(index)) for index in range(len(match.init_times)))
+    scores = merge_accumulators(collect(scope, index, found(index)) for index in range(len(match.init_times)))
     return replace(scores, axes={"quantile": probabilities}) if probabilities else scores
 
 
@@ -105,8 +106,8 @@ def score_climatology(
             "The climatology has means only: as a forecast it needs standard deviations, `<variable>_std`. Fit it with "
             "`ladcast-data climatology`, or leave its own score out; anomalies and events need none."
         )
-    scope = _scope(forecast, truth, options)
-    match = scope.match
+    match = match_truth(forecast, truth)
+    scope = scope_of(match, truth, options)
     channels = set(common_channels(climatology.part("std"), truth)) & set(match.channels)
     if not channels:
         raise ValueError(f"The climatology has none of {', '.join(channel.name for channel in match.channels)}.")
@@ -125,17 +126,17 @@ def score_climatology(
                 sums = gaussian_statistics(*(field[lead].masked_fill(hidden, 0) for field in (mean, std, true)))
                 yield chunk, lead, {name: area.sum(field) for name, field in sums.items()}, area.total
 
-    return merge_accumulators(_collect(scope, index, found(index)) for index in range(len(match.init_times)))
+    return merge_accumulators(collect(scope, index, found(index)) for index in range(len(match.init_times)))
 
 
-def _scope(forecast: xr.Dataset, truth: xr.Dataset, options: ScoreOptions) -> Scope:
-    match = match_truth(forecast, truth)
+def scope_of(match: Match, truth: xr.Dataset, options: ScoreOptions) -> Scope:
+    """Returns what all cases of a match share."""
     regions, device = select_regions(options.regions), torch.device(options.device)
     weights = torch.from_numpy(region_weights(regions, match.grid, truth)).to(device)
     return Scope(match, regions, weights, device)
 
 
-def _collect(scope: Scope, index: int, parts: Iterable[Found]) -> Accumulator:
+def collect(scope: Scope, index: int, parts: Iterable[Found]) -> Accumulator:
     """Puts the sums of every case of one initial time in their places; what a variable does not have stays NaN."""
     match = scope.match
     shape = (1, len(scope.regions), len(match.channels), len(match.lead_times))

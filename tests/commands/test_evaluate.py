@@ -16,7 +16,7 @@ from ladcast.cli import app, run
 from ladcast.commands import evaluation
 from ladcast.commands.evaluation import make_and_score, reconstruction
 from ladcast.commands.options import EvaluationRequest, Scoring
-from ladcast.data.normalization import unpack
+from ladcast.data.normalization import pack, unpack
 from ladcast.data.store import open_store
 from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
 from ladcast.released import ModelFolder, find_model
@@ -98,7 +98,7 @@ def test_a_stopped_run_goes_on_and_parts_merge(
     def again(*_: object) -> None:
         raise AssertionError("a start that was scored is scored again")
 
-    monkeypatch.setattr(evaluation, "forecast_ensemble", again)
+    monkeypatch.setattr(evaluation, "member_batches", again)
     run(app, [*tokens, "--output", str(tmp_path / "scores.nc")])
     with pytest.raises((ValueError, OSError, CycloptsError), match=r"seed was '0', now '1'\. Choose another folder"):
         app([*tokens, "--seed", "1", "--output", "other.nc"], exit_on_error=False, print_error=False)
@@ -113,25 +113,25 @@ def test_sums_of_a_stopped_run_are_kept_beside_its_scores(
     store: Path, model: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without --sums, too: the second run makes the second start alone, and finds what one run finds."""
-    made = evaluation.forecast_ensemble
+    made = evaluation.member_batches
 
-    def stop_at_second(forecaster, analysis, options):
-        if analysis.time == np.datetime64("2000-01-02"):
+    def stop_at_second(forecaster, conditions, options):
+        if conditions[0].init_time == np.datetime64("2000-01-02"):
             raise KeyboardInterrupt
-        return made(forecaster, analysis, options)
+        return made(forecaster, conditions, options)
 
-    def second_only(forecaster, analysis, options):
-        assert analysis.time == np.datetime64("2000-01-02")
-        return made(forecaster, analysis, options)
+    def second_only(forecaster, conditions, options):
+        assert conditions[0].init_time == np.datetime64("2000-01-02")
+        return made(forecaster, conditions, options)
 
     tokens = ["evaluate", str(store), "--model", str(model.path), "--start", "2000-01-01", "--end", "2000-01-02"]
     tokens += ["--every", "24", "--members", "2", "--days", "1", "--no-floor"]
-    monkeypatch.setattr(evaluation, "forecast_ensemble", stop_at_second)
+    monkeypatch.setattr(evaluation, "member_batches", stop_at_second)
     with pytest.raises(SystemExit):
         run(app, tokens)
-    monkeypatch.setattr(evaluation, "forecast_ensemble", second_only)
+    monkeypatch.setattr(evaluation, "member_batches", second_only)
     run(app, tokens)
-    monkeypatch.setattr(evaluation, "forecast_ensemble", made)
+    monkeypatch.setattr(evaluation, "member_batches", made)
     run(app, [*tokens, "--output", "whole.nc"])
     first, second = (xr.load_dataset(name, decode_timedelta=True) for name in ("scores.nc", "whole.nc"))
     xr.testing.assert_identical(first.drop_attrs(), second.drop_attrs())
@@ -255,7 +255,7 @@ def test_forecasts_start_from_other_analyses_than_the_truth(tmp_path: Path) -> N
 def test_valid_times_are_checked_before_the_first_forecast(
     store: Path, model: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(evaluation, "forecast_ensemble")
+    monkeypatch.delattr(evaluation, "member_batches")
     with pytest.raises(ValueError, match=r"lacks the valid times 2000-01-03T06, .*Change --end or --days"):
         make_and_score(store, model, replace(REQUEST, end="2000-01-03"), Scoring())
 
@@ -263,11 +263,10 @@ def test_valid_times_are_checked_before_the_first_forecast(
 def test_the_floor_keeps_land_out_of_the_sea(store: Path, model: ModelFolder) -> None:
     forecaster = load_forecaster(model.path, "cpu")
     truth = open_store(store, forecaster.channels, forecaster.grid, regular=False)
-    leads = np.array([6, 12], "timedelta64[h]").astype("timedelta64[ns]")
-    frames = xr.Dataset(coords={"time": truth["time"].values[:1], "prediction_timedelta": leads})
-    made = reconstruction(forecaster, truth, frames)["sea_surface_temperature"]
-    expected = truth["sea_surface_temperature"].isel(time=[1, 2]).isnull().transpose("time", "latitude", "longitude")
-    np.testing.assert_array_equal(made.isnull().values[0], expected.values)
+    states = pack(truth.isel(time=[1, 2]), forecaster.channels)
+    (sst,) = forecaster.channels.masked_on_land
+    assert states[:, sst].isnan().any()
+    assert torch.equal(reconstruction(forecaster.codec, states).isnan(), states.isnan())
 
 
 @pytest.mark.parametrize(

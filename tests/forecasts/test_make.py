@@ -114,14 +114,14 @@ def test_a_forecast_without_lead_time_0_stays_so_and_is_said_to(
     alone: xr.Dataset, weather_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
     """Begun or complete, as earlier versions made it and `--no-analysis` does; `--overwrite` makes it anew."""
-    output, append = tmp_path / "fc.zarr", ForecastWriter.append
+    output, complete = tmp_path / "fc.zarr", ForecastWriter._complete
 
-    def killed(writer: ForecastWriter, *step: object) -> None:
-        append(writer, *step)
+    def killed(writer: ForecastWriter, *made: object) -> None:
+        complete(writer, *made)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(ForecastWriter, "append", killed)
+        patched.setattr(ForecastWriter, "_complete", killed)
         with pytest.raises(KeyboardInterrupt):
             make_forecast(request(output, analysis=False), weather_model)
     with pytest.raises(FileExistsError, match="kind of store was 'fields', now 'latents'"):
