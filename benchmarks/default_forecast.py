@@ -40,9 +40,9 @@ def measure(name: str) -> None:
     for frames in ladcast.forecast_ensemble(forecaster, analysis, options):
         assert np.isfinite(frames["temperature"].values).all()
     seconds = time.perf_counter() - started
-    ideal = blocks * counter.get_total_flops() / best_rate()
+    ideal = blocks * counter.flops / best_rate()
     print(f"{name}: {seconds:.1f} s with {torch.get_num_threads()} threads, without writing and drawing")
-    print(f"its {blocks * counter.get_total_flops() / 1e12:.2f} TFLOP at this machine's best rate: {ideal:.1f} s")
+    print(f"its {blocks * counter.flops / 1e12:.2f} TFLOP at this machine's best rate: {ideal:.1f} s")
     print(f"share of the best rate: {ideal / seconds:.0%}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 
 def find_device(name: str | None = None, local_rank: int | None = None) -> torch.device:
@@ -55,39 +55,52 @@ def compiles(device: torch.device) -> bool:
     return True
 
 
-def flop_counter() -> FlopCounterMode:
-    """Returns PyTorch's counter, with formulas for what it does not know or counts wrongly.
+class FlopCounter(TorchDispatchMode):
+    """The floating-point operations of matrix products, convolutions and attention within, each counted once.
+
+    PyTorch's own counter follows modules and decompositions, too, which takes most of its time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs an operation and adds what it costs, if there is a formula for it."""
+        output = func(*args, **(kwargs or {}))
+        formula = _formulas().get(func._overloadpacket)
+        if formula is not None:
+            self.flops += int(formula(*args, **(kwargs or {}), out_val=output))
+        return output
+
+
+@cache
+def _formulas() -> dict[Any, Callable[..., int]]:
+    """Returns PyTorch's formulas, with others for what it does not know or counts wrongly.
 
     It has none for the attention of CPUs, and takes the backward pass of a convolution in groups for one without.
     """
     aten = torch.ops.aten
 
-    def attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: object, **__: object) -> int:
-        return int(sdpa_flop_count(query, key, value))
+    def attention(query: Tensor, key: Tensor, value: Tensor, *_: object, **__: object) -> int:
+        return int(sdpa_flop_count(query.shape, key.shape, value.shape))
 
     def attention_backward(
-        gradient: Sequence[int],
-        query: Sequence[int],
-        key: Sequence[int],
-        value: Sequence[int],
-        *_: object,
-        **__: object,
+        gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: object, **__: object
     ) -> int:
-        return int(sdpa_backward_flop_count(gradient, query, key, value))
+        return int(sdpa_backward_flop_count(gradient.shape, query.shape, key.shape, value.shape))
 
-    def convolution_backward(
-        gradient: Sequence[int], x: Sequence[int], weight: Sequence[int], *rest: Any, **_: object
-    ) -> int:
+    def convolution_backward(gradient: Tensor, x: Tensor, weight: Tensor, *rest: Any, **_: object) -> int:
         transposed, wanted = rest[4], rest[7]
-        batch, _channels, *cells = x if transposed else gradient
-        return 2 * batch * math.prod(cells) * math.prod(weight) * int(sum(wanted[:2]))
+        batch, _channels, *cells = (x if transposed else gradient).shape
+        return 2 * batch * math.prod(cells) * math.prod(weight.shape) * int(sum(wanted[:2]))
 
-    formulas: dict[Any, Callable[..., int]] = {
+    return {
+        **flop_registry,
         aten._scaled_dot_product_flash_attention_for_cpu: attention,
         aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,
         aten.convolution_backward: convolution_backward,
     }
-    return FlopCounterMode(display=False, custom_mapping=formulas)
 
 
 class PeakMemory(TorchDispatchMode):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ladcast.device import PeakMemory, compiles, find_device, flop_counter
+from ladcast.device import FlopCounter, PeakMemory, compiles, find_device
 
 
 def test_the_default_is_a_gpu_where_there_is_one():
@@ -60,6 +60,6 @@ def test_weights_and_their_views_are_not_activations():
 
 def test_attention_is_counted():
     query = torch.randn(1, 2, 10, 8)
-    with flop_counter() as operations, torch.no_grad():
+    with FlopCounter() as operations, torch.no_grad():
         torch.nn.functional.scaled_dot_product_attention(query, query, query)
-    assert operations.get_total_flops() == 2 * 2 * 2 * 10 * 10 * 8  # two products, multiply and add, heads
+    assert operations.flops == 2 * 2 * 2 * 10 * 10 * 8  # two products, multiply and add, heads

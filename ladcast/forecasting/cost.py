@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ladcast.device import PeakMemory, flop_counter
+from ladcast.device import FlopCounter, PeakMemory
 from ladcast.forecasting.codec import decoded_at_once
 from ladcast.forecasting.forecaster import ForecasterConfig, find_stepper
 from ladcast.forecasting.stepper import Stepper
@@ -205,9 +205,9 @@ def decode_call(autoencoder: Autoencoder, grid: Grid, rows: int) -> Callable[[],
 
 def call_cost(call: Callable[[], Any], device: str) -> CallCost:
     """Counts operations and peak memory of a call, as a forecast makes it: bfloat16 on a GPU, without gradients."""
-    with torch.no_grad(), forecast_precision(device), PeakMemory() as memory, flop_counter() as operations:
+    with torch.no_grad(), forecast_precision(device), PeakMemory() as memory, FlopCounter() as operations:
         call()
-    return CallCost(int(operations.get_total_flops()), memory.peak_bytes)
+    return CallCost(int(operations.flops), memory.peak_bytes)
 
 
 def forecast_precision(device: str) -> torch.autocast:

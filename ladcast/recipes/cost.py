@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from ladcast.recipes.autoencoder import AutoencoderRecipe, AutoencoderRun, recon
 from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun
 from ladcast.recipes.latents import decode_scaled, latent_rows
 from ladcast.recipes.options import Period
-from ladcast.recipes.recipe import GIB, Recipe, describe_step
+from ladcast.recipes.recipe import GIB, Recipe, describe_step, digest
 from ladcast.times import STEP, Times, parse_time
 from ladcast.training.cost import FLOAT_BYTES, Footprint, measure
 from ladcast.training.distributed import Loss
@@ -93,7 +94,7 @@ class UnreadForecaster(ForecasterRecipe):
         shape = (len(times), network.latent_channels, *codec.grid.coarsen(network.downsampling).shape)
         unread = dask.array.zeros(shape, chunks=(1, *shape[1:]), dtype=np.float32)
         latents = xr.Dataset({"latent": (("time", "latent", "y", "x"), unread)}, {"time": times})
-        return cls(run, codec, "", latents)
+        return cls(run, codec, digest(asdict(network)), latents)
 
     @cached_property
     def changes(self) -> torch.Tensor:
@@ -172,10 +173,10 @@ def check_plan(recipe: Recipe, ranks: int, gpu_memory_gib: float | None) -> str:
     find_trackers(recipe.run.trackers)
     with torch.device("meta"):
         network = recipe.network()
-    footprint = measure(
+    footprint = recipe.count(
+        measure,
         network,
         recipe.loss(network, torch.device("cpu")),
-        recipe.sample,
         bf16=options.bf16 and gpu_memory_gib is not None,
         recompute=options.recompute,
     )

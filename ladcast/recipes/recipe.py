@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,9 @@ RESUME, TRIAL = "resume", ".trial"
 PROFILED_STEPS = 5
 MOST_OVERFITTING_STEPS = 500
 GIB = 2**30
+Count = TypeVar("Count", Footprint, float)
+_COUNTED: dict[str, Any] = {}
+"""What was counted of steps, by all that it depends on."""
 LATER: dict[str, Any] = {
     "step_hours": 6,
     "mean_state": None,
@@ -141,6 +144,19 @@ class Recipe(ABC):
         """Returns how good a network with the averaged weights is; None where the run asks for no validation."""
         return None
 
+    def count(self, counter: Callable[..., Count], network: nn.Module, loss: Loss, **settings: bool) -> Count:
+        """Returns what `counter` finds of a step, of which a process counts each kind once.
+
+        That takes a second or more, and depends on nothing but inputs, shapes, device and settings.
+        """
+        where = next(network.parameters()).device
+        shapes = [list(part.shape) for part in self.sample]
+        key = digest([self.kind, self.inputs, shapes, counter.__name__, str(where), settings])
+        if key not in _COUNTED:
+            _COUNTED[key] = counter(network, loss, self.sample, **settings)
+        counted: Count = _COUNTED[key]
+        return counted
+
     @abstractmethod
     def save(self, weights: Mapping[str, Tensor]) -> Path:
         """Writes the checkpoint folder of the trained model and returns its path."""
@@ -190,7 +206,7 @@ def train(recipe: Recipe, ranks: Ranks, interrupted: Callable[[], bool]) -> dict
             ranks,
             recipe.validate,
             interrupted,
-            flops_per_sample=count_flops(job.network, job.loss, recipe.sample),
+            flops_per_sample=recipe.count(count_flops, job.network, job.loss),
             inputs={name: digest(content) for name, content in recipe.inputs.items()},
         )
         return fit(job.network, job.loss, job.data, run.training, context)
@@ -251,7 +267,7 @@ def try_out(recipe: Recipe, ranks: Ranks, dry_run: DryRun, interrupted: Callable
             shutil.rmtree(folder, ignore_errors=True)
         ranks.wait()
         steps_log = TrainingLog(folder / "log.jsonl", steps, silent=not ranks.is_first)
-        flops = count_flops(trial.network, trial.loss, recipe.sample)
+        flops = recipe.count(count_flops, trial.network, trial.loss)
         context = TrainingContext(folder / "resume", steps_log, ranks, interrupted=interrupted, flops_per_sample=flops)
         optimizer = replace(options.optimizer, warmup_steps=min(options.optimizer.warmup_steps, steps // 10))
         short = replace(options, steps=steps, checkpoint_every=steps, optimizer=optimizer)
@@ -260,7 +276,7 @@ def try_out(recipe: Recipe, ranks: Ranks, dry_run: DryRun, interrupted: Callable
     try:
         if dry_run.dry_run:
             if ranks.is_first:
-                costs = measure(job.network, job.loss, recipe.sample, bf16=options.bf16, recompute=options.recompute)
+                costs = recipe.count(measure, job.network, job.loss, bf16=options.bf16, recompute=options.recompute)
                 print(describe_step(recipe.sample, costs, options, ranks.size))
             take(job, 1, interrupted)
         elif dry_run.overfit_one_batch:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ladcast.data.batches import SampleBatch
-from ladcast.device import flop_counter, kept_for_backward
+from ladcast.device import FlopCounter, kept_for_backward
 from ladcast.nn.block import blocks
 from ladcast.training.distributed import Loss, LossModule, Ranks, recompute_blocks
 
@@ -75,7 +75,7 @@ def _run(model: nn.Module, loss: Loss, sample: SampleBatch, size: int, *, bf16: 
     own = next(model.parameters()).device
     device = torch.device("cpu") if own.type == "meta" else own
     generator = torch.Generator(device=device)
-    with FakeTensorMode(allow_non_fake_inputs=True), flop_counter() as counter:
+    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounter() as counter:
         tensors = {
             f"model.{name}": torch.empty_like(tensor, device=device).requires_grad_(tensor.requires_grad)
             for name, tensor in (*model.named_parameters(), *model.named_buffers())
@@ -86,7 +86,7 @@ def _run(model: nn.Module, loss: Loss, sample: SampleBatch, size: int, *, bf16: 
             torch.func.functional_call(_BothPasses(model, loss, kept), tensors, (batch, generator))
         weights = {tensor.untyped_storage()._cdata for tensor in tensors.values()}
         total = sum(tensor.untyped_storage().nbytes() for key, tensor in kept.items() if key not in weights)
-    return float(counter.get_total_flops()), float(total)
+    return float(counter.flops), float(total)
 
 
 class _BothPasses(LossModule):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ladcast.data.analysis import Analysis
-from ladcast.device import flop_counter
+from ladcast.device import FlopCounter
 from ladcast.forecasting.checkpoints import load_forecaster, read_description
 from ladcast.forecasting.cost import fitting_batch, free_memory, network_costs
 from ladcast.forecasting.ensemble import EnsembleOptions, decode_step, member_batches, staggered
@@ -49,7 +49,7 @@ def test_a_forecast_takes_the_calls_and_operations_of_its_plan(
     parts["decoder"] = forecaster.codec.autoencoder.decoder
     hooks = [part.register_forward_hook(count(name, name == "decoder")) for name, part in parts.items()]
     earlier = replace(analysis, time=analysis.time - np.timedelta64(3, "h"))
-    with flop_counter() as operations:
+    with FlopCounter() as operations:
         batches = member_batches(forecaster, staggered([analysis, earlier][:starts]), options)
         frames = [decode_step(batch, step) for batch in batches for step in batch.forecast()]
     for hook in hooks:
@@ -59,7 +59,7 @@ def test_a_forecast_takes_the_calls_and_operations_of_its_plan(
         "encoder": plan.encoder_calls,
         "decoder": plan.decoded_frames,
     }
-    assert operations.get_total_flops() == plan.flops
+    assert operations.flops == plan.flops
     assert sum(made.nbytes - made.coords.to_dataset().nbytes for made in frames) == plan.field_bytes
 
 
@@ -76,10 +76,10 @@ def test_latents_that_are_kept_are_not_decoded(forecaster: Forecaster, analysis:
     plan = plan_forecast(
         costs, forecaster.channels, options, calls_per_step=forecaster.stepper.calls, keeps_latents=True
     )
-    with flop_counter() as operations:
+    with FlopCounter() as operations:
         list(member_batches(forecaster, staggered([analysis]), options)[0].forecast())
     assert plan.decoded_frames == 0
-    assert operations.get_total_flops() == plan.flops
+    assert operations.flops == plan.flops
 
 
 def test_time_is_work_over_rate(forecaster: Forecaster):

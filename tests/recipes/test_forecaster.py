@@ -30,7 +30,15 @@ from ladcast.training.cost import count_flops
 
 AUTOENCODER = find_model("nature-t31").path
 CPU = torch.device("cpu")
-SIZE = {"heads": 1, "head_dim": 8, "dual_blocks": 1, "single_blocks": 1, "patch_size": 2, "rope_axes_dim": [2, 2, 4]}
+SIZE = {
+    "heads": 1,
+    "head_dim": 8,
+    "dual_blocks": 0,
+    "single_blocks": 1,
+    "refiner_blocks": 0,
+    "patch_size": 2,
+    "rope_axes_dim": [2, 2, 4],
+}
 STEPS = 20
 
 
@@ -203,6 +211,22 @@ def test_two_calls_of_the_network_are_planned(recipe: ForecasterRecipe):
     with torch.device("meta"):
         network = double.network()
     assert count_flops(network, double.loss(network, CPU), double.sample) > 0
+
+
+def test_what_costs_the_same_is_counted_once(recipe: ForecasterRecipe):
+    """As often as a process plans and trains it, with any options of training; not with other shapes or settings."""
+    counted = []
+
+    def counter(network: torch.nn.Module, loss: object, sample: tuple[torch.Tensor, ...], **settings: bool) -> float:
+        counted.append((tuple(sample[1].shape), settings))
+        return float(len(counted))
+
+    same, other = changed(recipe, training={"steps": 9, "batch_size": 3}), changed(recipe, frames={"future": 2})
+    network, loss = torch.nn.Linear(1, 1), lambda *of: torch.zeros(())
+    found = [one.count(counter, network, loss) for one in (recipe, same, other, recipe)]
+    found.append(recipe.count(counter, network, loss, bf16=True))
+    assert found == [1, 1, 2, 1, 3]
+    assert counted == [((1, 32, 4, 16, 32), {}), ((1, 32, 2, 16, 32), {}), ((1, 32, 4, 16, 32), {"bf16": True})]
 
 
 @pytest.fixture(scope="module")

@@ -61,9 +61,8 @@ def test_nothing_real_is_touched():
 
 
 def small_stepper() -> tuple[DiffusionStepper, tuple[torch.Tensor, ...]]:
-    config = TransformerConfig(
-        3, (-60.0, 60.0), (45.0, 315.0), heads=2, head_dim=8, dual_blocks=1, single_blocks=1, rope_axes_dim=(2, 2, 4)
-    )
+    depth = {"refiner_blocks": 0, "dual_blocks": 0, "single_blocks": 2}
+    config = TransformerConfig(3, (-60.0, 60.0), (45.0, 315.0), heads=2, head_dim=8, rope_axes_dim=(2, 2, 4), **depth)
     with torch.device("meta"):
         stepper = DiffusionStepper.build(DiffusionConfig(config))
     return stepper, (torch.empty(1, 3, 1, 4, 4), torch.empty(1, 3, 4, 4, 4), torch.zeros(1, dtype=torch.int64))
