@@ -15,8 +15,9 @@ import xarray as xr
 
 from ladcast.cf import with_product_metadata
 from ladcast.checksums import seal
+from ladcast.data.lazy import prefetch
 from ladcast.fields import VARIABLES
-from ladcast.files import whole_file, whole_folder
+from ladcast.files import is_zarr, whole_file, whole_folder
 from ladcast.forecasts.formats import FrameWriter, NetcdfWriter, ZarrWriter
 from ladcast.forecasts.grib import GribWriter, begins_before_start
 from ladcast.forecasts.open import open_forecast, open_part
@@ -36,7 +37,7 @@ LABELS = ("place", "latitude", "longitude", "initial_time", "lead_hours", "valid
 def export(source: Path, output: Path, selection: Selection, form: ExportFormat, **decoding: Any) -> Path:
     """Writes a part of a forecast frame by frame as netCDF4, GRIB2 or Zarr, which the suffix of the output says.
 
-    Memory holds the chosen members and variables of one lead time. A Zarr output of a killed run is completed.
+    Memory holds few variables of the chosen members of one lead time. A Zarr output of a killed run is completed.
     `decoding` are options of `LatentEngine`.
 
     Raises:
@@ -45,6 +46,7 @@ def export(source: Path, output: Path, selection: Selection, form: ExportFormat,
     """
     part = open_part(source, selection, **decoding)
     writer = find_writer(part, output, form, ensemble_size=open_forecast(source, **decoding).sizes.get("number", 1))
+    writer.reads_ahead = is_zarr(source)
     with sole_writer(output):
         done = writer.start()
         members = part.sizes["number"]
@@ -120,12 +122,16 @@ def _write(function: Product, source: Path, output: Path, selection: Selection) 
 
 
 def make(function: Product, source: Path, selection: Selection) -> xr.Dataset:
-    """Applies a product to one initial and lead time after another, so that only its results are held in memory."""
+    """Applies a product to one initial and lead time after another, so that only its results are held in memory.
+
+    Of a Zarr store the next one is read, or decoded, meanwhile.
+    """
     part = open_part(source, selection)
     if not part.sizes["number"]:
         raise ValueError(f"The selection has no members of {source}.")
-    frames = show_progress(_frames(part), part.sizes["time"] * part.sizes["prediction_timedelta"], "lead times")
-    made = [function(frame) for frame in frames]
+    loaded = prefetch(xr.Dataset.load, _frames(part), threads=1, ahead=1) if is_zarr(source) else _frames(part)
+    frames = show_progress(loaded, part.sizes["time"] * part.sizes["prediction_timedelta"], "lead times")
+    made = [function(frame.load()) for frame in frames]
     leads = part.sizes["prediction_timedelta"]
     forecasts = [
         xr.concat(made[first : first + leads], "prediction_timedelta", data_vars="all")
@@ -166,7 +172,7 @@ def _write_zarr(dataset: xr.Dataset, path: Path) -> None:
 
 def _frames(part: xr.Dataset) -> Iterator[xr.Dataset]:
     for init, lead in product(range(part.sizes["time"]), range(part.sizes["prediction_timedelta"])):
-        yield part.isel(time=[init], prediction_timedelta=[lead]).load()
+        yield part.isel(time=[init], prediction_timedelta=[lead])
 
 
 def _write_csv(series: xr.Dataset, path: Path) -> None:

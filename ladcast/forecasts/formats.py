@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Generator, Hashable, Iterator, Mapping
+from itertools import islice, product
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, cast
 
@@ -15,6 +16,7 @@ import xarray as xr
 
 from ladcast.cf import Names, with_metadata
 from ladcast.checksums import seal
+from ladcast.data.lazy import prefetch
 from ladcast.files import hdf_errors
 from ladcast.forecasts.options import FORECAST_AXES
 from ladcast.resumable import Unfinished
@@ -25,12 +27,16 @@ BESIDE = ("valid_time", "forecast_reference_time", "forecast_period", "realizati
 """Coordinates that a field names in netCDF where it has them beside its dimensions."""
 FRAMES = "frames"
 """Names the progress of an export."""
+AHEAD = 2
+"""Variables that are read before their turn."""
 
 
 class FrameWriter(ABC):
     """Writes a forecast frame by frame: all members, levels and variables of one initial time and lead time.
 
-    Memory is bounded by one variable of one frame. A killed export goes on with the next frame, where the format can.
+    Memory is bounded by few variables of one frame. A killed export goes on with the next frame, where the format can.
+    With `reads_ahead` a thread decodes or reads the next variables while one is written: not from netCDF or GRIB, whose
+    libraries take one thread.
 
     Args:
         forecast: forecast in the WeatherBench 2 layout, lazily opened.
@@ -45,6 +51,7 @@ class FrameWriter(ABC):
 
     goes_on: ClassVar[bool] = True
     """Whether a file of this format survives the kill of its writer."""
+    reads_ahead = False
 
     def __init__(self, forecast: xr.Dataset, path: Path, *, overwrite: bool, **settings: Any) -> None:
         missing = [dim for dim in FORECAST_AXES if dim not in forecast.dims]
@@ -77,6 +84,7 @@ class FrameWriter(ABC):
             OSError: the output cannot be written.
         """
         saved = self.unfinished.start(self._begin)
+        self._fields = self._read_all()  # which begins when the first is wanted
         if FRAMES in saved:
             self.done = saved[FRAMES].document["done"]
             self._open(saved[FRAMES].document)
@@ -85,15 +93,27 @@ class FrameWriter(ABC):
     def append(self) -> int:
         """Writes the next frame and returns how many there are now."""
         init, lead = divmod(self.done, self.forecast.sizes["prediction_timedelta"])
-        self._write(init, lead, self.forecast.isel(time=init, prediction_timedelta=lead))
+        self._write(init, lead, islice(self._fields, len(self.forecast.data_vars)))
         self.done += 1
         self._save()
         return self.done
 
     def finish(self) -> Path:
         """Gives the complete output its name."""
+        self._fields.close()
         self._close()
         return self.unfinished.finish()
+
+    def _read_all(self) -> Generator[xr.DataArray, None, None]:
+        """Yields the variables of the frames that remain, one after the other."""
+        places = product(range(self.done, self.frames), self.forecast.data_vars)
+        if self.reads_ahead:
+            yield from prefetch(self._read, places, threads=1, ahead=AHEAD)
+        yield from map(self._read, places)
+
+    def _read(self, place: tuple[int, Hashable]) -> xr.DataArray:
+        init, lead = divmod(place[0], self.forecast.sizes["prediction_timedelta"])
+        return self.forecast[place[1]].isel(time=init, prediction_timedelta=lead).load()
 
     def _begin(self, content: Path) -> None:
         with hdf_errors(content):
@@ -110,8 +130,8 @@ class FrameWriter(ABC):
         """Creates `self.content`, empty but for what describes it."""
 
     @abstractmethod
-    def _write(self, init: int, lead: int, frame: xr.Dataset) -> None:
-        """Writes the frame of these indices of the initial and the lead time."""
+    def _write(self, init: int, lead: int, fields: Iterator[xr.DataArray]) -> None:
+        """Writes the frame of these indices of the initial and the lead time, variable by variable."""
 
     @abstractmethod
     def _open(self, state: Mapping[str, Any]) -> None:
@@ -184,10 +204,10 @@ class NetcdfWriter(FrameWriter):
         beside = [name for name in BESIDE if name in self.described.coords and name not in field.dims]
         variable.setncatts({**field.attrs, "coordinates": " ".join(beside)})
 
-    def _write(self, init: int, lead: int, frame: xr.Dataset) -> None:
+    def _write(self, init: int, lead: int, fields: Iterator[xr.DataArray]) -> None:
         flat = "realization" not in self.described.dims and "number" not in self.described.dims
-        for source, target in zip(frame.data_vars, self.described.data_vars, strict=True):
-            values = frame[source].values
+        for field, target in zip(fields, self.described.data_vars, strict=True):
+            values = field.values
             with hdf_errors(self.content):
                 self.file[str(target)][lead if flat else (init, lead)] = values[0] if flat else values
 
@@ -222,9 +242,9 @@ class ZarrWriter(FrameWriter):
             self.content, compute=False, consolidated=False, encoding=encoding, mode="w-", zarr_format=self.zarr_format
         )
 
-    def _write(self, init: int, lead: int, frame: xr.Dataset) -> None:
-        for source, target in zip(frame.data_vars, self.described.data_vars, strict=True):
-            cast("Any", self.group[str(target)])[init, lead] = frame[source].values
+    def _write(self, init: int, lead: int, fields: Iterator[xr.DataArray]) -> None:
+        for field, target in zip(fields, self.arrays, strict=True):
+            target[init, lead] = field.values
 
     def _close(self) -> None:
         import zarr
@@ -236,7 +256,10 @@ class ZarrWriter(FrameWriter):
     def _open(self, state: Mapping[str, Any]) -> None:
         import zarr
 
-        self.group = zarr.open_group(self.content, mode="r+", zarr_format=self.zarr_format)
+        group = zarr.open_group(self.content, mode="r+", zarr_format=self.zarr_format)
+        # Chunks without a value are written, too: to look for them would take as long as to compress the others.
+        settings: Any = {"write_empty_chunks": True}
+        self.arrays = [cast("Any", group[str(name)]).with_config(settings) for name in self.described.data_vars]
 
     def _encoding(self, field: xr.DataArray) -> dict[str, Any]:
         from numcodecs import CRC32

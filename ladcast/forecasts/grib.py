@@ -106,20 +106,20 @@ class GribWriter(FrameWriter):
     def _close(self) -> None:
         self.file.close()
 
-    def _write(self, init: int, lead: int, frame: xr.Dataset) -> None:
-        for name, field in frame.data_vars.items():
-            if begins_before_start(str(name), frame).all():
+    def _write(self, init: int, lead: int, fields: Iterator[xr.DataArray]) -> None:
+        for field in fields:
+            if begins_before_start(str(field.name), field).all():
                 continue
-            template = self._template(str(name), frame)
+            template = self._template(str(field.name), field)
             for keys, values in _messages(field):
                 self.file.write(self._encode(template, keys, values))
             self.codes.codes_release(template)
 
-    def _template(self, name: str, frame: xr.Dataset) -> Any:
+    def _template(self, name: str, field: xr.DataArray) -> Any:
         """Returns the handle of a message that lacks only level, member and values."""
         handle = self.codes.codes_grib_new_from_samples("GRIB2")
         packing = {"packingType": f"grid_{self.packing}", "bitsPerValue": self.bits}
-        for key, value in {**WHOLE_ENSEMBLE, **self.grid, **packing, **_time_keys(name, frame)}.items():
+        for key, value in {**WHOLE_ENSEMBLE, **self.grid, **packing, **_time_keys(name, field)}.items():
             self.codes.codes_set(handle, key, value)
         if VARIABLES[name].on_levels:
             self.codes.codes_set(handle, "typeOfLevel", "isobaricInhPa")
@@ -284,15 +284,15 @@ def grid_keys(forecast: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def begins_before_start(name: str, forecast: xr.Dataset) -> npt.NDArray[np.bool_]:
+def begins_before_start(name: str, forecast: xr.Dataset | xr.DataArray) -> npt.NDArray[np.bool_]:
     """Says at which lead times a variable is a sum from before the initial time on: GRIB counts steps from there."""
     return np.asarray(forecast["prediction_timedelta"].values / HOUR < VARIABLES[name].accumulated_hours)
 
 
-def _time_keys(name: str, frame: xr.Dataset) -> dict[str, int]:
+def _time_keys(name: str, field: xr.DataArray) -> dict[str, int]:
     """Returns initial time, template and step: an accumulation covers the hours before its lead time."""
-    initial = frame["time"].values.astype("datetime64[s]").item()
-    lead = int(frame["prediction_timedelta"].values / HOUR)
+    initial = field["time"].values.astype("datetime64[s]").item()
+    lead = int(field["prediction_timedelta"].values / HOUR)
     accumulated = VARIABLES[name].accumulated_hours
     keys = {
         "dataDate": int(f"{initial:%Y%m%d}"),
