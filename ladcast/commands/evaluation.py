@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -46,6 +47,8 @@ from ladcast.verification.systems import MEANS_ONLY
 
 READERS = 2
 """Threads that read what belongs to the next steps of a forecast, and to the next start, while one is made."""
+READ_BYTES, STATE_BYTES = 2**28, 20
+"""What one of them reads at once, unless one step is more; and a value of the truth, with mean and deviation there."""
 Starts = Shaped[np.ndarray, " start"]
 """Initial times as datetime64[ns]."""
 
@@ -81,7 +84,8 @@ def make_and_score(
         made_of = task.identity(scoring) | evaluation_sources(store, model, request) | values_of(used)
         claim_folder(scoring.sums, task.systems, made_of, starts)
     waiting = [start for start in share if not task.is_kept(start, scoring.sums)]
-    places = [(start, number) for start in waiting for number in range(task.ensemble.blocks)]
+    parts = range(0, len(task.lead_times), task.leads_at_once)
+    places = [(start, first) for start in waiting for first in parts]
     with closing(prefetch(task.read, places, threads=READERS, ahead=2 * READERS)) as read:
         done = [
             task.score(start, read, scoring.sums) if start in waiting else task.kept(start, scoring.sums)
@@ -131,7 +135,7 @@ def _span(held: Times) -> str:
 
 
 class Reading(NamedTuple):
-    """What is read for one step of a forecast, and for the first one of a start the analysis and the truth there."""
+    """What is read for steps of a forecast, and for the first ones of a start the analysis and the truth there."""
 
     block: Block
     analysis: Analysis | None = None
@@ -171,6 +175,12 @@ class _Evaluation:
         """Returns the lead times of a forecast."""
         return self.forecaster.frames.lead_times(self.ensemble.blocks)
 
+    @property
+    def leads_at_once(self) -> int:
+        """Returns how many lead times are read at once: those of whole steps."""
+        future, state = self.forecaster.frames.future, len(self.rows) * math.prod(self.forecaster.grid.shape)
+        return future * max(READ_BYTES // (future * STATE_BYTES * state), 1)
+
     def identity(self, scoring: Scoring) -> dict[str, str]:
         """Says what the sums of a start depend on, but for the start."""
         request = asdict(self.request)
@@ -190,12 +200,11 @@ class _Evaluation:
         return {name: read_sums(folder / name / f"{describe(start)}.nc") for name in self.systems}
 
     def read(self, place: tuple[np.datetime64, int]) -> Reading:
-        """Reads what the block of this number of the forecast from a start needs, and for the first one the start."""
-        start, number = place
-        future = self.forecaster.frames.future
-        leads = self.lead_times[number * future : (number + 1) * future]
+        """Reads what some lead times of the forecast from a start need, from this one on; with the first, the start."""
+        start, first = place
+        leads = self.lead_times[first : first + self.leads_at_once]
         block = self.scorer.read(start, leads, self.request.members)
-        if number:
+        if first:
             return Reading(block)
         at_start = self.scorer.read(start, 0 * leads[:1], self.request.members).truth
         analysis = read_analysis(self.analyses, start, self.forecaster.channels, self.forecaster.grid)
@@ -210,8 +219,7 @@ class _Evaluation:
         parts: dict[str, list[Accumulator]] = {name: [] for name in self.systems}
         frozen, scorer = first.at_start.to(self.forecaster.device), self.scorer
         # The forecast comes first: it ends before the readings of the next start begin.
-        for step, reading in zip(batch.forecast(), chain([first], read), strict=False):
-            block = reading.block.to(self.forecaster.device)
+        for step, block in zip(batch.forecast(), self._blocks(chain([first], read)), strict=False):
             parts[self.name].append(scorer.score(self._decoded(batch, step), block))
             same = frozen[:, None].expand(len(block.truth), 1, *frozen.shape[1:])
             parts["persistence"].append(scorer.score(same, block, plain=True))
@@ -224,6 +232,13 @@ class _Evaluation:
         if folder is not None:
             keep_sums(scores, folder, describe(start))
         return scores
+
+    def _blocks(self, read: Iterator[Reading]) -> Iterator[Block]:
+        """Yields what belongs to each step, on the device."""
+        future = self.forecaster.frames.future
+        for reading in read:
+            block = reading.block.to(self.forecaster.device)
+            yield from (block.of_leads(slice(k, k + future)) for k in range(0, len(block.truth), future))
 
     def _decoded(self, batch: MemberBatch, step: ForecastStep) -> Members:
         latents, ocean = batch.of_members(step).transpose(1, 2), batch.initial.analysis.ocean

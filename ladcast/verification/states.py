@@ -55,6 +55,12 @@ class Block:
         climate = {part: field.to(device) for part, field in self.climate.items()}
         return replace(self, truth=self.truth.to(device), climate=climate)
 
+    def of_leads(self, leads: slice) -> Block:
+        """Returns a part of the lead times."""
+        match, climate = self.match, {part: field[..., leads, :, :, :] for part, field in self.climate.items()}
+        cut = replace(match, lead_times=match.lead_times[leads], truth_index=match.truth_index[:, leads])
+        return Block(cut, self.truth[leads], climate)
+
     def missing(self) -> Bool[Tensor, "lead channel lat lon"]:
         """Returns where the truth is masked; raises ValueError for a hole in it."""
         return torch.cat([require_truth(self.truth[:, chunk.rows], chunk) for chunk in _chunks(self.match)], dim=1)

@@ -102,7 +102,9 @@ def _rows(
                 continue
             units, factor = readable_units(str(ds["channel_units"].sel(channel=channel).item()))
             units, factor = (units, factor) if with_units else ("", 1.0)
-            cells = [_number(factor * ds[metric], channel, days) for days in leads]
+            at = factor * ds[metric].sel(channel=channel)
+            known = dict(zip(at["prediction_timedelta"].values, at.values.tolist(), strict=True))
+            cells = [_number(known.get(_lead(days), np.nan)) for days in leads]
             if set(cells) == {"-"}:
                 continue
             yield _row(label, units if label else "", system, cells)
@@ -117,10 +119,7 @@ def _row(channel: str, units: str, system: str, cells: Sequence[str]) -> str:
     return f"{channel:<9}{units:<9}{system:<18}" + "".join(f" {cell:>9}" for cell in cells)
 
 
-def _number(values: xr.DataArray, channel: str, days: int | float) -> str:
-    if _lead(days) not in values["prediction_timedelta"].values:
-        return "-"
-    value = float(values.sel(channel=channel, prediction_timedelta=_lead(days)))
+def _number(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.4g}"
 
 
@@ -169,9 +168,8 @@ def plain_scores(metrics: Mapping[str, xr.Dataset]) -> dict[str, Any]:
 
 def _by_channel(scores: xr.Dataset) -> dict[str, dict[str, list[float]]]:
     by_lead = scores[[name for name, metric in scores.data_vars.items() if "prediction_timedelta" in metric.dims]]
+    values = {str(name): metric.transpose("channel", ...).values.tolist() for name, metric in by_lead.data_vars.items()}
     return {
-        str(channel): {
-            str(name): metric.sel(channel=channel).values.tolist() for name, metric in by_lead.data_vars.items()
-        }
-        for channel in scores["channel"].values
+        str(channel): {name: rows[index] for name, rows in values.items()}
+        for index, channel in enumerate(scores["channel"].values)
     }
