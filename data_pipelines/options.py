@@ -71,8 +71,9 @@ class Execution:
     """Says where the work is done; the result does not depend on it.
 
     Attributes:
-        workers: processes that work side by side; 0 works in this one. By default none for few units, for the
-            climatology, which needs much memory, and for encoding on one device; else one a core, at most 8.
+        workers: processes that work side by side; 0 works in this one. By default none for few units, for statistics,
+            which threads read, for the climatology, which needs much memory, and for encoding on one device; else one
+            a core, at most 8.
         cluster: `local` starts them on this machine, `slurm` as jobs.
         profile: how the site wants its jobs: NAME of configs/slurm/NAME.yaml, or a YAML file.
     """

@@ -37,6 +37,7 @@ FRAMES_PER_UNIT, UNIT_BYTES = 1920, 2**33
 """The most frames of a unit, and the most that it reads, unless one frame is larger."""
 FRAMES_AT_ONCE, READ_BYTES = 60, 2**26
 """The same of what a thread reads at once."""
+MOST_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Statistics(ProductRecipe):
 
     def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
         """Keeps the moments of each frame, a few kB; as many pieces are read and summed at once as there are cores."""
-        frames, threads = self._frames(), os.cpu_count() or 1
+        frames, threads = self._frames(), min(os.cpu_count() or 1, MOST_THREADS)
         size = self._fitting(FRAMES_AT_ONCE, READ_BYTES)
         places = range(unit.first, unit.stop, size)
         pieces = [frames.isel(time=slice(first, min(first + size, unit.stop))) for first in places]

@@ -44,6 +44,13 @@ def test_every_unit_is_made_in_this_process():
     assert outcomes == {unit: {unit.label: str(unit.number)} for unit in UNITS}
 
 
+def test_threads_of_this_process_make_the_same():
+    assert list(make_all(make("b"), UNITS[:1], Execution(workers=0), at_once=3)) == [(UNITS[0], {"a": "0"})]
+    outcomes = dict(make_all(make("b"), UNITS, Execution(workers=0), at_once=3))
+    assert list(outcomes) == UNITS
+    assert [isinstance(outcome, ValueError) for outcome in outcomes.values()] == [unit.label == "b" for unit in UNITS]
+
+
 def test_few_units_start_no_workers_unless_asked():
     assert list(make_all(make(), UNITS, Execution())) == list(make_all(make(), UNITS, Execution(workers=0)))
 

@@ -43,3 +43,15 @@ def test_another_scale_shares_the_weights(forecaster: Forecaster, analysis: Anal
     assert not plain.training
     torch.testing.assert_close(codec.latent_scale.apply(plain.encode(state)), codec.encode(state))
     assert plain.autoencoder is codec.autoencoder
+
+
+def test_frames_in_groups_are_those_decoded_together(forecaster: Forecaster, generator: torch.Generator):
+    """Whatever the groups and batches of the decoder, which cut each other, and with their land."""
+    codec, ocean = forecaster.codec, torch.ones(forecaster.grid.shape, dtype=torch.bool)
+    ocean[2:4] = False
+    latent = torch.randn(6, *forecaster.frame_shape, generator=generator)
+    whole = codec.decode(latent, ocean)
+    for group in (1, 2, 3, 6):
+        parts = [decoded.states() for decoded in codec.decode_groups(latent, ocean, group=group)]
+        assert {len(part) for part in parts} == {group}
+        torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=0, equal_nan=True)

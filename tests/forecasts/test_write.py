@@ -1,4 +1,5 @@
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,12 @@ from ladcast.data.analysis import Analysis
 from ladcast.fields import PRECIPITATION
 from ladcast.files import remove
 from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
+from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.ensemble import FORECAST_DIMS, EnsembleOptions, staggered
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasts.engine import LatentEngine
 from ladcast.forecasts.latents import LatentStore
-from ladcast.forecasts.write import ForecastWriter, forecast_identity, forecast_layout, global_attributes
+from ladcast.forecasts.write import LEADS_AT_ONCE, ForecastWriter, forecast_identity, forecast_layout, global_attributes
 from worlds import keep, tiny_analysis, tiny_forecaster
 
 HOUR, DAY = np.timedelta64(1, "h"), np.timedelta64(1, "D")
@@ -210,3 +212,34 @@ def test_more_redraws_go_on_and_other_states_do_not(
     other = replace(analysis, state=analysis.state + 1)
     with pytest.raises(FileExistsError, match="states was"):
         ForecastWriter(tmp_path / "fc.zarr", forecaster, staggered([other]), options).start()
+
+
+def test_decoding_waits_for_the_disk(
+    forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path, monkeypatch
+):
+    """No more lead times than `LEADS_AT_ONCE` are in memory, though two steps are begun; then all are written."""
+    disk, decoded, open_array = threading.Event(), [], ForecastWriter._open
+
+    class Slow:
+        def __init__(self, array):
+            self.array = array
+
+        def __setitem__(self, place, values):
+            assert disk.wait(60)
+            self.array[place] = values
+
+    def groups(codec: LatentCodec, *latents, **group):
+        for states in decode_groups(codec, *latents, **group):
+            decoded.append(states)
+            if len(decoded) == LEADS_AT_ONCE:
+                threading.Timer(0.3, lambda: (at_first.append(len(decoded)), disk.set())).start()
+            yield states
+
+    at_first, decode_groups = [], LatentCodec.decode_groups
+    monkeypatch.setattr(LatentCodec, "decode_groups", groups)
+    monkeypatch.setattr(ForecastWriter, "_open", lambda *which: Slow(open_array(*which)))
+    writer = ForecastWriter(tmp_path / "fc.zarr", forecaster, staggered([analysis]), options)
+    steps = ((batch, step) for batch in writer.start() for step in batch.forecast())
+    assert [step.number for _, step in writer.write(steps)] == [0, 1, 0, 1]
+    assert at_first == [LEADS_AT_ONCE]
+    assert np.isfinite(read(writer.finish())["temperature"]).all()
