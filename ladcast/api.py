@@ -23,6 +23,7 @@ import xarray as xr
 
 from ladcast.cyclones import read_best_tracks, select_storm
 from ladcast.cyclones.tracker import TrackOptions, find_tracks
+from ladcast.documents import UNREADABLE
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasts.compare import AnyStates, open_systems, open_truth
 from ladcast.forecasts.describe import describe_dataset, describe_path
@@ -33,6 +34,7 @@ from ladcast.grid import Box, Place, points_of
 from ladcast.released import DEFAULT_MODEL, ModelFolder, find_model
 from ladcast.times import AnyTime, describe, parse_time
 from ladcast.verification import ScoreOptions, scores_dataset
+from ladcast.verification.archive import holds_scores
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation
@@ -122,7 +124,8 @@ def score(
     systems = open_systems({name: [forecast], **others}, truth, climatology=path)
     statistics = tuple(dict.fromkeys(("default", *options.pop("statistics", ()))))
     scored = systems.score(list(systems.report.init_times), ScoreOptions(statistics, **options))
-    return scores_dataset(scored).assign_attrs(comparison=" ".join(systems.notes))
+    unreal = {name: systems.truth.attrs[name] for name in ("unreal",) if name in systems.truth.attrs}
+    return scores_dataset(scored).assign_attrs(comparison=" ".join(systems.notes), **unreal)
 
 
 def track(
@@ -164,13 +167,14 @@ def plot(
     place: str | Place | None = None,
     lead_days: int | float | None = None,
     time: AnyTime | None = None,
+    channels: Sequence[str] = (),
     output: AnyPath | None = None,
     **what: Any,
 ) -> Figure | FuncAnimation:
-    """Draws a page (ensemble mean and spread on maps, plumes of one place), the meteogram of a place, or one field.
+    """Draws a page (ensemble mean and spread on maps, plumes of a place), the meteogram of a place, a field, or scores.
 
     Args:
-        forecast: what to draw.
+        forecast: what to draw; or scores, of which `figure` is `ranks`, `spectra` or a metric by lead time.
         figure: `page`, `meteogram`, or of one field `mean`, `spread`, `difference` (mean minus analysis), `stamps` of
             all members, `spaghetti` of one contour, `probability`, the number of a member, `hovmoller` (longitude
             against lead time) or `animation` (the mean at all lead times).
@@ -179,6 +183,7 @@ def plot(
             Paris, or the middle of a region without it.
         lead_days: lead time of the maps; by default the last whole day up to the fifth.
         time: initial time; by default the first.
+        channels: of scores, such as z500 and t2m; by default the headline ones.
         output: .png, .pdf or .svg file to write too; of an animation .gif or, with ffmpeg, .mp4.
         what: of one field: `field` such as z500, `value` of the contour or above which there is a probability, `below`,
             and `region` as west,south,east,north; see `ladcast.plots.options.FieldOptions`.
@@ -192,6 +197,14 @@ def plot(
     from ladcast.plots.options import FieldOptions
     from ladcast.plots.style import save_figure
 
+    scores = scores_in(forecast)
+    if scores is not None:
+        from ladcast.plots.scores import draw_scores
+
+        drawn = draw_scores(scores, "fair_crps" if figure == "page" else figure, channels=channels)
+        if output is not None:
+            save_figure(drawn, Path(output))
+        return drawn
     opened = open_forecast(forecast)
     opened = at_times(opened, list(opened["time"].values.flat[:1]) if time is None else [time], "The forecast")
     of, known = FieldOptions(**what), open_truth(truth, opened)
@@ -252,6 +265,17 @@ def _make_unnamed(request: ForecastRequest, model: ModelFolder) -> Path:
             make_forecast(replace(request, output=output), model)
             return output
         number += 1
+
+
+def scores_in(what: AnyForecast) -> xr.Dataset | None:
+    """Returns the scores of a file or dataset, if that is what it holds."""
+    if isinstance(what, xr.Dataset):
+        return what if holds_scores(what) else None
+    if Path(what).suffix != ".nc" or not Path(what).is_file():
+        return None
+    with suppress(*UNREADABLE), xr.open_dataset(what, engine="netcdf4", decode_timedelta=True) as opened:
+        return opened.load() if holds_scores(opened) else None
+    return None
 
 
 def _middle(forecast: xr.Dataset) -> Place:

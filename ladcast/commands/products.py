@@ -32,12 +32,14 @@ def plot(
     place: str | None = None,
     lead_days: float | None = None,
     time: str | None = None,
+    channels: tuple[str, ...] = (),
     overwrite: bool = False,
 ) -> Results:
-    """Draw a page (ensemble mean and spread on maps, plumes of one place), the meteogram of a place, or one field.
+    """Draw a page (ensemble mean and spread on maps, plumes of a place), the meteogram of a place, a field, or scores.
 
     Args:
-        forecast: forecast (Zarr, latents, netCDF or GRIB), of the globe or a region, one member or many.
+        forecast: forecast (Zarr, latents, netCDF or GRIB), of the globe or a region, one member or many; or a file of
+            scores, whose figures are ranks, spectra, or a metric by lead time such as rmse (by default fair_crps).
         figure: page, meteogram, or of one field: mean, spread, difference (mean minus analysis), stamps of all members,
             spaghetti of one contour, probability, the number of a member, hovmoller (longitude against lead time), or
             animation (the mean at all lead times).
@@ -49,6 +51,7 @@ def plot(
             middle of a region without it.
         lead_days: lead time of the maps, such as 5, or 0.25 for 6 hours; by default the last whole day up to the fifth.
         time: initial time; by default the first.
+        channels: of scores, such as z500 t2m, or all; by default the headline channels.
         overwrite: replace an existing output.
     """
     suffix = ".png" if figure != "animation" else ".mp4" if shutil.which("ffmpeg") else ".gif"
@@ -60,8 +63,13 @@ def plot(
     from ladcast import api
 
     what = asdict(of)
-    api.plot(forecast, figure, truth=truth, place=where, lead_days=lead_days, time=time, output=output, **what)
-    if figure == "page":
+    scores = api.scores_in(forecast)
+    source = forecast if scores is None else scores
+    drawn = {**what, "truth": truth, "place": where, "lead_days": lead_days, "time": time}
+    api.plot(source, figure, channels=channels, output=output, **drawn)
+    if figure == "page" and scores is not None:
+        print(f"also: ranks, spectra, or a metric, such as `ladcast plot {forecast} rmse --channels t2m`")
+    elif figure == "page":
         others = ", ".join(FIGURE_KINDS[1:])
         print(f"also: {others}, or the number of a member, such as `ladcast plot {forecast} stamps --field msl`")
     return report_paths(**{"page" if figure == "page" else "figure": output})

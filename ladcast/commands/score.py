@@ -52,7 +52,7 @@ def evaluate(
         model: name of an embedded model, or a checkpoint folder.
     """
     from ladcast.commands.evaluation import evaluation_sources, make_and_score
-    from ladcast.commands.scoring import report, score_outputs
+    from ladcast.commands.scoring import report, score_outputs, unreal_truth
     from ladcast.resumable import sole_writer
 
     folder = find_model(model)
@@ -67,7 +67,7 @@ def evaluate(
             print(f"sums {scoring.sums}")
             return {}
         about = {"model": model, **evaluation_sources(store, folder, request), "members": str(request.members)}
-        about["seed"] = str(request.seed)
+        about |= {"seed": str(request.seed), **unreal_truth(store)}
         results = report(scores, request.output, request.scorecard, scoring, about)
         remove(unfinished)
     return results
@@ -95,7 +95,7 @@ def merge(
             channels. The file of scores holds all.
         overwrite: replace existing outputs.
     """
-    from ladcast.commands.scoring import report, score_outputs
+    from ladcast.commands.scoring import report, score_outputs, unreal_truth
     from ladcast.verification.archive import merge_sums, read_claims
 
     inputs, shown = [*sums.glob("*.json"), *sums.glob("*/*.nc")], Scoring(block_days=block_days, channels=channels)
@@ -105,5 +105,6 @@ def merge(
     require_outputs(score_outputs(output, scorecard, shown), inputs, overwrite=overwrite)
     if notes:
         print("\n".join(notes))
-    about = {"sums": str(sums), **read_claims(sums)[1]}
+    claimed = read_claims(sums)[1]
+    about = {"sums": str(sums), **claimed, **unreal_truth(claimed.get("truth", ""))}
     return report(scores, output, scorecard, shown, about, notes=notes)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from ladcast.commands.options import ScoreRequest, Scoring
+from ladcast.data.sources.files import open_files
 from ladcast.device import find_device
 from ladcast.files import require_figure_name
 from ladcast.forecasts.compare import open_systems
@@ -71,6 +74,8 @@ def score_forecasts(
         return systems, {}
     output = request.output or forecasts[0].with_suffix(".scores.nc")
     about = score_sources(forecasts, request)
+    if unreal := systems.truth.attrs.get("unreal"):
+        about["unreal"] = str(unreal)
     return systems, report(scores, output, request.scorecard, scoring, about, notes=systems.notes)
 
 
@@ -154,6 +159,14 @@ def score_sources(forecasts: Sequence[Path], request: ScoreRequest) -> dict[str,
     return {name: store or "none" for name, store in stores.items()}
 
 
+def unreal_truth(store: Path | str) -> dict[str, str]:
+    """Returns what is unreal about the weather of a store, where it is there and says so, as figures of it do."""
+    with suppress(FileNotFoundError, ValueError):
+        if unreal := open_files(Path(store)).attrs.get("unreal"):
+            return {"unreal": str(unreal)}
+    return {}
+
+
 def scoring_options(scoring: Scoring) -> ScoreOptions:
     """Returns the options of the scorer."""
     statistics = tuple(dict.fromkeys(("default", *scoring.statistics)))
@@ -179,15 +192,22 @@ def report(
     print(score_table(systems, bootstrap, channels))
     print(f"scores {path}")
     if scorecard is not None:
-        for figure in draw(systems, bootstrap, scorecard, channels):
+        for figure in draw(systems, bootstrap, scorecard, channels, about=about):
             print(f"figure {figure}")
     return {"scores_file": path, "scores": plain_scores({name: sums.metrics() for name, sums in systems.items()})}
 
 
 def draw(
-    systems: Mapping[str, Accumulator], bootstrap: BlockBootstrap, path: Path, channels: Sequence[str] = ()
+    systems: Mapping[str, Accumulator],
+    bootstrap: BlockBootstrap,
+    path: Path,
+    channels: Sequence[str] = (),
+    *,
+    about: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Path]:
     """Draws a scorecard for each region, and curves by lead time of the first one; yields the files.
+
+    Titles say where the weather is a model's, as `about` does (`unreal`).
 
     The floor of the autoencoder is no competitor: it is among the curves only, and not among those of the CRPS.
     Where starts are too few for intervals, there are no dots and no bands.
@@ -196,13 +216,13 @@ def draw(
         ValueError: there is no other system to compare with, or none of the channels.
     """
     from ladcast.plots.scorecards import draw_curves, draw_scorecard, heading
-    from ladcast.plots.style import save_figure
+    from ladcast.plots.style import save_figure, unreal_note
 
     rivals = competitors(systems)
     if len(rivals) < 2:
         raise ValueError("A scorecard compares with another system, and there is none. Add --against or --climatology.")
     first, regions = next(iter(rivals)), next(iter(rivals.values())).regions
-    starts = count_of(len(rivals[first].init_times), "start")
+    starts = count_of(len(rivals[first].init_times), "start") + unreal_note(about)
     figures = figure_paths(path, regions)
     for region in regions:
         card = draw_scorecard(

@@ -30,6 +30,7 @@ from ladcast.grid import points_of
 from ladcast.released import ModelFolder, find_model
 from ladcast.times import HOUR, describe
 from ladcast.verification import format_table, metrics_of
+from ladcast.verification.archive import holds_scores
 
 SHOWN_ATTRIBUTES = ("title", "source", "unreal", "comparison", "rules", "history", "plan")
 SHOWN_KEYS = ("stage", "status", "arguments", "inputs")
@@ -109,7 +110,7 @@ def _has_fields(ds: xr.Dataset) -> bool:
 
 
 KINDS: dict[str, Callable[[xr.Dataset], bool]] = {
-    "scores": lambda ds: {"system", "season", "region"} <= set(ds.dims),
+    "scores": holds_scores,
     "sums": lambda ds: ds.attrs.get("title") == "sums of statistics",
     "tracks": lambda ds: "point" in ds.dims and "storm" in ds,
     "climate": lambda ds: "dayofyear" in ds.dims,

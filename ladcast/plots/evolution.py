@@ -38,11 +38,10 @@ from ladcast.plots.forecast import (
 )
 from ladcast.plots.maps import add_map_axes, draw_map, mark_extremes
 from ladcast.plots.options import FieldOptions
-from ladcast.plots.quantities import METEOGRAM, QUANTITIES, find_quantity
+from ladcast.plots.quantities import FEWEST_IN_BOXES, METEOGRAM, QUANTITIES, find_quantity
 from ladcast.plots.style import ENSEMBLE, INK, SMALL_PT, TRUTH, bands, new_figure, write_heading
 
 PANEL_IN = (9.0, 1.55)
-FEWEST_IN_BOXES = 5
 MIDDLE_LATITUDES = (-180.0, 35.0, 180.0, 60.0)
 """The region of a Hovmoller diagram unless another is asked for: where waves of the northern hemisphere travel."""
 FRAMES_PER_SECOND = 6

@@ -17,12 +17,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ladcast.grid import Box, Place, points_of
 from ladcast.plots.maps import add_colour_bar, add_map_axes, draw_map, mark_extremes, require_same_points
-from ladcast.plots.quantities import QUANTITIES, Quantity, held_by, spread_of
+from ladcast.plots.quantities import QUANTITIES, ROUNDING, Quantity, held_by, spread_of
 from ladcast.plots.style import (
     ENSEMBLE,
     INK,
     MARGIN,
-    ROUNDING,
     SMALL_PT,
     TRUTH,
     analysis_note,

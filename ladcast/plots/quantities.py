@@ -13,6 +13,9 @@ import xarray as xr
 from ladcast.fields import PRECIPITATION, SST, TYPED, VARIABLES
 from ladcast.units import GRAVITY, ZERO_CELSIUS_K
 
+ROUNDING = 1e-5
+"""Share of the values below which a spread or a difference is that of 32-bit numbers, and not shaded."""
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -55,9 +58,9 @@ class Quantity:
         """Returns the title with the level."""
         return self.title if level is None else f"{self.title} at {level} hPa"
 
-    def size_of(self, values: xr.DataArray) -> float:
+    def size_of(self, values: Any) -> float:
         """Returns the largest magnitude of shown values before their offset, which their rounding errors follow."""
-        return float(abs(values - self.offset).max())
+        return float(np.nanmax(np.abs(np.asarray(values) - self.offset), initial=0.0))
 
     def of(self, ds: xr.Dataset, level: int | None = None) -> xr.DataArray:
         """Returns it of a dataset, in shown units.
@@ -140,6 +143,8 @@ def held_by(ds: xr.Dataset) -> Iterator[tuple[Quantity, int | None]]:
 
 METEOGRAM = ("t2m", "wind10", "tp6h", "msl")
 """What a meteogram shows, from top to bottom."""
+FEWEST_IN_BOXES = 5
+"""Of fewer members a meteogram shows each."""
 PALETTES = {
     "sequential": ("#ffffff", "#e8f4e6", "#b9dfd0", "#84c5c8", "#52a3c4", "#3279b3", "#1c4f8f", "#0b2559"),
     "diverging": ("#053061", "#2f79b5", "#85bcd9", "#d5e7f0", "#ffffff", "#fbd9c3", "#ec8f6b", "#c13639", "#67001f"),

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ladcast.files import require_figure_name, whole_file
-from ladcast.plots.quantities import PALETTES
+from ladcast.plots.quantities import PALETTES, ROUNDING
 
 INK = "#1a1a1a"
 SMALL_PT = 7.0
@@ -61,8 +61,6 @@ def new_figure(size_in: tuple[float, float] = A4_LANDSCAPE_IN) -> Figure:
     return figure
 
 
-ROUNDING = 1e-5
-"""Share of the values below which a spread or a difference is that of 32-bit numbers, and not shaded."""
 Edges = Float[np.ndarray, " edge"]
 
 

@@ -130,14 +130,20 @@ def scores_dataset(systems: Mapping[str, Accumulator]) -> xr.Dataset:
     return each
 
 
+def holds_scores(ds: xr.Dataset) -> bool:
+    """Says whether a dataset is of scores, as `scores_dataset` returns them."""
+    return {"system", "region", "season"} <= set(ds.dims)
+
+
 def metrics_of(scores: xr.Dataset) -> dict[str, xr.Dataset]:
     """Returns the metrics of each system, all seasons of the first region, as `Accumulator.metrics` does.
 
     Raises:
         ValueError: these are no scores as `scores_dataset` returns.
     """
-    if missing := {"system", "region", "season"} - set(scores.dims):
-        raise ValueError(f"Expected scores as `ladcast score` writes, got a dataset without {sorted(missing)}.")
+    if not holds_scores(scores):
+        dims = ", ".join(map(str, scores.dims))
+        raise ValueError(f"Expected scores by system, region and season, as `ladcast score` writes, got {dims}.")
     starts = np.array(str(scores.attrs.get("initial_times", "")).split(), dtype="datetime64[ns]")
     first = scores.isel(region=0).sel(season="all")
     metrics = {}

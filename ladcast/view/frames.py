@@ -10,7 +10,15 @@ import numpy as np
 from jaxtyping import Float
 
 from ladcast.grid import Place
-from ladcast.plots.quantities import METEOGRAM, PALETTES, QUANTITIES, Quantity, spread_of
+from ladcast.plots.quantities import (
+    FEWEST_IN_BOXES,
+    METEOGRAM,
+    PALETTES,
+    QUANTITIES,
+    ROUNDING,
+    Quantity,
+    spread_of,
+)
 from ladcast.times import HOUR, parse_time
 from ladcast.view.sources import Source
 
@@ -119,28 +127,30 @@ class Frames:
         """
         source = self.source(request.source)
         place = source.locate(request.valid, request.init)
-        plane = self._reduce(source, request, place)
+        plane, size = self._reduce(source, request, place)
         lead_hours = float(source.leads[place[1]] / HOUR) if source.is_forecast else None
-        about = {"init": _minutes(source.times[place[0]]), "lead_hours": lead_hours}
+        about = {"init": _minutes(source.times[place[0]]), "lead_hours": lead_hours, "least": ROUNDING * size}
         return np.ascontiguousarray(plane, dtype="<f4"), about
 
-    def _reduce(self, source: Source, request: FieldRequest, place: tuple[int, int]) -> Plane:
+    def _reduce(self, source: Source, request: FieldRequest, place: tuple[int, int]) -> tuple[Plane, float]:
+        """Returns a map, and the magnitude of the values that a spread or a difference is of (else 0)."""
         if request.kind == "member":
-            return self._member(source, request, place)
+            return self._member(source, request, place), 0.0
         members = source.members_of(request.quantity, request.level, place)
         if request.kind == "spread":
             if len(members) < 2:
                 raise ValueError(f"{source.name} has one member, and the spread needs 2.")
-            return np.asarray(spread_of(members))
+            return np.asarray(spread_of(members)), request.quantity.size_of(members)
         if request.kind == "probability":
             happens = members < request.threshold if request.below else members > request.threshold
-            return np.asarray(np.where(np.isnan(members).any(0), np.nan, 100 * happens.mean(0)))
+            return np.asarray(np.where(np.isnan(members).any(0), np.nan, 100 * happens.mean(0))), 0.0
         if request.kind in ("minimum", "maximum"):
-            return np.asarray(members.min(0) if request.kind == "minimum" else members.max(0))
+            return np.asarray(members.min(0) if request.kind == "minimum" else members.max(0)), 0.0
         mean = _mean(members)
-        if request.kind == "anomaly":
-            return np.asarray(mean - self._climate(source, request))
-        return np.asarray(mean - self._other_mean(source, request)) if request.kind == "difference" else mean
+        if request.kind == "mean":
+            return mean, 0.0
+        other = self._climate if request.kind == "anomaly" else self._other_mean
+        return np.asarray(mean - other(source, request)), request.quantity.size_of(mean)
 
     def _member(self, source: Source, request: FieldRequest, place: tuple[int, int]) -> Plane:
         if request.member not in source.members:
@@ -168,6 +178,8 @@ class Frames:
     def series(self, number: int, init: np.datetime64, where: Place) -> Iterator[dict[str, Any]]:
         """Yields the nearest grid point, and then, lead time by lead time, the members and the analysis there.
 
+        At lead time 0 a box has no members: all are the analysis there, and sums are of the hours before.
+
         Raises:
             ValueError: there is no such initial time.
         """
@@ -179,8 +191,13 @@ class Frames:
         yield {**at, "quantities": shown, "count": len(source.leads) if source.is_forecast else len(source.times)}
         valid = init + source.leads if source.is_forecast else source.times
         for time in valid:
-            values = {name: _at(source, name, time, init, where) for name in shown}
-            known = {} if truth is None else {name: _at(truth, name, time, None, where)[:1] for name in shown}
+            begins = source.is_forecast and time == init
+            summed = {name for name in shown if begins and QUANTITIES[name].accumulated_hours}
+            boxed = set(shown) if begins and len(source.members) >= FEWEST_IN_BOXES else summed
+            values = {name: [] if name in boxed else _at(source, name, time, init, where) for name in shown}
+            known: dict[str, list[float | None]] = {}
+            if truth is not None:
+                known = {name: _at(truth, name, time, None, where)[:1] for name in shown if name not in summed}
             yield {"valid": _minutes(time), "values": values, "truth": {name: v[0] for name, v in known.items() if v}}
 
 

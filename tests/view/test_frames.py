@@ -48,6 +48,10 @@ def members(kept_once: Kept) -> np.ndarray:
     return field.isel(time=0).transpose("number", "latitude", "longitude").values.astype(np.float64)
 
 
+SIZES = {"spread": 280, "anomaly": 280, "difference": 280}
+"""What the least shade of a map follows: the temperature in kelvin."""
+
+
 def ask(**words: str) -> FieldRequest:
     return FieldRequest.parse({**T850, **words})
 
@@ -67,8 +71,20 @@ def test_maps_are_those_of_the_members(frames: Frames, members: np.ndarray) -> N
         field, about = frames.field(ask(kind=kind, member="2", other="1"))
         np.testing.assert_allclose(field, values, atol=1e-4, err_msg=kind)
         assert field.dtype == np.dtype("<f4")
+        assert about.pop("least") == pytest.approx(1e-5 * SIZES[kind] if kind in SIZES else 0, rel=0.1)
         assert about == {"init": FIRST + ":00", "lead_hours": 24.0}
     assert set(KINDS) == {*expected, "probability"}
+
+
+def test_at_the_start_a_meteogram_has_no_box_and_no_earlier_rain(source: Source) -> None:
+    """A few members are shown one by one from the analysis on, of which rain is of the hours before."""
+    point = source.dataset[["mean_sea_level_pressure", "total_precipitation_6hr"]].load()
+    begun = point.isel(prediction_timedelta=[0, 1]).assign_coords(prediction_timedelta=np.array([0, 6]) * HOUR)
+    many = xr.concat([begun.isel(number=[0]).assign_coords(number=[number]) for number in range(5)], "number")
+    for dataset, at_start in ((begun, 3), (many, 0)):
+        _, *lines = Frames([Source("fc", dataset)]).series(0, np.datetime64(FIRST, "ns"), Place("here", 48.0, -2.0))
+        assert [len(lines[0]["values"][name]) for name in ("msl", "tp6h")] == [at_start, 0]
+        assert len(lines[1]["values"]["tp6h"]) == len(dataset["number"])
 
 
 def test_members_that_are_the_analysis_have_no_spread_and_no_difference(source: Source) -> None:

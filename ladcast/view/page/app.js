@@ -196,7 +196,7 @@ const scaleKey = (choice) => {
   return `${state.field}/${state.level}/${alike[kind] ?? kind}`;
 };
 
-function bandsOf(choice, values) {
+function bandsOf(choice, { values, least: noise = 0 }) {
   const kind = choice.split("/")[1], quantity = about.quantities[state.field], { palettes } = about;
   if (state.storms === "strikes") return { edges: [5, 10, 20, 30, 40, 50, 60, 70, 80, 90], palette: palettes.sequential };
   if (kind === "probability") return { edges: [5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95], palette: palettes.sequential };
@@ -210,7 +210,8 @@ function bandsOf(choice, values) {
     scales.set(scaleKey(choice), [low, high]);
   }
   const positive = kind === "spread" || (quantity.palette === "sequential" && !even);
-  const edges = positive ? roundEdges(0, high, false).slice(1) : roundEdges(low, high, even);
+  const top = noise ? Math.max(high, noise) : high; // what differs by less is that of 32-bit numbers, and white
+  const edges = positive ? roundEdges(0, top, false).slice(1) : roundEdges(low, top, even);
   return { edges, palette: palettes[even ? "diverging" : kind === "spread" ? "sequential" : quantity.palette] };
 }
 
@@ -319,7 +320,7 @@ function draw(panel, scale = 1) {
   const fine = (panel.shown.fine ??= refine(grid, field.values));
   const key = [state.projection, state.lat, state.lon, state.zoom, width, height, fine.grid.rows, fine.grid.columns, fine.grid.latitude[0], fine.grid.longitude[0]].join();
   if (panel.key !== key) Object.assign(panel, { key, pixels: new Pixels(projection, fine.grid) });
-  const { edges, palette } = bandsOf(choice, field.values), colours = spread(palette, edges.length + 1);
+  const { edges, palette } = bandsOf(choice, field), colours = spread(palette, edges.length + 1);
   Object.assign(panel.map, { width, height });
   const context = panel.map.getContext("2d"), image = context.createImageData(width, height);
   shade(image, panel.pixels, fine.grid, fine.values, edges, colours);
