@@ -85,6 +85,12 @@ def as_slice(index: npt.NDArray[np.int64]) -> slice | npt.NDArray[np.int64]:
     return slice(int(index[0]), None if stop < 0 else stop, step)
 
 
+def outer(points: Sequence[npt.NDArray[np.int64]]) -> tuple[Any, ...]:
+    """Returns what to index an array with for these positions along each axis: a view where all are evenly spaced."""
+    slices = tuple(map(as_slice, points))
+    return slices if all(isinstance(index, slice) for index in slices) else np.ix_(*points)
+
+
 def lazy_maps(
     dims: Sequence[str], sizes: Sequence[int], read: Read, attrs: Mapping[str, Any] | None = None
 ) -> xr.Variable:

@@ -24,7 +24,7 @@ import xarray as xr
 from numcodecs import LZ4, Blosc, GZip, Zlib, Zstd
 from numcodecs.checksum32 import CRC32C
 
-from ladcast.data.lazy import LazyField, as_slice, lazy_variable
+from ladcast.data.lazy import LazyField, as_slice, lazy_variable, outer
 
 Decode = Callable[[bytes], bytes]
 NO_CHUNK = 2**64 - 1
@@ -129,8 +129,7 @@ def read_by_chunks(ds: xr.Dataset, store: Path) -> xr.Dataset:
 
 def _read_fields(array: ChunkedArray, stored: xr.Variable, *points: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     numbers, within = np.divmod(points[0], array.states_per_chunk)
-    outer = tuple(map(as_slice, points[1:]))
-    cut = outer if all(isinstance(index, slice) for index in outer) else np.ix_(*points[1:])
+    cut = outer(points[1:])
     values = np.empty([len(index) for index in points], stored.dtype)
 
     def read(number: int) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -15,7 +16,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from ladcast.cf import forecast_attributes
-from ladcast.data.lazy import LazyField, lazy_variable
+from ladcast.data.lazy import LazyField, lazy_variable, outer
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasts.latents import Frame, LatentStore, all_frames
 from ladcast.types import State
@@ -59,7 +60,7 @@ class FrameDecoder:
         columns: npt.NDArray[np.int64],
     ) -> Float[np.ndarray, "frame channel lat lon"]:
         """Returns these channels (counted among the kept ones), rows and columns of frames, decoded where needed."""
-        cut = np.ix_(channels, rows, columns)
+        cut = outer((channels, rows, columns))
         # The analysis is read and kept once for all members.
         frames = [frame if self.store.has_latent(frame) else frame._replace(member=0) for frame in frames]
         result = np.empty((len(frames), len(channels), len(rows), len(columns)), np.float32)
@@ -101,16 +102,16 @@ class FrameDecoder:
         return missing + [frame for frame in frames if frame not in self._cache]
 
     def _decode(self, frames: list[Frame]) -> list[Planes]:
-        if not frames:
-            return []
-        kept = [frame for frame in frames if self.store.has_latent(frame)]
-        states = iter(self._get_codec().decode(self.store.read(kept)) if kept else ())
-        return [self._state(frame, states)[self.rows].numpy() for frame in frames]
-
-    def _state(self, frame: Frame, decoded: Iterator[State]) -> State:
-        if not self.store.has_latent(frame):
-            return self.store.analysis(frame.init)
-        return self._get_codec().normalizer.mask_land(next(decoded), self.store.ocean(frame.init))
+        states: dict[Frame, State] = {}
+        kept = (frame for frame in frames if self.store.has_latent(frame))
+        for init, group in groupby(kept, key=lambda frame: frame.init):
+            some = list(group)
+            decoded = self._get_codec().decode(self.store.read(some), self.store.ocean(init))
+            states.update(zip(some, decoded, strict=True))
+        whole = len(self.rows) == len(self.store.layout.channels)  # else the rest of a frame would stay with its part
+        chosen = slice(None) if whole else self.rows
+        found = (states[frame] if frame in states else self.store.analysis(frame.init) for frame in frames)
+        return [state[chosen].numpy() for state in found]
 
     def _get_codec(self) -> LatentCodec:
         with self._lock:
