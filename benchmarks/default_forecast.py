@@ -8,9 +8,9 @@ import time
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import ladcast
+from ladcast.device import FlopCounter
 
 
 def best_rate() -> float:
@@ -33,7 +33,7 @@ def measure(name: str) -> None:
     analysis = ladcast.read_analysis(starts, start, forecaster.channels, forecaster.grid)
     blocks = 10
     one = ladcast.EnsembleOptions(members=8, blocks=1, seed=0)
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounter() as counter:
         list(ladcast.forecast_ensemble(forecaster, analysis, one))
     options = ladcast.EnsembleOptions(members=8, blocks=blocks, seed=0)
     started = time.perf_counter()
