@@ -29,8 +29,8 @@ STAGES = {
         "gcm.ensemble",
         "Simulate years of weather, or ensembles, with a model (extra [simulate]).",
     ),
-    "validate": ("inspection", "Check the files of a product against their checksums, and its fields."),
-    "status": ("inspection", "Show what is made, being made and missing in a folder."),
+    "validate": ("manifest", "Check the files of a product against their checksums, and its fields."),
+    "status": ("manifest", "Show what is made, being made and missing in a folder."),
     "run": ("cli", "Run the stages that a YAML file lists; the same command goes on where it stopped."),
 }
 """By name, the module of each stage and what it does."""

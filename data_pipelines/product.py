@@ -30,9 +30,8 @@ from data_pipelines.manifest import (
 )
 from data_pipelines.options import Execution
 from data_pipelines.workers import PARTS, Checksums, WorkUnit, make_all
-from ladcast.progress import show_progress
 from ladcast.resumable import sole_writer
-from ladcast.run import version_of
+from ladcast.run import show_progress, version_of
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 LEFTOVER = "*.partial*"

@@ -1,4 +1,4 @@
-"""How commands run and end: their results for people or machines, and their exit codes."""
+"""How commands run and end: their progress and results for people or machines, and their exit codes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from enum import IntEnum
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from cyclopts import App, CycloptsError, Token, convert
 
 JSON_FLAG = "--json"
 GRACE_S = 20
 """Schedulers wait 30 s between SIGTERM and SIGKILL."""
+BAR_WIDTH = 24
+"""Characters of the bar in a notebook."""
+
+Item = TypeVar("Item")
 
 
 class ExitCode(IntEnum):
@@ -147,6 +152,62 @@ def version_of(package: str) -> str:
         return f"{package} {version(package)}"
     except PackageNotFoundError:
         return f"{package} unknown"
+
+
+def show_progress(
+    items: Iterable[Item], total: int, label: str, *, weight: Callable[[Item], int] = lambda item: 1, unit: str = ""
+) -> Iterator[Item]:
+    """Yields the items, showing what is done and the time left: a bar where people look on, else about ten lines.
+
+    `total` is the sum of the items' weights, such as the members times lead times in each.
+    """
+    in_notebook = "ipykernel" in sys.modules
+    show = _bar if sys.stderr.isatty() else _one_line if in_notebook else _lines
+    yield from show(((item, weight(item)) for item in items), total, f"{label}:", unit)
+
+
+def _bar(weighted: Iterable[tuple[Item, int]], total: int, label: str, unit: str) -> Iterator[Item]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task(label, total=total)
+        for item, weight in weighted:
+            yield item
+            progress.advance(task, weight)
+
+
+def _one_line(weighted: Iterable[tuple[Item, int]], total: int, label: str, unit: str) -> Iterator[Item]:
+    """Writes the same line again and again, which a notebook shows as one: without widgets, which need an extension."""
+    started, done = time.monotonic(), 0
+    for item, weight in weighted:
+        yield item
+        done += weight
+        filled, elapsed = BAR_WIDTH * done // max(total, 1), time.monotonic() - started
+        bar = "█" * filled + "░" * (BAR_WIDTH - filled)
+        counted, left = f"{done}/{total} {unit}".rstrip(), elapsed * (total - done) / max(done, 1)
+        end = "\n" if done >= total else ""
+        print(f"\r{label} {bar} {counted}, {elapsed:.0f} s, {left:.0f} s left   ", end=end, file=sys.stderr, flush=True)
+
+
+def _lines(weighted: Iterable[tuple[Item, int]], total: int, label: str, unit: str) -> Iterator[Item]:
+    started, done, told = time.monotonic(), 0, 0
+    for item, weight in weighted:
+        yield item
+        done += weight
+        if done >= total or (done - told) * 10 >= total:
+            told, elapsed = done, time.monotonic() - started
+            counted = f"{label} {done}/{total} {unit}".rstrip()
+            left = elapsed * (total - done) / done
+            print(f"{counted}, {elapsed:.0f} s, {left:.0f} s left", file=sys.stderr, flush=True)
 
 
 def to_json(results: Any) -> str:

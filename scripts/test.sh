@@ -8,4 +8,5 @@ timed "environment" make_environment "[data,dev,docs,grib,notebook,slurm]"
 cd "$root"
 unset PYTHONDONTWRITEBYTECODE  # else each of some sixty processes compiles all that it imports
 export OMP_NUM_THREADS=1  # one thread for each test process
-timed "tests" "$venv/bin/python" -m pytest --quiet --numprocesses 2 --dist loadfile --durations 15 "$@"
+checked=--jaxtyping-packages=ladcast,beartype.beartype  # shapes and types of what every function takes and returns
+timed "tests" "$venv/bin/python" -m pytest --quiet --numprocesses 2 --dist loadfile --durations 15 $checked "$@"

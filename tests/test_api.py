@@ -19,9 +19,8 @@ from ladcast.forecasting.checkpoints import save_codec
 from ladcast.forecasts.describe import describe_path
 from ladcast.forecasts.export import export, write_mean, write_points
 from ladcast.forecasts.options import ExportFormat, Selection
-from ladcast.forecasts.write import ForecastWriter
 from ladcast.released import ModelFolder
-from worlds import own_model, tiny_forecaster
+from worlds import killed_after_one_step, own_model, tiny_forecaster
 
 QUICK = {"members": 3, "days": 1, "device": "cpu"}
 BOX = "-60,10,60,80"
@@ -84,21 +83,13 @@ def test_times_and_paths_are_taken_in_every_form(made: xr.Dataset, model: ModelF
 
 @pytest.mark.slow
 def test_a_cell_goes_on_where_it_was_stopped_and_is_never_stale(
-    made: xr.Dataset, model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    made: xr.Dataset, model: ModelFolder, tmp_path: Path, capsys
 ):
     states = xr.load_dataset(model.starts)
     states.to_netcdf(tmp_path / "start.nc")
     cell = {"model": model.path, "source": tmp_path / "start.nc", "keep": "fields", **QUICK, "days": 2}
-    complete = ForecastWriter._complete
-
-    def one_step(writer: ForecastWriter, *made: object) -> None:
-        complete(writer, *made)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(ForecastWriter, "_complete", one_step)
-        with pytest.raises(KeyboardInterrupt):
-            ladcast.forecast(**cell)
+    with killed_after_one_step():
+        ladcast.forecast(**cell)
     again = ladcast.forecast(**cell)
     assert "goes on: 1 steps of member batches were made before" in capsys.readouterr().err
     xr.testing.assert_equal(again.load().sel(prediction_timedelta=made["prediction_timedelta"]), made.load())

@@ -13,7 +13,7 @@ from ladcast.cli import COMMANDS
 
 FLOORS = (
     "accessor documents",
-    "device fields files grid progress run times units",
+    "device fields files grid run times units",
     "cf checkpoint checksums types",
     "resumable",
     "nn diffusion data config verification",

@@ -89,6 +89,7 @@ def test_a_broken_analysis_is_refused_and_nothing_is_written(change, named, quic
     assert not list(tmp_path.glob("fc.zarr*"))
 
 
+@pytest.mark.slow
 def test_other_orders_of_the_same_analysis_give_the_same_forecast(quick: list[str], source: Path, tmp_path: Path):
     orders = {
         "one": lambda ds: ds,
@@ -284,6 +285,7 @@ def short_truth(listed_model: Path) -> Path:
     return model
 
 
+@pytest.mark.slow
 def test_a_forecast_goes_on_with_what_is_missing_beside_its_store(
     short_truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -95,7 +95,7 @@ def test_every_import_is_of_what_exists(page: Path):
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of models where the embedded one is tiny, and its forecast in both kinds of store."""
     folder = tmp_path_factory.mktemp("models")
-    model = own_model(folder / "nature-t31", WORLD)
+    model = own_model(folder / "nature-t31", WORLD, step_hours=12)
     for output, keep in STORES.items():
         if output != "forecast.zarr":
             request = {"keep": keep, "output": folder / output, "device": "cpu"}

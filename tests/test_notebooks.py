@@ -36,6 +36,9 @@ SMALLER = {
         "steps: 300": "steps: 2",
         "every: 300": "every: 2",
         "batch_size: 8": "batch_size: 2",
+        "heads: 2, head_dim: 64, rope_axes_dim: [8, 28, 28], dual_blocks: 1, single_blocks: 2": (
+            "heads: 1, head_dim: 32, rope_axes_dim: [8, 12, 12], dual_blocks: 0, single_blocks: 1, refiner_blocks: 0"
+        ),
         "members=4, days=3": "members=2, batch_size=2, steps=2, days=1",
     },
     "09_ask_a_latent_store": {**SHORT, "for 24 h": "for 6 h"},

@@ -1,8 +1,10 @@
 """How commands run and end, and how words become values: without rounding, wherever a number stands."""
 
+import io
 import json
 import os
 import signal
+import sys
 import threading
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -10,7 +12,17 @@ from typing import Annotated, Literal
 import pytest
 from cyclopts import App, CycloptsError, Parameter
 
-from ladcast.run import ExitCode, TerminatedError, exit_code, run, strictly, termination_as_error, to_json, version_of
+from ladcast.run import (
+    ExitCode,
+    TerminatedError,
+    exit_code,
+    run,
+    show_progress,
+    strictly,
+    termination_as_error,
+    to_json,
+    version_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -119,3 +131,36 @@ def test_fractions_are_refused_where_whole_numbers_stand(app: App, words: str):
 def test_all_else_is_as_cyclopts_has_it(app: App):
     words = "--days 3 --levels 500 850 --steps 5 --every 2 --scale 1.5 --flag --count 2.0"
     assert app(words.split(), exit_on_error=False) == (Request(3, (500, 850), 5, 2, 1.5, True), 2)
+
+
+def test_lines_count_what_items_weigh_and_say_the_time_left(capsys: pytest.CaptureFixture[str]):
+    items = list(range(20))
+    assert list(show_progress(items, 100, "forecast", weight=lambda _: 5, unit="members x lead times")) == items
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10
+    assert lines[0].startswith("forecast: 10/100 members x lead times, ")
+    assert lines[-1].startswith("forecast: 100/100 members x lead times, ")
+    assert lines[-1].endswith(" 0 s left")
+
+
+def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert list(show_progress([1, 2], 6, "forecast", weight=lambda _: 3, unit="members")) == [1, 2]
+    assert "6/6" in terminal.getvalue()
+    assert "members" in terminal.getvalue()
+
+
+def test_a_notebook_shows_one_line_that_changes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    assert list(show_progress([1, 2], 2, "forecast", unit="blocks")) == [1, 2]
+    first, half, whole = capsys.readouterr().err.split("\r")
+    assert (first, whole[-1]) == ("", "\n")
+    assert "░ 1/2 blocks" in half
+    assert "█ 2/2 blocks" in whole

@@ -44,13 +44,13 @@ def model(store: Path) -> Path:
     settings = [*PERIODS, *short, "validation.start=2001-01-01", "validation.end=2001-01-02", *size]
     train("autoencoder", folder, [f"data.path={store}", f"statistics={statistics}", *settings])
     run(data_app, ["encode", str(store), str(folder / "runs_autoencoder/autoencoder"), str(latents)])
-    size = ["model.heads=1", "model.single_blocks=1", "name=tiny"]
+    size = ["model.heads=1", "model.single_blocks=1", "name=tiny"]  # a token is a latent cell, with all its frames
     validation = [
         f"validation.store.path={store}",
         "validation.starts=[2001-01-02T00]",
         "validation.members=2",
         "validation.days=1",
-        "sampling.steps=10",
+        "sampling.steps=2",
     ]
     source = [f"latents={latents}", f"autoencoder={folder / 'runs_autoencoder/autoencoder'}"]
     train("forecaster", folder, [*source, *PERIODS, *short, *size, *validation])
@@ -64,7 +64,7 @@ def train(which: str, folder: Path, settings: list[str]) -> None:
 
 def test_the_chain_leaves_a_forecaster(model: Path, store: Path, tmp_path: Path):
     output = tmp_path / "fc.zarr"
-    request = ["--days", "1", "--members", "2", "--steps", "10", "--source", str(store), "--output", str(output)]
+    request = ["--days", "1", "--members", "2", "--steps", "2", "--source", str(store), "--output", str(output)]
     run(app, ["forecast", "2001-01-02T06", "--model", str(model), *request])
     assert np.isfinite(xr.open_zarr(output, decode_timedelta=True)["temperature"].values).all()
 

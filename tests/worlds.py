@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import xarray as xr
 
@@ -22,6 +23,7 @@ from ladcast.forecasting.codec import LatentCodec, LatentScale
 from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper, SamplingOptions
 from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, staggered
 from ladcast.forecasting.forecaster import Forecaster
+from ladcast.forecasting.stepper import FrameCounts
 from ladcast.forecasts.latents import LatentWriter
 from ladcast.forecasts.write import ForecastWriter
 from ladcast.grid import Grid
@@ -65,7 +67,7 @@ WEATHER = Normalizer(
 """Of a little of all that states have."""
 
 
-def tiny_forecaster(normalizer: Normalizer = NORMALIZER) -> Forecaster:
+def tiny_forecaster(normalizer: Normalizer = NORMALIZER, *, step_hours: int = 6) -> Forecaster:
     """Returns a forecaster with random weights, the same in every call, which runs in milliseconds."""
     torch.manual_seed(0)
     autoencoder = AutoencoderConfig(
@@ -88,7 +90,7 @@ def tiny_forecaster(normalizer: Normalizer = NORMALIZER) -> Forecaster:
         patch_size=2,
         rope_axes_dim=(4, 6, 6),
     )
-    config = DiffusionConfig(transformer, sampling=SamplingOptions(steps=3))
+    config = DiffusionConfig(transformer, FrameCounts(step_hours=step_hours), sampling=SamplingOptions(steps=3))
     codec = LatentCodec(
         Autoencoder(autoencoder),
         normalizer,
@@ -142,6 +144,21 @@ def keep(
 
 
 @contextmanager
+def killed_after_one_step() -> Iterator[None]:
+    """Ends a writer of fields, within, when its first step is on the disk."""
+    complete = ForecastWriter._complete
+
+    def killed(writer: ForecastWriter, *made: object) -> None:
+        complete(writer, *made)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ForecastWriter, "_complete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
+@contextmanager
 def full_disk(free_bytes: int) -> Iterator[None]:
     """Lets no file of this process grow beyond this size, which ends writes as a full disk does."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -154,9 +171,9 @@ def full_disk(free_bytes: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def own_model(folder: Path, normalizer: Normalizer = DRAWN) -> ModelFolder:
+def own_model(folder: Path, normalizer: Normalizer = DRAWN, *, step_hours: int = 6) -> ModelFolder:
     """Makes the folder of a tiny model that brings start states and the truth after them, those of the embedded one."""
-    forecaster, embedded = tiny_forecaster(normalizer), find_model("nature-t31")
+    forecaster, embedded = tiny_forecaster(normalizer, step_hours=step_hours), find_model("nature-t31")
     save_forecaster(forecaster, folder, {}, dtype=None)
     for name in ("starts.nc", "truth.nc"):
         states = open_store(embedded.path / name, regular=False).isel(time=slice(9))

@@ -29,8 +29,8 @@ from ladcast.forecasting.ensemble import EnsembleOptions, MemberBatch, member_ba
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.stepper import ForecastStep
 from ladcast.forecasts.compare import open_climatology
-from ladcast.progress import show_progress
 from ladcast.released import ModelFolder
+from ladcast.run import show_progress
 from ladcast.times import HOUR, Times, describe, parse_time
 from ladcast.types import State
 from ladcast.verification import (

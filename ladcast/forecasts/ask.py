@@ -26,7 +26,7 @@ from ladcast.forecasts.open import AnyForecast, open_part, without_analysis
 from ladcast.forecasts.options import Selection
 from ladcast.forecasts.products import EVENT, Event
 from ladcast.grid import Place, row_weights
-from ladcast.progress import show_progress
+from ladcast.run import show_progress
 from ladcast.times import HOUR
 from ladcast.units import spell_units
 

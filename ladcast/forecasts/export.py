@@ -25,8 +25,8 @@ from ladcast.forecasts.options import ExportFormat, Selection
 from ladcast.forecasts.products import Event, Method, at_points, mean_and_spread, probabilities, quantiles
 from ladcast.forecasts.write import CHECKED
 from ladcast.grid import Place
-from ladcast.progress import show_progress
 from ladcast.resumable import sole_writer
+from ladcast.run import show_progress
 from ladcast.times import HOUR
 
 Product = Callable[[xr.Dataset], xr.Dataset]

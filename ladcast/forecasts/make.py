@@ -15,7 +15,7 @@ import numpy as np
 
 from ladcast.data.analysis import Analyses, open_analyses
 from ladcast.data.sources.files import open_files
-from ladcast.device import compiles
+from ladcast.device import compiles, peak_memory
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.cost import fitting_batch, network_costs, require_memory
 from ladcast.forecasting.ensemble import InitialCondition, ensemble_options, staggered
@@ -24,9 +24,9 @@ from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasts.latents import LatentWriter
 from ladcast.forecasts.manifest import read_identity
 from ladcast.forecasts.write import ForecastWriter, StoreWriter, forecast_identity
-from ladcast.progress import peak_memory, show_progress
 from ladcast.released import ModelFolder
 from ladcast.resumable import begun_identity, require_same, sole_writer
+from ladcast.run import show_progress
 from ladcast.times import HOUR, describe, parse_time
 from ladcast.training.distributed import Ranks, join_ranks
 

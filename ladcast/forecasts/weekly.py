@@ -27,7 +27,7 @@ from ladcast.forecasts.export import write_dataset, write_whole
 from ladcast.forecasts.open import open_part
 from ladcast.forecasts.options import Selection
 from ladcast.grid import Grid, grid_of, points_of
-from ladcast.progress import show_progress
+from ladcast.run import show_progress
 from ladcast.times import DAY, HOUR, WEEK, describe
 from ladcast.verification import Climatology
 

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from ladcast.config import load_config, to_plain
 from ladcast.data.batches import BatchSource, SampleBatch, SampleOrder
+from ladcast.device import peak_memory
 from ladcast.fields import ChannelSet
 from ladcast.plots.maps import Maps  # and with it all that drawing needs, before a long run begins
-from ladcast.progress import peak_memory
 from ladcast.recipes.options import TRAIN, DryRun, Period
 from ladcast.resumable import sole_writer
 from ladcast.training.cost import Footprint, count_flops, measure

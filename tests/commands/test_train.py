@@ -240,6 +240,7 @@ def test_a_trial_leaves_no_state(site: Site, flag: str, shown: list[str], capsys
     assert left <= {"profile.json"}
 
 
+@pytest.mark.slow
 def test_a_run_is_planned_before_its_data_are_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """The shapes of latents follow from the configuration of the autoencoder, which lies beside."""
     for folder in ("train", "channels"):

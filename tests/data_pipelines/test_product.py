@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipelines.inspection import damages
-from data_pipelines.manifest import Content, Journal, read_journal, read_manifest
+from data_pipelines.manifest import Content, Journal, damages, read_journal, read_manifest
 from data_pipelines.options import Execution, StoreLayout
 from data_pipelines.product import ProductRecipe, UnitsFailedError, partial_folder, produce
 from data_pipelines.transfer import regrid

@@ -14,8 +14,7 @@ import pytest
 import xarray as xr
 import yaml
 
-from data_pipelines.inspection import checksums
-from data_pipelines.manifest import read_manifest
+from data_pipelines.manifest import checksums, read_manifest
 from data_pipelines.options import Execution, Origin, StateSelection, StoreLayout
 from data_pipelines.product import UnitsFailedError, partial_folder, produce
 from data_pipelines.states import Patience

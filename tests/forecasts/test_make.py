@@ -15,10 +15,10 @@ from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.stepper import FrameCounts
 from ladcast.forecasts.make import choose_batch, make_forecast
-from ladcast.forecasts.write import ForecastWriter
 from ladcast.released import ModelFolder, find_model
 from ladcast.resumable import Unfinished, sole_writer
 from ladcast.training.distributed import Ranks
+from worlds import killed_after_one_step
 
 OPTIONS = {"--members": "3", "--days": "1", "--batch-size": "1"}
 COMMAND = ["forecast", *(word for option in OPTIONS.items() for word in option), "--no-draw", "--json", "--output"]
@@ -111,19 +111,12 @@ def test_several_initial_times_go_into_one_store(alone: xr.Dataset, weather_mode
 
 
 def test_a_forecast_without_lead_time_0_stays_so_and_is_said_to(
-    alone: xr.Dataset, weather_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    alone: xr.Dataset, weather_model: ModelFolder, tmp_path: Path, capsys
 ):
     """Begun or complete, as earlier versions made it and `--no-analysis` does; `--overwrite` makes it anew."""
-    output, complete = tmp_path / "fc.zarr", ForecastWriter._complete
-
-    def killed(writer: ForecastWriter, *made: object) -> None:
-        complete(writer, *made)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(ForecastWriter, "_complete", killed)
-        with pytest.raises(KeyboardInterrupt):
-            make_forecast(request(output, analysis=False), weather_model)
+    output = tmp_path / "fc.zarr"
+    with killed_after_one_step():
+        make_forecast(request(output, analysis=False), weather_model)
     with pytest.raises(FileExistsError, match="kind of store was 'fields', now 'latents'"):
         make_forecast(request(output, keep="latents"), weather_model)
     assert "lead time 0" not in capsys.readouterr().err

@@ -14,8 +14,7 @@ from data_pipelines.gcm import nature_run
 from data_pipelines.gcm.ensemble import APART, add_difference, season_distance_days, season_pairs, simulate
 from data_pipelines.gcm.nature_run import NatureRun
 from data_pipelines.gcm.timeline import SimulationOptions
-from data_pipelines.inspection import damages
-from data_pipelines.manifest import read_manifest, write_manifest
+from data_pipelines.manifest import damages, read_manifest, write_manifest
 from data_pipelines.product import partial_folder
 from ladcast.data.store import open_store
 from ladcast.fields import SST, VARIABLES
