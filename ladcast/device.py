@@ -8,13 +8,18 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+
+LEAST_CAPABILITY = (8, 0)
+"""Compute capability (Ampere) from which on Triton compiles every kernel, bfloat16 ones too."""
 
 
 def find_device(name: str | None = None, local_rank: int | None = None) -> torch.device:
@@ -53,6 +58,21 @@ def compiles(device: torch.device) -> bool:
         warnings.warn(f"torch.compile does not work on {device} ({reason}). Nothing is compiled.", stacklevel=2)
         return False
     return True
+
+
+def uses_kernels(tensor: Tensor) -> bool:
+    """Says whether the project's own GPU kernels compute with a tensor: for inference, on a GPU that Triton knows.
+
+    They have no gradients, and torch.compile makes its own of what it is given.
+    """
+    if not tensor.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling() or isinstance(tensor, FakeTensor):
+        return False
+    return _has_triton(tensor.device)
+
+
+@cache
+def _has_triton(device: torch.device) -> bool:
+    return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= LEAST_CAPABILITY
 
 
 class FlopCounter(TorchDispatchMode):

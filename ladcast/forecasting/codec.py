@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder
 from ladcast.types import Latent, OceanMask, Scaled, State
 
-DECODED_AT_ONCE = {"cpu": 1, "cuda": 8}
+DECODED_AT_ONCE = {"cpu": 1, "cuda": 16}
 """Frames in one call of the decoder by kind of device: more do not pay on a CPU; a GPU is idle with fewer."""
 
 
@@ -61,8 +62,8 @@ class LatentCodec(nn.Module):
     """Encodes SI states to scaled latents and decodes scaled latents to SI states.
 
     `static` holds the constant fields that the encoder sees, normalised. Without a `latent_scale` latents stay as the
-    autoencoder makes them. `frames_at_once` bounds the memory of encoding. The networks run in float32, on a GPU with
-    PyTorch's TF32 convolutions: bfloat16 would add noise that a forecaster sees (docs/decisions/006).
+    autoencoder makes them. `frames_at_once` bounds the memory of encoding. The networks run in float32, on a GPU in
+    float16, which rounds as TF32 does: bfloat16 would add noise that a forecaster sees (docs/decisions/027).
     """
 
     static: Tensor
@@ -107,8 +108,16 @@ class LatentCodec(nn.Module):
     @torch.no_grad()
     def encode_raw(self, scaled: Scaled) -> Latent:
         """Encodes states that are normalised already to latents as the autoencoder makes them, not scaled."""
-        raw: Latent = self.autoencoder.encode(scaled.to(self.static.device), self.static)
-        return raw
+        on_device = scaled.to(self.static.device)
+        with self._half():
+            raw: Latent = self.autoencoder.encode(on_device, self.static)
+        if raw.is_cuda and not raw.isfinite().all():
+            raw = self.autoencoder.encode(on_device, self.static)
+        return raw.float() if raw.dtype == torch.float16 else raw
+
+    def _half(self) -> torch.autocast:
+        """Returns the context of a network's call: float16 on a GPU. What is beyond its 65504 is computed again."""
+        return torch.autocast(self.static.device.type, torch.float16, enabled=self.static.is_cuda)
 
     @property
     def decoded_at_once(self) -> int:
@@ -145,12 +154,19 @@ class LatentCodec(nn.Module):
         device, size = self.static.device, self.decoded_at_once
         normalizer = _normalizer_on(self.normalizer, device)
         ocean = None if ocean is None else ocean.to(device)
-        for part in latent.split(size):
-            filled = torch.cat([part, part[-1:].expand(size - len(part), *part.shape[1:])]).to(device)
-            with torch.no_grad():
-                scaled = self.autoencoder.decode(self.latent_scale.invert(filled))
-                states = normalizer.inverse(scaled, ocean)
-            yield states[: len(part)]
+        # One batch ahead: a GPU computes while its last batch is looked at.
+        for (raw, scaled), _ in pairwise(chain(map(self._decode, latent.split(size)), [(latent, latent)])):
+            if scaled.is_cuda and not scaled.isfinite().all():
+                scaled = self.autoencoder.decode(raw)[: len(scaled)]
+            yield normalizer.inverse(scaled.float() if scaled.dtype == torch.float16 else scaled, ocean)
+
+    @torch.no_grad()
+    def _decode(self, latent: Latent) -> tuple[Latent, Scaled]:
+        """Returns the raw latents of a batch that is filled up, and the scaled fields of those that were given."""
+        filled = torch.cat([latent, latent[-1:].expand(self.decoded_at_once - len(latent), *latent.shape[1:])])
+        raw = self.latent_scale.invert(filled.to(self.static.device))
+        with self._half():
+            return raw, self.autoencoder.decode(raw)[: len(latent)]
 
 
 class Decoded(NamedTuple):

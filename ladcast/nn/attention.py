@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,11 +13,16 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
-from ladcast.device import compiles
-from ladcast.nn.position import Heads, Positions, ScoreMod
+from ladcast.device import compiles, uses_kernels
+from ladcast.nn.position import Heads, Positions, Rotation, ScoreMod, Tokens
 from ladcast.nn.sphere import CELL_CENTRED, Poles, SphericalConv2d
 
 LEAST_FLEX_DIM = 16
+KERNEL_DIMS = (16, 32, 64, 128, 256)
+"""Sizes of heads that the kernel of queries and keys takes."""
+
+Fused = Float[Tensor, "batch token 3 head dim"]
+"""Queries, keys and values of each token, one after another."""
 
 
 class HeadNorm(nn.RMSNorm):
@@ -30,20 +36,55 @@ class HeadNorm(nn.RMSNorm):
 class QueryKeyValue(nn.Module):
     """Projects tokens to queries, keys and values per head; queries and keys are RMS-normalised."""
 
+    EPS = 1e-6
+
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.to_qkv = nn.Linear(dim, 3 * dim)
-        self.norm_q = HeadNorm(dim // heads, eps=1e-6)
-        self.norm_k = HeadNorm(dim // heads, eps=1e-6)
+        self.norm_q = HeadNorm(dim // heads, eps=self.EPS)
+        self.norm_k = HeadNorm(dim // heads, eps=self.EPS)
 
-    def forward(self, tokens: Float[Tensor, "batch token features"]) -> tuple[Heads, Heads, Heads]:
-        fused = torch.unflatten(self.to_qkv(tokens), -1, (3, self.heads, -1))
-        query, key, value = fused.permute(2, 0, 3, 1, 4)
+    def forward(self, tokens: Tokens) -> tuple[Heads, Heads, Heads]:
+        query, key, value = self.fused(tokens).permute(2, 0, 3, 1, 4)
         return self.norm_q(query), self.norm_k(key), value
 
+    def fused(self, tokens: Tokens) -> Fused:
+        """Returns the three as they are projected, beside each other and not yet normalised."""
+        return torch.unflatten(self.to_qkv(tokens), -1, (3, self.heads, -1))
 
-def attend(query: Heads, key: Heads, value: Heads, positions: Positions) -> Float[Tensor, "batch token features"]:
+
+Streams = Sequence[tuple[QueryKeyValue, Float[Tensor, "batch _ features"]]]
+"""Tokens of each stream, with what projects them."""
+
+
+def attend_jointly(streams: Streams, positions: Positions) -> Float[Tensor, "batch all_tokens features"]:
+    """Lets the tokens of all streams attend to each other, one stream's after the other's in `positions`."""
+    rotation, dim = positions.lone_rotation, streams[0][0].norm_q.normalized_shape[0]
+    if rotation is not None and dim in KERNEL_DIMS and uses_kernels(streams[0][1]):
+        return attend(*_rotated(streams, rotation), replace(positions, rotations=()))
+    parts = [projection(tokens) for projection, tokens in streams]
+    query, key, value = parts[0] if len(parts) == 1 else (torch.cat(part, dim=2) for part in zip(*parts, strict=True))
+    return attend(query, key, value, positions)
+
+
+def _rotated(streams: Streams, rotation: Rotation) -> tuple[Heads, Heads, Heads]:
+    """Normalises and rotates in one pass over what is projected, in place where there is one stream."""
+    from ladcast.nn.token_kernels import query_key
+
+    parts = [projection.fused(tokens) for projection, tokens in streams]
+    batch, _, *sizes = parts[0].shape
+    joint = parts[0] if len(parts) == 1 else parts[0].new_empty(batch, sum(part.shape[1] for part in parts), *sizes)
+    first = 0
+    for (projection, _), part in zip(streams, parts, strict=True):
+        norms = (projection.norm_q.weight, projection.norm_k.weight)
+        query_key(part, joint, first=first, norms=norms, rotation=(rotation.cos, rotation.sin), eps=projection.EPS)
+        first += part.shape[1]
+    query, key, value = joint.permute(2, 0, 3, 1, 4)
+    return query, key, value
+
+
+def attend(query: Heads, key: Heads, value: Heads, positions: Positions) -> Tokens:
     """Attends with queries and keys rotated to their positions and scores changed by them, and joins the heads."""
     query, key = positions.rotate(query).to(value.dtype), positions.rotate(key).to(value.dtype)
     if positions.scores is None:
@@ -90,6 +131,18 @@ def _compiled_flex_operator() -> Callable[..., Any]:
     return torch.compile(_flex_operator())
 
 
+class GroupedPointwise(nn.Conv2d):
+    """Mixes the channels of each group; on a GPU by one batch of products, where cuDNN loops over groups."""
+
+    def forward(self, field: Float[Tensor, "batch channel lat lon"]) -> Float[Tensor, "batch out lat lon"]:
+        if not field.is_cuda:
+            return super().forward(field)
+        matrices = self.weight.reshape(self.groups, -1, self.weight.shape[1])
+        grouped = torch.unflatten(field.permute(0, 2, 3, 1), -1, (self.groups, -1))
+        mixed = torch.einsum("bxygi,goi->bxygo", grouped, matrices)
+        return mixed.flatten(-2).permute(0, 3, 1, 2)
+
+
 class MultiscaleLinearAttention(nn.Module):
     """Attends over all cells of a field at linear cost, at several scales (EfficientViT, arXiv 2205.14756).
 
@@ -108,7 +161,7 @@ class MultiscaleLinearAttention(nn.Module):
         self.scales = nn.ModuleList(
             nn.Sequential(
                 SphericalConv2d(3 * inner, 3 * inner, kernel_size=kernel, groups=3 * inner, bias=False, poles=poles),
-                nn.Conv2d(3 * inner, 3 * inner, 1, groups=3 * heads, bias=False),
+                GroupedPointwise(3 * inner, 3 * inner, 1, groups=3 * heads, bias=False),
             )
             for kernel in kernels
         )

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ladcast.nn.attention import MultiscaleLinearAttention, QueryKeyValue, attend
+from ladcast.device import uses_kernels
+from ladcast.nn.attention import MultiscaleLinearAttention, QueryKeyValue, attend_jointly
 from ladcast.nn.embedding import MLP
 from ladcast.nn.position import Positions, Tokens
 from ladcast.nn.sphere import Poles, SphericalConv2d
@@ -36,7 +37,25 @@ class Modulation(nn.Module):
 
 def modulated_norm(tokens: Tokens, *, scale: Tensor, shift: Tensor) -> Tokens:
     """Normalises each token to mean 0 and variance 1, then returns norm * (1 + scale) + shift."""
+    if uses_kernels(tokens):
+        from ladcast.nn import token_kernels
+
+        return token_kernels.modulated_norm(tokens.contiguous(), scale=scale, shift=shift, eps=1e-6)
     return F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6) * (1 + scale) + shift
+
+
+def gated_sum(tokens: Tokens, gate: Tensor, change: Tokens) -> Tokens:
+    """Returns tokens + gate * change: on a GPU in one pass."""
+    return torch.addcmul(tokens, gate, change) if uses_kernels(tokens) else tokens + gate * change
+
+
+def gelu_of(linear: nn.Linear, tokens: Tokens) -> Tensor:
+    """Returns GELU (tanh) of a linear map of the tokens: on a GPU cuBLAS applies it to what it has in registers."""
+    if not uses_kernels(tokens) or tokens.dtype == torch.float32:
+        return F.gelu(linear(tokens), approximate="tanh")
+    weight, bias = linear.weight.to(tokens.dtype), linear.bias.to(tokens.dtype)
+    made = torch._addmm_activation(bias, tokens.flatten(0, 1), weight.T, use_gelu=True)
+    return torch.unflatten(made, 0, tokens.shape[:2])
 
 
 class Stream(nn.Module):
@@ -48,6 +67,11 @@ class Stream(nn.Module):
         self.qkv = QueryKeyValue(dim, heads)
         self.to_out = nn.Linear(dim, dim)
         self.mlp = MLP(dim, mlp_ratio * dim, dim, activation=nn.GELU(approximate="tanh"))
+
+    def feed_forward(self, tokens: Tokens) -> Tokens:
+        """Applies the feed-forward network."""
+        change: Tensor = self.mlp.outer(gelu_of(self.mlp.inner, tokens))
+        return change
 
 
 class DualStreamBlock(nn.Module):
@@ -66,17 +90,17 @@ class DualStreamBlock(nn.Module):
     ) -> tuple[Tokens, PastTokens]:
         pairs = ((self.future, future), (self.past, past))
         modulations = [stream.modulation(condition) for stream, _ in pairs]
-        qkv = [
-            stream.qkv(modulated_norm(tokens, shift=shift, scale=scale))
+        streams = [
+            (stream.qkv, modulated_norm(tokens, shift=shift, scale=scale))
             for (stream, tokens), (shift, scale, *_) in zip(pairs, modulations, strict=True)
         ]
-        query, key, value = (torch.cat(parts, dim=2) for parts in zip(*qkv, strict=True))
-        mixed = attend(query, key, value, positions).tensor_split([future.shape[1]], dim=1)
+        mixed = attend_jointly(streams, positions).tensor_split([future.shape[1]], dim=1)
         changed = []
         for (stream, tokens), message, modulation in zip(pairs, mixed, modulations, strict=True):
             attention_gate, shift, scale, mlp_gate = modulation[2:]
-            attended = tokens + attention_gate * stream.to_out(message)
-            changed.append(attended + mlp_gate * stream.mlp(modulated_norm(attended, shift=shift, scale=scale)))
+            attended = gated_sum(tokens, attention_gate, stream.to_out(message))
+            change = stream.feed_forward(modulated_norm(attended, shift=shift, scale=scale))
+            changed.append(gated_sum(attended, mlp_gate, change))
         return changed[0], changed[1]
 
 
@@ -93,14 +117,12 @@ class SingleStreamBlock(nn.Module):
     def forward(self, tokens: Tokens, *, condition: ConditionFeatures, positions: Positions) -> Tokens:
         shift, scale, gate = self.modulation(condition)
         normed = modulated_norm(tokens, shift=shift, scale=scale)
-        query, key, value = self.qkv(normed)
-        message = attend(query, key, value, positions)
-        hidden = F.gelu(self.mlp_in(normed), approximate="tanh")
+        message = attend_jointly([(self.qkv, normed)], positions)
+        hidden = gelu_of(self.mlp_in, normed)
         # Two products in place of one of the concatenation, which would be a copy of five times the tokens.
         to_out_message, to_out_hidden = self.to_out.weight.split([message.shape[-1], hidden.shape[-1]], dim=1)
         joint = F.linear(message, to_out_message) + F.linear(hidden, to_out_hidden, self.to_out.bias)
-        change: Tensor = gate * joint
-        return tokens + change
+        return gated_sum(tokens, gate, joint)
 
 
 class RefinerBlock(nn.Module):
@@ -116,8 +138,7 @@ class RefinerBlock(nn.Module):
 
     def forward(self, tokens: Tokens, *, condition: ConditionFeatures, positions: Positions) -> Tokens:
         attention_gate, mlp_gate = self.gates(condition)
-        query, key, value = self.qkv(self.norm_attention(tokens))
-        tokens = tokens + attention_gate * attend(query, key, value, positions)
+        tokens = tokens + attention_gate * attend_jointly([(self.qkv, self.norm_attention(tokens))], positions)
         change: Tensor = mlp_gate * self.mlp(self.norm_mlp(tokens))
         return tokens + change
 
@@ -131,10 +152,16 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.eps = eps
 
-    def forward(self, field: Field) -> Field:
+    def forward(self, field: Field, residual: Field | None = None) -> Field:
+        """Returns the norm, plus a residual where one is given."""
+        if uses_kernels(field):
+            from ladcast.nn import field_kernels
+
+            return field_kernels.channel_norm(field, self.weight, self.bias, eps=self.eps, residual=residual)
         wide = field.to(torch.promote_types(field.dtype, torch.float32))
         unit = wide * torch.rsqrt(wide.square().mean(dim=1, keepdim=True) + self.eps)
-        return (unit * self.weight[:, None, None] + self.bias[:, None, None]).to(field.dtype)
+        scaled = (unit * self.weight[:, None, None] + self.bias[:, None, None]).to(field.dtype)
+        return scaled if residual is None else residual + scaled
 
 
 class ResidualBlock(nn.Module):
@@ -147,8 +174,8 @@ class ResidualBlock(nn.Module):
         self.norm = ChannelNorm(channels)
 
     def forward(self, field: Field) -> Field:
-        change: Tensor = self.norm(self.conv_out(F.silu(self.conv_in(field))))
-        return field + change
+        changed: Tensor = self.norm(self.conv_out(self.conv_in(field), silu=True), field)
+        return changed
 
 
 class GatedConv(nn.Module):
@@ -165,9 +192,9 @@ class GatedConv(nn.Module):
         self.norm = ChannelNorm(channels)
 
     def forward(self, field: Field) -> Field:
-        value, gate = self.depthwise(F.silu(self.expand(field))).chunk(2, dim=1)
-        change: Tensor = self.norm(self.project(value * F.silu(gate)))
-        return field + change
+        gated = self.depthwise(self.expand(field), silu=True, gated=True)
+        changed: Tensor = self.norm(self.project(gated), field)
+        return changed
 
 
 class EfficientViTBlock(nn.Module):
@@ -180,7 +207,7 @@ class EfficientViTBlock(nn.Module):
         self.mlp = GatedConv(channels, poles=poles)
 
     def forward(self, field: Field) -> Field:
-        mixed: Tensor = self.mlp(field + self.attention_norm(self.attention(field)))
+        mixed: Tensor = self.mlp(self.attention_norm(self.attention(field), field))
         return mixed
 
 

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ladcast.device import uses_kernels
+
 PoleKernel = Literal["geometric", "mirrored_outermost"]
 
 
@@ -86,19 +88,50 @@ class SphericalConv2d(nn.Conv2d):
         self.poles = poles
         self.reach = kernel_size // 2
 
-    def forward(self, field: Float[Tensor, "batch channel lat lon"]) -> Float[Tensor, "batch out lat lon"]:
-        padded = pad_sphere(field, self.reach, pole_rows=self.poles.rows)
+    def forward(
+        self, field: Float[Tensor, "batch channel lat lon"], *, silu: bool = False, gated: bool = False
+    ) -> Float[Tensor, "batch out lat lon"]:
+        """Convolves the field, or SiLU of it; `gated`: one half of the result times SiLU of the other half."""
+        if uses_kernels(field) and self.reach and self.groups in (1, self.in_channels):
+            return self._by_kernels(field, silu=silu, gated=gated)
+        padded = pad_sphere(F.silu(field) if silu else field, self.reach, pole_rows=self.poles.rows)
+        convolved = self._convolve(padded)
+        if not gated:
+            return convolved
+        value, gate = convolved.chunk(2, dim=1)
+        return value * F.silu(gate)
+
+    def _convolve(self, padded: Tensor) -> Tensor:
         if self.poles.kernel == "geometric" or self.reach == 0:
-            return self._convolve(padded, self.weight)
+            return F.conv2d(padded, self.weight, self.bias, groups=self.groups)
         size = 2 * self.reach + 1
         beyond_south, beyond_north = slice(0, self.reach), slice(self.reach + 1, size)
-        south = self._convolve(padded[..., :size, :], _mirror(self.weight, beyond_south))
-        inner = self._convolve(padded[..., 1:-1, :], self.weight)
-        north = self._convolve(padded[..., -size:, :], _mirror(self.weight, beyond_north))
-        return torch.cat([south, inner, north], dim=-2)
+        parts = (
+            (padded[..., :size, :], _mirror(self.weight, beyond_south)),
+            (padded[..., 1:-1, :], self.weight),
+            (padded[..., -size:, :], _mirror(self.weight, beyond_north)),
+        )
+        rows = [F.conv2d(part, kernel, self.bias, groups=self.groups) for part, kernel in parts]
+        return torch.cat(rows, dim=-2)
 
-    def _convolve(self, padded: Tensor, kernel: Tensor) -> Tensor:
-        return F.conv2d(padded, kernel, self.bias, groups=self.groups)
+    def _by_kernels(self, field: Tensor, *, silu: bool, gated: bool) -> Tensor:
+        from ladcast.nn import field_kernels
+
+        poles, mirrored, reach = self.poles.rows, self.poles.kernel != "geometric", self.reach
+        if self.groups > 1:
+            return field_kernels.depthwise(
+                field, self.weight, self.bias, pole_rows=poles, mirrored=mirrored, silu=silu, gated=gated
+            )
+        dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else field.dtype
+        padded = field_kernels.pad(field, reach, pole_rows=poles, silu=silu, dtype=dtype)
+        kernel, bias = field_kernels.aligned_weights(self.weight, self.bias, dtype)
+        convolved = F.conv2d(padded, kernel, bias)
+        if mirrored:  # the difference that it makes, in the two rows where it does
+            rows = slice(0, reach), slice(-reach, None)
+            changes = [kernel[:, :, part].flip(-1) - kernel[:, :, part] for part in rows]
+            convolved[:, :, :1] += F.conv2d(padded[:, :, :reach], changes[0])
+            convolved[:, :, -1:] += F.conv2d(padded[:, :, -reach:], changes[1])
+        return convolved[:, : self.out_channels]
 
 
 def _mirror(kernel: Tensor, rows: slice) -> Tensor:

@@ -17,7 +17,7 @@ CELLS_A_PROGRAM = 128
 
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
-def moments_kernel(members, truth, moments, cells, NUM: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+def moments_kernel(members, truth, moments, cells, NUM: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     """Computes the four moments of BLOCK cells; NUM members lie `cells` apart, and so do the moments."""
     cell = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = cell < cells

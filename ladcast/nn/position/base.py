@@ -106,6 +106,13 @@ class Positions:
     rotations: tuple[Rotation, ...] = ()
     scores: Scores | None = None
 
+    @property
+    def lone_rotation(self) -> Rotation | None:
+        """Returns the rotation where there is but one, of the given dimensions and the same for all heads."""
+        (rotation, *others) = self.rotations or (None,)
+        plain = rotation is not None and rotation.basis is None and rotation.cos.ndim == 2
+        return rotation if plain and not others else None
+
     def rotate(self, heads: Heads) -> Heads:
         """Rotates queries or keys to the positions of their tokens."""
         for rotation in self.rotations:
