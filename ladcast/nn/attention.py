@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from ladcast.device import compiles, uses_kernels
 from ladcast.nn.position import Heads, Positions, Rotation, ScoreMod, Tokens
-from ladcast.nn.sphere import CELL_CENTRED, Poles, SphericalConv2d
+from ladcast.nn.sphere import CELL_CENTRED, Pointwise, Poles, SphericalConv2d
 
 LEAST_FLEX_DIM = 16
 KERNEL_DIMS = (16, 32, 64, 128, 256)
-"""Sizes of heads that the kernel of queries and keys takes."""
+"""Sizes of heads that the GPU kernels take."""
 
 Fused = Float[Tensor, "batch token 3 head dim"]
 """Queries, keys and values of each token, one after another."""
@@ -137,10 +137,18 @@ class GroupedPointwise(nn.Conv2d):
     def forward(self, field: Float[Tensor, "batch channel lat lon"]) -> Float[Tensor, "batch out lat lon"]:
         if not field.is_cuda:
             return super().forward(field)
+        return self.by_group(field).flatten(-2).permute(0, 3, 1, 2)
+
+    def by_group(self, field: Float[Tensor, "batch channel lat lon"]) -> Float[Tensor, "batch lat lon group out"]:
+        """Returns the channels of each group apart."""
         matrices = self.weight.reshape(self.groups, -1, self.weight.shape[1])
-        grouped = torch.unflatten(field.permute(0, 2, 3, 1), -1, (self.groups, -1))
-        mixed = torch.einsum("bxygi,goi->bxygo", grouped, matrices)
-        return mixed.flatten(-2).permute(0, 3, 1, 2)
+        mixed: Tensor = torch.einsum("bxygi,goi->bxygo", groups_of(field, self.groups), matrices)
+        return mixed
+
+
+def groups_of(field: Float[Tensor, "batch channel lat lon"], count: int) -> Float[Tensor, "batch lat lon group dim"]:
+    """Returns a view of a field whose channels are cut into groups."""
+    return torch.unflatten(field.permute(0, 2, 3, 1), -1, (count, -1))
 
 
 class MultiscaleLinearAttention(nn.Module):
@@ -157,7 +165,7 @@ class MultiscaleLinearAttention(nn.Module):
         self.head_dim = head_dim
         heads = channels // head_dim
         inner = heads * head_dim
-        self.to_qkv = nn.Conv2d(channels, 3 * inner, 1, bias=False)
+        self.to_qkv = Pointwise(channels, 3 * inner, 1, bias=False)
         self.scales = nn.ModuleList(
             nn.Sequential(
                 SphericalConv2d(3 * inner, 3 * inner, kernel_size=kernel, groups=3 * inner, bias=False, poles=poles),
@@ -165,15 +173,28 @@ class MultiscaleLinearAttention(nn.Module):
             )
             for kernel in kernels
         )
-        self.to_out = nn.Conv2d(inner * (1 + len(kernels)), channels, 1, bias=False)
+        self.to_out = Pointwise(inner * (1 + len(kernels)), channels, 1, bias=False)
 
     def forward(self, field: Float[Tensor, "batch channel lat lon"]) -> Float[Tensor, "batch channel lat lon"]:
         qkv = self.to_qkv(field)
-        scales = torch.cat([qkv, *(aggregate(qkv) for aggregate in self.scales)], dim=1)
-        query, key, value = torch.unflatten(scales.flatten(2), 1, (-1, 3, self.head_dim)).unbind(2)
-        mixed = linear_attention(query, key, value).to(qkv.dtype).reshape(len(field), -1, *field.shape[-2:])
+        mixed = self._by_kernel(qkv) if self.head_dim in KERNEL_DIMS and uses_kernels(field) else self._mix(qkv)
         answer: Tensor = self.to_out(mixed)
         return answer
+
+    def _mix(self, qkv: Tensor) -> Tensor:
+        scales = torch.cat([qkv, *(aggregate(qkv) for aggregate in self.scales)], dim=1)
+        query, key, value = torch.unflatten(scales.flatten(2), 1, (-1, 3, self.head_dim)).unbind(2)
+        mixed = linear_attention(query, key, value).to(qkv.dtype)
+        return mixed.reshape(len(qkv), -1, *qkv.shape[-2:])
+
+    def _by_kernel(self, qkv: Tensor) -> Tensor:
+        from ladcast.nn.field_kernels import linear_attention
+
+        scales = [groups_of(qkv, qkv.shape[1] // self.head_dim)]
+        for aggregate in self.scales:
+            around, between = cast(nn.Sequential, aggregate)
+            scales.append(cast(GroupedPointwise, between).by_group(around(qkv)))
+        return linear_attention(scales)
 
 
 def linear_attention(

@@ -13,7 +13,7 @@ from ladcast.device import uses_kernels
 from ladcast.nn.attention import MultiscaleLinearAttention, QueryKeyValue, attend_jointly
 from ladcast.nn.embedding import MLP
 from ladcast.nn.position import Positions, Tokens
-from ladcast.nn.sphere import Poles, SphericalConv2d
+from ladcast.nn.sphere import Pointwise, Poles, SphericalConv2d
 
 PastTokens = Float[Tensor, "batch past_token features"]
 ConditionFeatures = Float[Tensor, "batch features"]
@@ -44,9 +44,16 @@ def modulated_norm(tokens: Tokens, *, scale: Tensor, shift: Tensor) -> Tokens:
     return F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6) * (1 + scale) + shift
 
 
-def gated_sum(tokens: Tokens, gate: Tensor, change: Tokens) -> Tokens:
-    """Returns tokens + gate * change: on a GPU in one pass."""
-    return torch.addcmul(tokens, gate, change) if uses_kernels(tokens) else tokens + gate * change
+def gated_sum(tokens: Tokens, gate: Tensor, *changes: Tokens) -> Tokens:
+    """Returns tokens + gate * (sum of the changes)."""
+    if uses_kernels(tokens):
+        from ladcast.nn import token_kernels
+
+        return token_kernels.gated_sum(tokens.contiguous(), gate, *changes)
+    change, *further = changes
+    for other in further:
+        change = change + other
+    return tokens + gate * change
 
 
 def gelu_of(linear: nn.Linear, tokens: Tokens) -> Tensor:
@@ -121,8 +128,8 @@ class SingleStreamBlock(nn.Module):
         hidden = gelu_of(self.mlp_in, normed)
         # Two products in place of one of the concatenation, which would be a copy of five times the tokens.
         to_out_message, to_out_hidden = self.to_out.weight.split([message.shape[-1], hidden.shape[-1]], dim=1)
-        joint = F.linear(message, to_out_message) + F.linear(hidden, to_out_hidden, self.to_out.bias)
-        return gated_sum(tokens, gate, joint)
+        from_hidden = F.linear(hidden, to_out_hidden, self.to_out.bias)
+        return gated_sum(tokens, gate, F.linear(message, to_out_message), from_hidden)
 
 
 class RefinerBlock(nn.Module):
@@ -186,9 +193,9 @@ class GatedConv(nn.Module):
     def __init__(self, channels: int, *, poles: Poles) -> None:
         super().__init__()
         wide = 2 * self.EXPANSION * channels
-        self.expand = nn.Conv2d(channels, wide, 1)
+        self.expand = Pointwise(channels, wide, 1)
         self.depthwise = SphericalConv2d(wide, wide, groups=wide, poles=poles)
-        self.project = nn.Conv2d(wide // 2, channels, 1, bias=False)
+        self.project = Pointwise(wide // 2, channels, 1, bias=False)
         self.norm = ChannelNorm(channels)
 
     def forward(self, field: Field) -> Field:

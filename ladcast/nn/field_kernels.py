@@ -1,8 +1,8 @@
 """GPU kernels in Triton for global fields: padding, depthwise convolution and norm, each in one pass.
 
-They do what `pad_sphere`, a depthwise `SphericalConv2d` and `ChannelNorm` do, for inference: none has a gradient.
-Fields lie in memory with their channels next to each other (channels-last), as the tensor cores read them; where a
-count of channels is no multiple of 8, memory has room for one that is. Import this module only where there is a GPU:
+They do what `pad_sphere`, a depthwise `SphericalConv2d`, `linear_attention` and `ChannelNorm` do, for inference: none
+has a gradient. Fields lie in memory with their channels next to each other (channels-last), as the tensor cores read
+them, with room for a multiple of `ALIGNMENT`. Import this module only where there is a GPU:
 Triton comes with PyTorch's CUDA wheels and with no other.
 """
 
@@ -17,8 +17,8 @@ import triton.language as tl  # type: ignore[import-not-found, unused-ignore]
 from jaxtyping import Float
 from torch import Tensor
 
-ALIGNMENT = 8
-"""Channels of half precision that one 16-byte access reads, which tensor cores need."""
+ALIGNMENT = 64
+"""Channels that cuDNN's tiles take at once: 252 of them take 2.5 times as long as 256, 504 a fifth longer than 512."""
 
 Field = Float[Tensor, "batch channel lat lon"]
 
@@ -42,18 +42,18 @@ def channels_last(field: Field) -> Field:
 
 def aligned_weights(
     kernel: Float[Tensor, "out in size size"], bias: Float[Tensor, " out"] | None, dtype: torch.dtype
-) -> tuple[Tensor, Tensor | None]:
-    """Returns weights and bias in a precision, channels-last, filled up with zeros to aligned numbers of channels."""
+) -> Float[Tensor, "aligned_out aligned_in size size"]:
+    """Returns weights in a precision, channels-last, filled up with zeros.
+
+    The bias is the weight of a channel of ones behind the others: cuDNN would add it in a pass of its own.
+    """
     outs, ins, *size = kernel.shape
-    if (outs, ins) == (aligned(outs), aligned(ins)):
-        return kernel.to(dtype, memory_format=torch.channels_last), None if bias is None else bias.to(dtype)
-    room = torch.zeros(aligned(outs), *size, aligned(ins), dtype=dtype, device=kernel.device).permute(0, 3, 1, 2)
-    room[:outs, :ins] = kernel
-    if bias is None:
-        return room, None
-    filled = torch.zeros(aligned(outs), dtype=dtype, device=kernel.device)
-    filled[:outs] = bias
-    return room, filled
+    room = (aligned(outs), *size, aligned(ins + (bias is not None)))
+    filled = torch.zeros(room, dtype=dtype, device=kernel.device).permute(0, 3, 1, 2)
+    filled[:outs, :ins] = kernel
+    if bias is not None:
+        filled[:outs, ins, size[0] // 2, size[1] // 2] = bias
+    return filled
 
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
@@ -68,9 +68,9 @@ def row_beyond(row, rows, south, north):  # type: ignore[no-untyped-def]
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
 def pad_kernel(  # type: ignore[no-untyped-def]
     field, padded, rows, columns, channels, width, south, north, batch_stride, row_stride, column_stride,
-    SILU: tl.constexpr, ROOM: tl.constexpr, PIXELS: tl.constexpr, BLOCK: tl.constexpr
+    SILU: tl.constexpr, ONE: tl.constexpr, ROOM: tl.constexpr, PIXELS: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """Fills PIXELS cells of one row of the padded field; channels that are only room become 0."""
+    """Fills PIXELS cells of one row of the padded field; channels that are only room become 0, with ONE the first 1."""
     wide = columns + 2 * width
     row = tl.program_id(0) % (rows + 2 * width)
     batch = (tl.program_id(0) // (rows + 2 * width)).to(tl.int64)
@@ -84,17 +84,22 @@ def pad_kernel(  # type: ignore[no-untyped-def]
     if SILU:
         wide_value = value.to(tl.float32)
         value = (wide_value * tl.sigmoid(wide_value)).to(value.dtype)
+    if ONE:
+        value = tl.where(channel == channels, 1.0, value)
     target = ((batch * (rows + 2 * width) + row) * wide + column[:, None]) * ROOM + channel
     tl.store(padded + target, value.to(padded.dtype.element_ty), mask=(column < wide)[:, None] & (channel < ROOM))
 
 
 def pad(
-    field: Field, width: int, *, pole_rows: tuple[bool, bool], silu: bool, dtype: torch.dtype
+    field: Field, width: int, *, pole_rows: tuple[bool, bool], silu: bool, one: bool, dtype: torch.dtype
 ) -> Float[Tensor, "batch aligned_channel lat_padded lon_padded"]:
-    """Returns the field, or SiLU of it, continued across poles and meridian; channels are filled up with zeros."""
+    """Returns the field, or SiLU of it, continued across poles and meridian, in a precision.
+
+    Channels are filled up with zeros, or with `one` and zeros; see `aligned_weights`.
+    """
     field = channels_last(field)
     batch, channels, rows, columns = field.shape
-    high, wide, room = rows + 2 * width, columns + 2 * width, aligned(channels)
+    high, wide, room = rows + 2 * width, columns + 2 * width, aligned(channels + one)
     padded = torch.empty(batch, high, wide, room, dtype=dtype, device=field.device)
     block = min(triton.next_power_of_2(room), 256)
     grid = (batch * high, triton.cdiv(wide, 16), triton.cdiv(room, block))
@@ -102,7 +107,7 @@ def pad(
     with torch.cuda.device_of(field):  # Triton launches on the current GPU
         kernel[grid](
             field, padded, rows, columns, channels, width, *map(int, pole_rows), *_pixel_strides(field),
-            SILU=silu, ROOM=room, PIXELS=16, BLOCK=block,
+            SILU=silu, ONE=one, ROOM=room, PIXELS=16, BLOCK=block,
         )  # fmt: skip
     return padded.permute(0, 3, 1, 2)
 
@@ -110,13 +115,13 @@ def pad(
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
 def taps(  # type: ignore[no-untyped-def]
     field, weight, bias, row, column, channel, inside, rows, columns, south, north, row_stride, column_stride,
-    REACH: tl.constexpr, SILU: tl.constexpr, BIAS: tl.constexpr, MIRROR: tl.constexpr
+    wide, REACH: tl.constexpr, BIAS: tl.constexpr, MIRROR: tl.constexpr
 ):  # fmt: skip
     """Returns the depthwise convolution at cells of one row."""
     size: tl.constexpr = 2 * REACH + 1
     total = tl.zeros([column.shape[0], channel.shape[0]], tl.float32)
     if BIAS:
-        total += tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)
+        total += tl.load(bias + channel, mask=channel < wide, other=0.0).to(tl.float32)
     for i in tl.static_range(size):
         source, beyond = row_beyond(row + i - REACH, rows, south, north)
         half_turn = tl.where(beyond, columns // 2, 0)
@@ -126,18 +131,16 @@ def taps(  # type: ignore[no-untyped-def]
             meridian = (column + (j - REACH) + columns + half_turn) % columns
             place = source * row_stride + meridian[:, None] * column_stride + channel
             value = tl.load(field + place, mask=inside, other=0.0).to(tl.float32)
-            if SILU:
-                value = value * tl.sigmoid(value)
             tap = i * size + (tl.where(mirrored, size - 1 - j, j) if MIRROR else j)
-            total += value * tl.load(weight + channel * (size * size) + tap, mask=inside, other=0.0).to(tl.float32)
+            total += value * tl.load(weight + tap * wide + channel, mask=channel < wide, other=0.0).to(tl.float32)
     return total
 
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
 def depthwise_kernel(  # type: ignore[no-untyped-def]
     field, weight, bias, out, rows, columns, channels, south, north, batch_stride, row_stride, column_stride,
-    out_stride, REACH: tl.constexpr, GATED: tl.constexpr, SILU: tl.constexpr, BIAS: tl.constexpr,
-    MIRROR: tl.constexpr, PIXELS: tl.constexpr, BLOCK: tl.constexpr
+    out_stride, wide, REACH: tl.constexpr, GATED: tl.constexpr, BIAS: tl.constexpr, MIRROR: tl.constexpr,
+    PIXELS: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
     """Convolves PIXELS cells of a row, channel by channel; GATED ones are multiplied by SiLU of those further on."""
     row = tl.program_id(0) % rows
@@ -148,12 +151,12 @@ def depthwise_kernel(  # type: ignore[no-untyped-def]
     field += batch * batch_stride
     value = taps(
         field, weight, bias, row, column, channel, inside, rows, columns, south, north, row_stride, column_stride,
-        REACH, SILU, BIAS, MIRROR,
+        wide, REACH, BIAS, MIRROR,
     )  # fmt: skip
     if GATED:
         gate = taps(
             field, weight, bias, row, column, channel + channels, inside, rows, columns, south, north, row_stride,
-            column_stride, REACH, SILU, BIAS, MIRROR,
+            column_stride, wide, REACH, BIAS, MIRROR,
         )  # fmt: skip
         value = value * gate * tl.sigmoid(gate)
     target = ((batch * rows + row) * columns + column[:, None]) * out_stride + channel
@@ -167,10 +170,9 @@ def depthwise(
     *,
     pole_rows: tuple[bool, bool],
     mirrored: bool,
-    silu: bool = False,
     gated: bool = False,
 ) -> Field:
-    """Convolves each channel of a field, or of SiLU of it, with its own kernel.
+    """Convolves each channel of a field with its own kernel.
 
     `gated`: of the results, the first half of the channels times SiLU of the second. `mirrored`: see `Poles.kernel`.
     """
@@ -180,13 +182,66 @@ def depthwise(
     out = empty_field((batch, channels, rows, columns), field)
     block = min(triton.next_power_of_2(channels), 64)
     grid = (batch * rows, triton.cdiv(columns, 16), triton.cdiv(channels, block))
+    by_tap = weight.flatten(1).T.to(field.dtype).contiguous()
     kernel: Any = depthwise_kernel
     with torch.cuda.device_of(field):
         kernel[grid](
-            field, weight.contiguous(), bias, out, rows, columns, channels, *map(int, pole_rows),
-            *_pixel_strides(field), aligned(channels), REACH=weight.shape[-1] // 2, GATED=gated, SILU=silu,
-            BIAS=bias is not None, MIRROR=mirrored, PIXELS=16, BLOCK=block,
+            field, by_tap, bias, out, rows, columns, channels, *map(int, pole_rows), *_pixel_strides(field),
+            aligned(channels), len(weight), REACH=weight.shape[-1] // 2, GATED=gated, BIAS=bias is not None,
+            MIRROR=mirrored, PIXELS=16, BLOCK=block,
         )  # fmt: skip
+    return out
+
+
+@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
+def linear_attention_kernel(  # type: ignore[no-untyped-def]
+    groups, out, heads, batch_stride, cell_stride, group_stride, out_stride, first,
+    CELLS: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr
+):  # fmt: skip
+    """Lets all cells of one head of one field attend to each other; a head has groups of queries, keys and values."""
+    batch, head = (tl.program_id(0) // heads).to(tl.int64), tl.program_id(0) % heads
+    dim = tl.arange(0, DIM)
+    queries = groups + batch * batch_stride + 3 * head * group_stride
+    keys = queries + group_stride
+    values = keys + group_stride
+    moments, total = tl.zeros([DIM, DIM], tl.float32), tl.zeros([DIM], tl.float32)
+    for start in range(0, CELLS, BLOCK):
+        cell = start + tl.arange(0, BLOCK)
+        place, inside = cell[:, None] * cell_stride + dim, (cell < CELLS)[:, None]
+        key = tl.load(keys + place, mask=inside, other=0.0)
+        key = tl.where(key > 0, key, 0.0).to(key.dtype)
+        moments += tl.dot(tl.trans(key), tl.load(values + place, mask=inside, other=0.0), input_precision=PRECISION)
+        total += tl.sum(key.to(tl.float32), axis=0)
+    target = out + batch * CELLS * out_stride + first + head * DIM
+    for start in range(0, CELLS, BLOCK):
+        cell = start + tl.arange(0, BLOCK)
+        inside = (cell < CELLS)[:, None]
+        query = tl.load(queries + cell[:, None] * cell_stride + dim, mask=inside, other=0.0).to(tl.float32)
+        query = tl.maximum(query, 0.0)
+        sums = tl.dot(query, moments, input_precision=PRECISION)
+        mixed = sums / (tl.sum(query * total, axis=1) + 1e-15)[:, None]
+        tl.store(target + cell[:, None] * out_stride + dim, mixed.to(out.dtype.element_ty), mask=inside)
+
+
+def linear_attention(scales: Sequence[Float[Tensor, "batch lat lon group dim"]]) -> Field:
+    """Returns `attention.linear_attention` of each scale, one behind the other in the channels of a field.
+
+    The groups of a scale are the query, key and value of its first head, then of the next. A cell's vectors are
+    contiguous and rows of cells follow each other.
+    """
+    batch, rows, columns, groups, dim = scales[0].shape
+    heads, cells = groups // 3, rows * columns
+    out = empty_field((batch, len(scales) * heads * dim, rows, columns), scales[0])
+    # Half precision is exact in TF32 but for the moments; float32 is asked for where that is to be exact.
+    precision = "ieee" if out.dtype == torch.float32 else "tf32"
+    kernel: Any = linear_attention_kernel
+    with torch.cuda.device_of(out):
+        for number, scale in enumerate(scales):
+            strides = scale.stride(0), scale.stride(2), scale.stride(3)
+            kernel[(batch * heads,)](
+                scale, out, heads, *strides, out.stride(3), number * heads * dim,
+                CELLS=cells, DIM=dim, BLOCK=64, PRECISION=precision,
+            )  # fmt: skip
     return out
 
 

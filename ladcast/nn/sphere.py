@@ -119,19 +119,30 @@ class SphericalConv2d(nn.Conv2d):
 
         poles, mirrored, reach = self.poles.rows, self.poles.kernel != "geometric", self.reach
         if self.groups > 1:
+            active = F.silu(field) if silu else field  # once, not at each tap
             return field_kernels.depthwise(
-                field, self.weight, self.bias, pole_rows=poles, mirrored=mirrored, silu=silu, gated=gated
+                active, self.weight, self.bias, pole_rows=poles, mirrored=mirrored, gated=gated
             )
         dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else field.dtype
-        padded = field_kernels.pad(field, reach, pole_rows=poles, silu=silu, dtype=dtype)
-        kernel, bias = field_kernels.aligned_weights(self.weight, self.bias, dtype)
-        convolved = F.conv2d(padded, kernel, bias)
+        padded = field_kernels.pad(field, reach, pole_rows=poles, silu=silu, one=self.bias is not None, dtype=dtype)
+        kernel = field_kernels.aligned_weights(self.weight, self.bias, dtype)
+        convolved = F.conv2d(padded, kernel)
         if mirrored:  # the difference that it makes, in the two rows where it does
             rows = slice(0, reach), slice(-reach, None)
-            changes = [kernel[:, :, part].flip(-1) - kernel[:, :, part] for part in rows]
-            convolved[:, :, :1] += F.conv2d(padded[:, :, :reach], changes[0])
-            convolved[:, :, -1:] += F.conv2d(padded[:, :, -reach:], changes[1])
+            south, north = (kernel[:, :, part].flip(-1) - kernel[:, :, part] for part in rows)
+            convolved[:, :, :1] += F.conv2d(padded[:, :, :reach], south)
+            convolved[:, :, -1:] += F.conv2d(padded[:, :, -reach:], north)
         return convolved[:, : self.out_channels]
+
+
+class Pointwise(nn.Conv2d):
+    """Mixes the channels of each cell: a convolution of size 1, on a GPU a matrix product that adds its bias itself."""
+
+    def forward(self, field: Float[Tensor, "batch channel lat lon"]) -> Float[Tensor, "batch out lat lon"]:
+        if not uses_kernels(field):
+            return super().forward(field)
+        cells = F.linear(field.permute(0, 2, 3, 1).flatten(0, 2), self.weight.flatten(1), self.bias)
+        return torch.unflatten(cells, 0, (len(field), *field.shape[2:])).permute(0, 3, 1, 2)
 
 
 def _mirror(kernel: Tensor, rows: slice) -> Tensor:

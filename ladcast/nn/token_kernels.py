@@ -1,7 +1,7 @@
 """GPU kernels in Triton for the tokens of a transformer: each reads and writes them once, rounding once.
 
-They do what `modulated_norm` and `QueryKeyValue` with `Rotation` do, for inference: none has a gradient. Import this
-module only where there is a GPU: Triton comes with PyTorch's CUDA wheels and with no other.
+They do what `modulated_norm`, `gated_sum` and `QueryKeyValue` with `Rotation` do, for inference: none has a gradient.
+Import this module only where there is a GPU: Triton comes with PyTorch's CUDA wheels and with no other.
 """
 
 from __future__ import annotations
@@ -45,6 +45,40 @@ def modulated_norm(
         kernel[(batch * count,)](
             tokens, scale, shift, out, count, dim, *strides, eps, BLOCK=triton.next_power_of_2(dim), num_warps=8
         )
+    return out
+
+
+@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
+def gated_sum_kernel(  # type: ignore[no-untyped-def]
+    tokens, gate, change, further, out, tokens_each, dim, gate_stride, FURTHER: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """Adds to one token its changes, each feature by the gate of its row of the batch."""
+    token = tl.program_id(0).to(tl.int64)
+    feature = tl.arange(0, BLOCK)
+    inside = feature < dim
+    place = token * dim + feature
+    total = tl.load(change + place, mask=inside, other=0.0).to(tl.float32)
+    if FURTHER:
+        total += tl.load(further + place, mask=inside, other=0.0).to(tl.float32)
+    factor = tl.load(gate + token // tokens_each * gate_stride + feature, mask=inside, other=0.0).to(tl.float32)
+    value = tl.load(tokens + place, mask=inside, other=0.0).to(tl.float32) + factor * total
+    tl.store(out + place, value.to(out.dtype.element_ty), mask=inside)
+
+
+def gated_sum(
+    tokens: Float[Tensor, "batch token features"],
+    gate: Float[Tensor, "batch 1 features"],
+    *changes: Float[Tensor, "batch token features"],
+) -> Float[Tensor, "batch token features"]:
+    """Returns tokens + gate * (sum of one or two changes) in the dtype of the tokens, all contiguous but the gate."""
+    batch, count, dim = tokens.shape
+    out = torch.empty_like(tokens)
+    kernel: Any = gated_sum_kernel
+    with torch.cuda.device_of(tokens):
+        kernel[(batch * count,)](
+            tokens, gate, changes[0], changes[-1], out, count, dim, gate.stride(0),
+            FURTHER=len(changes) > 1, BLOCK=triton.next_power_of_2(dim), num_warps=8,
+        )  # fmt: skip
     return out
 
 
