@@ -20,7 +20,12 @@ html_theme = "furo"
 html_title = "ladcast"
 html_show_sourcelink = False
 html_static_path = [environ["LADCAST_NOTEBOOKS"]] if "LADCAST_NOTEBOOKS" in environ else []
-OUTSIDE = {"README.md": "readme.md", "CHANGELOG.md": "changelog.md", "benchmarks/README.md": "benchmarks.md"}
+OUTSIDE = {
+    "ladcast/pretrained/nature-t31/README.md": "model_card.md",
+    "README.md": "readme.md",
+    "CHANGELOG.md": "changelog.md",
+    "benchmarks/README.md": "benchmarks.md",
+}
 """Pages that stand outside of this folder, and under `site/` as what the site shows of them."""
 
 
@@ -60,8 +65,15 @@ def _link_inside(app: Sphinx, page: str, source: list[str]) -> None:
             source[0] = re.sub(rf"\]\((?:\.\./)+{re.escape(name)}", f"](/site/{inside}", source[0])
 
 
+def _link_inside_included(_: Sphinx, path: Path, page: str, source: list[str]) -> None:
+    """Does the same for links of a page that stands outside of this folder to another one."""
+    for name, inside in OUTSIDE.items():
+        source[0] = source[0].replace(f"]({name})", f"](/site/{inside})")
+
+
 def setup(app: Sphinx) -> None:
     """Registers what the site does otherwise than the repository."""
     app.connect("source-read", _link_inside)
+    app.connect("include-read", _link_inside_included)
     app.add_source_suffix(".ipynb", "ipynb")
     app.add_source_parser(NotebookParser)
