@@ -67,12 +67,14 @@ def uses_kernels(tensor: Tensor) -> bool:
     """
     if not tensor.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling() or isinstance(tensor, FakeTensor):
         return False
-    return _has_triton(tensor.device)
+    return has_kernels(tensor.device)
 
 
 @cache
-def _has_triton(device: torch.device) -> bool:
-    return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= LEAST_CAPABILITY
+def has_kernels(device: torch.device) -> bool:
+    """Says whether a device is a GPU that Triton compiles the project's own kernels for."""
+    found = device.type == "cuda" and find_spec("triton") is not None
+    return found and torch.cuda.get_device_capability(device) >= LEAST_CAPABILITY
 
 
 class FlopCounter(TorchDispatchMode):

@@ -9,6 +9,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -55,6 +57,20 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder} (set LADCAST_SHARED)")
     return folder
+
+
+@pytest.fixture
+def interpreted() -> Callable[[str], None]:
+    """Runs a program whose GPU kernels Triton interprets on the CPU."""
+    pytest.importorskip("triton", reason="Triton comes with PyTorch's CUDA wheels")
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": paths}
+
+    def run(program: str) -> None:
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+
+    return run
 
 
 @pytest.fixture

@@ -57,7 +57,8 @@ class ForecastRequest:
         perturbation: standard deviation of noise on the first latent, whose own is 0.5.
         redraws: how often a member that fails (not finite, or beyond any weather) is drawn again; 0 stops at once.
         precision: of the network on a GPU; a CPU computes in float32. By default the model's own.
-        compile: fuse the network's kernels first, which takes a quarter of a minute; for large ensembles on a GPU.
+        compile: let torch.compile fuse the network's operations first, for large ensembles on a CPU. A GPU that Triton
+            knows (from Ampere on) has kernels of ladcast's own, which are faster and need no compilation.
         analysis: begin the store with the analysis, at lead time 0; it is not scored.
         fill: what to do with channels that the source lacks: refuse, or take their mean or the nearest level; or with a
             few missing points: interpolate.

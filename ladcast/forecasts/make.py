@@ -15,7 +15,7 @@ import numpy as np
 
 from ladcast.data.analysis import Analyses, open_analyses
 from ladcast.data.sources.files import open_files
-from ladcast.device import compiles, peak_memory
+from ladcast.device import compiles, has_kernels, peak_memory
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.cost import fitting_batch, network_costs, require_memory
 from ladcast.forecasting.ensemble import InitialCondition, ensemble_options, staggered
@@ -66,7 +66,7 @@ def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
         if job.first(is_made(request, forecast_identity(forecaster, conditions, options))):
             return request.output if job.is_first else None
         require_memory(forecaster.config, forecaster.grid, options.batch_size, str(forecaster.device))
-        if request.compile and compiles(job.device):
+        if request.compile and not has_kernels(job.device) and compiles(job.device):
             forecaster.stepper.compile()
         unreal = unreal_weather(model)
         if job.is_first:

@@ -105,7 +105,8 @@ class DualStreamBlock(nn.Module):
         changed = []
         for (stream, tokens), message, modulation in zip(pairs, mixed, modulations, strict=True):
             attention_gate, shift, scale, mlp_gate = modulation[2:]
-            attended = gated_sum(tokens, attention_gate, stream.to_out(message))
+            # Of contiguous tokens, a product adds its bias itself.
+            attended = gated_sum(tokens, attention_gate, stream.to_out(message.contiguous()))
             change = stream.feed_forward(modulated_norm(attended, shift=shift, scale=scale))
             changed.append(gated_sum(attended, mlp_gate, change))
         return changed[0], changed[1]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from ladcast.data.analysis import Analysis
@@ -67,3 +68,14 @@ def test_latents_are_decoded_as_they_are_on_a_cpu(kept):
     assert largest_difference(open_on[DEVICE].load(), open_on["cpu"].load()) < TOLERANCE["float32"]
     part = open_on[DEVICE]["temperature"].isel(number=[1], prediction_timedelta=[3]).values
     np.testing.assert_array_equal(part, open_on[DEVICE]["temperature"].values[:, 3:4, 1:2])
+
+
+def test_what_float16_cannot_hold_is_computed_in_float32(forecaster: Forecaster):
+    codec = forecaster.codec.to(DEVICE)
+    latent = torch.full((1, *forecaster.frame_shape), 1e6, device=DEVICE)
+    decoded = codec.decode(latent)
+    with torch.no_grad():
+        raw = codec.latent_scale.invert(latent.expand(codec.decoded_at_once, -1, -1, -1))
+        expected = codec.normalizer.inverse(codec.autoencoder.decode(raw)[:1].cpu())
+    assert decoded.isfinite().all()
+    torch.testing.assert_close(decoded, expected, equal_nan=True)

@@ -1,8 +1,5 @@
 """The inner loop: brute force, independent packages, the sorting network, the GPU kernel (interpreted), real data."""
 
-import os
-import subprocess
-import sys
 from itertools import combinations, product
 from pathlib import Path
 
@@ -98,13 +95,9 @@ def test_one_member_has_no_spread(generator: torch.Generator) -> None:
 
 
 @pytest.mark.slow
-def test_kernel_equals_the_sorted_form() -> None:
-    """Runs the kernel's own code on the CPU; the last block of cells is not full."""
-    pytest.importorskip("triton", reason="Triton comes with PyTorch's CUDA wheels")
-    paths = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": paths}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
+def test_kernel_equals_the_sorted_form(interpreted) -> None:
+    """The last block of cells is not full."""
+    interpreted(PROGRAM)
 
 
 @pytest.mark.gpu
