@@ -9,8 +9,8 @@ from ladcast.models.transformer import LatentTransformer, TransformerConfig
 
 CONFIG = TransformerConfig(
     4,
-    (-60, 60),
-    (0, 315),
+    (-60.0, 60.0),
+    (0.0, 315.0),
     heads=3,
     head_dim=16,
     rope_axes_dim=(4, 6, 6),
