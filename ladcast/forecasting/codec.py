@@ -149,7 +149,6 @@ class LatentCodec(nn.Module):
                 if not place:
                     yield Decoded.now(states, device)
 
-    @torch.no_grad()
     def decode_on_device(self, latent: Latent, ocean: OceanMask | None = None) -> Iterator[State]:
         """Yields the states of `decoded_at_once` frames after the other, in SI units, where the codec is."""
         device, size = self.static.device, self.decoded_at_once
@@ -157,10 +156,13 @@ class LatentCodec(nn.Module):
         ocean = None if ocean is None else ocean.to(device)
         # One batch ahead: a GPU computes while its last batch is looked at.
         for (raw, scaled), _ in pairwise(chain(map(self._decode, latent.split(size)), [(latent, latent)])):
-            if scaled.is_cuda and not scaled.isfinite().all():
-                scaled = self.autoencoder.decode(raw)[: len(scaled)]
-            yield normalizer.inverse(scaled.float() if scaled.dtype == torch.float16 else scaled, ocean)
+            with torch.no_grad():
+                if scaled.is_cuda and not scaled.isfinite().all():
+                    scaled = self.autoencoder.decode(raw)[: len(scaled)]
+                states = normalizer.inverse(scaled.float() if scaled.dtype == torch.float16 else scaled, ocean)
+            yield states
 
+    @torch.no_grad()
     def _decode(self, latent: Latent) -> tuple[Latent, Scaled]:
         """Returns the raw latents of a batch that is filled up, and the scaled fields of those that were given."""
         filled = torch.cat([latent, latent[-1:].expand(self.decoded_at_once - len(latent), *latent.shape[1:])])
