@@ -5,7 +5,7 @@
     >>> ladcast.plot(forecast, place="Oslo")
 
 The names below are imported when they are first used, so that `import ladcast` is instant. Datasets of xarray have the
-accessor `.ladcast` (`ladcast/accessor.py`).
+accessor `.ladcast` (`ladcast/forecasts/engine.py`).
 """
 
 import os
@@ -59,7 +59,7 @@ def __getattr__(name: str) -> Any:
 def _register_accessor() -> None:
     """Gives datasets `.ladcast`, where there is xarray already: to import it takes longer than to import ladcast."""
     if "xarray" in sys.modules:
-        import_module("ladcast.accessor")
+        import_module("ladcast.forecasts.engine")
 
 
 _register_accessor()

@@ -29,7 +29,7 @@ COMMANDS = {
     "show": ("show:show", "Say what a model, an output or any other data is."),
     "view": ("show:view", "Look at forecasts in the browser."),
     "plot": ("products:plot", "Draw a page, or a map of any field."),
-    "track": ("track:track", "Track cyclones, verify them and draw them."),
+    "track": ("score:track", "Track cyclones, verify them and draw them."),
     "ask": ("products:ask", "Say how likely something is, at a place, in an area, over time."),
     "export": ("products:export", "Write a forecast as netCDF4, GRIB2 or Zarr."),
     "decode": ("products:decode", "Decode a forecast that was kept as latents."),

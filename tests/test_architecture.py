@@ -12,7 +12,7 @@ import pytest
 from ladcast.cli import COMMANDS
 
 FLOORS = (
-    "accessor documents",
+    "documents",
     "device fields files grid run times units",
     "cf checkpoint checksums types",
     "resumable",
