@@ -30,6 +30,7 @@ from data_pipelines.manifest import (
 )
 from data_pipelines.options import Execution
 from data_pipelines.workers import PARTS, Checksums, WorkUnit, make_all
+from ladcast.device import reuse_memory
 from ladcast.resumable import sole_writer
 from ladcast.run import show_progress, version_of
 
@@ -125,6 +126,7 @@ def _begin(recipe: ProductRecipe, folder: Path, asked: Content) -> None:
 
 
 def _make_units(recipe: ProductRecipe, folder: Path, execution: Execution) -> None:
+    reuse_memory()
     journal, units = Journal(folder), recipe.units()
     (folder / PARTS).mkdir(exist_ok=True)
     made = {n for n, files in journal.checksums.items() if all((folder / name).exists() for name in files)}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -42,6 +43,20 @@ def find_device(name: str | None = None, local_rank: int | None = None) -> torch
         )
     # Ranks of one machine spread over its GPUs; a device that was named by number is taken at its word.
     return device if device.index is not None or local_rank is None else torch.device("cuda", local_rank % count)
+
+
+@cache
+def reuse_memory() -> None:
+    """Lets the C library keep what threads free for what they ask for next: chunks, and what they are made of.
+
+    By default each such piece comes new from the system, page by page, for which all threads of a process queue up: 16
+    of them compressed no faster than one.
+    """
+    m_trim_threshold, m_mmap_threshold = -1, -3  # of <malloc.h>; glibc alone has them
+    with suppress(AttributeError, OSError):
+        library = ctypes.CDLL(None)
+        library.mallopt(m_mmap_threshold, 2**25)
+        library.mallopt(m_trim_threshold, 2**30)
 
 
 @cache

@@ -17,6 +17,7 @@ import xarray as xr
 from ladcast.cf import Names, with_metadata
 from ladcast.checksums import seal
 from ladcast.data.lazy import prefetch
+from ladcast.device import reuse_memory
 from ladcast.files import hdf_errors
 from ladcast.forecasts.options import FORECAST_AXES
 from ladcast.resumable import Unfinished
@@ -83,6 +84,7 @@ class FrameWriter(ABC):
             FileExistsError: an unfinished export of something else is there, and not `overwrite`.
             OSError: the output cannot be written.
         """
+        reuse_memory()
         saved = self.unfinished.start(self._begin)
         self._fields = self._read_all()  # which begins when the first is wanted
         if FRAMES in saved:

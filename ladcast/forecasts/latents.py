@@ -24,13 +24,12 @@ from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, Memb
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.stepper import ForecastStep
 from ladcast.forecasts.manifest import LatentManifest
-from ladcast.forecasts.write import CHECKED, ForecastLayout, StoreWriter, empty_variable
+from ladcast.forecasts.write import CHECKED, ForecastLayout, StoreWriter, empty_variable, members_per_chunk
 from ladcast.grid import Grid
 from ladcast.times import HOUR, describe
 from ladcast.types import OceanMask, State
 
 LATENT_DIMS = ("time", "prediction_timedelta", "number", "latent", "y", "x")
-MEMBERS_PER_CHUNK = 8
 DIGITS = 16
 
 
@@ -127,13 +126,6 @@ LATENT_ATTRIBUTES = {
     "long_name": "latent of the autoencoder, scaled to the standard deviation of the diffusion",
     "units": "1",
 }
-
-
-def members_per_chunk(options: EnsembleOptions) -> int:
-    """Returns how many members share a chunk: a divisor of the batch size, so that batches own whole chunks."""
-    if options.only:
-        return 1
-    return next(size for size in range(MEMBERS_PER_CHUNK, 0, -1) if options.batch_size % size == 0)
 
 
 class LatentStore:

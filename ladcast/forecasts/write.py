@@ -32,6 +32,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from ladcast.cf import CONVENTIONS, FORECAST_COORDINATES, forecast_attributes
 from ladcast.checksums import seal
+from ladcast.device import reuse_memory
 from ladcast.fields import VARIABLES, ChannelSet
 from ladcast.forecasting.checkpoints import plain
 from ladcast.forecasting.codec import Decoded
@@ -163,6 +164,16 @@ CHECKED = (BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec())
 1 GB a second on one core. Zarr's default leaves nine tenths at a third to a tenth of that speed."""
 
 
+MEMBERS_PER_CHUNK = 8
+
+
+def members_per_chunk(options: EnsembleOptions) -> int:
+    """Returns how many members share a chunk: a divisor of the batch size, so that batches own whole chunks."""
+    if options.only:
+        return 1
+    return next(size for size in range(MEMBERS_PER_CHUNK, 0, -1) if options.batch_size % size == 0)
+
+
 BatchStep: TypeAlias = tuple[MemberBatch, ForecastStep]
 
 
@@ -225,6 +236,7 @@ class StoreWriter(ABC):
 
         Progress follows the values: a kill between the two has the same values written again.
         """
+        reuse_memory()
         begun: deque[tuple[BatchStep, dict[str, Tensor], Sequence[Future[None]]]] = deque()
         with _closing(ThreadPoolExecutor(WRITERS)) as pool:
             for batch, step in steps:
@@ -301,7 +313,7 @@ class ForecastWriter(StoreWriter):
             dims = self.layout.dims(name)
             fields[name] = empty_variable(dims, self.layout.shape(dims), forecast_attributes(name))
         template = xr.Dataset(fields, self.layout.coordinates(), self.attributes())
-        create_fields(store, template, members_per_chunk=1 if self.options.only else self.options.batch_size)
+        create_fields(store, template, members_per_chunk=members_per_chunk(self.options))
 
     @cached_property
     def _room(self) -> Semaphore:
