@@ -30,6 +30,7 @@ from ladcast.grid import Grid, grid_of, points_of
 from ladcast.run import show_progress
 from ladcast.times import DAY, HOUR, WEEK, describe
 from ladcast.verification import Climatology
+from ladcast.verification.match import is_mean_over_time
 
 QUINTILES = (0.2, 0.4, 0.6, 0.8)
 PROBABILITY = "_quintile_probability"
@@ -131,15 +132,15 @@ def quintile_probabilities(means: xr.Dataset, climatology: Climatology) -> xr.Da
         ValueError: these are no weekly means, or the climatology has no quintiles of any of them.
     """
     fields = {name: means[name] for name in VARIABLES if name in means}
-    if not all(": mean" in field.attrs.get("cell_methods", "") for field in fields.values()):
+    if not all(map(is_mean_over_time, fields.values())):
         raise ValueError("Expected weekly means, got a forecast of instants. Make them with `ladcast products weekly`.")
     quantiles = climatology.part("quantiles")
     places = [np.flatnonzero(np.isclose(climatology.probabilities, level)) for level in QUINTILES]
-    common = [name for name in fields if name in quantiles]
+    common = [name for name in fields if name in quantiles and is_mean_over_time(quantiles[name])]
     if not common or not all(map(len, places)):
         raise ValueError(
             f"Expected a climatology with the quantiles {', '.join(map(str, QUINTILES))} of {', '.join(fields)}, got "
-            f"{climatology.probabilities} of {', '.join(map(str, quantiles)) or 'none'}. Fit one to weekly means: "
+            f"{climatology.probabilities} of {', '.join(map(str, quantiles)) or 'none'}, perhaps of no means. Fit one: "
             "`ladcast-data weekly`, then `ladcast-data climatology --quantiles 0.2 0.4 0.6 0.8`."
         )
     five = Climatology(climatology.dataset.isel(quantile=np.concatenate(places)))

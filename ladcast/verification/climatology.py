@@ -179,11 +179,16 @@ def _fit(ds: xr.Dataset, centres: npt.NDArray[np.int64], days: int, quantiles: S
     fields = {}
     for name in (name for name in ds.data_vars if "time" in ds[name].dims):
         mean, std = _fit_field(ds[name], centres, days)
-        attrs = {"units": ds[name].attrs["units"]} if "units" in ds[name].attrs else {}
+        attrs = _kept(ds[name])
         fields[str(name)], fields[f"{name}{STD}"] = mean.assign_attrs(attrs), std.assign_attrs(attrs)
         if quantiles:
             fields |= _fit_distribution(ds[name], centres, days, quantiles)
     return xr.Dataset(fields)
+
+
+def _kept(field: xr.DataArray) -> dict[str, str]:
+    """Returns what a climatology says of the fields that it is of: units, and whether they are means over time."""
+    return {name: field.attrs[name] for name in ("units", "cell_methods") if name in field.attrs}
 
 
 def _fit_field(field: xr.DataArray, centres: npt.NDArray[np.int64], days: int) -> tuple[xr.DataArray, xr.DataArray]:
@@ -255,7 +260,7 @@ def _fit_distribution(
     `field` has (time[, level], latitude, longitude). Where every frame is NaN, so is the quantile; else NaN is left
     out. What is held at once is one window of one level.
     """
-    attrs = {"units": field.attrs["units"]} if "units" in field.attrs else {}
+    attrs = _kept(field)
     levels = np.sort(np.asarray(quantiles))
 
     def quantiles_of(frames: Samples) -> Samples:

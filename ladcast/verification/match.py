@@ -5,6 +5,7 @@ A chunk is one initial time, one variable with its levels, and some lead times.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -22,6 +23,7 @@ from ladcast.units import same_units
 from ladcast.verification.case import Area, Case, Region
 from ladcast.verification.climatology import Climatology, stored_chunk
 
+MEAN_OVER_TIME = re.compile(r"\b(time|prediction_timedelta|forecast_period): mean\b")
 SCORED_BYTES = 64 * 2**20
 """Forecast values that are read at once, at most, unless one lead time is larger."""
 
@@ -104,8 +106,18 @@ def common_channels(first: xr.Dataset, second: xr.Dataset) -> tuple[Channel, ...
         units = [str(ds[name].attrs.get("units", "")) for ds in (first, second)]
         if not same_units(*units):
             raise ValueError(f"The units of '{name}' differ: '{units[0]}' and '{units[1]}'. Convert one of them.")
+        if is_mean_over_time(first[name]) != is_mean_over_time(second[name]):
+            raise ValueError(
+                f"'{name}' is a mean over time in one of forecast, truth and climatology, and not in another. "
+                "Make all weekly means: `ladcast products weekly`, `ladcast-data weekly`."
+            )
     order = list(VARIABLES)
     return tuple(sorted(shared, key=lambda channel: (order.index(channel.variable), channel.level or 0)))
+
+
+def is_mean_over_time(field: xr.DataArray) -> bool:
+    """Says whether a field holds means over times, such as weeks, as its cell methods tell."""
+    return bool(MEAN_OVER_TIME.search(str(field.attrs.get("cell_methods", ""))))
 
 
 def _channels(ds: xr.Dataset) -> list[Channel]:

@@ -14,6 +14,7 @@ from ladcast.forecasts.options import WHOLE as SELECTED
 from ladcast.forecasts.weekly import QUINTILES, make_quintiles, parse_week, quest_files, weekly_means, write_quest
 from ladcast.grid import Grid
 from ladcast.times import DAY, HOUR
+from ladcast.verification.match import match_truth
 
 GRID = Grid.parse("16x9-south")
 T2M, MSL = "2m_temperature", "mean_sea_level_pressure"
@@ -59,7 +60,8 @@ def climatology(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dims, days = ("dayofyear", "quantile", "latitude", "longitude"), np.array([1, 183])
     levels = np.array([0.1, *QUINTILES])
     bounds = np.broadcast_to((1e5 + 1000 * levels)[:, None, None], (2, 5, *GRID.shape))
-    fields = {f"{MSL}_quantile": (dims, bounds), f"{PRECIPITATION}_quantile": (dims, 0 * bounds)}
+    of_weeks = {"cell_methods": "time: mean"}
+    fields = {f"{MSL}_quantile": (dims, bounds, of_weeks), f"{PRECIPITATION}_quantile": (dims, 0 * bounds, of_weeks)}
     xr.Dataset(fields, {"dayofyear": days, "quantile": levels, **POINT}).to_netcdf(path)
     return path
 
@@ -155,8 +157,22 @@ def test_instants_have_no_fifths_of_weeks_and_other_quantiles_are_no_quintiles(
         make_quintiles(weekly.with_name("forecast.zarr"), climatology, SELECTED)
     terciles = tmp_path / "terciles.nc"
     xr.load_dataset(climatology).isel(quantile=[0, 1]).to_netcdf(terciles)
+    of_instants = tmp_path / "instants.nc"
+    xr.load_dataset(climatology).drop_attrs().to_netcdf(of_instants)
+    with pytest.raises(ValueError, match="perhaps of no means"):
+        make_quintiles(weekly, of_instants, SELECTED)
     with pytest.raises(ValueError, match=r"0\.2, 0\.4, 0\.6, 0\.8 of .*--quantiles 0\.2 0\.4 0\.6 0\.8"):
         make_quintiles(weekly, terciles, SELECTED)
+
+
+def test_weekly_means_are_scored_against_weekly_means_alone(weekly: Path) -> None:
+    means = open_forecast(weekly)[[T2M]]
+    truth = means.isel(time=0, number=0, drop=True).rename(prediction_timedelta="time")
+    truth = truth.assign_coords(time=means["time"].values + means["prediction_timedelta"].values)
+    assert match_truth(means, truth).members == MEMBERS
+    for pair in ((means, truth.drop_attrs()), (means.drop_attrs(), truth)):
+        with pytest.raises(ValueError, match=r"mean over time in one .*ladcast-data weekly"):
+            match_truth(*(ds.assign({T2M: ds[T2M].assign_attrs(units="K")}) for ds in pair))
 
 
 def test_the_quest_takes_its_own_weeks_alone(weekly: Path, climatology: Path, tmp_path: Path) -> None:
