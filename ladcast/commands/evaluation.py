@@ -42,7 +42,7 @@ from ladcast.verification import (
 )
 from ladcast.verification.archive import claim_folder, keep_sums, values_of
 from ladcast.verification.bootstrap import FLOOR
-from ladcast.verification.states import Block, Members, StateScorer
+from ladcast.verification.score import Block, Members, StateScorer
 from ladcast.verification.systems import MEANS_ONLY
 
 READERS = 2
