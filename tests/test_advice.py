@@ -21,7 +21,7 @@ COMMAND = re.compile(r"`(ladcast|ladcast-data) ([a-z]+(?:-[a-z]+)*)(?: ([a-z]+(?
 EXTRA = re.compile(r"(?:ladcast\[|\.\[|extra \[|extra `)([a-z]+)[\]`]")
 OF_OTHERS = """
     account array cpus-per-task dependency export-dir format jobs jobid kill-on-bad-exit noheader parsable requeue wrap
-    dist logdir nproc-per-node strict version help json install-completion extra-index-url index-url
+    dist jaxtyping-packages logdir nproc-per-node strict version help json install-completion extra-index-url index-url
     batch frames minutes seconds size
 """
 """Options of Slurm, of pip, pytest and others, and of our own scripts and benchmarks."""
