@@ -84,7 +84,7 @@ def draw_scorecard(
     size = np.array([max(CELL_IN * columns, *(LETTER_IN * len(text) for text in titles)), CELL_IN * rows])
     text = title or heading(metric)
     needed = LEFT_IN + len(panels) * (size[0] + GAP_IN)
-    width, height = max(needed, _title_in(text)), TOP_IN + size[1] + BOTTOM_IN
+    width, height = max(needed, title_in(text)), TOP_IN + size[1] + BOTTOM_IN
     figure = new_figure((width, height))
     for number, panel in enumerate(panels.values()):
         corner = [(width - needed) / 2 + LEFT_IN + number * (size[0] + GAP_IN), BOTTOM_IN]
@@ -132,7 +132,7 @@ def draw_curves(
     shown = choose_channels((channel for line in lines.values() for channel in _drawable(line)), channels)
     columns = min(len(shown), max(3, isqrt(len(shown) // 2)))
     rows = -(-len(shown) // columns)
-    size = (max(2.5 * columns + 0.4, _title_in(title or heading(metric))), 1.9 * rows + 0.9)
+    size = (max(2.5 * columns + 0.4, title_in(title or heading(metric))), 1.9 * rows + 0.9)
     figure = new_figure(size)
     figure.set_layout_engine("constrained")
     cells = figure.add_gridspec(rows, columns)
@@ -175,7 +175,7 @@ def _panel(ds: xr.Dataset, metric: str) -> xr.Dataset:
     return panel.isel(channel=np.flatnonzero(panel["difference"].notnull().any("prediction_timedelta")))
 
 
-def _title_in(title: str) -> float:
+def title_in(title: str) -> float:
     """Returns the width in inches that the longest line of a title needs, and no less than a colour bar's."""
     return max(LETTER_IN * max(map(len, title.splitlines())) + 0.2, BAR_IN + 0.7)
 

@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ladcast.plots.scorecards import SYSTEM_COLOURS, draw_curves, heading
+from ladcast.plots.scorecards import SYSTEM_COLOURS, draw_curves, heading, title_in
 from ladcast.plots.style import BLACK, INK, SMALL_PT, new_figure, quiet, unreal_note
 from ladcast.times import DAY, HOUR
 from ladcast.verification.archive import metrics_of
@@ -76,7 +76,7 @@ def draw_ranks(scores: xr.Dataset, *, channels: Sequence[str] = (), title: str =
         _label(axes, (row, channel), (column, lead))
     _finish(
         figure,
-        f"Frequency of the truth's rank among the members, over that of a flat histogram\n{title}",
+        f"Rank of the truth among the members, over a flat histogram\n{title}",
         "Share of members below",
     )
     return figure
@@ -157,6 +157,7 @@ def _label(axes: Axes, row: tuple[int, str], column: tuple[int, np.timedelta64])
 
 def _finish(figure: Figure, title: str, below: str) -> None:
     """Writes the title, what lies along the horizontal axis, and one legend for all panels."""
+    figure.set_figwidth(max(figure.get_figwidth(), title_in(title)))
     figure.suptitle(title, fontsize=SMALL_PT + 3, color=INK)
     for axes in figure.axes:
         axes.set_xlabel(below, fontsize=SMALL_PT + 1, color=INK)

@@ -23,8 +23,10 @@ from ladcast.plots.forecast import draw_forecast
 from ladcast.plots.maps import draw_comparison
 from ladcast.plots.options import FieldOptions
 from ladcast.plots.scorecards import draw_curves, draw_scorecard
+from ladcast.plots.scores import draw_scores
 from ladcast.plots.tracks import draw_storm
 from ladcast.times import DAY, lead_times
+from ladcast.verification import ScoreOptions, score, scores_dataset
 
 PICTURES = Path(__file__).parent / "pictures"
 SHAPE = (80, 120)
@@ -121,6 +123,17 @@ def curves() -> Figure:
     return draw_curves({"ladcast": line, "persistence": line * 1.4})
 
 
+def of_scores(figure: str) -> Figure:
+    waves = forecast()[["2m_temperature", "mean_sea_level_pressure"]]
+    noise = np.random.default_rng(0).normal(size=waves["2m_temperature"].shape)
+    members = waves + waves["2m_temperature"].copy(data=noise)
+    members = members.transpose("time", "prediction_timedelta", "number", "latitude", "longitude")
+    last = members.isel(time=0, number=5, drop=True).rename(prediction_timedelta="time")
+    known = last.assign_coords(time=START + members["prediction_timedelta"].values)
+    found = score(members.isel(number=slice(5)), known, options=ScoreOptions(("default", "ranks", "zonal_spectra")))
+    return draw_scores(scores_dataset({"ladcast": found}), figure, channels=["t2m", "msl"])
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "page": lambda: draw_forecast(forecast(), place=OSLO, truth=truth()),
     "mean": lambda: one_field("mean", FieldOptions("msl")),
@@ -136,6 +149,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "training": training_maps,
     "scorecard": scorecard,
     "curves": curves,
+    "ranks": lambda: of_scores("ranks"),
+    "spectra": lambda: of_scores("spectra"),
 }
 
 
