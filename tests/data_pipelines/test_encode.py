@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipelines.encode import encode
+from data_pipelines.encode import Encoding, encode
 from data_pipelines.options import StatePeriod, StoreLayout
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.data.normalization import pack
@@ -75,3 +75,16 @@ def test_latents_do_not_depend_on_units_beyond_rounding_and_their_statistics_are
     )
     np.testing.assert_allclose(cut["latent"], whole["latent"], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(cut["latent_std"], cut["latent"].std(("time", "y", "x"), dtype=np.float64), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_shards_that_are_made_side_by_side_are_the_same(store, autoencoder, tmp_path: Path, monkeypatch):
+    """As one GPU makes them."""
+    made = []
+    for at_once in (1, 3):
+        monkeypatch.setattr(Encoding, "at_once", at_once)
+        path = tmp_path / f"{at_once}.zarr"
+        encode(store, autoencoder, path, period=StatePeriod("2020-01-02", "2020-01-08"), layout=StoreLayout(3, 4))
+        made.append(json.loads((path / "manifest.json").read_text())["blocks"])
+    assert len(made[0]) == 7
+    assert made[0] == made[1]
