@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -47,7 +48,7 @@ def export(source: Path, output: Path, selection: Selection, form: ExportFormat,
     part = open_part(source, selection, **decoding)
     writer = find_writer(part, output, form, ensemble_size=open_forecast(source, **decoding).sizes.get("number", 1))
     writer.reads_ahead = is_zarr(source)
-    with sole_writer(output):
+    with sole_writer(output), closing(writer):
         done = writer.start()
         members = part.sizes["number"]
         total = (writer.frames - done) * members

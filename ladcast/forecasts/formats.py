@@ -66,6 +66,7 @@ class FrameWriter(ABC):
         identity = {"forecast": layout_hash(forecast), **settings} if self.goes_on else None
         self.unfinished = Unfinished(path, identity, kind="content", overwrite=overwrite)
         self.done = 0
+        self._fields = self._read_all()  # which begins when the first is wanted
 
     @property
     def content(self) -> Path:
@@ -86,7 +87,6 @@ class FrameWriter(ABC):
         """
         reuse_memory()
         saved = self.unfinished.start(self._begin)
-        self._fields = self._read_all()  # which begins when the first is wanted
         if FRAMES in saved:
             self.done = saved[FRAMES].document["done"]
             self._open(saved[FRAMES].document)
@@ -102,9 +102,13 @@ class FrameWriter(ABC):
 
     def finish(self) -> Path:
         """Gives the complete output its name."""
-        self._fields.close()
+        self.close()
         self._close()
         return self.unfinished.finish()
+
+    def close(self) -> None:
+        """Ends the reading ahead, also of an export that fails."""
+        self._fields.close()
 
     def _read_all(self) -> Generator[xr.DataArray, None, None]:
         """Yields the variables of the frames that remain, one after the other."""
