@@ -285,7 +285,8 @@ def quintiles(
     weekly: Path,
     output: Path,
     *,
-    climatology: Path,
+    climatology: Path | None = None,
+    reforecasts: Path | None = None,
     selection: Part = WHOLE,
     quest: str | None = None,
     overwrite: bool = False,
@@ -297,6 +298,8 @@ def quintiles(
         output: .nc or .zarr; with --quest a folder.
         climatology: file that `ladcast-data climatology --quantiles 0.2 0.4 0.6 0.8` made of weekly means
             (`ladcast-data weekly`).
+        reforecasts: instead, weekly means of the same forecaster from other dates of the season, as its own climate:
+            what it drifts does not count then.
         selection: which part.
         quest: TEAM,MODEL: write the files of the AI Weather Quest, on 1.5 degrees, of temperature, pressure and
             precipitation on days 19-25 and 26-32.
@@ -305,14 +308,15 @@ def quintiles(
     from ladcast.forecasts.export import write_dataset
     from ladcast.forecasts.weekly import make_quintiles, write_quest
 
+    climate = {"climatology": climatology, "reforecasts": reforecasts}
     if quest is None:
         if output.suffix not in (".nc", ".zarr"):
             raise ValueError(f"Expected an output that ends in .nc or .zarr, got '{output.name}'. Rename it.")
-        require_outputs([output], [weekly, climatology], overwrite=overwrite)
-        return report_paths(quintiles=write_dataset(make_quintiles(weekly, climatology, selection), output))
+        require_outputs([output], [weekly, climatology, reforecasts], overwrite=overwrite)
+        return report_paths(quintiles=write_dataset(make_quintiles(weekly, selection, **climate), output))
     team, _, model = quest.partition(",")
     if not (team and model) or {"/", ","} & set(team + model):
         raise ValueError(f"Expected --quest TEAM,MODEL as they are registered, got '{quest}'.")
-    made = make_quintiles(weekly, climatology, selection)
+    made = make_quintiles(weekly, selection, **climate)
     written = write_quest(made, output, team=team, model=model, overwrite=overwrite)
     return report_paths(**{path.stem: path for path in written})

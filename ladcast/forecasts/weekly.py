@@ -6,7 +6,7 @@ The layout of the AI Weather Quest is that of its package AI-WQ-package (3.33), 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,8 @@ from ladcast.verification.match import is_mean_over_time
 
 QUINTILES = (0.2, 0.4, 0.6, 0.8)
 PROBABILITY = "_quintile_probability"
-MEAN = "prediction_timedelta: mean"
+LEAD = "prediction_timedelta"
+MEAN = f"{LEAD}: mean"
 """The cell method of weekly means."""
 
 
@@ -122,42 +123,79 @@ def _described(means: xr.Dataset, names: Names = "weatherbench2") -> xr.Dataset:
     return described.assign_coords({bounds: ((lead, "bound"), edges)})
 
 
-def quintile_probabilities(means: xr.Dataset, climatology: Climatology) -> xr.Dataset:
-    """Returns the shares of the members in each fifth of the climatology, along the dimension `quintile`.
+Bounds = Callable[[xr.Dataset], xr.Dataset]
+"""Takes the weekly means of one initial time and week, and returns the four bounds of the fifths there."""
 
+
+def quintile_probabilities(means: xr.Dataset, climate: Climatology | xr.Dataset) -> xr.Dataset:
+    """Returns the shares of the members in each fifth of a climate, along the dimension `quintile`.
+
+    The climate is a climatology of weekly means, or the forecaster's own: the weekly means of reforecasts, whose
+    members and initial times are taken together at each lead time, so that what the forecaster drifts does not count.
     A fifth reaches from its lower bound on to below its upper one, which `quintile` names: 0.2 to 1. Where two bounds
     are one, as of rain where it is dry, the fifth between them is empty; where a field or a bound is NaN, so are all.
 
     Raises:
-        ValueError: these are no weekly means, or the climatology has no quintiles of any of them.
+        ValueError: these are no weekly means, or the climate has no quintiles of any of them.
     """
-    fields = {name: means[name] for name in VARIABLES if name in means}
-    if not all(map(is_mean_over_time, fields.values())):
-        raise ValueError("Expected weekly means, got a forecast of instants. Make them with `ladcast products weekly`.")
-    quantiles = climatology.part("quantiles")
-    places = [np.flatnonzero(np.isclose(climatology.probabilities, level)) for level in QUINTILES]
-    common = [name for name in fields if name in quantiles and is_mean_over_time(quantiles[name])]
-    if not common or not all(map(len, places)):
-        raise ValueError(
-            f"Expected a climatology with the quantiles {', '.join(map(str, QUINTILES))} of {', '.join(fields)}, got "
-            f"{climatology.probabilities} of {', '.join(map(str, quantiles)) or 'none'}, perhaps of no means. Fit one: "
-            "`ladcast-data weekly`, then `ladcast-data climatology --quantiles 0.2 0.4 0.6 0.8`."
-        )
-    five = Climatology(climatology.dataset.isel(quantile=np.concatenate(places)))
+    fields = _weekly_fields(means)
+    make_bounds = _of_climatology if isinstance(climate, Climatology) else _of_reforecasts
+    names, bounds = make_bounds(fields, climate)  # type: ignore[arg-type]  # chosen by its type
     weeks = [
-        xr.concat([_shares(week, five, common) for week in _each_week(means.isel(time=[init]))], "prediction_timedelta")
+        xr.concat([_shares(week, bounds(week), names) for week in _each_week(means.isel(time=[init]))], LEAD)
         for init in range(means.sizes["time"])
     ]
     return xr.concat(weeks, "time", combine_attrs="override").assign_attrs(means.attrs)
 
 
+def _weekly_fields(means: xr.Dataset) -> xr.Dataset:
+    fields = means[[name for name in VARIABLES if name in means]]
+    if not all(map(is_mean_over_time, fields.data_vars.values())):
+        raise ValueError("Expected weekly means, got a forecast of instants. Make them with `ladcast products weekly`.")
+    return fields
+
+
 def _each_week(means: xr.Dataset) -> Iterator[xr.Dataset]:
-    return (means.isel(prediction_timedelta=[week]) for week in range(means.sizes["prediction_timedelta"]))
+    return (means.isel({LEAD: [week]}) for week in range(means.sizes[LEAD]))
 
 
-def _shares(week: xr.Dataset, climatology: Climatology, names: Sequence[str]) -> xr.Dataset:
-    valid = week["time"].values + week["prediction_timedelta"].values
-    bounds = climatology.at("quantiles", valid, names).isel(time=0, drop=True).rename(quantile="quintile")
+def _of_climatology(fields: xr.Dataset, climatology: Climatology) -> tuple[list[str], Bounds]:
+    quantiles = climatology.part("quantiles")
+    places = [np.flatnonzero(np.isclose(climatology.probabilities, level)) for level in QUINTILES]
+    common = [str(name) for name in fields if name in quantiles and is_mean_over_time(quantiles[name])]
+    if not common or not all(map(len, places)):
+        raise ValueError(
+            f"Expected a climatology with the quantiles {', '.join(map(str, QUINTILES))} of {_list(fields)}, got "
+            f"{climatology.probabilities} of {_list(quantiles)}, perhaps of no means. Fit one: "
+            "`ladcast-data weekly`, then `ladcast-data climatology --quantiles 0.2 0.4 0.6 0.8`."
+        )
+    five = Climatology(climatology.dataset.isel(quantile=np.concatenate(places)))
+
+    def bounds(week: xr.Dataset) -> xr.Dataset:
+        at = five.at("quantiles", week["time"].values + week[LEAD].values, common)
+        return at.isel(time=0, drop=True).rename(quantile="quintile")
+
+    return common, bounds
+
+
+def _of_reforecasts(fields: xr.Dataset, reforecasts: xr.Dataset) -> tuple[list[str], Bounds]:
+    past = _weekly_fields(reforecasts)
+    common, lacking = [str(name) for name in fields if name in past], np.setdiff1d(fields[LEAD], past[LEAD])
+    if not common or lacking.size or not points_of(fields).matches(points_of(past)):
+        raise ValueError(
+            f"Expected reforecasts of {_list(fields)} on the grid {points_of(fields)} and of the same weeks, got "
+            f"{_list(past)} on {points_of(past)}, without the weeks that end on day "
+            f"{', '.join(f'{lead / DAY:g}' for lead in lacking) or '(none lacks)'}. Make them as the forecast was made."
+        )
+    own = past[common].quantile(list(QUINTILES), ("time", "number"), skipna=False).rename(quantile="quintile")
+    return common, lambda week: own.sel({LEAD: week[LEAD].values[0]}, drop=True)
+
+
+def _list(fields: xr.Dataset) -> str:
+    return ", ".join(map(str, fields)) or "none"
+
+
+def _shares(week: xr.Dataset, bounds: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
     bounds = bounds.assign_coords(latitude=week["latitude"], longitude=week["longitude"], quintile=list(QUINTILES))
     shares = {}
     for name in names:
@@ -171,14 +209,25 @@ def _shares(week: xr.Dataset, climatology: Climatology, names: Sequence[str]) ->
             "long_name": f"probability of fifths of the climatology of the weekly mean of {name.replace('_', ' ')}",
             "cell_methods": f"{MEAN} number: mean",
         }
-        order = ("time", "prediction_timedelta", "quintile", ...)
+        order = ("time", LEAD, "quintile", ...)
         shares[name + PROBABILITY] = fifths.where(known).transpose(*order).astype(np.float32).assign_attrs(attrs)
     return xr.Dataset(shares)
 
 
-def make_quintiles(source: Path, climatology: Path, selection: Selection) -> xr.Dataset:
-    """Returns the probabilities of what `write_weekly` wrote; the climatology is one of weekly means."""
+def make_quintiles(
+    source: Path, selection: Selection, *, climatology: Path | None = None, reforecasts: Path | None = None
+) -> xr.Dataset:
+    """Returns the probabilities of what `write_weekly` wrote, by a climatology of weekly means or by reforecasts.
+
+    Raises:
+        ValueError: none of both is there, or both are.
+    """
+    if (climatology is None) == (reforecasts is None):
+        raise ValueError("Expected --climatology of weekly means, or --reforecasts: one of both.")
     means = open_part(source, selection).load()
+    if reforecasts is not None:
+        return quintile_probabilities(means, open_part(reforecasts, selection).load())
+    assert climatology is not None
     return quintile_probabilities(means, open_climatology(climatology, points_of(means)))
 
 

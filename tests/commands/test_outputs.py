@@ -30,7 +30,11 @@ WRITERS: Mapping[str, tuple[str, ...]] = {
     "products probability": ("IN.zarr OUT.zarr --event t2m>0K",),
     "products points": ("IN.csv OUT.csv",),
     "products weekly": ("IN.zarr OUT.zarr",),
-    "products quintiles": ("IN.zarr OUT.zarr --climatology c.nc", "w.zarr OUT.nc --climatology IN.nc"),
+    "products quintiles": (
+        "IN.zarr OUT.zarr --climatology c.nc",
+        "w.zarr OUT.nc --climatology IN.nc",
+        "w.zarr OUT.nc --reforecasts IN.nc",
+    ),
     "redraw": ("IN.zarr OUT.zarr --members 1",),
     "ask": ("IN.zarr t2m>0K --output OUT.csv",),
 }

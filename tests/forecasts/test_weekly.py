@@ -11,7 +11,16 @@ from ladcast.data.derive import frames_of_week
 from ladcast.fields import PRECIPITATION
 from ladcast.forecasts.open import open_forecast
 from ladcast.forecasts.options import WHOLE as SELECTED
-from ladcast.forecasts.weekly import QUINTILES, make_quintiles, parse_week, quest_files, weekly_means, write_quest
+from ladcast.forecasts.weekly import (
+    PROBABILITY,
+    QUINTILES,
+    make_quintiles,
+    parse_week,
+    quest_files,
+    quintile_probabilities,
+    weekly_means,
+    write_quest,
+)
 from ladcast.grid import Grid
 from ladcast.times import DAY, HOUR
 from ladcast.verification.match import match_truth
@@ -154,15 +163,39 @@ def test_instants_have_no_fifths_of_weeks_and_other_quantiles_are_no_quintiles(
     weekly: Path, climatology: Path, forecast: xr.Dataset, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=r"Expected weekly means.*products weekly"):
-        make_quintiles(weekly.with_name("forecast.zarr"), climatology, SELECTED)
+        make_quintiles(weekly.with_name("forecast.zarr"), SELECTED, climatology=climatology)
     terciles = tmp_path / "terciles.nc"
     xr.load_dataset(climatology).isel(quantile=[0, 1]).to_netcdf(terciles)
     of_instants = tmp_path / "instants.nc"
     xr.load_dataset(climatology).drop_attrs().to_netcdf(of_instants)
     with pytest.raises(ValueError, match="perhaps of no means"):
-        make_quintiles(weekly, of_instants, SELECTED)
+        make_quintiles(weekly, SELECTED, climatology=of_instants)
     with pytest.raises(ValueError, match=r"0\.2, 0\.4, 0\.6, 0\.8 of .*--quantiles 0\.2 0\.4 0\.6 0\.8"):
-        make_quintiles(weekly, terciles, SELECTED)
+        make_quintiles(weekly, SELECTED, climatology=terciles)
+
+
+def test_a_drift_that_reforecasts_share_does_not_count(weekly: Path, tmp_path: Path) -> None:
+    """The bounds are those of the same week; the other week of the reforecasts is 10 hPa lower."""
+    means = open_forecast(weekly).load()
+    drift = xr.DataArray([0.0, -1000.0], dims="prediction_timedelta")
+    drifted = means.assign({MSL: (means[MSL] + drift).astype(np.float32).assign_attrs(means[MSL].attrs)})
+    alike, unlike = (quintile_probabilities(drifted, past)[MSL + PROBABILITY] for past in (drifted, means))
+    np.testing.assert_allclose(alike, 0.2, rtol=1e-6)
+    np.testing.assert_allclose(unlike.isel(prediction_timedelta=0), 0.2, rtol=1e-6)
+    np.testing.assert_array_equal(
+        unlike.isel(prediction_timedelta=1, latitude=0, longitude=0).squeeze(), [1, 0, 0, 0, 0]
+    )
+    run(app, ["products", "quintiles", str(weekly), str(tmp_path / "q.nc"), "--reforecasts", str(weekly)])
+    assert "msl_quintile_probability" in xr.open_dataset(tmp_path / "q.nc")
+
+
+def test_reforecasts_of_other_weeks_are_refused_and_so_are_two_climates(weekly: Path, climatology: Path) -> None:
+    means = open_forecast(weekly).load()
+    with pytest.raises(ValueError, match=r"of the same weeks, got .* that end on day 32"):
+        quintile_probabilities(means, means.isel(prediction_timedelta=[0]))
+    for both in ({}, {"climatology": climatology, "reforecasts": weekly}):
+        with pytest.raises(ValueError, match="--climatology of weekly means, or --reforecasts"):
+            make_quintiles(weekly, SELECTED, **both)
 
 
 def test_weekly_means_are_scored_against_weekly_means_alone(weekly: Path) -> None:
@@ -176,7 +209,7 @@ def test_weekly_means_are_scored_against_weekly_means_alone(weekly: Path) -> Non
 
 
 def test_the_quest_takes_its_own_weeks_alone(weekly: Path, climatology: Path, tmp_path: Path) -> None:
-    made = make_quintiles(weekly, climatology, SELECTED)
+    made = make_quintiles(weekly, SELECTED, climatology=climatology)
     other = made.assign_coords(prediction_timedelta=[7 * DAY, 14 * DAY])
     with pytest.raises(ValueError, match=r"weeks 19-25 and 26-32; got .* end on day 7, 14"):
         quest_files(other, "Team", "One")
