@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests and benchmarks that need an NVIDIA GPU, each within a time limit: benchmarks/gpu.sh [FOLDER]
+# Runs what needs an NVIDIA GPU, benchmarks and tests, each within a time limit, in 20 minutes: benchmarks/gpu.sh [FOLDER]
 # What they print goes to FOLDER (by default runs/gpu), a file each; the last line of each is shown.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -13,13 +13,15 @@ limited() {  # limited SECONDS NAME COMMAND...
     echo "$name: status $?, $(tail -n 1 "$folder/$name.txt")"
 }
 
-OMP_NUM_THREADS=2 TORCHINDUCTOR_COMPILE_THREADS=2 limited 500 tests \
+limited 100 networks python3 benchmarks/networks.py
+limited 150 one_call python3 benchmarks/one_call.py
+limited 180 one_call_1p6b python3 benchmarks/one_call.py --size 1p6b --calls 20
+limited 150 streams python3 benchmarks/streams.py --device cuda
+limited 180 training python3 benchmarks/training.py
+OMP_NUM_THREADS=2 TORCHINDUCTOR_COMPILE_THREADS=2 limited 200 tests \
     python3 -m pytest -m gpu -n 8 -v --override-ini=addopts=--import-mode=importlib $(grep -rl "mark\.gpu" tests --include="test_*.py")
-limited 120 scores python3 benchmarks/scores.py
-limited 120 tracker python3 benchmarks/tracker.py
-limited 120 members python3 benchmarks/members.py
-limited 300 training python3 benchmarks/training.py
-limited 300 one_call python3 benchmarks/one_call.py
-limited 300 networks python3 benchmarks/networks.py
-limited 300 positions python3 benchmarks/positions.py --size tiny --batch 512
-limited 300 positions_375m python3 benchmarks/positions.py --size 375m --batch 8
+limited 60 scores python3 benchmarks/scores.py
+limited 60 tracker python3 benchmarks/tracker.py
+limited 60 members python3 benchmarks/members.py
+limited 60 positions python3 benchmarks/positions.py --size tiny --batch 512
+limited 60 positions_375m python3 benchmarks/positions.py --size 375m --batch 8

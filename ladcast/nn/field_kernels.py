@@ -20,6 +20,9 @@ from torch import Tensor
 ALIGNMENT = 64
 """Channels that cuDNN's tiles take at once: 252 of them take 2.5 times as long as 256, 504 a fifth longer than 512."""
 
+DEPTHWISE_TILE = (16, 64)
+"""Cells of a row, and channels, that one program of the depthwise convolution makes."""
+
 Field = Float[Tensor, "batch channel lat lon"]
 
 
@@ -66,6 +69,13 @@ def row_beyond(row, rows, south, north):  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
+def around(column, columns):  # type: ignore[no-untyped-def]
+    """Returns a column from -columns to 2 columns - 1 as one of the globe; a remainder would take a division."""
+    column = tl.where(column < 0, column + columns, column)
+    return tl.where(column >= columns, column - columns, column)
+
+
+@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
 def pad_kernel(  # type: ignore[no-untyped-def]
     field, padded, rows, columns, channels, width, south, north, batch_stride, row_stride, column_stride,
     SILU: tl.constexpr, ONE: tl.constexpr, ROOM: tl.constexpr, PIXELS: tl.constexpr, BLOCK: tl.constexpr
@@ -77,7 +87,7 @@ def pad_kernel(  # type: ignore[no-untyped-def]
     column = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
     channel = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
     source, beyond = row_beyond(row - width, rows, south, north)
-    meridian = (column - width + columns + tl.where(beyond, columns // 2, 0)) % columns
+    meridian = around(column - width + tl.where(beyond, columns // 2, 0), columns)
     inside = (column < wide)[:, None] & (channel < channels)
     place = batch * batch_stride + source * row_stride + meridian[:, None] * column_stride + channel
     value = tl.load(field + place, mask=inside, other=0.0)
@@ -128,7 +138,7 @@ def taps(  # type: ignore[no-untyped-def]
         # In the outermost rows alone, what reaches beyond the pole runs westward, where weights were trained so.
         mirrored = beyond & ((row == 0) | (row == rows - 1))
         for j in tl.static_range(size):
-            meridian = (column + (j - REACH) + columns + half_turn) % columns
+            meridian = around(column + (j - REACH) + half_turn, columns)
             place = source * row_stride + meridian[:, None] * column_stride + channel
             value = tl.load(field + place, mask=inside, other=0.0).to(tl.float32)
             tap = i * size + (tl.where(mirrored, size - 1 - j, j) if MIRROR else j)
@@ -180,15 +190,16 @@ def depthwise(
     batch, channels, rows, columns = field.shape
     channels = channels // 2 if gated else channels
     out = empty_field((batch, channels, rows, columns), field)
-    block = min(triton.next_power_of_2(channels), 64)
-    grid = (batch * rows, triton.cdiv(columns, 16), triton.cdiv(channels, block))
+    pixels, most = DEPTHWISE_TILE
+    block = min(triton.next_power_of_2(channels), most)
+    grid = (batch * rows, triton.cdiv(columns, pixels), triton.cdiv(channels, block))
     by_tap = weight.flatten(1).T.to(field.dtype).contiguous()
     kernel: Any = depthwise_kernel
     with torch.cuda.device_of(field):
         kernel[grid](
             field, by_tap, bias, out, rows, columns, channels, *map(int, pole_rows), *_pixel_strides(field),
             aligned(channels), len(weight), REACH=weight.shape[-1] // 2, GATED=gated, BIAS=bias is not None,
-            MIRROR=mirrored, PIXELS=16, BLOCK=block,
+            MIRROR=mirrored, PIXELS=pixels, BLOCK=block,
         )  # fmt: skip
     return out
 
