@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ladcast.device import uses_kernels
 from ladcast.models.layouts import AUTOENCODER
 from ladcast.models.pretrained import Pretrained
 from ladcast.nn.block import ChannelNorm, EfficientViTBlock, Field, ResidualBlock
@@ -205,7 +206,12 @@ class Downsample(nn.Module):
         self.conv = SphericalConv2d(in_channels, out_channels // 4, poles=poles)
 
     def forward(self, field: Field) -> Float[Tensor, "batch out y x"]:
-        shrunk = F.pixel_unshuffle(self.conv(field), 2)
+        made = self.conv(field)
+        if uses_kernels(field):
+            from ladcast.nn import field_kernels
+
+            return field_kernels.shuffle(made, field, up=False)
+        shrunk = F.pixel_unshuffle(made, 2)
         return shrunk + average_channels(F.pixel_unshuffle(field, 2), shrunk.shape[1])
 
 
@@ -217,7 +223,12 @@ class Upsample(nn.Module):
         self.conv = SphericalConv2d(in_channels, 4 * out_channels, poles=poles)
 
     def forward(self, field: Field) -> Float[Tensor, "batch out y x"]:
-        return F.pixel_shuffle(self.conv(field) + repeat_channels(field, self.conv.out_channels), 2)
+        made = self.conv(field)
+        if uses_kernels(field):
+            from ladcast.nn import field_kernels
+
+            return field_kernels.shuffle(made, field, up=True)
+        return F.pixel_shuffle(made + repeat_channels(field, self.conv.out_channels), 2)
 
 
 def average_channels(field: Field, count: int) -> Float[Tensor, "batch out lat lon"]:

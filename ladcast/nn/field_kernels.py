@@ -1,9 +1,9 @@
-"""GPU kernels in Triton for global fields: padding, depthwise convolution and norm, each in one pass.
+"""GPU kernels in Triton for global fields: padding, depthwise convolution, attention, norm and shuffles in one pass each.
 
-They do what `pad_sphere`, a depthwise `SphericalConv2d`, `linear_attention` and `ChannelNorm` do, for inference: none
-has a gradient. Fields lie in memory with their channels next to each other (channels-last), as the tensor cores read
-them, with room for a multiple of `ALIGNMENT`. Import this module only where there is a GPU:
-Triton comes with PyTorch's CUDA wheels and with no other.
+They do what `pad_sphere`, a depthwise `SphericalConv2d`, `linear_attention`, `ChannelNorm`, `Upsample` and `Downsample`
+do, for inference: none has a gradient. Fields lie in memory with their channels next to each other (channels-last), as
+the tensor cores read them, with room for a multiple of `ALIGNMENT`. Import this module only where there is a GPU: Triton
+comes with PyTorch's CUDA wheels and with no other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 ALIGNMENT = 64
 """Channels that cuDNN's tiles take at once: 252 of them take 2.5 times as long as 256, 504 a fifth longer than 512."""
 
-DEPTHWISE_TILE = (16, 64)
+DEPTHWISE_TILE = (16, 32)
 """Cells of a row, and channels, that one program of the depthwise convolution makes."""
 
 Field = Float[Tensor, "batch channel lat lon"]
@@ -293,6 +293,56 @@ def channel_norm(field: Field, weight: Tensor, bias: Tensor, *, eps: float, resi
             field, weight, bias, residual, out, cells, channels, rows, columns, *_pixel_strides(field),
             *_pixel_strides(field if residual is None else residual), aligned(channels), eps,
             RESIDUAL=residual is not None, PIXELS=pixels, BLOCK=block,
+        )  # fmt: skip
+    return out
+
+
+@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
+def shuffle_kernel(  # type: ignore[no-untyped-def]
+    made, field, out, rows, columns, channels, made_batch, made_row, made_column, batch_stride, row_stride,
+    column_stride, out_stride, SHARE: tl.constexpr, UP: tl.constexpr, PIXELS: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """Makes PIXELS cells of a row: a pixel-shuffle (UP) or -unshuffle of what a convolution made, and a shortcut.
+
+    The shortcut up repeats each channel of the field SHARE times, that down averages SHARE channels, before shuffling.
+    """
+    row, batch = tl.program_id(0) % rows, (tl.program_id(0) // rows).to(tl.int64)
+    column = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)[:, None]
+    channel = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
+    inside = (column < columns) & (channel < channels)
+    made += batch * made_batch
+    field += batch * batch_stride
+    if UP:
+        source = 4 * channel + 2 * (row % 2) + column % 2
+        value = tl.load(made + row // 2 * made_row + column // 2 * made_column + source, mask=inside, other=0.0)
+        place = row // 2 * row_stride + column // 2 * column_stride + source // SHARE
+        value = value.to(tl.float32) + tl.load(field + place, mask=inside, other=0.0).to(tl.float32)
+    else:
+        place = (2 * row + channel // 2 % 2) * made_row + (2 * column + channel % 2) * made_column + channel // 4
+        value = tl.load(made + place, mask=inside, other=0.0).to(tl.float32)
+        total = tl.zeros([PIXELS, BLOCK], tl.float32)
+        for number in tl.static_range(SHARE):
+            source = channel * SHARE + number
+            place = (2 * row + source // 2 % 2) * row_stride + (2 * column + source % 2) * column_stride + source // 4
+            total += tl.load(field + place, mask=inside, other=0.0).to(tl.float32)
+        value += total / SHARE
+    target = ((batch * rows + row) * columns + column) * out_stride + channel
+    tl.store(out + target, value.to(out.dtype.element_ty), mask=inside)
+
+
+def shuffle(made: Field, field: Field, *, up: bool) -> Field:
+    """Returns what `Upsample` and `Downsample` make of the convolution of a field, and of the field itself."""
+    made, field = channels_last(made), channels_last(field)
+    batch, width, rows, columns = made.shape
+    channels, rows, columns = (width // 4, 2 * rows, 2 * columns) if up else (4 * width, rows // 2, columns // 2)
+    share = width // field.shape[1] if up else 4 * field.shape[1] // channels
+    out = empty_field((batch, channels, rows, columns), made)
+    block = min(triton.next_power_of_2(channels), 256)
+    kernel: Any = shuffle_kernel
+    with torch.cuda.device_of(made):
+        kernel[(batch * rows, triton.cdiv(columns, 8), triton.cdiv(channels, block))](
+            made, field, out, rows, columns, channels, *_pixel_strides(made), *_pixel_strides(field),
+            aligned(channels), SHARE=share, UP=up, PIXELS=8, BLOCK=block,
         )  # fmt: skip
     return out
 

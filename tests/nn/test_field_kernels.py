@@ -9,6 +9,7 @@ PROGRAM = """
 import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
+from ladcast.models.autoencoder import Downsample, Upsample
 from ladcast.nn import field_kernels as kernels
 from ladcast.nn.attention import linear_attention
 from ladcast.nn.block import ChannelNorm
@@ -41,6 +42,12 @@ groups = torch.randn(2, 3, 7, 6, 16)
 apart = groups.permute(3, 0, 1, 2, 4).contiguous().permute(1, 2, 3, 0, 4)  # as a batch of products makes them
 heads = [part.flatten(1, 2).permute(0, 2, 3, 1) for part in torch.unflatten(groups, 3, (2, 3)).unbind(4)]
 expected = linear_attention(*heads).reshape(2, 32, 3, 7)
+
+fine = torch.randn(2, 6, 4, 8)
+for down, up in ((12, 3), (24, 6)):
+    smaller, larger = Downsample(6, down, poles=Poles()), Upsample(6, up, poles=Poles())
+    assert_close(kernels.shuffle(smaller.conv(fine), fine, up=False), smaller(fine))
+    assert_close(kernels.shuffle(larger.conv(fine), fine, up=True), larger(fine))
 assert_close(kernels.linear_attention([groups, apart]), torch.cat([expected, expected], 1), atol=1e-5, rtol=1e-4)
 """
 
