@@ -2,8 +2,8 @@
 
 They do what `pad_sphere`, a depthwise `SphericalConv2d`, `linear_attention`, `ChannelNorm`, `Upsample` and `Downsample`
 do, for inference: none has a gradient. Fields lie in memory with their channels next to each other (channels-last), as
-the tensor cores read them, with room for a multiple of `ALIGNMENT`. Import this module only where there is a GPU: Triton
-comes with PyTorch's CUDA wheels and with no other.
+the tensor cores read them, with room for a multiple of `ALIGNMENT`. Import this module only where there is a GPU:
+Triton comes with PyTorch's CUDA wheels and with no other.
 """
 
 from __future__ import annotations

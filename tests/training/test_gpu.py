@@ -52,7 +52,7 @@ def new_stepper(device: torch.device) -> DiffusionStepper:
 
 def loss_of(stepper: DiffusionStepper, device: torch.device, *, blocks: int = 1):
     training = DiffusionTraining(push_forward=PushForward(blocks))
-    objective = DiffusionObjective(training, torch.ones(4, device=device))
+    objective = DiffusionObjective(training, torch.ones(4, 1, device=device))
     return lambda _, batch, generator: objective(stepper, batch, generator)
 
 
