@@ -63,7 +63,7 @@ class LatentCodec(nn.Module):
 
     `static` holds the constant fields that the encoder sees, normalised. Without a `latent_scale` latents stay as the
     autoencoder makes them. `frames_at_once` bounds the memory of encoding. The networks run in float32, on a GPU in
-    float16, which rounds as TF32 does: bfloat16 would add noise that a forecaster sees (docs/decisions/027).
+    float16, which rounds as TF32 does: bfloat16 would add noise that a forecaster sees (docs/decisions/028).
     """
 
     static: Tensor

@@ -1,4 +1,4 @@
-"""GPU kernels in Triton for global fields: padding, depthwise convolution, attention, norm and shuffles in one pass each.
+"""GPU kernels in Triton for global fields: padding, depthwise convolution, attention, norm, shuffles, in one pass each.
 
 They do what `pad_sphere`, a depthwise `SphericalConv2d`, `linear_attention`, `ChannelNorm`, `Upsample` and `Downsample`
 do, for inference: none has a gradient. Fields lie in memory with their channels next to each other (channels-last), as
