@@ -29,12 +29,17 @@ def seal(store: Path) -> None:
         left.unlink()
     files = {path.relative_to(store).as_posix(): path for path in sorted(store.rglob("*")) if path.is_file()}
     files.pop(CHECKSUMS, None)
-    about = {path.parent: json.loads(path.read_text()) for path in files.values() if path.name in ARRAY_METADATA}
-    small = [folder for folder, content in about.items() if math.prod(content.get("shape", (SMALL + 1,))) <= SMALL]
+    parts = {name: name.split("/") for name in files}
+    arrays = {
+        tuple(above): json.loads(files[name].read_text())
+        for name, (*above, last) in parts.items()
+        if last in ARRAY_METADATA
+    }
+    small = {above for above, content in arrays.items() if math.prod(content.get("shape", (SMALL + 1,))) <= SMALL}
     hashed = {
-        name: sha256(path)
-        for name, path in files.items()
-        if path.name in METADATA or any(folder in path.parents for folder in small)
+        name: sha256(files[name])
+        for name, (*above, last) in parts.items()
+        if last in METADATA or any(tuple(above[:depth]) in small for depth in range(len(above) + 1))
     }
     content = {"sha256": hashed, "bytes": {name: path.stat().st_size for name, path in files.items()}}
     with whole_file(store / CHECKSUMS) as partial:
