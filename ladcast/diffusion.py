@@ -2,7 +2,8 @@
 
 A sampler solves the probability-flow ODE dx/dsigma = (x - D(x; sigma)) / sigma. It takes `(denoise, noise, sigmas)`:
 `denoise(x, sigma)` estimates the clean latents at a scalar noise level, `noise` has unit variance, `sigmas` decrease to
-a final 0. The state is kept in float64, as float32 rounds at sigma = 80 to a sizeable part of the smallest noise level.
+a final 0 and stay on the CPU, so that no step waits for a GPU. The state is kept in float64, as float32 rounds at
+sigma = 80 to a sizeable part of the smallest noise level.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ class TrainingNoise:
 def karras_sigmas(
     steps: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
 ) -> Float[Tensor, " edge"]:
-    """Returns `steps` noise levels from `sigma_max` down to `sigma_min`, then 0, as float64 (eq. 5 there)."""
+    """Returns `steps` noise levels from `sigma_max` to `sigma_min`, then 0, as float64 on the CPU (eq. 5 there)."""
     if steps < 2 or not 0 < sigma_min < sigma_max:
         raise ValueError(f"Expected steps >= 2 and 0 < sigma_min < sigma_max, got {steps}, {sigma_min}, {sigma_max}.")
-    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64, device="cpu")
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
-    return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros(1, dtype=torch.float64)])
+    return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros_like(ramp[:1])])
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,12 +62,13 @@ class DiffusionStepper(Stepper):
         condition = Condition(past, init_time)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            clean: Tensor = self.network(x, sigma.expand(len(x)), condition)
+            level = torch.full((len(x),), sigma.item(), dtype=sigma.dtype, device=x.device)
+            clean: Tensor = self.network(x, level, condition)
             return clean
 
         mixed = device == "cuda" and sampling.precision == "bfloat16"
         with torch.autocast(device, torch.bfloat16, enabled=mixed):
-            denoised = find_sampler(sampling.sampler)(denoise, noise, sampling.sigmas().to(noise.device))
+            denoised = find_sampler(sampling.sampler)(denoise, noise, sampling.sigmas())
         return self.config.frames_of(denoised, past)
 
     @property
