@@ -226,7 +226,7 @@ def _open_index(sharding: dict[str, Any], chunks: int, folder: Path) -> ShardInd
 
 
 def _whole_states(chunks: Sequence[int], shape: Sequence[int], folder: Path) -> tuple[int, ...]:
-    if tuple(chunks[1:]) != tuple(shape[1:]):
+    if tuple(chunks[1:]) != tuple(shape[1:]) or chunks[0] < 1:
         raise UnsupportedLayoutError(f"{folder} has chunks of {tuple(chunks)}, which divide a state of {shape[1:]}")
     return tuple(chunks)
 
