@@ -50,6 +50,7 @@ def model(store: Path) -> Path:
         "validation.starts=[2001-01-02T00]",
         "validation.members=2",
         "validation.days=1",
+        "validation.variables=[z500]",
         "sampling.steps=2",
     ]
     source = [f"latents={latents}", f"autoencoder={folder / 'runs_autoencoder/autoencoder'}"]
