@@ -78,11 +78,11 @@ def compiles(device: torch.device) -> bool:
 def uses_kernels(tensor: Tensor) -> bool:
     """Says whether the project's own GPU kernels compute with a tensor: for inference, on a GPU that Triton knows.
 
-    They have no gradients, and torch.compile makes its own of what it is given.
+    They have no gradients and compute in float32 at most, and torch.compile makes its own of what it is given.
     """
-    if not tensor.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling() or isinstance(tensor, FakeTensor):
+    if not tensor.is_cuda or tensor.dtype == torch.float64 or isinstance(tensor, FakeTensor):
         return False
-    return has_kernels(tensor.device)
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling()) and has_kernels(tensor.device)
 
 
 @cache

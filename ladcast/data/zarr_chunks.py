@@ -1,7 +1,8 @@
-"""Reads whole chunks of a local Zarr array: one read and one decompression each, in any thread.
+"""Reads and writes whole chunks of a local Zarr array: one file and one (de)compression each, in any thread.
 
-zarr-python serves every layout on every storage through an event loop, at about a millisecond a chunk. Training reads
-millions of chunks of one layout: an array on a local disk whose chunks hold whole states.
+zarr-python serves every layout on every storage through an event loop: a millisecond a chunk, and for large ones copies
+and checksums one after the other. Training reads millions of chunks of one layout, an array on a local disk whose
+chunks hold whole states; a forecast writes gigabytes of another.
 """
 
 from __future__ import annotations
@@ -105,6 +106,42 @@ class ShardIndex:
         for decode in self.decoders:
             stored = decode(stored)
         return np.frombuffer(stored, "<u8").reshape(self.chunks, 2)
+
+
+@dataclass(frozen=True)
+class ChunkWriter:
+    """Writes whole chunks of an array in Zarr v3 as zarr-python does, byte for byte, on the thread that asks for it."""
+
+    folder: Path
+    chunk_shape: tuple[int, ...]
+    fill_value: float
+    compressor: Blosc
+
+    @classmethod
+    def open(cls, folder: Path) -> ChunkWriter:
+        """Reads the metadata of an array; raises UnsupportedLayoutError if its chunks are not Blosc with a CRC-32C."""
+        about = json.loads((folder / "zarr.json").read_text())
+        names = [codec["name"] for codec in about["codecs"]]
+        plain = about["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
+        if names != ["bytes", "blosc", "crc32c"] or _byte_order(about["codecs"][0], folder) != "<" or not plain:
+            raise UnsupportedLayoutError(f"{folder} is stored with the codecs {names}, or other names of chunks")
+        options = about["codecs"][1]["configuration"]
+        shuffle = ("noshuffle", "shuffle", "bitshuffle").index(options["shuffle"])
+        compressor = Blosc(options["cname"], options["clevel"], shuffle, options["blocksize"])
+        shape = tuple(about["chunk_grid"]["configuration"]["chunk_shape"])
+        return cls(folder, shape, float(about["fill_value"]), compressor)
+
+    def write(self, index: Sequence[int], values: npt.NDArray[np.float32]) -> None:
+        """Writes the chunk of this index; at the end of an axis `values` may be less than a chunk."""
+        chunk = np.ascontiguousarray(values, "<f4")
+        if chunk.shape != self.chunk_shape:
+            chunk = np.full(self.chunk_shape, self.fill_value, "<f4")
+            chunk[tuple(map(slice, values.shape))] = values
+        stored = self.compressor.encode(chunk)
+        path = self.folder.joinpath("c", *map(str, index))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.writelines([stored, CRC32C.checksum(stored).to_bytes(4, "little")])
 
 
 def read_by_chunks(ds: xr.Dataset, store: Path) -> xr.Dataset:

@@ -63,7 +63,7 @@ class LatentCodec(nn.Module):
 
     `static` holds the constant fields that the encoder sees, normalised. Without a `latent_scale` latents stay as the
     autoencoder makes them. `frames_at_once` bounds the memory of encoding. The networks run in float32, on a GPU in
-    float16, which rounds as TF32 does: bfloat16 would add noise that a forecaster sees (docs/decisions/028).
+    float16, which has as many bits as TF32: bfloat16 would add noise that a forecaster sees (docs/decisions/028).
     """
 
     static: Tensor
@@ -111,9 +111,12 @@ class LatentCodec(nn.Module):
         on_device = scaled.to(self.static.device)
         with self._half():
             raw: Latent = self.autoencoder.encode(on_device, self.static)
-        if raw.is_cuda and not raw.isfinite().all():
-            raw = self.autoencoder.encode(on_device, self.static)
-        return raw.float() if raw.dtype == torch.float16 else raw
+        if not raw.is_cuda:
+            return raw
+        finite = raw.flatten(1).isfinite().all(1)
+        if not finite.all():
+            raw = _by_frame(finite, raw, self.autoencoder.encode(on_device, self.static))
+        return raw.float()
 
     def _half(self) -> torch.autocast:
         """Returns the context of a network's call: float16 on a GPU. What is beyond its 65504 is computed again."""
@@ -155,26 +158,42 @@ class LatentCodec(nn.Module):
         normalizer = _normalizer_on(self.normalizer, device)
         ocean = None if ocean is None else ocean.to(device)
         # One batch ahead: a GPU computes while its last batch is looked at.
-        for (raw, scaled), _ in pairwise(chain(map(self._decode, latent.split(size)), [(latent, latent)])):
+        for (raw, scaled, finite), _ in pairwise(
+            chain(map(self._decode, latent.split(size)), [(latent, latent, None)])
+        ):
             with torch.no_grad():
-                if scaled.is_cuda and not scaled.isfinite().all():
-                    scaled = self.autoencoder.decode(raw)[: len(scaled)]
-                states = normalizer.inverse(scaled.float() if scaled.dtype == torch.float16 else scaled, ocean)
+                if finite is not None and not (whole := finite.states()).all():
+                    scaled = _by_frame(whole.to(device), scaled, self.autoencoder.decode(raw)[: len(scaled)])
+                states = normalizer.inverse(scaled, ocean)
             yield states
 
     @torch.no_grad()
-    def _decode(self, latent: Latent) -> tuple[Latent, Scaled]:
-        """Returns the raw latents of a batch that is filled up, and the scaled fields of those that were given."""
+    def _decode(self, latent: Latent) -> tuple[Latent, Scaled, Decoded | None]:
+        """Returns the raw latents of a batch that is filled up, the scaled fields of those given, and which are finite.
+
+        On a CPU nothing is beyond what it computes in, and None stands for the latter.
+        """
+        device = self.static.device
         filled = torch.cat([latent, latent[-1:].expand(self.decoded_at_once - len(latent), *latent.shape[1:])])
-        raw = self.latent_scale.invert(filled.to(self.static.device))
+        raw = self.latent_scale.invert(filled.to(device))
         with self._half():
-            return raw, self.autoencoder.decode(raw)[: len(latent)]
+            scaled = self.autoencoder.decode(raw)[: len(latent)]
+        if device.type != "cuda":
+            return raw, scaled, None
+        finite = torch.empty(len(latent), dtype=torch.bool, pin_memory=True)
+        finite.copy_(scaled.flatten(1).isfinite().all(1), non_blocking=True)
+        return raw, scaled, Decoded.now(finite, device)
+
+
+def _by_frame(finite: Tensor, half: Tensor, exact: Tensor) -> Tensor:
+    """Returns frames in half precision where they are finite: one that is not changes no other."""
+    return torch.where(finite[:, None, None, None], half, exact)
 
 
 class Decoded(NamedTuple):
-    """States in the memory of the host, once the copy from a GPU has arrived."""
+    """What was decoded in the memory of the host, once the copy from a GPU has arrived."""
 
-    memory: State
+    memory: Tensor
     arrival: torch.cuda.Event | None
 
     @classmethod
@@ -182,9 +201,11 @@ class Decoded(NamedTuple):
         """Begins the wait for all that was asked of the device until now."""
         if device.type != "cuda":
             return cls(memory, None)
-        return cls(memory, torch.cuda.current_stream(device).record_event())
+        arrival = torch.cuda.Event(blocking=True)  # threads that wait leave their core to those that compress
+        arrival.record(torch.cuda.current_stream(device))
+        return cls(memory, arrival)
 
-    def states(self) -> State:
+    def states(self) -> Tensor:
         """Returns the states when they are there; any thread may wait."""
         if self.arrival is not None:
             self.arrival.synchronize()

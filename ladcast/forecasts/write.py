@@ -32,6 +32,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from ladcast.cf import CONVENTIONS, FORECAST_COORDINATES, forecast_attributes
 from ladcast.checksums import seal
+from ladcast.data.zarr_chunks import ChunkWriter, UnsupportedLayoutError
 from ladcast.device import reuse_memory
 from ladcast.fields import VARIABLES, ChannelSet
 from ladcast.forecasting.checkpoints import plain
@@ -239,11 +240,16 @@ class StoreWriter(ABC):
         reuse_memory()
         begun: deque[tuple[BatchStep, dict[str, Tensor], Sequence[Future[None]]]] = deque()
         with _closing(ThreadPoolExecutor(WRITERS)) as pool:
-            for batch, step in steps:
-                past = {"past": step.past.cpu()} if step.number + 1 < self.options.blocks else {}
-                begun.append(((batch, step), past, self._begin(pool, batch, step)))
-                if len(begun) > 1:
-                    yield self._complete(*begun.popleft())
+            try:
+                for batch, step in steps:
+                    past = {"past": step.past.cpu()} if step.number + 1 < self.options.blocks else {}
+                    begun.append(((batch, step), past, self._begin(pool, batch, step)))
+                    if len(begun) > 1:
+                        yield self._complete(*begun.popleft())
+            except Exception:  # what is made already is not lost with what cannot be made
+                while begun:
+                    self._complete(*begun.popleft())
+                raise
             while begun:
                 yield self._complete(*begun.popleft())
 
@@ -315,19 +321,33 @@ class ForecastWriter(StoreWriter):
         template = xr.Dataset(fields, self.layout.coordinates(), self.attributes())
         create_fields(store, template, members_per_chunk=members_per_chunk(self.options))
 
+    def _open_fields(self, name: str) -> ChunkWriter | zarr.Array[Any]:
+        try:
+            return ChunkWriter.open(self.unfinished.content / name)
+        except UnsupportedLayoutError:  # begun by an earlier version
+            return self._open(name)
+
     @cached_property
     def _room(self) -> Semaphore:
         return Semaphore(LEADS_AT_ONCE)
 
     def _begin(self, pool: ThreadPoolExecutor, batch: MemberBatch, step: ForecastStep) -> Sequence[Future[None]]:
         init, leads, members = self._place(batch, step)
-        arrays = {name: self._open(name) for name in self.layout.channels.variables}
+        arrays = {name: self._open_fields(name) for name in self.layout.channels.variables}
         pieces: list[Future[None]] = []
 
         def write(name: str, lead: int, frames: Decoded) -> None:  # a chunk has one lead time
             planes = frames.states()[:, self.layout.channels.rows(name)].numpy()
-            on_levels = VARIABLES[name].on_levels
-            arrays[name][init, lead, members] = np.ascontiguousarray(planes if on_levels else planes[:, 0])
+            values, array = planes if VARIABLES[name].on_levels else planes[:, 0], arrays[name]
+            if not isinstance(array, ChunkWriter):
+                array[init, lead, members] = np.ascontiguousarray(values)
+                return
+            size = array.chunk_shape[2]
+            for first in range(0, len(values), size):  # a batch owns whole chunks
+                rest = [0] * (values.ndim - 1)
+                array.write(
+                    (init, lead, (members.start + first) // size, *rest), values[None, None, first : first + size]
+                )
 
         def begin(lead: int, frames: Decoded) -> None:
             of_lead = [pool.submit(write, name, lead, frames) for name in arrays]
@@ -344,7 +364,12 @@ class ForecastWriter(StoreWriter):
         decoded = codec.decode_groups(by_lead, analysis.ocean, group=len(latents))
         for lead in leads:
             self._room.acquire()
-            begin(lead + self.layout.has_analysis, next(decoded))
+            try:
+                frames = next(decoded)
+            except BaseException:
+                self._room.release()
+                raise
+            begin(lead + self.layout.has_analysis, frames)
         return pieces
 
 

@@ -65,6 +65,14 @@ def gelu_of(linear: nn.Linear, tokens: Tokens) -> Tensor:
     return torch.unflatten(made, 0, tokens.shape[:2])
 
 
+class FeedForward(MLP):
+    """Applies two linear maps with GELU (tanh) between them."""
+
+    def forward(self, features: Tokens) -> Tokens:
+        change: Tensor = self.outer(gelu_of(self.inner, features))
+        return change
+
+
 class Stream(nn.Module):
     """Holds the weights of one of the two streams of a dual-stream block."""
 
@@ -73,12 +81,7 @@ class Stream(nn.Module):
         self.modulation = Modulation(dim, 6)
         self.qkv = QueryKeyValue(dim, heads)
         self.to_out = nn.Linear(dim, dim)
-        self.mlp = MLP(dim, mlp_ratio * dim, dim, activation=nn.GELU(approximate="tanh"))
-
-    def feed_forward(self, tokens: Tokens) -> Tokens:
-        """Applies the feed-forward network."""
-        change: Tensor = self.mlp.outer(gelu_of(self.mlp.inner, tokens))
-        return change
+        self.mlp = FeedForward(dim, mlp_ratio * dim, dim)
 
 
 class DualStreamBlock(nn.Module):
@@ -107,7 +110,7 @@ class DualStreamBlock(nn.Module):
             attention_gate, shift, scale, mlp_gate = modulation[2:]
             # Of contiguous tokens, a product adds its bias itself.
             attended = gated_sum(tokens, attention_gate, stream.to_out(message.contiguous()))
-            change = stream.feed_forward(modulated_norm(attended, shift=shift, scale=scale))
+            change = stream.mlp(modulated_norm(attended, shift=shift, scale=scale))
             changed.append(gated_sum(attended, mlp_gate, change))
         return changed[0], changed[1]
 

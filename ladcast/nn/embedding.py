@@ -7,6 +7,7 @@ import math
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 NOISE_FEATURES = 256
 SEASON_FEATURES = 256
@@ -17,18 +18,15 @@ DAYS_IN_400_YEARS, DAYS_FROM_MARCH_0000, DAYS_FROM_MARCH_TO_JANUARY = 146_097, 7
 
 
 class MLP(nn.Module):
-    """Applies two linear maps with an activation between them."""
+    """Applies two linear maps with SiLU between them."""
 
-    def __init__(
-        self, in_features: int, hidden: int, out_features: int, *, activation: nn.Module | None = None
-    ) -> None:
+    def __init__(self, in_features: int, hidden: int, out_features: int) -> None:
         super().__init__()
         self.inner = nn.Linear(in_features, hidden)
-        self.activation = activation or nn.SiLU()
         self.outer = nn.Linear(hidden, out_features)
 
     def forward(self, features: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch out"]:
-        answer: Tensor = self.outer(self.activation(self.inner(features)))
+        answer: Tensor = self.outer(F.silu(self.inner(features)))
         return answer
 
 

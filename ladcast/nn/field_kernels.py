@@ -210,7 +210,7 @@ def linear_attention_kernel(  # type: ignore[no-untyped-def]
     CELLS: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr
 ):  # fmt: skip
     """Lets all cells of one head of one field attend to each other; a head has groups of queries, keys and values."""
-    batch, head = (tl.program_id(0) // heads).to(tl.int64), tl.program_id(0) % heads
+    batch, head = (tl.program_id(0) // heads).to(tl.int64), (tl.program_id(0) % heads).to(tl.int64)
     dim = tl.arange(0, DIM)
     queries = groups + batch * batch_stride + 3 * head * group_stride
     keys = queries + group_stride
@@ -220,7 +220,7 @@ def linear_attention_kernel(  # type: ignore[no-untyped-def]
         cell = start + tl.arange(0, BLOCK)
         place, inside = cell[:, None] * cell_stride + dim, (cell < CELLS)[:, None]
         key = tl.load(keys + place, mask=inside, other=0.0)
-        key = tl.where(key > 0, key, 0.0).to(key.dtype)
+        key = tl.where(key < 0, 0.0, key).to(key.dtype)  # NaN stays, as it does in torch
         moments += tl.dot(tl.trans(key), tl.load(values + place, mask=inside, other=0.0), input_precision=PRECISION)
         total += tl.sum(key.to(tl.float32), axis=0)
     target = out + batch * CELLS * out_stride + first + head * DIM
@@ -228,7 +228,7 @@ def linear_attention_kernel(  # type: ignore[no-untyped-def]
         cell = start + tl.arange(0, BLOCK)
         inside = (cell < CELLS)[:, None]
         query = tl.load(queries + cell[:, None] * cell_stride + dim, mask=inside, other=0.0).to(tl.float32)
-        query = tl.maximum(query, 0.0)
+        query = tl.where(query < 0, 0.0, query)
         sums = tl.dot(query, moments, input_precision=PRECISION)
         mixed = sums / (tl.sum(query * total, axis=1) + 1e-15)[:, None]
         tl.store(target + cell[:, None] * out_stride + dim, mixed.to(out.dtype.element_ty), mask=inside)

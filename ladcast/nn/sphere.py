@@ -51,18 +51,23 @@ def pad_sphere(
     """
     if width == 0:
         return field
+    _require_room(field, width, pole_rows)
     num_lat, num_lon = field.shape[-2:]
     south, north = (int(on_pole) for on_pole in pole_rows)
-    if num_lon % 2 or num_lon < width or num_lat < width + max(south, north):
-        raise ValueError(
-            f"Padding by {width} across the poles needs an even number of longitudes and at least "
-            f"{width + max(south, north)} rows, got a field of {num_lat} x {num_lon} (lat x lon). "
-            "Use a grid with an even number of longitudes, or fewer downsamplings."
-        )
     below = field[..., south : south + width, :].flip(-2).roll(num_lon // 2, -1)
     above = field[..., num_lat - north - width : num_lat - north, :].flip(-2).roll(num_lon // 2, -1)
     globe = torch.cat([below, field, above], dim=-2)
     return torch.cat([globe[..., -width:], globe, globe[..., :width]], dim=-1)
+
+
+def _require_room(field: Tensor, width: int, pole_rows: tuple[bool, bool]) -> None:
+    (num_lat, num_lon), rows = field.shape[-2:], width + max(pole_rows)
+    if num_lon % 2 or num_lon < 2 * width or num_lat < rows:
+        raise ValueError(
+            f"Padding by {width} across the poles needs an even number of longitudes, {2 * width} or more, and at "
+            f"least {rows} rows, got a field of {num_lat} x {num_lon} (lat x lon). "
+            "Use a grid with an even number of longitudes, or fewer downsamplings."
+        )
 
 
 class SphericalConv2d(nn.Conv2d):
@@ -92,7 +97,8 @@ class SphericalConv2d(nn.Conv2d):
         self, field: Float[Tensor, "batch channel lat lon"], *, silu: bool = False, gated: bool = False
     ) -> Float[Tensor, "batch out lat lon"]:
         """Convolves the field, or SiLU of it; `gated`: one half of the result times SiLU of the other half."""
-        if uses_kernels(field) and self.reach and self.groups in (1, self.in_channels):
+        depthwise = self.groups == self.in_channels == self.out_channels
+        if uses_kernels(field) and self.reach and (depthwise or (self.groups == 1 and not gated)):
             return self._by_kernels(field, silu=silu, gated=gated)
         padded = pad_sphere(F.silu(field) if silu else field, self.reach, pole_rows=self.poles.rows)
         convolved = self._convolve(padded)
@@ -117,6 +123,7 @@ class SphericalConv2d(nn.Conv2d):
     def _by_kernels(self, field: Tensor, *, silu: bool, gated: bool) -> Tensor:
         from ladcast.nn import field_kernels
 
+        _require_room(field, self.reach, self.poles.rows)
         poles, mirrored, reach = self.poles.rows, self.poles.kernel != "geometric", self.reach
         if self.groups > 1:
             active = F.silu(field) if silu else field  # once, not at each tap

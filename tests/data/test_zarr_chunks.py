@@ -11,7 +11,7 @@ from numcodecs import GZip, Zlib, Zstd
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, TransposeCodec, ZstdCodec
 
 from ladcast.data import zarr_chunks
-from ladcast.data.zarr_chunks import ChunkedArray, ChunkError, UnsupportedLayoutError, open_array
+from ladcast.data.zarr_chunks import ChunkedArray, ChunkError, ChunkWriter, UnsupportedLayoutError, open_array
 
 SHAPE = (11, 3, 5)
 BLOSC = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
@@ -168,3 +168,25 @@ def test_a_dataset_read_by_chunks_is_that_of_zarr(tmp_path: Path, monkeypatch: p
     for part in ({}, {"time": [3, 0, 1]}, {"time": slice(1, 4), "level": [1, 0], "longitude": [0, 3]}, {"time": 6}):
         xr.testing.assert_identical(direct.isel(part).load(), expected.isel(part).load())
     assert direct["whole"][4:6].isnull().all()
+
+
+@pytest.mark.parametrize("codec", [BLOSC, BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")])
+def test_chunks_are_written_as_zarr_writes_them(tmp_path: Path, values: np.ndarray, codec: BloscCodec):
+    options = {"chunks": (4, 3, 2), "compressors": (codec, Crc32cCodec()), "fill_value": np.nan}
+    for name in ("theirs", "ours"):
+        array = zarr.create_array(tmp_path / name, shape=SHAPE, dtype="float32", **options)
+        if name == "theirs":
+            array[:] = values
+    writer = ChunkWriter.open(tmp_path / "ours")
+    for row, column in np.ndindex(3, 3):  # the last of either axis is not full
+        writer.write((row, 0, column), values[4 * row : 4 * row + 4, :, 2 * column : 2 * column + 2])
+    files = sorted(path.relative_to(tmp_path / "theirs") for path in (tmp_path / "theirs").rglob("*") if path.is_file())
+    assert len(files) == 10
+    for file in files:
+        assert (tmp_path / "ours" / file).read_bytes() == (tmp_path / "theirs" / file).read_bytes()
+
+
+def test_chunks_of_other_codecs_are_not_written(tmp_path: Path):
+    zarr.create_array(tmp_path / "field", shape=SHAPE, dtype="float32", compressors=BLOSC)
+    with pytest.raises(UnsupportedLayoutError, match=r"stored with the codecs \['bytes', 'blosc'\]"):
+        ChunkWriter.open(tmp_path / "field")
