@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from ladcast.data.analysis import Analysis
+from ladcast.data.zarr_chunks import ChunkWriter
 from ladcast.fields import PRECIPITATION
 from ladcast.files import remove
 from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
@@ -218,15 +220,11 @@ def test_decoding_waits_for_the_disk(
     forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path, monkeypatch
 ):
     """No more lead times than `LEADS_AT_ONCE` are in memory, though two steps are begun; then all are written."""
-    disk, decoded, open_array = threading.Event(), [], ForecastWriter._open
+    disk, decoded, write_chunk = threading.Event(), [], ChunkWriter.write
 
-    class Slow:
-        def __init__(self, array):
-            self.array = array
-
-        def __setitem__(self, place, values):
-            assert disk.wait(60)
-            self.array[place] = values
+    def slowly(*chunk):
+        assert disk.wait(60)
+        write_chunk(*chunk)
 
     def groups(codec: LatentCodec, *latents, **group):
         for states in decode_groups(codec, *latents, **group):
@@ -237,9 +235,44 @@ def test_decoding_waits_for_the_disk(
 
     at_first, decode_groups = [], LatentCodec.decode_groups
     monkeypatch.setattr(LatentCodec, "decode_groups", groups)
-    monkeypatch.setattr(ForecastWriter, "_open", lambda *which: Slow(open_array(*which)))
+    monkeypatch.setattr(ChunkWriter, "write", slowly)
     writer = ForecastWriter(tmp_path / "fc.zarr", forecaster, staggered([analysis]), options)
     steps = ((batch, step) for batch in writer.start() for step in batch.forecast())
     assert [step.number for _, step in writer.write(steps)] == [0, 1, 0, 1]
     assert at_first == [LEADS_AT_ONCE]
     assert np.isfinite(read(writer.finish())["temperature"]).all()
+
+
+def test_what_is_made_is_recorded_when_the_next_step_fails(
+    forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
+):
+    writer = ForecastWriter(tmp_path / "fc.zarr", forecaster, staggered([analysis]), options)
+    first, *_ = writer.start()
+
+    def steps():
+        yield first, next(first.forecast())
+        raise FloatingPointError("a member has left all weather behind")
+
+    with pytest.raises(FloatingPointError, match="left all weather"):
+        list(writer.write(steps()))
+    again = ForecastWriter(tmp_path / "fc.zarr", forecaster, staggered([analysis]), options)
+    assert [batch.done for batch in again.start()] == [1, 0]
+
+
+def test_a_decoder_that_fails_leaves_room_for_what_follows(
+    forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path, monkeypatch
+):
+    writer = ForecastWriter(tmp_path / "fc.zarr", forecaster, staggered([analysis]), options)
+    batch, *_ = writer.start()
+    step = next(batch.forecast())
+
+    def fails(*_, **__):
+        raise torch.OutOfMemoryError("no memory")
+        yield
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LatentCodec, "decode_groups", fails)
+        for _ in range(LEADS_AT_ONCE + 1):
+            with pytest.raises(torch.OutOfMemoryError):
+                writer.append(batch, step)
+    writer.append(batch, step)
