@@ -7,6 +7,7 @@ import errno
 import fcntl
 import glob
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -125,6 +126,18 @@ def _require_writable(output: Path) -> None:
 def is_zarr(path: Path) -> bool:
     """Says whether a folder is a Zarr group."""
     return any((path / name).is_file() for name in ZARR_MARKS)
+
+
+def is_consolidated(store: Path) -> bool:
+    """Says whether the metadata of all arrays of a Zarr store stand in one file.
+
+    Without them zarr looks at all that lies in the store, and warns of what is no array.
+    """
+    root = store / "zarr.json"
+    version_3 = json.loads(root.read_text()) if root.is_file() else {}
+    if not isinstance(version_3, dict):
+        raise ValueError(f"zarr.json has a {type(version_3).__name__} in the place of an object")
+    return bool(version_3.get("consolidated_metadata")) or (store / ".zmetadata").is_file()
 
 
 @contextmanager

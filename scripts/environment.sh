@@ -34,8 +34,12 @@ install_packages() {
     fi
 }
 
-say_packages() {  # of what pip says, one line for each package that it fetches, and that it installs them
-    sed -unE '/\.metadata /d; s/^ *(Downloading|Using cached) ([^ ]+)-[0-9][^ ]* (\(.*\))$/  \1 \2 \3/p; s/^(Installing collected packages).*/  \1 .../p'
+say_packages() {  # of what pip says, a line for each package that it fetches, and that it installs them; after 10 s of silence, the time
+    local line start=$SECONDS
+    sed -unE '/\.metadata /d; s/^ *(Downloading|Using cached|Processing) (.*\/)?([^ /]+)-[0-9][^ ]*( \(.*\))?$/  \1 \3\4/p; s/^(Installing collected packages).*/  \1 .../p' \
+        | while IFS= read -r -t 10 line || (($? > 128)); do
+            echo "${line:-  ... $((SECONDS - start)) s}"
+        done
 }
 
 install_torch() {  # before the rest, so that a machine without a GPU gets a build without CUDA where one is at hand

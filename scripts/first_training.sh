@@ -3,7 +3,7 @@
 # FOLDER receives data, models and the forecast (default: runs/first). Each stage says how long it took; the same command goes on
 # where it was stopped. The weather is made by an atmospheric model (extra [simulate]).
 #
-#   DAYS  days of weather, of which the first 56 are trained on (default: 76)
+#   DAYS  days of weather, of which the first 56 are trained on, a multiple of 10 (default: 70)
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 [[ ! -x $root/.venv/bin/ladcast ]] || PATH=$root/.venv/bin:$PATH
@@ -25,9 +25,11 @@ train() {  # train MODEL SETTING...
     ladcast train "$model" "$configs/first_$model.yaml" "${words[@]}" --set "output=$folder/$model"
 }
 
-python -c 'import jcm' 2>/dev/null || { echo "The weather is made by JCM: pip install -e '.[simulate]'" >&2; exit 6; }
-stage "weather: 30 days to spin up, ${DAYS:-76} days to learn from" \
-    ladcast-data simulate "$nature" --days "${DAYS:-76}" --spinup-days 30 --seed 100
+days=${DAYS:-70}
+python -c 'import sys; from importlib.util import find_spec; sys.exit(find_spec("jcm") is None)' \
+    || { echo "The weather is made by JCM: pip install -e '.[simulate]'" >&2; exit 6; }
+stage "weather: 30 days to spin up, $days days to learn from" \
+    ladcast-data simulate "$nature" --days "$days" --spinup-days 30 --seed 100
 stage "statistics" ladcast-data statistics "$nature" "$folder/statistics.json" --grid 64x33-south --stride 4
 stage "autoencoder" train autoencoder "data.path=$nature" "statistics=$folder/statistics.json"
 stage "latents" ladcast-data encode "$nature" "$folder/autoencoder/autoencoder" "$folder/latents.zarr"

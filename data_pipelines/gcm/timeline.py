@@ -7,6 +7,7 @@ ensembles.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -76,9 +77,11 @@ class SimulationOptions:
             if getattr(self, name) < 1:
                 raise ValueError(f"Expected {name} of at least 1, got {getattr(self, name)}.")
         if self.segment_frames % self.block_frames:
+            whole = math.lcm(self.block_frames, FRAMES_PER_DAY) // FRAMES_PER_DAY
             raise ValueError(
-                f"days={self.days} has {self.segment_frames} frames, which is no multiple of "
-                f"block_frames={self.block_frames}. Change either: a block is never split."
+                f"days={self.days} has {self.segment_frames} frames, which is no multiple of block_frames="
+                f"{self.block_frames}: a block is never split. Take --days {-(-self.days // whole) * whole}, "
+                f"or a --block-frames that divides {self.segment_frames}."
             )
         if self.segments > 1 and self.days > LONGEST_SEGMENT_DAYS:
             raise ValueError(

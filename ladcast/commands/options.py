@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from ladcast.fields import TYPED, VARIABLES
+from ladcast.files import require_figure_name
 from ladcast.forecasting.options import MOST_DAYS, MOST_STEPS, require_within
 from ladcast.forecasts.options import Selection
 
@@ -171,3 +172,16 @@ class EvaluationRequest:
     def __post_init__(self) -> None:
         most = {"days": MOST_DAYS, "steps": MOST_STEPS, "every": 24 * MOST_DAYS}
         require_within(self, {"every": 1, "members": 1, "days": 1}, most)
+
+
+def score_outputs(output: Path, scorecard: Path | None, scoring: Scoring) -> list[Path]:
+    """Returns the files that `report` will write; raises ValueError or ImportError where there can be no figures."""
+    if scoring.part is not None:
+        return []
+    if scorecard is None:
+        return [output]
+    import ladcast.plots.scorecards  # noqa: F401 - a figure that cannot be drawn is no surprise at the end
+    from ladcast.commands.scoring import figure_paths
+
+    require_figure_name(scorecard)
+    return [output, *figure_paths(scorecard, scoring.regions).values()]

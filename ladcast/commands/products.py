@@ -149,9 +149,9 @@ def export(forecast: Path, output: Path, *, selection: Part = WHOLE, form: Form 
         selection: which part.
         form: details of the format.
     """
+    require_outputs([output], [forecast], overwrite=form.overwrite)
     from ladcast.forecasts.export import export as write
 
-    require_outputs([output], [forecast], overwrite=form.overwrite)
     return report_paths(export=write(forecast, output, selection, form))
 
 
@@ -174,10 +174,10 @@ def decode(
         device: cpu or cuda; a GPU where there is one.
         form: details of the format.
     """
+    require_outputs([output], [forecast], overwrite=form.overwrite)
     from ladcast.forecasts.export import export as write
     from ladcast.forecasts.manifest import LatentManifest
 
-    require_outputs([output], [forecast], overwrite=form.overwrite)
     LatentManifest.read(forecast)  # raises for a store of fields
     return report_paths(fields=write(forecast, output, selection, form, model=model, device=device))
 
@@ -191,9 +191,9 @@ def mean(forecast: Path, output: Path, *, selection: Part = WHOLE, overwrite: bo
         selection: which part.
         overwrite: replace an existing output.
     """
+    require_outputs([output], [forecast], overwrite=overwrite)
     from ladcast.forecasts.export import write_mean
 
-    require_outputs([output], [forecast], overwrite=overwrite)
     return report_paths(mean=write_mean(forecast, output, selection))
 
 
@@ -214,9 +214,9 @@ def quantiles(
         level: fractions of the members, from 0 to 1.
         overwrite: replace an existing output.
     """
+    require_outputs([output], [forecast], overwrite=overwrite)
     from ladcast.forecasts.export import write_quantiles
 
-    require_outputs([output], [forecast], overwrite=overwrite)
     return report_paths(quantiles=write_quantiles(forecast, output, selection, fractions=level))
 
 
@@ -232,9 +232,9 @@ def probability(
         event: such as 't2m > 30 degC', 'tp6h >= 10 mm', 'z500 < 5200 m' or '10m_wind_speed > 34 kt'.
         overwrite: replace an existing output.
     """
+    require_outputs([output], [forecast], overwrite=overwrite)
     from ladcast.forecasts.export import write_probabilities
 
-    require_outputs([output], [forecast], overwrite=overwrite)
     return report_paths(probability=write_probabilities(forecast, output, selection, events=event))
 
 
@@ -257,9 +257,9 @@ def points(
         method: weight the four grid points around a place, or take the nearest.
         overwrite: replace an existing output.
     """
+    require_outputs([output], [forecast], overwrite=overwrite)
     from ladcast.forecasts.export import write_points
 
-    require_outputs([output], [forecast], overwrite=overwrite)
     return report_paths(points=write_points(forecast, output, selection, places=place, method=method))
 
 
@@ -275,9 +275,9 @@ def weekly(
         weeks: first and last day of each, counted from 1, such as 19-25 26-32; by default all whole weeks.
         overwrite: replace an existing output.
     """
+    require_outputs([output], [forecast], overwrite=overwrite)
     from ladcast.forecasts.weekly import write_weekly
 
-    require_outputs([output], [forecast], overwrite=overwrite)
     return report_paths(weekly=write_weekly(forecast, output, selection, weeks=weeks))
 
 

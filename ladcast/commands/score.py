@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from ladcast.commands.options import EvaluationRequest, Overrides, Results, ScoreRequest, Scoring, flat
+from ladcast.commands.options import EvaluationRequest, Overrides, Results, ScoreRequest, Scoring, flat, score_outputs
 from ladcast.files import remove, require_outputs
 from ladcast.released import DEFAULT_MODEL, find_model
 
@@ -39,12 +39,12 @@ def score(
         request: what to compare with.
         scoring: what to compute, where, and which share of it.
     """
-    from ladcast.commands.scoring import score_forecasts, score_outputs
-
     if not forecasts:
         raise ValueError("There is nothing to score: name at least one forecast store.")
     outputs = score_outputs(request.output or forecasts[0].with_suffix(".scores.nc"), request.scorecard, scoring)
     require_outputs(outputs, [*forecasts, *request.inputs], overwrite=request.overwrite)
+    from ladcast.commands.scoring import score_forecasts
+
     _, results = score_forecasts(forecasts, request, scoring)
     return results
 
@@ -64,14 +64,14 @@ def evaluate(
         scoring: what to compute, where, and which share of it.
         model: name of an embedded model, or a checkpoint folder.
     """
-    from ladcast.commands.evaluation import evaluation_sources, make_and_score
-    from ladcast.commands.scoring import report, score_outputs, unreal_truth
-    from ladcast.resumable import sole_writer
-
     folder = find_model(model)
     outputs = score_outputs(request.output, request.scorecard, scoring)
     inputs = [store, request.analyses, request.climatology, folder.climatology, *folder.files]
     require_outputs(outputs, inputs, overwrite=request.overwrite)
+    from ladcast.commands.evaluation import evaluation_sources, make_and_score
+    from ladcast.commands.scoring import report, unreal_truth
+    from ladcast.resumable import sole_writer
+
     # Without a folder that stays, what each start gives is kept until the scores are written.
     unfinished = request.output.with_name(f"{request.output.name}.partial")
     with sole_writer(request.output) if scoring.part is None else nullcontext():
@@ -108,11 +108,11 @@ def merge(
             channels. The file of scores holds all.
         overwrite: replace existing outputs.
     """
-    from ladcast.commands.scoring import report, score_outputs, unreal_truth
-    from ladcast.verification.archive import merge_sums, read_claims
-
     inputs, shown = [*sums.glob("*.json"), *sums.glob("*/*.nc")], Scoring(block_days=block_days, channels=channels)
     require_outputs(score_outputs(output, scorecard, shown), inputs, overwrite=overwrite)
+    from ladcast.commands.scoring import report, unreal_truth
+    from ladcast.verification.archive import merge_sums, read_claims
+
     scores, notes = merge_sums(sums, first)
     shown = replace(shown, regions=next(iter(scores.values())).regions)  # which have figures of their own
     require_outputs(score_outputs(output, scorecard, shown), inputs, overwrite=overwrite)
@@ -153,6 +153,8 @@ def track(
         device: cpu or cuda.
         overwrite: replace existing outputs.
     """
+    output = output or forecast.with_suffix(".tracks.nc")
+    require_outputs(map(output.with_suffix, TRACK_FILES), [forecast, best_track], overwrite=overwrite)
     from ladcast.config import find_config, from_overrides, load_config
     from ladcast.cyclones import read_best_tracks, report, select_storm, write_tracks
     from ladcast.cyclones.tracker import TrackOptions
@@ -160,7 +162,7 @@ def track(
     config = None if config is None else find_config(config, "track")
     options = load_config(config, TrackOptions, overrides) if config else from_overrides(overrides, TrackOptions)
     options = options.asked(storm=storm, every=every, best_track=best_track, compare=bool(against))
-    output, systems = output or forecast.with_suffix(".tracks.nc"), dict(map(_split, against))
+    systems = dict(map(_split, against))
     suffixes = TRACK_FILES if options.storm is None else (*TRACK_FILES, ".png")
     inputs = [forecast, options.best_track, config, *systems.values()]
     require_outputs(map(output.with_suffix, suffixes), inputs, overwrite=overwrite)

@@ -16,7 +16,6 @@ import xarray as xr
 from ladcast.commands.options import ScoreRequest, Scoring
 from ladcast.data.sources.files import open_files
 from ladcast.device import find_device
-from ladcast.files import require_figure_name
 from ladcast.forecasts.compare import open_systems
 from ladcast.forecasts.latents import LatentStore
 from ladcast.forecasts.manifest import is_latent_store
@@ -242,18 +241,6 @@ def figure_paths(path: Path, regions: Sequence[str]) -> dict[str, Path]:
     """Returns the file of the scorecard of each region, and of the curves of each metric that is compared."""
     others = {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in (*regions[1:], *COMPARED)}
     return {regions[0]: path, **others}
-
-
-def score_outputs(output: Path, scorecard: Path | None, scoring: Scoring) -> list[Path]:
-    """Returns the files that `report` will write; raises ValueError or ImportError where there can be no figures."""
-    if scoring.part is not None:
-        return []
-    if scorecard is None:
-        return [output]
-    import ladcast.plots.scorecards  # noqa: F401 - a figure that cannot be drawn is no surprise at the end
-
-    require_figure_name(scorecard)
-    return [output, *figure_paths(scorecard, scoring.regions).values()]
 
 
 def _with_bands(systems: Mapping[str, Accumulator], bootstrap: BlockBootstrap) -> dict[str, xr.Dataset]:

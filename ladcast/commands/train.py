@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +30,7 @@ def autoencoder(
     from ladcast.config import find_config
 
     config = find_config(config, TRAINING)
-    if dry_run.dry_run and (plan := _plan_without_data(config, overrides, "autoencoder")):
+    if dry_run.dry_run and (plan := _plan_without_data(config, overrides, device, "autoencoder")):
         return plan
     with Interruption() as interruption:
         from ladcast.recipes.autoencoder import AutoencoderRecipe
@@ -54,7 +55,7 @@ def forecaster(
     from ladcast.config import find_config
 
     config = find_config(config, TRAINING)
-    if dry_run.dry_run and (plan := _plan_without_data(config, overrides, "forecaster")):
+    if dry_run.dry_run and (plan := _plan_without_data(config, overrides, device, "forecaster")):
         return plan
     with Interruption() as interruption:
         from ladcast.recipes.forecaster import ForecasterRecipe
@@ -79,16 +80,13 @@ def submit_train(config: Path, *, overrides: Overrides = (), submission: Jobs) -
 
     from ladcast.config import find_config, load_config
     from ladcast.files import whole_file
-    from ladcast.recipes.cost import check_plan, open_recipe, plan_recipe
+    from ladcast.recipes.cost import check_plan, open_recipe, plan_without_data
     from ladcast.training.slurm import find_profile, submit_script
 
     config = find_config(config, TRAINING).resolve()  # and with it the paths in it
     profile = load_config(find_profile(submission.profile, config), SlurmProfile, submission.changes())
-    missing: list[Path] = []
-    if submission.only_print:
-        recipe, missing = plan_recipe(config, overrides)
-    else:
-        recipe = open_recipe(config, overrides)
+    planned = plan_without_data(config, overrides) if submission.only_print else None
+    recipe, missing = planned or (open_recipe(config, overrides), [])
     output: Path = recipe.run.output.resolve()
     copy = output / "config.yaml"
     if copy == config and overrides:
@@ -124,15 +122,24 @@ def _not_there(missing: list[Path]) -> list[str]:
     ]
 
 
-def _plan_without_data(config: Path, overrides: Overrides, kind: str) -> Results | None:
-    """Prints the plan of a run of this kind whose data are not there yet; returns nothing where they are."""
-    from ladcast.recipes.cost import check_plan, plan_recipe
+def _plan_without_data(config: Path, overrides: Overrides, device: str | None, kind: str) -> Results | None:
+    """Prints the plan, for these ranks and this device, of a run without its data; returns nothing where they are."""
+    from ladcast.recipes.cost import check_plan, plan_without_data
 
-    recipe, missing = plan_recipe(config, overrides, kind)
-    if not missing:
+    planned = plan_without_data(config, overrides, kind)
+    if planned is None:
         return None
-    said = "\n".join([*_not_there(missing), check_plan(recipe, 1, None)])
-    print(said)
+    import torch
+
+    from ladcast.device import find_device
+    from ladcast.training.distributed import find_rank
+
+    own, (recipe, missing) = find_rank(os.environ), planned
+    target = find_device(device, own.local_rank)
+    memory_gib = torch.cuda.get_device_properties(target).total_memory / 2**30 if target.type == "cuda" else None
+    said = "\n".join([*_not_there(missing), check_plan(recipe, own.size, memory_gib)])
+    if own.rank == 0:
+        print(said)
     return {"plan": said}
 
 

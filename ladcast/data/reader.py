@@ -19,6 +19,7 @@ from ladcast.data.normalization import Normalizer, pack
 from ladcast.data.weather import extremes, percent
 from ladcast.data.zarr_chunks import ChunkedArray, ChunkError, UnsupportedLayoutError, check_encoding, open_array
 from ladcast.fields import find_variable
+from ladcast.files import is_consolidated
 from ladcast.grid import TOLERANCE_DEG
 from ladcast.times import Times, describe
 
@@ -228,7 +229,7 @@ STORED_NAME = "name_in_store"
 def _open_raw(store: Path) -> xr.Dataset:
     if not (store / "zarr.json").is_file() and not (store / ".zgroup").is_file():
         raise UnsupportedLayoutError("it is no Zarr store on a local disk")
-    raw = xr.open_dataset(store, engine="zarr", chunks=None, consolidated=False)
+    raw = xr.open_dataset(store, engine="zarr", chunks=None, consolidated=is_consolidated(store))
     for name, variable in raw.variables.items():
         variable.attrs[STORED_NAME] = name
     return canonical_names(raw, str(store))

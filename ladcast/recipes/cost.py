@@ -140,26 +140,23 @@ def _times(period: Period) -> Times:
     return times
 
 
-def plan_recipe(config: Path, overrides: Sequence[str] = (), kind: str | None = None) -> tuple[Recipe, list[Path]]:
-    """Opens a recipe, or plans it where its data are not there; returns it and what is missing.
+def plan_without_data(
+    config: Path, overrides: Sequence[str] = (), kind: str | None = None
+) -> tuple[Recipe, list[Path]] | None:
+    """Plans a recipe whose data are not all there; returns it and what is missing, or nothing where they are.
 
     `kind` is a key of `KINDS`; by default the configuration says what it is of.
 
     Raises:
         ConfigError, FileNotFoundError, ValueError: see `open_recipe`; the configuration is of another kind.
     """
-    recipe = KINDS[kind] if kind else _kind_of(config)
-    if recipe is ForecasterRecipe:
+    if (KINDS[kind] if kind else _kind_of(config)) is ForecasterRecipe:
         run = load_config(config, ForecasterRun, overrides)
         missing = [path for path in (run.autoencoder, run.latents, run.initial) if path and not path.exists()]
-        if missing:
-            return UnreadForecaster.plan(run, config), missing
-    else:
-        maker = load_config(config, AutoencoderRun, overrides)
-        missing = [path for path in (maker.data.path, maker.statistics, maker.initial) if path and not path.exists()]
-        if missing:
-            return UnreadAutoencoder.plan(maker), missing
-    return recipe.of_config(config, overrides)(torch.device("cpu")), []
+        return (UnreadForecaster.plan(run, config), missing) if missing else None
+    maker = load_config(config, AutoencoderRun, overrides)
+    missing = [path for path in (maker.data.path, maker.statistics, maker.initial) if path and not path.exists()]
+    return (UnreadAutoencoder.plan(maker), missing) if missing else None
 
 
 def check_plan(recipe: Recipe, ranks: int, gpu_memory_gib: float | None) -> str:

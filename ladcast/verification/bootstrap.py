@@ -48,10 +48,10 @@ class BlockBootstrap:
         count = len(init_times)
         length = self.length(init_times)
         if count < MIN_BLOCKS * length:
+            shorter = ", or draw shorter blocks (--block-days)" if count >= MIN_BLOCKS else ""
             raise ValueError(
                 f"No confidence interval: expected at least {MIN_BLOCKS} blocks of {self.days:g} days, got "
-                f"{count_of(count, 'start')} ({describe(np.array(init_times), limit=2)}). Score more starts, or draw "
-                "shorter blocks."
+                f"{count_of(count, 'start')} ({describe(np.array(init_times), limit=2)}). Score more starts{shorter}."
             )
         number = -(-count // length)
         first = np.random.default_rng(self.seed).integers(0, count, (self.draws, number))

@@ -259,6 +259,22 @@ def test_a_run_is_planned_before_its_data_are_there(tmp_path: Path, capsys: pyte
     assert {path.name for path in tmp_path.iterdir()} == {"configs"}
 
 
+def test_a_plan_before_the_data_is_that_of_these_ranks_and_this_device(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    words = ["train", "autoencoder", "first_autoencoder", "--set", "data.path=not_there", "--dry-run", "--device"]
+    for name, value in {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    for device, message in (("cpu", "batch_size"), ("toaster", "got 'toaster'")):  # 8 samples on 3 ranks
+        with pytest.raises(SystemExit) as stop:
+            run(app, [*words, device])
+        assert stop.value.code == 3
+        assert message in capsys.readouterr().err
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    run(app, [*words, "cpu"])
+    assert re.search(r"4 a rank|2 ranks", capsys.readouterr().out)
+
+
 @pytest.mark.parametrize(("kind", "other"), [("forecaster", "autoencoder"), ("autoencoder", "forecaster")])
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]])
 def test_the_configuration_of_the_other_model_is_refused(kind: str, other: str, flags: list[str], capsys):

@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import warnings
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+import zarr
 from zarr.codecs import BloscCodec
 
 from ladcast.data.batches import SampleOrder, StoredStates, load_batches
@@ -109,6 +111,17 @@ def test_a_selection_of_times_and_rows_keeps_its_own(tmp_path, long_world, chann
     assert (reader.times == ds["time"].values).all()
     assert reader.shape == (len(channels), 8, 16)
     assert torch.equal(read(reader, [3, 1]), normalizer(pack(long_world, channels))[[9, 4], :, 1:])
+
+
+def test_files_beside_the_arrays_are_no_matter_of_a_warning(tmp_path, long_world, channels, normalizer):
+    store = write(long_world, tmp_path / "states.zarr")
+    zarr.consolidate_metadata(store)
+    (store / "manifest.json").write_text("{}")
+    (store / "restart").mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", zarr.errors.ZarrUserWarning)
+        reader = open_reader(open_store(store, channels), normalizer, store)
+    assert isinstance(reader, ChunkReader)
 
 
 def test_real_era5_is_read_as_through_xarray(shared: Path, tmp_path: Path):

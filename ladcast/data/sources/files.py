@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from ladcast.data.weather import percent
 from ladcast.data.zarr_chunks import read_by_chunks
 from ladcast.documents import UNREADABLE
 from ladcast.fields import PRECIPITATION, STATIC_VARIABLES, VARIABLES, ChannelSet, find_variable
-from ladcast.files import ZARR_MARKS, is_zarr, matching, require_input
+from ladcast.files import ZARR_MARKS, is_consolidated, is_zarr, matching, require_input
 from ladcast.grid import TOLERANCE_DEG, eastward
 from ladcast.times import HOUR, Times, leads_ahead
 
@@ -100,7 +99,10 @@ def _open_one(path: Path, member: int | None) -> xr.Dataset:
         check_seal(path)
     try:
         # Named, because xarray would otherwise try every engine, and cfgrib leaves an index beside the file.
-        ds = _open_zarr(path) if path.is_dir() else xr.open_dataset(path, chunks=None, engine="netcdf4")
+        if path.is_dir():
+            ds = read_by_chunks(xr.open_zarr(path, chunks=None, consolidated=is_consolidated(path)), path)
+        else:
+            ds = xr.open_dataset(path, chunks=None, engine="netcdf4")
     except UNREADABLE as error:
         reason = _reason(path, error)
         raise ValueError(
@@ -134,15 +136,6 @@ def _reason(path: Path, error: Exception) -> str:
         if not start:
             return "it is empty: copy it again"
     return f"{type(error).__name__}: {error}"
-
-
-def _open_zarr(path: Path) -> xr.Dataset:
-    root = path / "zarr.json"
-    version_3 = json.loads(root.read_text()) if root.is_file() else {}
-    if not isinstance(version_3, dict):
-        raise ValueError(f"zarr.json has a {type(version_3).__name__} in the place of an object")
-    consolidated = bool(version_3.get("consolidated_metadata")) or (path / ".zmetadata").is_file()
-    return read_by_chunks(xr.open_zarr(path, chunks=None, consolidated=consolidated), path)
 
 
 def _chosen(ds: xr.Dataset, member: int | None, where: str) -> xr.Dataset:

@@ -53,7 +53,7 @@ def test_gaps_lie_between_the_segments(timeline: SimulationOptions) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"days": 11}, "44 frames, which is no multiple of block_frames=40"),
+        ({"days": 11}, "44 frames, which is no multiple of block_frames=40.* --days 20, or a --block-frames"),
         ({"days": 370}, "at most days=364"),
         ({"start": "2004-02-29"}, "a date that every year has, got '2004-02-29'"),
         ({"start": "March"}, "start=YYYY-MM-DD"),
