@@ -173,3 +173,31 @@ def loaded(program: str) -> set[str]:
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
     return set(answer.stdout.split())
+
+
+@pytest.mark.slow
+def test_an_output_that_exists_is_refused_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    """A mistake of a second is answered within one."""
+    taken = ("again.nc", "a.scores.nc", "a.tracks.nc", "a.png", "a.nc")
+    for name in taken:
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "a.zarr").mkdir()
+    asked = [
+        "score a.zarr",
+        "merge sums --output again.nc",
+        "evaluate a.zarr --start 2020-01-01 --end 2020-01-03 --output again.nc",
+        "plot a.zarr",
+        "track a.zarr --all",
+        "export a.zarr a.nc",
+        "products points a.zarr a.nc --place Oslo",
+        "products weekly a.zarr a.nc",
+        "products mean a.zarr a.nc",
+    ]
+    program = (
+        "import os, sys\nfrom ladcast.cli import app\nfrom ladcast.run import run\n"
+        f"os.chdir({str(tmp_path)!r})\n"
+        f"for words in {asked}:\n    try:\n        run(app, words.split())\n"
+        "    except SystemExit as stop:\n        assert stop.code == 4, words\n"
+        "print(*sys.modules)"
+    )
+    assert not HEAVY & loaded(program)

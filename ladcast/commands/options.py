@@ -174,6 +174,14 @@ class EvaluationRequest:
         require_within(self, {"every": 1, "members": 1, "days": 1}, most)
 
 
+def figure_paths(path: Path, regions: Sequence[str]) -> dict[str, Path]:
+    """Returns the file of the scorecard of each region, and of the curves of each metric that is compared."""
+    from ladcast.verification.bootstrap import COMPARED
+
+    others = {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in (*regions[1:], *COMPARED)}
+    return {regions[0]: path, **others}
+
+
 def score_outputs(output: Path, scorecard: Path | None, scoring: Scoring) -> list[Path]:
     """Returns the files that `report` will write; raises ValueError or ImportError where there can be no figures."""
     if scoring.part is not None:
@@ -181,7 +189,6 @@ def score_outputs(output: Path, scorecard: Path | None, scoring: Scoring) -> lis
     if scorecard is None:
         return [output]
     import ladcast.plots.scorecards  # noqa: F401 - a figure that cannot be drawn is no surprise at the end
-    from ladcast.commands.scoring import figure_paths
 
     require_figure_name(scorecard)
     return [output, *figure_paths(scorecard, scoring.regions).values()]

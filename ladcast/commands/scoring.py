@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ladcast.commands.options import ScoreRequest, Scoring
+from ladcast.commands.options import ScoreRequest, Scoring, figure_paths
 from ladcast.data.sources.files import open_files
 from ladcast.device import find_device
 from ladcast.forecasts.compare import open_systems
@@ -235,12 +235,6 @@ def draw(
         title = f"{heading(metric)}\n{regions[0]}, {starts}"
         curves = draw_curves(_with_bands(drawn, bootstrap), metric=metric, channels=channels, title=title)
         yield save_figure(curves, figures[metric], dpi=200)
-
-
-def figure_paths(path: Path, regions: Sequence[str]) -> dict[str, Path]:
-    """Returns the file of the scorecard of each region, and of the curves of each metric that is compared."""
-    others = {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in (*regions[1:], *COMPARED)}
-    return {regions[0]: path, **others}
 
 
 def _with_bands(systems: Mapping[str, Accumulator], bootstrap: BlockBootstrap) -> dict[str, xr.Dataset]:
