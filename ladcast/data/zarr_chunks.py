@@ -155,8 +155,8 @@ def read_by_chunks(ds: xr.Dataset, store: Path) -> xr.Dataset:
         if not stored.dims or stored.dims[0] != "time" or name in ds.coords:
             continue
         try:
+            check_encoding(stored, store / str(name))
             array = open_array(store / str(name))
-            check_encoding(stored, array.folder)
         except (UnsupportedLayoutError, KeyError):
             continue
         field = LazyField(stored.shape, partial(_read_fields, array, stored), stored.dtype)
@@ -189,14 +189,14 @@ def _read_fields(array: ChunkedArray, stored: xr.Variable, *points: npt.NDArray[
 
 def check_encoding(variable: xr.Variable, folder: Path) -> None:
     """Raises UnsupportedLayoutError where stored numbers are not the values, or time is not the first axis."""
+    if variable.dims[0] != "time" or np.dtype(variable.dtype).kind != "f":
+        raise UnsupportedLayoutError(f"{folder} has the dimensions {variable.dims} of {variable.dtype}")
     encoding = variable.encoding
     # xarray unpacks and masks such values, the reader of chunks does not.
     packed = [key for key in ("scale_factor", "add_offset") if key in encoding]
     marks = [encoding[key] for key in ("_FillValue", "missing_value") if key in encoding]
     if packed or not all(np.isnan(mark) for mark in marks):
         raise UnsupportedLayoutError(f"{folder} has packed or masked values ({packed or marks})")
-    if variable.dims[0] != "time" or np.dtype(variable.dtype).kind != "f":
-        raise UnsupportedLayoutError(f"{folder} has the dimensions {variable.dims} of {variable.dtype}")
 
 
 def open_array(folder: Path) -> ChunkedArray:
@@ -245,12 +245,20 @@ def _open_v3(folder: Path, about: dict[str, Any]) -> ChunkedArray:
         folder,
         shape=shape,
         chunk_shape=chunk_shape,
-        dtype=np.dtype(about["data_type"]).newbyteorder(order),
+        dtype=_dtype_v3(about["data_type"], order, folder),
         decoders=_decoders([codec["name"] for codec in codecs[1:]], folder),
         file_name=str(separator).join([*(["c"] if is_default else []), "{}", *("0" for _ in shape[1:])]),
         chunks_per_file=file_shape[0] // chunk_shape[0],
         index=index,
     )
+
+
+def _dtype_v3(data_type: Any, order: str, folder: Path) -> np.dtype[Any]:
+    try:
+        dtype: np.dtype[Any] = np.dtype(data_type).newbyteorder(order)
+        return dtype
+    except (TypeError, ValueError):  # such as text, which has a name and a configuration
+        raise UnsupportedLayoutError(f"{folder} holds {data_type}") from None
 
 
 def _open_index(sharding: dict[str, Any], chunks: int, folder: Path) -> ShardIndex:

@@ -108,10 +108,13 @@ class FrameDecoder:
             some = list(group)
             decoded = self._get_codec().decode(self.store.read(some), self.store.ocean(init))
             states.update(zip(some, decoded, strict=True))
-        whole = len(self.rows) == len(self.store.layout.channels)  # else the rest of a frame would stay with its part
-        chosen = slice(None) if whole else self.rows
         found = (states[frame] if frame in states else self.store.analysis(frame.init) for frame in frames)
-        return [state[chosen].numpy() for state in found]
+        return [self._kept(state) for state in found]
+
+    def _kept(self, state: State) -> Planes:
+        # A view would hold all of its memory: the other channels, and the frames that were decoded with it.
+        fills_memory = len(self.rows) == len(state) and state.nbytes == state.untyped_storage().nbytes()
+        return (state if fills_memory else state[self.rows]).numpy()
 
     def _get_codec(self) -> LatentCodec:
         with self._lock:

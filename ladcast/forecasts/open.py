@@ -99,7 +99,7 @@ def _open_fields(path: Path) -> xr.Dataset:
 
 
 def in_our_axes(ds: xr.Dataset, where: str) -> xr.Dataset:
-    """Returns a forecast under our names of dimensions, of which one time, lead time or member keeps its own.
+    """Returns a forecast under our names of dimensions, in our order; one time, lead time or member keeps its own.
 
     What is no forecast, such as a series of analyses, is returned as it is.
     """
@@ -125,7 +125,8 @@ def in_our_axes(ds: xr.Dataset, where: str) -> xr.Dataset:
         ds = canonical_names(ds.drop_vars(implied, errors="ignore").rename(foreign), where)
     if single := [dim for dim in FORECAST_AXES if dim in ds.coords and dim not in ds.dims]:
         ds = ds.drop_vars("valid_time", errors="ignore").expand_dims(single)
-        ds = ds.transpose(*FORECAST_DIMS, ..., missing_dims="ignore")
+    # Others have members before lead times; what products add, such as fifths, stays between members and levels.
+    ds = ds.transpose(*FORECAST_DIMS[:3], ..., *FORECAST_DIMS[3:], missing_dims="ignore")
     rows, columns = (ds[dim].values if dim in ds.dims else np.empty(0) for dim in ("latitude", "longitude"))
     from_180 = (columns < -TOLERANCE_DEG).any() and circles_globe(columns)
     return in_our_order(ds) if (np.diff(rows) < 0).any() or from_180 else ds

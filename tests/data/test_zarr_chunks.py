@@ -95,6 +95,13 @@ def test_another_layout_is_refused(tmp_path: Path, values: np.ndarray, options: 
         store(tmp_path, values, **options)
 
 
+@pytest.mark.filterwarnings("ignore:The data type:FutureWarning")  # which has no Zarr specification yet
+def test_text_is_refused(tmp_path: Path):
+    zarr.create_array(tmp_path / "field", data=np.array(["0001", "0005"], "<U4"), chunks=(1,))
+    with pytest.raises(UnsupportedLayoutError, match=r"field holds .*fixed_length_utf32"):
+        open_array(tmp_path / "field")
+
+
 def test_a_folder_without_metadata_is_refused(tmp_path: Path):
     with pytest.raises(UnsupportedLayoutError, match="no Zarr array on a local disk"):
         open_array(tmp_path)

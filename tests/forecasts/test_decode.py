@@ -44,8 +44,8 @@ def fields(kept) -> xr.Dataset:
     return xr.open_zarr(kept.fields, chunks=None, decode_timedelta=True)
 
 
-def decoder_of(ds: xr.Dataset) -> FrameDecoder:
-    array = ds["temperature"].variable._data
+def decoder_of(ds: xr.Dataset, name: str = "temperature") -> FrameDecoder:
+    array = ds[name].variable._data
     while not isinstance(array, LazyField):
         array = array.array
     return array.read.func.__self__
@@ -98,6 +98,16 @@ def test_the_cache_is_bounded_and_keeps_the_latest(open_, decoded: list[int]):
     ds["mean_sea_level_pressure"].isel(prediction_timedelta=-1, number=0).load()
     assert sum(decoded) == 25
     assert decoder.cached_bytes == 2 * FRAME_BYTES
+
+
+@pytest.mark.parametrize("drop", [(), ("temperature",)])
+def test_a_frame_in_the_cache_keeps_none_that_was_decoded_with_it(open_, drop, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(DECODED_AT_ONCE, "cpu", 3)
+    ds = open_(drop=drop)
+    ds["mean_sea_level_pressure"].isel(prediction_timedelta=[0, 1]).load()
+    kept = list(decoder_of(ds, "mean_sea_level_pressure")._cache.values())
+    assert len(kept) == 6
+    assert [planes.base.untyped_storage().nbytes() for planes in kept] == [planes.nbytes for planes in kept]
 
 
 def test_without_a_cache_frames_still_decode(open_, fields: xr.Dataset):

@@ -9,7 +9,7 @@ import xarray as xr
 from ladcast.cli import app, run
 from ladcast.data.derive import frames_of_week
 from ladcast.fields import PRECIPITATION
-from ladcast.forecasts.open import open_forecast
+from ladcast.forecasts.open import open_forecast, open_part
 from ladcast.forecasts.options import WHOLE as SELECTED
 from ladcast.forecasts.weekly import (
     PROBABILITY,
@@ -82,6 +82,14 @@ def test_a_week_counts_instants_from_its_begin_and_sums_to_its_end(forecast: xr.
         np.testing.assert_allclose(means[T2M].isel(prediction_timedelta=week) - 273.15, instants.mean(), rtol=1e-4)
         np.testing.assert_allclose(means[PRECIPITATION].isel(prediction_timedelta=week), sums.mean() / 1000, rtol=1e-5)
     np.testing.assert_array_equal(means["prediction_timedelta"] / DAY, [7, 32])
+
+
+@pytest.mark.parametrize("dims", [("number", "time"), ("latitude", "longitude")])
+def test_the_order_of_dimensions_does_not_matter(forecast: xr.Dataset, dims: tuple[str, str]) -> None:
+    """Others have members or points before the lead times, of which here are as many as members."""
+    part = forecast[[T2M, MSL]].isel(number=[*range(5)])
+    transposed = part.transpose(*dims, ...)
+    xr.testing.assert_identical(weekly_means(open_part(transposed)), weekly_means(part))
 
 
 def test_without_a_choice_all_whole_weeks_are_meant(forecast: xr.Dataset) -> None:

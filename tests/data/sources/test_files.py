@@ -43,6 +43,16 @@ def test_grib_and_netcdf_side_by_side(tmp_path, write_grib, state_fields, make, 
     assert open_store(ds).sizes == {"time": 1, "level": 1, "latitude": 9, "longitude": 16}
 
 
+@pytest.mark.filterwarnings("ignore:The data type:FutureWarning")  # which has no Zarr specification yet
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_text_along_time_does_not_hinder(tmp_path, world, channels, zarr_format):
+    """Such as `expver`, by which the CDS tells preliminary data apart."""
+    versions = xr.Dataset({"expver": ("time", np.array(["0001", "0001", "0001", "0001", "0005"], "<U4"))})
+    world.merge(versions).to_zarr(tmp_path / "a.zarr", zarr_format=zarr_format)
+    assert open_files(tmp_path / "a.zarr")["expver"].values.tolist() == versions["expver"].values.tolist()
+    xr.testing.assert_equal(open_store(tmp_path / "a.zarr", channels).load(), world)
+
+
 def test_files_that_do_not_fit_are_refused(tmp_path, world, make):
     from ladcast.grid import Grid
 
