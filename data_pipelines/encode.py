@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,8 @@ from ladcast.types import Scaled
 READERS = 8
 SHARDS_AT_ONCE = 4
 """By one GPU: while it encodes the frames of one shard, others are read, written and put on the disk."""
+ENCODER = Lock()
+"""Memory on the GPU has room for the activations of one batch, not of one for each shard."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Encoding(StoreRecipe):
         batches = np.split(numbers, range(size, len(numbers), size))
         read = partial(_read_scaled, _open(self.view, codec))
         scaled = prefetch(read, batches, threads=READERS, ahead=2 * READERS)
-        raw = np.concatenate([codec.encode_raw(batch).cpu().numpy() for batch in scaled])
+        raw = np.concatenate([_encoded(codec, batch) for batch in scaled])
         if not np.isfinite(raw).all():
             raise ValueError(f"{self.autoencoder} made latents that are not finite. Check how it was trained.")
         FrameMoments.of(raw).save(folder / unit.part)
@@ -103,6 +106,11 @@ class Encoding(StoreRecipe):
 
     def _codec(self) -> LatentCodec:
         return _load(self.autoencoder, self.weights, str(find_device(self.device, worker_number())))
+
+
+def _encoded(codec: LatentCodec, batch: Scaled) -> npt.NDArray[np.float32]:
+    with ENCODER:
+        return codec.encode_raw(batch).cpu().numpy()
 
 
 def _read_scaled(reader: StateReader, numbers: npt.NDArray[np.int64]) -> Scaled:

@@ -7,7 +7,6 @@ start states and truth hold float32 rounded to the bits that matter, then compre
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from data_pipelines.manifest import Content, describe_times
 from data_pipelines.options import EVERYTHING, EXECUTION, ExecutionArgument, SelectionArgument
 from data_pipelines.product import ProductRecipe, produce
 from data_pipelines.states import View, read_frames
-from data_pipelines.workers import WorkUnit, item_units, time_units
+from data_pipelines.workers import WorkUnit, cores, item_units, time_units
 from ladcast.cf import with_state_metadata
 from ladcast.checkpoint import list_data
 from ladcast.data.lazy import prefetch
@@ -109,8 +108,8 @@ class Statistics(ProductRecipe):
         return time_units(self._frames()["time"].values, self._fitting(FRAMES_PER_UNIT, UNIT_BYTES))
 
     def make(self, folder: Path, unit: WorkUnit) -> Iterable[str]:
-        """Keeps the moments of each frame, a few kB; as many pieces are read and summed at once as there are cores."""
-        frames, threads = self._frames(), min(os.cpu_count() or 1, MOST_THREADS)
+        """Keeps the moments of each frame, a few kB; a core each reads and sums a piece."""
+        frames, threads = self._frames(), min(cores(), MOST_THREADS)
         size = self._fitting(FRAMES_AT_ONCE, READ_BYTES)
         places = range(unit.first, unit.stop, size)
         pieces = [frames.isel(time=slice(first, min(first + size, unit.stop))) for first in places]

@@ -84,8 +84,8 @@ def item_units(names: Sequence[str]) -> list[WorkUnit]:
 
 Make: TypeAlias = Callable[[WorkUnit], Checksums]
 Outcome: TypeAlias = tuple[WorkUnit, Checksums | Exception]
-_number = 0
-"""That of this process among the workers of a host."""
+_number, _workers = 0, 1
+"""The number of this process among the workers of a host, and how many they are."""
 
 
 def make_all(make: Make, units: Sequence[WorkUnit], execution: Execution, *, at_once: int = 1) -> Iterator[Outcome]:
@@ -130,12 +130,17 @@ def worker_number() -> int:
     return int(digits or 0)
 
 
+def cores() -> int:
+    """Returns how many cores the threads of this process have: those it may use, shared with the workers beside it."""
+    return max(len(os.sched_getaffinity(0)) // _workers, 1)
+
+
 def _number_of_workers(execution: Execution, units: Sequence[WorkUnit]) -> int:
     if any(unit.follows for unit in units):
         return 0
     if execution.workers is not None:
         return min(execution.workers, len(units))
-    return 0 if len(units) < UNITS_WORTH_WORKERS else min(os.cpu_count() or 1, MOST_BY_DEFAULT)
+    return 0 if len(units) < UNITS_WORTH_WORKERS else min(cores(), MOST_BY_DEFAULT)
 
 
 def _attempt(make: Make, unit: WorkUnit) -> Checksums | Exception:
@@ -148,11 +153,11 @@ def _attempt(make: Make, unit: WorkUnit) -> Checksums | Exception:
 class _Worker:
     """A process that makes units, one after the other, and the pipe to it."""
 
-    def __init__(self, make: Make, number: int) -> None:
+    def __init__(self, make: Make, number: int, workers: int) -> None:
         context = _fork_server(make)
         self.number = number
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, make, number), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, make, number, workers), daemon=True)
         self.process.start()
         theirs.close()  # so that its death ends the pipe
 
@@ -174,10 +179,10 @@ def _fork_server(make: Make) -> ForkServerContext:
     return context
 
 
-def _serve(pipe: Connection, make: Make, number: int) -> None:
+def _serve(pipe: Connection, make: Make, number: int, workers: int) -> None:
     """Makes the units that come through the pipe, until it ends with the process on its other side."""
-    global _number  # a fact of the process
-    _number = number
+    global _number, _workers  # facts of the process
+    _number, _workers = number, workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process answers it
     while True:
         try:
@@ -197,7 +202,7 @@ def _travels(outcome: Checksums | Exception) -> bool:
 
 def _in_workers(make: Make, units: Sequence[WorkUnit], workers: int) -> Iterator[Outcome]:
     waiting, deaths = deque(units), Counter[int]()
-    idle = [_Worker(make, number) for number in range(workers)]
+    idle = [_Worker(make, number, workers) for number in range(workers)]
     busy: dict[Connection, tuple[_Worker, WorkUnit]] = {}
     try:
         while waiting or busy:
@@ -212,7 +217,7 @@ def _in_workers(make: Make, units: Sequence[WorkUnit], workers: int) -> Iterator
                     outcome = worker.pipe.recv()
                 except (EOFError, OSError):
                     worker.end()
-                    worker = _Worker(make, worker.number)
+                    worker = _Worker(make, worker.number, workers)
                     deaths[unit.number] += 1
                     outcome = _DIED if deaths[unit.number] >= ATTEMPTS else None
                 idle.append(worker)

@@ -181,8 +181,6 @@ def peak_memory() -> str:
     """Says how much memory this process has used at most, of the machine and of its GPU."""
     import resource
 
-    import torch
-
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     gpu = f", GPU {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB" if torch.cuda.is_available() else ""
     return f"peak memory {host / 2**30:.2f} GiB{gpu}"

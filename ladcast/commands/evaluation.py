@@ -77,7 +77,7 @@ def make_and_score(
     share: Starts = np.array_split(starts, count)[part]
     if not share.size:
         raise ValueError(f"Part {scoring.part} has no starts: there are {starts.size}.")
-    require_memory(forecaster.config, forecaster.grid, request.members, str(forecaster.device))
+    require_memory(forecaster.config, forecaster.grid, request.members, str(forecaster.device), scored=True)
     if scoring.sums is not None:
         used = {"truth": truth, "climatology": None if climatology is None else climatology.dataset}
         used |= {} if request.analyses is None else {"analyses": task.analyses}

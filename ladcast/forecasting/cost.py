@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -20,8 +21,10 @@ from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder
 
 FLOAT32_BYTES = 4
-COPIES_OF_A_BLOCK = 3
-"""How often a decoded block is in memory at once: as the decoder made it, per member, and joined."""
+LEADS_WRITTEN = 4
+"""Decoded lead times on the host while fields are written: `LEADS_AT_ONCE` of the writer, and one of the decoder."""
+BLOCKS_SCORED = 3
+"""Decoded blocks on the device while they are scored: as the decoder made them, joined, and on the way to scores."""
 FEW = 0.05
 """Share of the memory up to which decoded blocks do not matter, nor do the activations of a call of as many rows."""
 SHARE_OF_FREE_MEMORY = 0.8
@@ -57,8 +60,8 @@ class NetworkCosts:
 
     @property
     def host_bytes(self) -> int:
-        """Returns the memory that the decoded block of one member takes on the host, in all its copies."""
-        return block_bytes(self.config, self.grid)
+        """Returns the memory that the decoded frames of one member take on the host while they are written."""
+        return decoded_bytes(self.config, self.grid)
 
     def working_bytes(self, rows: int, decoded_rows: int = 1) -> int:
         """Returns the memory of weights and activations with `rows` members in a call of the stepper's network."""
@@ -67,10 +70,11 @@ class NetworkCosts:
         return self.network_bytes + self.autoencoder_bytes + max(step, decode, self.encode.activation_bytes)
 
 
-def block_bytes(config: ForecasterConfig, grid: Grid) -> int:
-    """Returns the memory that the decoded block of one member takes on the host, in all its copies."""
-    rows, columns = grid.shape
-    return COPIES_OF_A_BLOCK * config.frames.future * config.autoencoder.channels * rows * columns * FLOAT32_BYTES
+def decoded_bytes(config: ForecasterConfig, grid: Grid, *, scored: bool = False) -> int:
+    """Returns the memory of the decoded frames of one member: on the host to be written, or on the device, scored."""
+    (rows, columns), future = grid.shape, config.frames.future
+    frames = BLOCKS_SCORED * future if scored else min(LEADS_WRITTEN, future + 1)
+    return frames * config.autoencoder.channels * rows * columns * FLOAT32_BYTES
 
 
 @cache
@@ -110,23 +114,24 @@ def fitting_batch(costs: NetworkCosts, members: int, device: str) -> int:
     return min(fits, max(host // costs.host_bytes, 1))
 
 
-def require_memory(config: ForecasterConfig, grid: Grid, rows: int, device: str) -> None:
-    """Raises ValueError where that many members at once are more than the memory holds.
+def require_memory(config: ForecasterConfig, grid: Grid, rows: int, device: str, *, scored: bool = False) -> None:
+    """Raises ValueError where that many members at once, written or scored, are more than the memory holds.
 
-    The networks are only looked at where the decoded blocks alone take a good part of it.
+    The networks are only looked at where the decoded frames alone take a good part of it.
     """
-    blocks, host = rows * block_bytes(config, grid), free_memory("cpu")
-    if blocks < FEW * host:
+    place = device if scored and device.startswith("cuda") else "cpu"
+    decoded = rows * decoded_bytes(config, grid, scored=scored)
+    free = {name: free_memory(name) for name in (device, place)}
+    if decoded < FEW * min(free.values()):
         return
-    working = network_costs(config, grid, device).working_bytes(rows, decoded_at_once(device)) if blocks < host else 0
-    wanted = {device: (working, free_memory(device)), "cpu": (blocks, host)}
-    if not device.startswith("cuda"):
-        wanted = {"cpu": (working + blocks, host)}
-    for where, (size, free) in wanted.items():
-        if size > free:
+    wanted = Counter({place: decoded})
+    if decoded < free[place]:
+        wanted[device] += network_costs(config, grid, device).working_bytes(rows, decoded_at_once(device))
+    for where, size in wanted.items():
+        if size > free[where]:
             raise ValueError(
                 f"{rows} members at once take at least {size / 2**30:.3g} GiB of memory on {where}, of which "
-                f"{free / 2**30:.3g} GiB are free. Take fewer --members, or make a forecast with a "
+                f"{free[where] / 2**30:.3g} GiB are free. Take fewer --members, or make a forecast with a "
                 "smaller --batch-size (0: as many as fit)."
             )
 

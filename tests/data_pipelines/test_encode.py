@@ -1,7 +1,9 @@
 """The latents of a store: those of the autoencoder, with its hash and their own statistics."""
 
 import json
+import time
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from data_pipelines.options import StatePeriod, StoreLayout
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.data.normalization import pack
 from ladcast.forecasting.checkpoints import load_codec, save_codec
-from ladcast.forecasting.codec import LatentScale
+from ladcast.forecasting.codec import LatentCodec, LatentScale
+from ladcast.types import Latent, Scaled
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +82,17 @@ def test_latents_do_not_depend_on_units_beyond_rounding_and_their_statistics_are
 
 @pytest.mark.slow
 def test_shards_that_are_made_side_by_side_are_the_same(store, autoencoder, tmp_path: Path, monkeypatch):
-    """As one GPU makes them."""
-    made = []
+    """As one GPU makes them, whose memory holds what the encoder makes of one batch alone."""
+    made, free, encode_raw = [], Lock(), LatentCodec.encode_raw
+
+    def alone(codec: LatentCodec, scaled: Scaled) -> Latent:
+        assert free.acquire(blocking=False)
+        time.sleep(0.01)
+        raw = encode_raw(codec, scaled)
+        free.release()
+        return raw
+
+    monkeypatch.setattr(LatentCodec, "encode_raw", alone)
     for at_once in (1, 3):
         monkeypatch.setattr(Encoding, "at_once", at_once)
         path = tmp_path / f"{at_once}.zarr"

@@ -18,6 +18,7 @@ from data_pipelines.workers import (
     PROFILES,
     Checksums,
     WorkUnit,
+    cores,
     credentials,
     item_units,
     make_all,
@@ -49,6 +50,17 @@ def test_threads_of_this_process_make_the_same():
     outcomes = dict(make_all(make("b"), UNITS, Execution(workers=0), at_once=3))
     assert list(outcomes) == UNITS
     assert [isinstance(outcome, ValueError) for outcome in outcomes.values()] == [unit.label == "b" for unit in UNITS]
+
+
+def count_cores(unit: WorkUnit) -> Checksums:
+    return {unit.label: str(cores())}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_share_the_cores_that_the_process_may_use(workers: int):
+    expected = str(max(len(os.sched_getaffinity(0)) // max(workers, 1), 1))
+    outcomes = dict(make_all(count_cores, UNITS, Execution(workers=workers)))
+    assert outcomes == {unit: {unit.label: expected} for unit in UNITS}
 
 
 def test_few_units_start_no_workers_unless_asked():

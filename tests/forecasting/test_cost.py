@@ -9,12 +9,15 @@ from ladcast.diffusion import SAMPLERS
 from ladcast.forecasting.cost import (
     call_cost,
     decode_call,
+    decoded_bytes,
     encode_call,
     largest_batch,
     network_call,
     network_costs,
+    require_memory,
 )
 from ladcast.forecasting.forecaster import Forecaster
+from ladcast.forecasts.write import LEADS_AT_ONCE
 from ladcast.nn.embedding import year_progress
 
 
@@ -74,3 +77,26 @@ def test_the_largest_batch_fits_and_one_more_does_not(forecaster: Forecaster):
     assert largest_batch(costs, free, 5) == 5
     with pytest.raises(ValueError, match="for one member"):
         largest_batch(costs, costs.working_bytes(1) - 1, 50)
+
+
+def test_members_are_written_lead_by_lead_on_the_host_and_scored_block_by_block_on_the_device(
+    forecaster: Forecaster, monkeypatch: pytest.MonkeyPatch
+):
+    config, grid = forecaster.config, forecaster.grid
+    state, future = 4 * len(forecaster.channels) * grid.shape[0] * grid.shape[1], config.frames.future
+    assert decoded_bytes(config, grid) == (min(LEADS_AT_ONCE, future) + 1) * state
+    assert decoded_bytes(config, grid, scored=True) == 3 * future * state
+    free = {"cuda": 10 * decoded_bytes(config, grid, scored=True), "cpu": 2**50}
+    monkeypatch.setattr("ladcast.forecasting.cost.free_memory", free.__getitem__)
+    with pytest.raises(ValueError, match=r"11 members at once .* on cuda"):
+        require_memory(config, grid, 11, "cuda", scored=True)
+    free |= {"cuda": 2**50, "cpu": 10 * decoded_bytes(config, grid)}
+    require_memory(config, grid, 11, "cuda", scored=True)
+    with pytest.raises(ValueError, match=r"11 members at once .* on cpu"):
+        require_memory(config, grid, 11, "cuda")
+    monkeypatch.setattr("ladcast.forecasting.cost.FEW", 0)
+    free["cpu"] = network_costs(config, grid).working_bytes(2) + 2 * decoded_bytes(config, grid)
+    require_memory(config, grid, 2, "cpu")
+    free["cpu"] -= 1
+    with pytest.raises(ValueError, match=r"2 members at once .* on cpu"):
+        require_memory(config, grid, 2, "cpu")
