@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -109,6 +110,8 @@ def produce(recipe: ProductRecipe, product: Path, execution: Execution | None = 
             print(f"{product} is complete already.")
             return product
         else:
+            # The first unit may be minutes away: a model is compiled, a store of years is laid out.
+            print(f"{asked['stage']} {product.stem}: begins, {len(planned)} units", file=sys.stderr, flush=True)
             _begin(recipe, folder, asked)
         if read_manifest(folder)["status"] == "running":
             _make_units(recipe, folder, execution or Execution())

@@ -28,7 +28,7 @@ train() {  # train MODEL SETTING...
 days=${DAYS:-70}
 python -c 'import sys; from importlib.util import find_spec; sys.exit(find_spec("jcm") is None)' \
     || { echo "The weather is made by JCM: pip install -e '.[simulate]'" >&2; exit 6; }
-stage "weather: 30 days to spin up, $days days to learn from" \
+stage "weather: 30 days to spin up, $days days to learn from; its model is compiled first, a minute or two" \
     ladcast-data simulate "$nature" --days "$days" --spinup-days 30 --seed 100
 stage "statistics" ladcast-data statistics "$nature" "$folder/statistics.json" --grid 64x33-south --stride 4
 stage "autoencoder" train autoencoder "data.path=$nature" "statistics=$folder/statistics.json"

@@ -71,6 +71,7 @@ def test_a_product_has_every_unit_and_a_manifest_that_says_so(product: Path):
 
 def test_what_is_complete_is_not_made_again(product: Path, capsys: pytest.CaptureFixture[str]):
     produce(Letters(), product, HERE)
+    assert "letters: begins, 4 units\n" in capsys.readouterr().err
     produce(Letters(refuse="abcd"), product, HERE)
     assert "complete already" in capsys.readouterr().out
 
