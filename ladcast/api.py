@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from functools import lru_cache
@@ -39,6 +39,8 @@ from ladcast.verification.archive import holds_scores
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation
     from matplotlib.figure import Figure
+
+    from ladcast.plots.options import FieldOptions
 
 AnyPath = str | os.PathLike[str]
 Times = AnyTime | Sequence[AnyTime]
@@ -191,43 +193,52 @@ def plot(
     Returns:
         the figure, or what plays all lead times: `IPython.display.HTML(animation.to_jshtml())` shows it in a notebook.
     """
-    from ladcast.plots.ensemble import draw_figure
-    from ladcast.plots.evolution import draw_animation, draw_hovmoller, draw_meteogram, save_animation
-    from ladcast.plots.forecast import draw_forecast, shown_lead
+    from ladcast.plots.evolution import save_animation
     from ladcast.plots.options import FieldOptions
     from ladcast.plots.style import save_figure
 
-    scores = scores_in(forecast)
-    if scores is not None:
+    drawn: Figure | FuncAnimation
+    if (scores := scores_in(forecast)) is not None:
         from ladcast.plots.scores import draw_scores
 
         drawn = draw_scores(scores, "fair_crps" if figure == "page" else figure, channels=channels)
-        if output is not None:
-            save_figure(drawn, Path(output))
-        return drawn
-    opened = open_forecast(forecast)
-    opened = at_times(opened, list(opened["time"].values.flat[:1]) if time is None else [time], "The forecast")
-    of, known = FieldOptions(**what), open_truth(truth, opened)
-    if figure == "animation":
-        moving = draw_animation(opened, of)
-        if output is not None:
-            save_animation(moving, Path(output))
-        return moving
-    where = _middle(opened) if place is None else place if isinstance(place, Place) else Place.parse(place)
-    if figure == "meteogram":
-        drawn = draw_meteogram(opened, where, truth=known)
-    elif figure == "hovmoller":
-        drawn = draw_hovmoller(opened, of, truth=known)
     else:
-        days = shown_lead(opened) if lead_days is None else np.timedelta64(round(lead_days * 86_400), "s")
-        lead = np.timedelta64(days.astype("timedelta64[ns]"))
-        if figure == "page":
-            drawn = draw_forecast(opened, place=where, truth=known, lead=lead)
-        else:
-            drawn = draw_figure(opened, figure, of, lead=lead, truth=known)
+        opened = open_forecast(forecast)
+        opened = at_times(opened, list(opened["time"].values.flat[:1]) if time is None else [time], "The forecast")
+        beside = open_truth(truth, opened)
+        drawn = _draw(opened, figure, FieldOptions(**what), truth=beside, place=place, lead_days=lead_days)
     if output is not None:
-        save_figure(drawn, Path(output))
+        save: Callable[[Any, Path], object] = save_animation if figure == "animation" else save_figure
+        save(drawn, Path(output))
     return drawn
+
+
+def _draw(
+    forecast: xr.Dataset,
+    figure: str,
+    of: FieldOptions,
+    *,
+    truth: xr.Dataset | None,
+    place: str | Place | None,
+    lead_days: float | None,
+) -> Figure | FuncAnimation:
+    """Draws a forecast from one initial time, see `plot`."""
+    from ladcast.plots.ensemble import draw_figure
+    from ladcast.plots.evolution import draw_animation, draw_hovmoller, draw_meteogram
+    from ladcast.plots.forecast import draw_forecast, shown_lead
+
+    if figure == "animation":
+        return draw_animation(forecast, of)
+    if figure == "hovmoller":
+        return draw_hovmoller(forecast, of, truth=truth)
+    where = _middle(forecast) if place is None else place if isinstance(place, Place) else Place.parse(place)
+    if figure == "meteogram":
+        return draw_meteogram(forecast, where, truth=truth)
+    days = shown_lead(forecast) if lead_days is None else np.timedelta64(round(lead_days * 86_400), "s")
+    lead = np.timedelta64(days.astype("timedelta64[ns]"))
+    if figure == "page":
+        return draw_forecast(forecast, place=where, truth=truth, lead=lead)
+    return draw_figure(forecast, figure, of, lead=lead, truth=truth)
 
 
 def show(what: AnyPath | xr.Dataset = DEFAULT_MODEL) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +14,7 @@ from ladcast.files import require_input, require_outputs
 from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasts.manifest import is_latent_store, read_identity
 from ladcast.grid import Place
-from ladcast.released import DEFAULT_MODEL, find_model
+from ladcast.released import DEFAULT_MODEL, ModelFolder, find_model
 
 DEFAULT_REQUEST = ForecastRequest()
 
@@ -40,18 +41,10 @@ def forecast(
     if dry_run:
         return plan_forecast(request, model=model)
     truth = folder.truth if request.source is None else None
+    scores, page = (store.with_suffix(suffix) for suffix in (".scores.nc", ".png"))
     hindrance = _why_no_page(request)
-    scores = store.with_suffix(".scores.nc") if truth is not None else None
-    page = store.with_suffix(".png") if draw and hindrance is None else None
-    missing = [path for path in (scores, page) if path is not None and not path.exists()]
-    # A forecast that was stopped when its store was complete goes on with what is missing beside it.
-    goes_on = bool(missing and read_identity(store)) and not request.overwrite
-    outputs = missing if goes_on else [store, scores, page]
-    require_outputs(outputs, [request.source, *folder.files, truth], overwrite=request.overwrite)
-    if request.source is not None:
-        require_input(request.source)
-
-    if page is not None:  # what only the end needs, before the forecast is made, lest it fail then
+    outputs = _outputs(request, folder, beside=[scores] * (truth is not None) + [page] * (draw and hindrance is None))
+    if page in outputs:  # what only the end needs, before the forecast is made, lest it fail then
         from ladcast.plots.forecast import draw_forecast, shown_lead
         from ladcast.plots.style import save_figure
     from ladcast.forecasts.make import make_forecast
@@ -73,7 +66,7 @@ def forecast(
         results |= found
     elif compared is not None:
         systems = open_request([store], compared)
-    if page in outputs and page is not None:
+    if page in outputs:
         # Of latents, what was decoded to be scored is kept by what was opened for it.
         opened = open_forecast(store) if systems is None else next(iter(systems.whole.values()))
         known = None if systems is None else systems.truth
@@ -82,6 +75,18 @@ def forecast(
     elif draw and hindrance:
         print(f"no page: {hindrance}")
     return results
+
+
+def _outputs(request: ForecastRequest, model: ModelFolder, *, beside: Sequence[Path]) -> Sequence[Path]:
+    """Returns what is to be made, the forecast and what lies beside it; raises FileExistsError where it is there."""
+    missing = [path for path in beside if not path.exists()]
+    # A forecast that was stopped when its store was complete goes on with what is missing beside it.
+    goes_on = bool(missing and read_identity(request.output)) and not request.overwrite
+    outputs = missing if goes_on else [request.output, *beside]
+    require_outputs(outputs, [request.source, *model.files, model.truth], overwrite=request.overwrite)
+    if request.source is not None:
+        require_input(request.source)
+    return outputs
 
 
 def _why_no_page(request: ForecastRequest) -> str | None:

@@ -6,7 +6,7 @@ import csv
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -15,6 +15,9 @@ from ladcast.files import FIGURES, require_figure_name, require_outputs
 from ladcast.forecasts.options import WHOLE, ExportFormat
 from ladcast.grid import Place
 from ladcast.plots.options import FIGURE_KINDS, FieldOptions
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 DEFAULT_FORMAT = ExportFormat()
 Form = Annotated[ExportFormat, flat("Format", 3)]
@@ -107,9 +110,8 @@ def ask(
         raise ValueError(f"Expected outputs that end in {', '.join(known)}, got {', '.join(wrong)}. Rename them.")
     require_outputs(output, [forecast], overwrite=overwrite)
 
-    from ladcast.forecasts.ask import Question, answer_lines, answer_rows
+    from ladcast.forecasts.ask import Question, answer_lines
     from ladcast.forecasts.ask import ask as find_answer
-    from ladcast.forecasts.export import write_dataset, write_whole
     from ladcast.forecasts.open import open_part
 
     asked = Question.parse(question)
@@ -121,23 +123,30 @@ def ask(
     answer = find_answer(forecast, asked, quantiles=quantile, leads=leads, members=members, times=time)
     print("\n".join(answer_lines(answer)))
     for path in output:
-        if path in figures:
-            from ladcast.plots.ensemble import draw_answer
-            from ladcast.plots.style import save_figure
-
-            save_figure(draw_answer(answer), path)
-        elif path.suffix.lower() in TABLE:
-
-            def write(to: Path) -> None:
-                with to.open("w", newline="") as file:
-                    csv.writer(file).writerows(answer_rows(answer))
-
-            write_whole(path, write)
-        else:
-            write_dataset(answer, path)
+        _write_answer(answer, path)
         print(f"answer {path}")
     last = answer["probability_by"].isel(prediction_timedelta=-1)
     return {"probability": last.values.tolist(), "question": asked.text, "outputs": list(output)}
+
+
+def _write_answer(answer: xr.Dataset, path: Path) -> None:
+    """Writes an answer as its suffix says: a figure, a table, or the probability at each point."""
+    from ladcast.forecasts.ask import answer_rows
+    from ladcast.forecasts.export import write_dataset, write_whole
+
+    def write_table(to: Path) -> None:
+        with to.open("w", newline="") as file:
+            csv.writer(file).writerows(answer_rows(answer))
+
+    if path.suffix.lower() in FIGURES:
+        from ladcast.plots.ensemble import draw_answer
+        from ladcast.plots.style import save_figure
+
+        save_figure(draw_answer(answer), path)
+    elif path.suffix.lower() in TABLE:
+        write_whole(path, write_table)
+    else:
+        write_dataset(answer, path)
 
 
 def export(forecast: Path, output: Path, *, selection: Part = WHOLE, form: Form = DEFAULT_FORMAT) -> Results:
