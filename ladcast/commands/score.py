@@ -162,8 +162,7 @@ def track(
     config = None if config is None else find_config(config, "track")
     options = load_config(config, TrackOptions, overrides) if config else from_overrides(overrides, TrackOptions)
     options = options.asked(storm=storm, every=every, best_track=best_track, compare=bool(against))
-    systems = dict(map(_split, against))
-    suffixes = TRACK_FILES if options.storm is None else (*TRACK_FILES, ".png")
+    systems, suffixes = dict(map(_split, against)), TRACK_FILES if options.storm is None else (*TRACK_FILES, ".png")
     inputs = [forecast, options.best_track, config, *systems.values()]
     require_outputs(map(output.with_suffix, suffixes), inputs, overwrite=overwrite)
     if options.storm is not None:
@@ -182,8 +181,7 @@ def track(
             lines += report.describe_comparison(reports)
         if options.storm is not None:
             written.append(_draw_storm(reports, output.with_suffix(".png")))
-    said = "\n".join([*lines, f"tracks {', '.join(map(str, written))}"])
-    print(said)
+    print(said := "\n".join([*lines, f"tracks {', '.join(map(str, written))}"]))
     return {"tracks": said}
 
 

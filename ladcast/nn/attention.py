@@ -19,7 +19,9 @@ from ladcast.nn.sphere import CELL_CENTRED, Pointwise, Poles, SphericalConv2d
 
 LEAST_FLEX_DIM = 16
 KERNEL_DIMS = (16, 32, 64, 128, 256)
-"""Sizes of heads that the GPU kernels take."""
+"""Sizes of heads that the GPU kernel of queries and keys takes."""
+LINEAR_KERNEL_DIMS = (16, 32, 64)
+"""Those of linear attention, whose moments (dim x dim) a program keeps in registers."""
 
 Fused = Float[Tensor, "batch token 3 head dim"]
 """Queries, keys and values of each token, one after another."""
@@ -177,7 +179,7 @@ class MultiscaleLinearAttention(nn.Module):
 
     def forward(self, field: Float[Tensor, "batch channel lat lon"]) -> Float[Tensor, "batch channel lat lon"]:
         qkv = self.to_qkv(field)
-        mixed = self._by_kernel(qkv) if self.head_dim in KERNEL_DIMS and uses_kernels(field) else self._mix(qkv)
+        mixed = self._by_kernel(qkv) if self.head_dim in LINEAR_KERNEL_DIMS and uses_kernels(field) else self._mix(qkv)
         answer: Tensor = self.to_out(mixed)
         return answer
 
