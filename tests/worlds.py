@@ -196,5 +196,5 @@ def states_between_starts(path: Path, count: int, model: ModelFolder | None = No
     between = first.drop_vars(static) * (1 - share) + last.drop_vars(static) * share
     times = np.datetime64("2001-01-01", "ns") + np.arange(count) * np.timedelta64(6, "h")
     states = between.assign_coords(time=times).assign(land_sea_mask=land).assign(static.data_vars)
-    states.transpose("time", ...).astype(np.float32).to_zarr(path, consolidated=False)
+    states.transpose("time", ...).astype(np.float32).chunk(time=4).to_zarr(path, consolidated=False)
     return path
