@@ -220,7 +220,7 @@ def _draw(
     *,
     truth: xr.Dataset | None,
     place: str | Place | None,
-    lead_days: float | None,
+    lead_days: int | float | None,
 ) -> Figure | FuncAnimation:
     """Draws a forecast from one initial time, see `plot`."""
     from ladcast.plots.ensemble import draw_figure

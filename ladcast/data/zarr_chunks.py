@@ -131,7 +131,7 @@ class ChunkWriter:
         shape = tuple(about["chunk_grid"]["configuration"]["chunk_shape"])
         return cls(folder, shape, float(about["fill_value"]), compressor)
 
-    def write(self, index: Sequence[int], values: npt.NDArray[np.float32]) -> None:
+    def write(self, index: Sequence[int], values: npt.NDArray[np.floating]) -> None:
         """Writes the chunk of this index; at the end of an axis `values` may be less than a chunk."""
         chunk = np.ascontiguousarray(values, "<f4")
         if chunk.shape != self.chunk_shape:

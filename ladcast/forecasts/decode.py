@@ -111,7 +111,7 @@ class FrameDecoder:
         found = (states[frame] if frame in states else self.store.analysis(frame.init) for frame in frames)
         return [self._kept(state) for state in found]
 
-    def _kept(self, state: State) -> Planes:
+    def _kept(self, state: State) -> Float[np.ndarray, "kept_channel lat lon"]:
         # A view would hold all of its memory: the other channels, and the frames that were decoded with it.
         fills_memory = len(self.rows) == len(state) and state.nbytes == state.untyped_storage().nbytes()
         return (state if fills_memory else state[self.rows]).numpy()
