@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs what needs an NVIDIA GPU, benchmarks and tests, each within a time limit, in 20 minutes: benchmarks/gpu.sh [FOLDER]
+# Runs what needs an NVIDIA GPU, benchmarks and tests, each within a time limit, 21 minutes at most: benchmarks/gpu.sh [FOLDER]
 # What they print goes to FOLDER (by default runs/gpu), a file each; the last line of each is shown.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

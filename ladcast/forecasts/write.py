@@ -163,19 +163,14 @@ LEADS_AT_ONCE = 3
 CHECKED = (BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec())
 """Compresses chunks, each with a checksum that every reader of Zarr compares: fields of a forecast to four fifths, at
 1 GB a second on one core. Zarr's default leaves nine tenths at a third to a tenth of that speed."""
-
-
 MEMBERS_PER_CHUNK = 8
+BatchStep: TypeAlias = tuple[MemberBatch, ForecastStep]
 
 
 def members_per_chunk(options: EnsembleOptions) -> int:
     """Returns how many members share a chunk: a divisor of the batch size, so that batches own whole chunks."""
-    if options.only:
-        return 1
-    return next(size for size in range(MEMBERS_PER_CHUNK, 0, -1) if options.batch_size % size == 0)
-
-
-BatchStep: TypeAlias = tuple[MemberBatch, ForecastStep]
+    most = 1 if options.only else MEMBERS_PER_CHUNK
+    return next(size for size in range(most, 0, -1) if options.batch_size % size == 0)
 
 
 class StoreWriter(ABC):
@@ -344,10 +339,8 @@ class ForecastWriter(StoreWriter):
                 return
             size = array.chunk_shape[2]
             for first in range(0, len(values), size):  # a batch owns whole chunks
-                rest = [0] * (values.ndim - 1)
-                array.write(
-                    (init, lead, (members.start + first) // size, *rest), values[None, None, first : first + size]
-                )
+                index = (init, lead, (members.start + first) // size, *[0] * (values.ndim - 1))
+                array.write(index, values[None, None, first : first + size])
 
         def begin(lead: int, frames: Decoded) -> None:
             of_lead = [pool.submit(write, name, lead, frames) for name in arrays]
