@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import xarray as xr
+from matplotlib import pyplot
 
 import ladcast
 import ladcast.cli
@@ -149,3 +150,4 @@ def test_python_of_the_first_hour_runs(world: Path):
         page = next(page for page in PAGES if page.name == name)
         for code in blocks(page, "python"):
             exec(code.replace("ladcast.track(", "str("), {"xr": xr})  # the tiny grid is too coarse for tracks
+    pyplot.close("all")  # which `.plot()` of xarray opens
