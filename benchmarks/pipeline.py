@@ -26,8 +26,8 @@ from zarr.codecs import BloscCodec, ZstdCodec
 from data_pipelines.options import Execution, StateSelection, StoreLayout
 from data_pipelines.statistics import statistics
 from data_pipelines.transfer import regrid
-from data_pipelines.zarr_store import compressors
 from ladcast.data.regrid import regrid as regrid_array
+from ladcast.data.zarr_chunks import CHECKED
 from ladcast.fields import ChannelSet
 from ladcast.grid import Grid
 
@@ -75,7 +75,7 @@ def layout(folder: Path) -> None:
     measure(folder / "auto", "zarr-python as it comes (auto chunks)", values, auto)
     for name, compressor in COMPRESSORS.items():
         measure(folder / name, name, values, {"chunks": (1, *values.shape[1:]), "compressors": compressor})
-    ours = {"compressors": compressors(zarr_format=3)}
+    ours = {"compressors": CHECKED}
     for frames in (1, 4):
         sizes = {"chunks": (frames, *values.shape[1:]), "shards": (60, *values.shape[1:])}
         measure(folder / f"shard{frames}", f"ladcast: with crc32c, {frames} a chunk, shards", values, ours | sizes)

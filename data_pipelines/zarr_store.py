@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec
+from numcodecs import Blosc
 
 from data_pipelines.options import StoreLayout
 from data_pipelines.product import ProductRecipe
 from data_pipelines.workers import WorkUnit, time_units
+from ladcast.data.zarr_chunks import CHECKED, ChunkWriter
 from ladcast.times import DAY, Times
 
 SHARD_DAYS = 30
@@ -33,6 +34,8 @@ CHUNK_BYTES = 2**17
 """Smaller chunks cost a reader more to find than to decode (`benchmarks/pipeline.py`)."""
 SECONDS = {"units": "seconds since 1970-01-01", "dtype": "int64"}
 WRITERS = 16
+UNCHECKED = Blosc("lz4", 5, Blosc.SHUFFLE)
+"""Compresses as `CHECKED` does: Zarr 2 has no place for a checksum."""
 
 Slices: TypeAlias = tuple[slice, ...]
 Piece: TypeAlias = tuple[str, Slices, npt.NDArray[np.float32]]
@@ -95,7 +98,7 @@ class Template:
             dtype="float32",
             chunks=(*single, chunk, *field.shape),
             shards=(*single, self.shard_frames, *field.shape) if sharded else None,
-            compressors=compressors(self.zarr_format),
+            compressors=CHECKED if sharded else UNCHECKED,
             fill_value=float("nan"),
             dimension_names=dims if sharded else None,
             attributes=dict(field.attrs) | ({} if sharded else {"_ARRAY_DIMENSIONS": list(dims)}),
@@ -133,14 +136,25 @@ def frames_per_chunk(shard_frames: int, frame_bytes: int, chunk_bytes: int = CHU
 
 
 def write_frames(folder: Path, pieces: Iterable[Piece]) -> list[str]:
-    """Writes pieces of variables side by side; returns the files that they fill, relative to the store."""
+    """Writes pieces of variables side by side, each a whole shard; returns the files, relative to the store."""
     listed = list(pieces)
     settings: Any = {"write_empty_chunks": True}  # a file that is absent must mean a loss
+    opened = {name: zarr.open_array(folder / name, mode="r+") for name in {name for name, _, _ in listed}}
+    arrays = {name: array.with_config(settings) for name, array in opened.items()}
+    # Zarr 2, which has no shards, is left to zarr-python.
+    writers = {name: ChunkWriter.open(folder / name) for name, array in arrays.items() if array.shards}
+
+    def write(piece: Piece) -> list[str]:
+        name, region, values = piece
+        array, indices = arrays[name], _files(arrays[name], region)
+        if name in writers:
+            (index,) = indices
+            return [f"{name}/{writers[name].write(index, values)}"]
+        array.set_basic_selection(region, values)
+        return [f"{name}/{array.metadata.encode_chunk_key(index)}" for index in indices]
+
     with ThreadPoolExecutor(WRITERS) as pool:
-        opened = {name: zarr.open_array(folder / name, mode="r+") for name in {name for name, _, _ in listed}}
-        arrays = {name: array.with_config(settings) for name, array in opened.items()}
-        list(pool.map(lambda piece: arrays[piece[0]].set_basic_selection(piece[1], piece[2]), listed))
-    return [f"{name}/{key}" for name, region, _ in listed for key in _keys(arrays[name], region)]
+        return [file for files in pool.map(write, listed) for file in files]
 
 
 def write_small(folder: Path, name: str, values: npt.NDArray[Any]) -> None:
@@ -148,26 +162,17 @@ def write_small(folder: Path, name: str, values: npt.NDArray[Any]) -> None:
     zarr.open_array(folder / name, mode="r+")[:] = values
 
 
-def _keys(array: zarr.Array[Any], region: Slices) -> Iterator[str]:
+def _files(array: zarr.Array[Any], region: Slices) -> list[tuple[int, ...]]:
+    """Returns the index of every file that a region fills."""
     spans = [*region, *(slice(0, size) for size in array.shape[len(region) :])]
     sizes = array.shards or array.chunks
-    for index in combinations(
-        *(range(span.start // size, -(-span.stop // size)) for span, size in zip(spans, sizes, strict=True))
-    ):
-        yield array.metadata.encode_chunk_key(index)
-
-
-def compressors(zarr_format: int) -> Any:
-    """Returns blosc zstd 3 with byte shuffle, measured best for fields in float32, and a checksum of each chunk.
-
-    Every reader checks it: without, a bit that flipped in a chunk is decompressed to other weather without a word.
-    Zarr 2 has no place for it.
-    """
-    if zarr_format == 3:
-        return BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"), Crc32cCodec()
-    import numcodecs
-
-    return numcodecs.Blosc(cname="zstd", clevel=3, shuffle=numcodecs.Blosc.SHUFFLE)
+    if any(span.start % size for span, size in zip(spans, sizes, strict=True)):
+        raise ValueError(f"{array.path}: expected a region that begins with a file of {sizes}, got {region}.")
+    return list(
+        combinations(
+            *(range(span.start // size, -(-span.stop // size)) for span, size in zip(spans, sizes, strict=True))
+        )
+    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Reads and writes whole chunks of a local Zarr array: one file and one (de)compression each, in any thread.
+"""Reads and writes whole chunks and shards of a local Zarr array: one (de)compression each, in any thread.
 
 zarr-python serves every layout on every storage through an event loop: a millisecond a chunk, and for large ones copies
 and checksums one after the other. Training reads millions of chunks of one layout, an array on a local disk whose
@@ -12,7 +12,7 @@ import math
 import os
 import zlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,9 +24,13 @@ import numpy.typing as npt
 import xarray as xr
 from numcodecs import LZ4, Blosc, GZip, Zlib, Zstd
 from numcodecs.checksum32 import CRC32C
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from ladcast.data.lazy import LazyField, as_slice, lazy_variable, outer
 
+CHECKED = (BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec())
+"""Compresses fields (decision 027), with a checksum of each chunk that every reader of Zarr compares: without, a bit
+that flipped is decompressed to other weather without a word."""
 Decode = Callable[[bytes], bytes]
 NO_CHUNK = 2**64 - 1
 """Offset and size that a shard's index has where a chunk was never written (Zarr v3, `sharding_indexed`)."""
@@ -110,38 +114,75 @@ class ShardIndex:
 
 @dataclass(frozen=True)
 class ChunkWriter:
-    """Writes whole chunks of an array in Zarr v3 as zarr-python does, byte for byte, on the thread that asks for it."""
+    """Writes whole files of an array in Zarr v3 as zarr-python does, byte for byte, on the thread that asks for it.
+
+    A file is a chunk, or a shard: the chunks along one axis, and their index.
+    """
 
     folder: Path
+    file_shape: tuple[int, ...]
     chunk_shape: tuple[int, ...]
     fill_value: float
     compressor: Blosc
+    shard_axis: int | None = None
+    """The axis along which a file is cut into chunks; None where a file is a chunk, without an index."""
 
     @classmethod
     def open(cls, folder: Path) -> ChunkWriter:
         """Reads the metadata of an array; raises UnsupportedLayoutError if its chunks are not Blosc with a CRC-32C."""
         about = json.loads((folder / "zarr.json").read_text())
-        names = [codec["name"] for codec in about["codecs"]]
+        file_shape = chunk_shape = tuple(about["chunk_grid"]["configuration"]["chunk_shape"])
+        codecs, shard_axis = about["codecs"], None
+        if codecs[0]["name"] == "sharding_indexed":
+            sharding = codecs[0]["configuration"]
+            chunk_shape, codecs = tuple(sharding["chunk_shape"]), [*sharding["codecs"], *codecs[1:]]
+            cut = np.flatnonzero(np.less(chunk_shape, file_shape)).tolist() or [0]
+            shard_axis, index = cut[0], _open_index(sharding, 1, folder)
+            if len(cut) > 1 or not (index.at_end and index.decoders):
+                raise UnsupportedLayoutError(f"{folder} has shards cut along several axes, or another index")
+        names = [codec["name"] for codec in codecs]
         plain = about["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
-        if names != ["bytes", "blosc", "crc32c"] or _byte_order(about["codecs"][0], folder) != "<" or not plain:
+        if names != ["bytes", "blosc", "crc32c"] or _byte_order(codecs[0], folder) != "<" or not plain:
             raise UnsupportedLayoutError(f"{folder} is stored with the codecs {names}, or other names of chunks")
-        options = about["codecs"][1]["configuration"]
+        options = codecs[1]["configuration"]
         shuffle = ("noshuffle", "shuffle", "bitshuffle").index(options["shuffle"])
         compressor = Blosc(options["cname"], options["clevel"], shuffle, options["blocksize"])
-        shape = tuple(about["chunk_grid"]["configuration"]["chunk_shape"])
-        return cls(folder, shape, float(about["fill_value"]), compressor)
+        return cls(folder, file_shape, chunk_shape, float(about["fill_value"]), compressor, shard_axis)
 
-    def write(self, index: Sequence[int], values: npt.NDArray[np.floating]) -> None:
-        """Writes the chunk of this index; at the end of an axis `values` may be less than a chunk."""
+    def write(self, index: Sequence[int], values: npt.NDArray[np.floating]) -> str:
+        """Writes the file of this index, and returns its name; at the end of an axis `values` may be less than a file.
+
+        Raises:
+            ValueError: `values` are more than a file, or have other axes.
+        """
+        if len(values.shape) != len(self.file_shape) or np.any(np.greater(values.shape, self.file_shape)):
+            raise ValueError(f"{self.folder}: expected a file of {self.file_shape} at most, got {values.shape}.")
+        name = "/".join(("c", *map(str, index)))
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.writelines(self._stored(values))
+        return name
+
+    def _stored(self, values: npt.NDArray[np.floating]) -> Iterator[bytes]:
+        if (axis := self.shard_axis) is None:
+            yield self._compressed(values)
+            return
+        size, offset = self.chunk_shape[axis], 0
+        extents = np.full((self.file_shape[axis] // size, 2), NO_CHUNK, "<u8")
+        for number, first in enumerate(range(0, values.shape[axis], size)):
+            chunk = self._compressed(values[(slice(None),) * axis + (slice(first, first + size),)])
+            extents[number] = offset, len(chunk)
+            offset += len(chunk)
+            yield chunk
+        yield _with_sum(extents.tobytes())
+
+    def _compressed(self, values: npt.NDArray[np.floating]) -> bytes:
         chunk = np.ascontiguousarray(values, "<f4")
         if chunk.shape != self.chunk_shape:
             chunk = np.full(self.chunk_shape, self.fill_value, "<f4")
             chunk[tuple(map(slice, values.shape))] = values
-        stored = self.compressor.encode(chunk)
-        path = self.folder.joinpath("c", *map(str, index))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            file.writelines([stored, CRC32C.checksum(stored).to_bytes(4, "little")])
+        return _with_sum(self.compressor.encode(chunk))
 
 
 def read_by_chunks(ds: xr.Dataset, store: Path) -> xr.Dataset:
@@ -302,6 +343,11 @@ def _decode_blosc(stored: bytes) -> bytes:
     if len(stored) < BLOSC_HEADER_BYTES or len(stored) != size:
         raise ValueError(f"its Blosc header tells of {size} bytes, there are {len(stored)}")
     return bytes(BLOSC.decode(stored))
+
+
+def _with_sum(stored: bytes) -> bytes:
+    checksum: int = CRC32C.checksum(stored)
+    return stored + checksum.to_bytes(4, "little")
 
 
 def _check_sum(stored: bytes) -> bytes:

@@ -17,6 +17,7 @@ import xarray as xr
 from ladcast.cf import with_product_metadata
 from ladcast.checksums import seal
 from ladcast.data.lazy import prefetch
+from ladcast.data.zarr_chunks import CHECKED
 from ladcast.fields import VARIABLES
 from ladcast.files import is_zarr, whole_file, whole_folder
 from ladcast.forecasts.formats import FrameWriter, NetcdfWriter, ZarrWriter
@@ -24,7 +25,6 @@ from ladcast.forecasts.grib import GribWriter, begins_before_start
 from ladcast.forecasts.open import open_forecast, open_part
 from ladcast.forecasts.options import ExportFormat, Selection
 from ladcast.forecasts.products import Event, Method, at_points, mean_and_spread, probabilities, quantiles
-from ladcast.forecasts.write import CHECKED
 from ladcast.grid import Place
 from ladcast.resumable import sole_writer
 from ladcast.run import show_progress

@@ -19,12 +19,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ladcast.checksums import check_seal
+from ladcast.data.zarr_chunks import CHECKED
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, MemberBatch
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.stepper import ForecastStep
 from ladcast.forecasts.manifest import LatentManifest
-from ladcast.forecasts.write import CHECKED, ForecastLayout, StoreWriter, empty_variable, members_per_chunk
+from ladcast.forecasts.write import ForecastLayout, StoreWriter, empty_variable, members_per_chunk
 from ladcast.grid import Grid
 from ladcast.times import HOUR, describe
 from ladcast.types import OceanMask, State

@@ -28,11 +28,10 @@ import xarray as xr
 import zarr
 from jaxtyping import Shaped
 from torch import Tensor
-from zarr.codecs import BloscCodec, Crc32cCodec
 
 from ladcast.cf import CONVENTIONS, FORECAST_COORDINATES, forecast_attributes
 from ladcast.checksums import seal
-from ladcast.data.zarr_chunks import ChunkWriter, UnsupportedLayoutError
+from ladcast.data.zarr_chunks import CHECKED, ChunkWriter, UnsupportedLayoutError
 from ladcast.device import reuse_memory
 from ladcast.fields import VARIABLES, ChannelSet
 from ladcast.forecasting.checkpoints import plain
@@ -160,9 +159,6 @@ WRITERS = min(len(os.sched_getaffinity(0)), 16)
 """Threads that compress and write chunks at once: as many as the process has cores."""
 LEADS_AT_ONCE = 3
 """Decoded lead times that are in memory: of one chunks are written, one is arriving, one is waiting for neither."""
-CHECKED = (BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec())
-"""Compresses chunks, each with a checksum that every reader of Zarr compares: fields of a forecast to four fifths, at
-1 GB a second on one core. Zarr's default leaves nine tenths at a third to a tenth of that speed."""
 MEMBERS_PER_CHUNK = 8
 BatchStep: TypeAlias = tuple[MemberBatch, ForecastStep]
 
