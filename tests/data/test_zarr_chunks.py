@@ -179,7 +179,9 @@ def test_a_dataset_read_by_chunks_is_that_of_zarr(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("codec", [BLOSC, BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")])
 @pytest.mark.parametrize("chunk", [None, (4, 3, 2), (2, 3, 2), (4, 1, 2)], ids=["chunks", "one", "times", "levels"])
-def test_files_are_written_as_zarr_writes_them(tmp_path: Path, values: np.ndarray, codec: BloscCodec, chunk: tuple | None):
+def test_files_are_written_as_zarr_writes_them(
+    tmp_path: Path, values: np.ndarray, codec: BloscCodec, chunk: tuple | None
+):
     file = (4, 3, 2)
     layout = {"chunks": chunk, "shards": file} if chunk else {"chunks": file}
     options = {**layout, "compressors": (codec, Crc32cCodec()), "fill_value": np.nan}
