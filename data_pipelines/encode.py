@@ -149,10 +149,7 @@ def encode(
         store: Zarr store in the WeatherBench 2 layout.
         autoencoder: checkpoint folder that `ladcast train autoencoder` wrote, or that of a forecaster.
         output: Zarr store to write: `latent(time, latent, y, x)`, and its mean and std per channel.
-        period: what to encode.
         device: cpu or cuda, by default a GPU where there is one; workers share the GPUs of a host.
-        layout: how to write it.
-        execution: where to do the work.
     """
     weights = fingerprint(autoencoder)
     where = str(find_device(device, worker_number()))

@@ -108,7 +108,6 @@ def static_fields(
         output: netCDF file to write.
         onto: grid of the model, such as 240x121-south.
         subgrid: also write standard deviation, slope, angle and anisotropy of the orography within cells.
-        execution: where to do the work.
     """
     return produce(StaticFields(source.absolute(), fingerprint(source), Grid.parse(onto), subgrid), output, execution)
 

@@ -151,7 +151,6 @@ def statistics(
         output: JSON file to write.
         stride: take every n-th frame.
         selection: what to read; use training years only.
-        execution: where to do the work.
     """
     return produce(Statistics(View.of(store, selection), stride), output, execution.by_default(0))
 
@@ -252,7 +251,6 @@ def climatology(
         quantiles: probabilities such as 0.05 0.95: also write these quantiles, which scores of events and tails need,
             and of precipitation what SEEPS needs.
         selection: what to read; use training years only.
-        execution: where to do the work.
     """
     recipe = ClimatologyFit(View.of(store, selection), window_days, step_days, hourly, quantiles)
     return produce(recipe, output, execution.by_default(0))

@@ -146,10 +146,6 @@ def download(
         source: name of an archive such as weatherbench2, or the path of a local store or file.
         output: Zarr store to write.
         onto: regrid to this grid on the way, such as 240x121: moves the coarse fields only.
-        origin: how to take them from the source.
-        selection: what to read.
-        layout: how to write it.
-        execution: where to do the work.
     """
     states = source_of(source, selection, origin)
     patience = NETWORK if isinstance(states, Archive) else DISK
@@ -189,9 +185,6 @@ def regrid(
         store: Zarr store in the WeatherBench 2 layout.
         output: Zarr store to write, in canonical layout.
         onto: target grid such as 240x121, or 240x121-south without the row of the south pole.
-        selection: what to read.
-        layout: how to write it.
-        execution: where to do the work.
     """
     return produce(Transfer("regrid", View.of(store, selection), Grid.parse(onto), layout), output, execution)
 
@@ -213,9 +206,6 @@ def derive(
         output: Zarr store to write, in canonical layout.
         step_hours: hours between the frames that are written.
         vorticity: also write the relative vorticity of the wind on levels.
-        selection: what to read.
-        layout: how to write it.
-        execution: where to do the work.
     """
     states = Derived(View.of(store, selection), step_hours, vorticity)
     return produce(Transfer("derive", states, options=layout), output, execution)
@@ -234,9 +224,6 @@ def weekly(
     Args:
         store: Zarr store in the WeatherBench 2 layout.
         output: Zarr store to write, in canonical layout; a time is the end of its week.
-        selection: what to read.
-        layout: how to write it.
-        execution: where to do the work.
     """
     return produce(Transfer("weekly", Weekly(View.of(store, selection)), options=layout), output, execution)
 
@@ -294,10 +281,7 @@ def plan(
     Args:
         source: name of an archive such as weatherbench2, or the path of a local store or file.
         onto: regrid to this grid on the way, such as 240x121.
-        origin: how to take them from the source.
         workers: processes that would work side by side.
-        selection: what to read.
-        layout: how to write it.
     """
     states = source_of(source, selection, origin)
     made = make_plan(Transfer("plan", states, Grid.parse(onto) if onto else None, layout))

@@ -1,5 +1,6 @@
 """Programs in processes of their own, which start at once: forks of one that has done no more than import libraries."""
 
+import gc
 import multiprocessing.forkserver
 import os
 import runpy
@@ -15,8 +16,8 @@ FORKS = get_context("forkserver")
 
 
 def libraries() -> list[str]:
-    """Returns the names of all modules that a command may import, and of what PyTorch imports at a first step."""
-    names = ["torch._dynamo", "torch.distributed.fsdp"]
+    """Returns the names of all modules that a command may import, and of what its libraries import when they are used."""
+    names = ["torch._dynamo", "torch.distributed.fsdp", "pint", "dask.distributed", "netCDF4", "contourpy"]
     for room in ("ladcast", "data_pipelines"):
         root = Path(find_spec(room).origin).parent
         paths = (path.relative_to(root).with_suffix("") for path in sorted(root.rglob("*.py")))
@@ -71,11 +72,17 @@ def run_ranks(program: Path, size: int, arguments: Iterable[object], folder: Pat
             process.kill()
 
 
+def keep_shared() -> None:
+    """Spares what a fork has from its parent: each collection of garbage would write to, and so copy, all of it."""
+    gc.freeze()
+
+
 def errors_of(output: Path) -> Path:
     return output.with_name(f"{output.name}.errors")
 
 
 def _run(program: str, words: list[str], output: str, environment: dict[str, str]) -> None:
+    keep_shared()
     for stream, path in ((1, Path(output)), (2, errors_of(Path(output)))):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     os.environ.update(environment)

@@ -155,8 +155,6 @@ def export(forecast: Path, output: Path, *, selection: Part = WHOLE, form: Form 
     Args:
         forecast: forecast of fields or latents: Zarr, netCDF or GRIB.
         output: file or store to write; its suffix says the format.
-        selection: which part.
-        form: details of the format.
     """
     require_outputs([output], [forecast], overwrite=form.overwrite)
     from ladcast.forecasts.export import export as write
@@ -178,10 +176,8 @@ def decode(
     Args:
         forecast: latent store.
         output: file or store to write; its suffix says the format. A Zarr store of a killed run is completed.
-        selection: which part.
         model: name or folder of the model that made the latents, where it is not found by itself.
         device: cpu or cuda; a GPU where there is one.
-        form: details of the format.
     """
     require_outputs([output], [forecast], overwrite=form.overwrite)
     from ladcast.forecasts.export import export as write
@@ -197,7 +193,6 @@ def mean(forecast: Path, output: Path, *, selection: Part = WHOLE, overwrite: bo
     Args:
         forecast: forecast of fields or latents: Zarr, netCDF or GRIB.
         output: .nc or .zarr.
-        selection: which part.
         overwrite: replace an existing output.
     """
     require_outputs([output], [forecast], overwrite=overwrite)
@@ -219,7 +214,6 @@ def quantiles(
     Args:
         forecast: forecast of fields or latents: Zarr, netCDF or GRIB.
         output: .nc or .zarr.
-        selection: which part.
         level: fractions of the members, from 0 to 1.
         overwrite: replace an existing output.
     """
@@ -237,7 +231,6 @@ def probability(
     Args:
         forecast: forecast of fields or latents: Zarr, netCDF or GRIB.
         output: .nc or .zarr.
-        selection: which part.
         event: such as 't2m > 30 degC', 'tp6h >= 10 mm', 'z500 < 5200 m' or '10m_wind_speed > 34 kt'.
         overwrite: replace an existing output.
     """
@@ -261,7 +254,6 @@ def points(
     Args:
         forecast: forecast of fields or latents: Zarr, netCDF or GRIB.
         output: .csv.
-        selection: which part.
         place: places: cities such as Oslo, or Name,latitude,longitude.
         method: weight the four grid points around a place, or take the nearest.
         overwrite: replace an existing output.
@@ -280,7 +272,6 @@ def weekly(
     Args:
         forecast: forecast of fields or latents: Zarr, netCDF or GRIB, with all lead times of the weeks.
         output: .nc or .zarr.
-        selection: which part.
         weeks: first and last day of each, counted from 1, such as 19-25 26-32; by default all whole weeks.
         overwrite: replace an existing output.
     """
@@ -309,7 +300,6 @@ def quintiles(
             (`ladcast-data weekly`).
         reforecasts: instead, weekly means of the same forecaster from other dates of the season, as its own climate:
             what it drifts does not count then.
-        selection: which part.
         quest: TEAM,MODEL: write the files of the AI Weather Quest, on 1.5 degrees, of temperature, pressure and
             precipitation on days 19-25 and 26-32.
         overwrite: replace an existing output.

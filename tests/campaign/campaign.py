@@ -26,7 +26,7 @@ from options import BAD_OPTIONS
 from values import values_of
 from world import JOBS, READERS, Job, Reader, write_world
 
-from processes import libraries
+from processes import keep_shared, libraries
 
 LONGEST_S = 240
 """A command that takes longer hangs; the dearest takes 10 s of one core, of which there may be a tenth."""
@@ -359,6 +359,7 @@ def warm_up() -> None:
     for name in libraries():
         with suppress(ImportError):  # of an extra that is not installed
             import_module(name)
+    keep_shared()
 
 
 def main() -> int:

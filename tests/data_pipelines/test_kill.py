@@ -17,6 +17,9 @@ from processes import FORKS
 
 CRASH = """
 import os, signal, sys
+from processes import keep_shared
+
+keep_shared()
 events = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"}
 seen = 0
 
