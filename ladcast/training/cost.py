@@ -1,12 +1,13 @@
 """What a training step costs: arithmetic and memory, counted operation by operation before it is done; its speed.
 
 The loss is run forward and backward on tensors without contents (PyTorch's FakeTensorMode), so that a login node can
-tell whether a job fits a GPU that it does not have.
+tell whether a job fits a GPU that it does not have. A very small step is done for real, which takes a tenth of the time.
 """
 
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,8 @@ from ladcast.nn.block import blocks
 from ladcast.training.distributed import Loss, LossModule, Ranks, recompute_blocks
 
 FLOAT_BYTES = 4
+DONE_FOR_REAL = 300_000
+"""Elements of the weights and of a sample, together, up to which a step is done with real zeros."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,15 @@ def _run(model: nn.Module, loss: Loss, sample: SampleBatch, size: int, *, bf16: 
     own = next(model.parameters()).device
     device = torch.device("cpu") if own.type == "meta" else own
     generator = torch.Generator(device=device)
-    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounter() as counter:
+    held = [*model.named_parameters(), *model.named_buffers()]
+    is_small = sum(tensor.numel() for tensor in (*(tensor for _, tensor in held), *sample)) <= DONE_FOR_REAL
+    fake = nullcontext() if is_small else FakeTensorMode(allow_non_fake_inputs=True)
+    with fake, FlopCounter() as counter:
         tensors = {
-            f"model.{name}": torch.empty_like(tensor, device=device).requires_grad_(tensor.requires_grad)
-            for name, tensor in (*model.named_parameters(), *model.named_buffers())
+            f"model.{name}": torch.zeros_like(tensor, device=device).requires_grad_(tensor.requires_grad)
+            for name, tensor in held
         }
-        batch = tuple(torch.empty((size, *part.shape[1:]), dtype=part.dtype, device=device) for part in sample)
+        batch = tuple(torch.zeros((size, *part.shape[1:]), dtype=part.dtype, device=device) for part in sample)
         kept: dict[int, Tensor] = {}
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             torch.func.functional_call(_BothPasses(model, loss, kept), tensors, (batch, generator))

@@ -6,6 +6,7 @@ from torch import nn
 
 from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
 from ladcast.models.transformer import TransformerConfig
+from ladcast.training import cost
 from ladcast.training.cost import Footprint, count_flops, measure
 from ladcast.training.distributed import Loss
 from ladcast.training.objectives import DiffusionObjective, DiffusionTraining, PushForward
@@ -103,6 +104,15 @@ def counted() -> dict[str, Footprint]:
     found = {name: measure(stepper.network, loss, sample, **way) for name, way in ways.items()}
     assert "forward" not in vars(stepper.network.network.single_blocks[0])
     return found
+
+
+@pytest.mark.slow
+def test_a_step_that_is_too_large_to_be_done_counts_as_one_that_is(
+    counted: dict[str, Footprint], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cost, "DONE_FOR_REAL", 0)
+    stepper, sample = small_stepper()
+    assert measure(stepper.network, denoising(stepper), sample, bf16=True) == counted["narrow"]
 
 
 @pytest.mark.slow
