@@ -16,7 +16,7 @@ FORKS = get_context("forkserver")
 
 
 def libraries() -> list[str]:
-    """Returns the names of all modules that a command may import, and of what its libraries import when they are used."""
+    """Returns the names of all modules that a command may import, and of what libraries import when they are used."""
     names = ["torch._dynamo", "torch.distributed.fsdp", "pint", "dask.distributed", "netCDF4", "contourpy"]
     for room in ("ladcast", "data_pipelines"):
         root = Path(find_spec(room).origin).parent
@@ -73,7 +73,7 @@ def run_ranks(program: Path, size: int, arguments: Iterable[object], folder: Pat
 
 
 def keep_shared() -> None:
-    """Spares what a fork has from its parent: each collection of garbage would write to, and so copy, all of it."""
+    """Spares the memory that a fork shares with its parent: each collection of garbage would write to, and so copy, all of it."""
     gc.freeze()
 
 

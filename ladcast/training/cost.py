@@ -1,7 +1,7 @@
 """What a training step costs: arithmetic and memory, counted operation by operation before it is done; its speed.
 
 The loss is run forward and backward on tensors without contents (PyTorch's FakeTensorMode), so that a login node can
-tell whether a job fits a GPU that it does not have. A very small step is done for real, which takes a tenth of the time.
+tell whether a job fits a GPU that it does not have. A very small step is done for real, in a tenth of the time.
 """
 
 from __future__ import annotations
