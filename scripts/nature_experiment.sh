@@ -1,26 +1,47 @@
 #!/usr/bin/env bash
-# Makes the embedded model from nothing, and scores it: scripts/nature_experiment.sh [STAGE...]
+# Makes a model of the nature run from nothing, and scores it: scripts/nature_experiment.sh [--size t31|1p5deg] [STAGE...]
 # Stages, by default all: nature test statistics autoencoder latents forecaster one_call evaluate race pack. Each stands alone, takes
 # at most 25 minutes on an H200 and goes on where it stopped when the same command is run again.
 #
-#   DATA, RUNS  folders of data (100 GB) and of trained models (default: data/nature and runs)
+#   t31 (default) makes the embedded model, at 5.6 degrees; 1p5deg a model at 1.5 degrees, whose one-call stepper is trained
+#   from nothing, so that it has no stage `forecaster`.
+#
+#   DATA, RUNS  folders of data (100 GB) and of trained models (default: data/nature or data/nature_1p5deg, and runs)
 #   MODEL       forecaster that is evaluated and packed (default: that of the stage one_call)
-#   SEGMENTS    segments of 360 days of the nature run that is trained on (default: 60)
+#   SEGMENTS    segments of 360 days of the nature run that is trained on (default: 60, or 9)
 #
 # Training runs on all GPUs of the machine, the nature run on the first one (needs the extra [simulate]).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-data=${DATA:-data/nature} runs=${RUNS:-runs} segments=${SEGMENTS:-60}
+size=t31
+[[ ${1-} != --size ]] || { size=$2 && shift 2; }
+case $size in
+t31)
+    name=nature-t31 config=nature grid=64x33-south finer=() segments=60 test_days=440 stride=60
+    starts=40 every=10 members=16 days=10
+    stages="nature test statistics autoencoder latents forecaster one_call evaluate race pack"
+    ;;
+1p5deg)
+    name=nature-t63 config=nature_1p5deg grid=240x121-south finer=(--truncation 63 --grid 240x121) segments=9 test_days=360 stride=20
+    starts=12 every=30 members=50 days=15
+    stages="nature test statistics autoencoder latents one_call evaluate race pack"
+    ;;
+*)
+    echo "Unknown size '$size'. Sizes: t31 1p5deg." >&2
+    exit 1
+    ;;
+esac
+data=${DATA:-data/$config} runs=${RUNS:-runs} segments=${SEGMENTS:-$segments}
 gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l || true)
 device=$( ((gpus)) && echo cuda || echo cpu)
 processes=$((gpus ? 4 * gpus : 1))
 mkdir -p "$data" "$runs"
 data=$(realpath "$data") runs=$(realpath "$runs")
-model=${MODEL:-$runs/nature_one_call_2d/nature-t31}
+model=${MODEL:-$runs/${config}_one_call_2d/$name}
 
-starts=$(for ((k = 0; k < 40; k++)); do date -u -d "2101-01-11 + $((10 * k)) days" +%Y-%m-%dT00; done)
+at() { date -u -d "2101-01-11 + $((every * $1)) days" +%Y-%m-%d; } # the date of a start
 
-train() {  # train MODEL CONFIG [KEY=VALUE...]
+train() { # train MODEL CONFIG [KEY=VALUE...]
     local launch=() model=$1 config=$2 words=()
     shift 2
     ((gpus < 2)) || launch=(torchrun --standalone --nproc-per-node "$gpus" --no-python)
@@ -28,56 +49,66 @@ train() {  # train MODEL CONFIG [KEY=VALUE...]
     "${launch[@]}" ladcast train "$model" "configs/train/$config.yaml" "${words[@]}"
 }
 
-evaluate() {  # evaluate NAME OPTION...: all starts, shared by several processes
-    local name=$1 jobs=()
+one_call() { # one_call OUTPUT [KEY=VALUE...]
+    local output=$1
+    shift
+    train forecaster "${config}_one_call" "latents=$data/latents.zarr" "autoencoder=$runs/${config}_autoencoder/autoencoder" \
+        "name=$name" "validation.store.path=$data/nature.zarr" "output=$runs/$output" "$@"
+}
+
+evaluate() { # evaluate NAME OPTION...: all starts, shared by several processes
+    local sums=$1 jobs=()
     shift
     for ((k = 1; k <= processes; k++)); do
-        CUDA_VISIBLE_DEVICES=$((gpus ? k % gpus : 0)) ladcast evaluate "$data/test.zarr" --start 2101-01-11 --end 2102-02-05 \
-            --every 240 --members 16 --days 10 --device $device --model "$model" \
-            --sums "$runs/$name" --part $k/$processes "$@" &
+        CUDA_VISIBLE_DEVICES=$((gpus ? k % gpus : 0)) ladcast evaluate "$data/test.zarr" --start "$(at 0)" --end "$(at $((starts - 1)))" \
+            --every $((24 * every)) --members "$members" --days "$days" --device $device --model "$model" \
+            --sums "$runs/$sums" --part $k/$processes "$@" &
         jobs+=($!)
     done
     for job in "${jobs[@]}"; do wait "$job"; done
-    ladcast merge "$runs/$name" --first nature-t31 --output "$runs/$name.nc" --overwrite
+    ladcast merge "$runs/$sums" --first "$name" --output "$runs/$sums.nc" --overwrite
 }
 
-for stage in ${@:-nature test statistics autoencoder latents forecaster one_call evaluate race pack}; do
+for stage in ${@:-$stages}; do
     echo "== $stage"
     case $stage in
-    nature) ladcast-data simulate "$data/nature.zarr" --segments "$segments" --spinup-days 60 --seed 100 ;;
-    test) ladcast-data simulate "$data/test.zarr" --start 2101-01-01 --days 440 --seed 500 ;;
+    nature) ladcast-data simulate "$data/nature.zarr" --segments "$segments" --spinup-days 60 --seed 100 "${finer[@]}" ;;
+    test) ladcast-data simulate "$data/test.zarr" --start 2101-01-01 --days "$test_days" --seed 500 "${finer[@]}" ;;
     statistics)
-        ladcast-data statistics "$data/nature.zarr" "$data/statistics.json" --grid 64x33-south --stride 60
-        ladcast-data climatology "$data/nature.zarr" "$data/climatology.nc" --grid 64x33-south --channels headline
+        ladcast-data statistics "$data/nature.zarr" "$data/statistics.json" --grid "$grid" --stride "$stride"
+        ladcast-data climatology "$data/nature.zarr" "$data/climatology.nc" --grid "$grid" --channels headline
         ;;
     autoencoder)
-        train autoencoder nature_autoencoder "data.path=$data/nature.zarr" "statistics=$data/statistics.json" \
-            "output=$runs/nature_autoencoder"
+        train autoencoder "${config}_autoencoder" "data.path=$data/nature.zarr" "statistics=$data/statistics.json" \
+            "output=$runs/${config}_autoencoder"
         ;;
-    latents) ladcast-data encode "$data/nature.zarr" "$runs/nature_autoencoder/autoencoder" "$data/latents.zarr" ;;
+    latents) ladcast-data encode "$data/nature.zarr" "$runs/${config}_autoencoder/autoencoder" "$data/latents.zarr" ;;
     forecaster)
-        train forecaster nature_forecaster "latents=$data/latents.zarr" "output=$runs/nature_forecaster" \
-            "autoencoder=$runs/nature_autoencoder/autoencoder" "validation.store.path=$data/nature.zarr"
+        train forecaster "${config}_forecaster" "latents=$data/latents.zarr" "output=$runs/${config}_forecaster" \
+            "autoencoder=$runs/${config}_autoencoder/autoencoder" "validation.store.path=$data/nature.zarr"
         ;;
-    one_call)  # a day, then two, from the weights of the diffusion
-        common=("latents=$data/latents.zarr" "autoencoder=$runs/nature_autoencoder/autoencoder" name=nature-t31
-            "validation.store.path=$data/nature.zarr")
-        train forecaster nature_one_call "${common[@]}" "initial=$runs/nature_forecaster/nature-t31" \
-            "output=$runs/nature_one_call"
-        train forecaster nature_one_call "${common[@]}" "initial=$runs/nature_one_call/nature-t31" \
-            "output=$runs/nature_one_call_2d" objective.blocks=2 training.batch_size=128 training.steps=1450 \
-            training.optimizer.learning_rate=2.5e-4 training.optimizer.muon_learning_rate=4e-4
+    one_call) # a day, then two
+        if [[ $size == t31 ]]; then
+            one_call "${config}_one_call" "initial=$runs/${config}_forecaster/$name" # from the weights of the diffusion
+            one_call "${config}_one_call_2d" "initial=$runs/${config}_one_call/$name" objective.blocks=2 training.batch_size=128 \
+                training.steps=1450 training.optimizer.learning_rate=2.5e-4 training.optimizer.muon_learning_rate=4e-4
+        else
+            one_call "${config}_one_call"
+            one_call "${config}_one_call_2d" "initial=$runs/${config}_one_call/$name" objective.blocks=2 training.batch_size=16 \
+                objective.decoded=0.5 "objective.pooled=[8, 32]" training.steps=1000 training.optimizer.learning_rate=2.5e-4 \
+                training.optimizer.muon_learning_rate=4e-4
+        fi
         ;;
     evaluate) evaluate scores --climatology "$data/climatology.nc" --statistics default zonal_spectra ranks ;;
-    race)  # the atmospheric model and the forecaster from the same analyses, which have an error
-        from=(--from-store "$data/test.zarr" --analysis-error 0.1)
-        for start in $starts; do from+=(--at "$start"); done
+    race) # the atmospheric model and the forecaster from the same analyses, which have an error
+        from=(--from-store "$data/test.zarr" --analysis-error 0.1 "${finer[@]}")
+        for ((k = 0; k < starts; k++)); do from+=(--at "$(at $k)T00"); done
         ladcast-data simulate "$data/analyses.zarr" --members 2 --days 1 "${from[@]}"
-        ladcast-data simulate "$data/race.zarr" --members 16 --days 10 --perturb 0.1 "${from[@]}"
+        ladcast-data simulate "$data/race.zarr" --members 16 --days "$days" --perturb 0.1 "${from[@]}"
         evaluate race --analyses "$data/analyses.zarr" --climatology "$data/climatology.nc"
         ladcast score "$data/race.zarr" --truth "$data/test.zarr" --name atmospheric-model --no-baselines \
             --sums "$runs/race" --workers "$(nproc)" --output "$runs/atmospheric_model.nc" --overwrite
-        ladcast merge "$runs/race" --first nature-t31 --output "$runs/race.nc" --overwrite
+        ladcast merge "$runs/race" --first "$name" --output "$runs/race.nc" --overwrite
         ;;
     pack)
         cp "$data/climatology.nc" "$model/climatology.nc"
@@ -85,7 +116,7 @@ for stage in ${@:-nature test statistics autoencoder latents forecaster one_call
         du -sh "$model"
         ;;
     *)
-        echo "Unknown stage '$stage'. Stages: nature test statistics autoencoder latents forecaster one_call evaluate race pack." >&2
+        echo "Unknown stage '$stage'. Stages: $stages." >&2
         exit 1
         ;;
     esac

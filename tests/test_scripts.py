@@ -11,6 +11,9 @@ import pytest
 from data_pipelines.cli import app as data_app
 from data_pipelines.gcm.timeline import SimulationOptions
 from ladcast.cli import app
+from ladcast.config import load_config
+from ladcast.recipes.autoencoder import AutoencoderRun
+from ladcast.recipes.forecaster import ForecasterRun
 from ladcast.times import parse_time
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -41,18 +44,27 @@ def record(script: str, root: Path, words: list[str], programs: tuple[str, ...],
     return [line.split("\t") for line in kept.read_text().splitlines()]
 
 
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    """The command lines of all stages of the experiment, on a machine with two GPUs."""
-    root = tmp_path_factory.mktemp("experiment")
-    (root / "runs/nature_one_call_2d/nature-t31").mkdir(parents=True)
+def experiment(root: Path, model: str, *words: str) -> Recorded:
+    """Returns the command lines of all stages of the experiment, on a machine with two GPUs."""
+    (root / "runs" / model).mkdir(parents=True)
     (root / "data").mkdir()
     (root / "data/climatology.nc").write_bytes(b"")
-    return record("nature_experiment.sh", root, [], ("ladcast", "ladcast-data", "torchrun"), DATA="data", RUNS="runs")
+    programs = "ladcast", "ladcast-data", "torchrun"
+    return record("nature_experiment.sh", root, [*words], programs, DATA="data", RUNS="runs")
 
 
-def test_every_command_is_understood(commands: Recorded):
-    for name, *tokens in commands:
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    return experiment(tmp_path_factory.mktemp("experiment"), "nature_one_call_2d/nature-t31")
+
+
+@pytest.fixture(scope="module")
+def finer(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    return experiment(tmp_path_factory.mktemp("finer"), "nature_1p5deg_one_call_2d/nature-t63", "--size", "1p5deg")
+
+
+def test_every_command_is_understood(commands: Recorded, finer: Recorded):
+    for name, *tokens in [*commands, *finer]:
         program, words = name, tokens
         if name == "torchrun":
             at = tokens.index("ladcast")
@@ -70,6 +82,25 @@ def test_forty_starts_are_shared_and_raced(commands: Recorded):
     starts = [word for flag, word in pairwise(race) if flag == "--at"]
     assert len(starts) == 40
     assert (starts[0], starts[-1]) == ("2101-01-11T00", "2102-02-05T00")
+
+
+def test_configurations_of_both_sizes_are_there_and_their_settings_known(commands: Recorded, finer: Recorded):
+    trained = [tokens[tokens.index("ladcast") + 2 :] for name, *tokens in [*commands, *finer] if name == "torchrun"]
+    assert len(trained) == 7
+    for kind, path, *words in trained:
+        recipe = {"autoencoder": AutoencoderRun, "forecaster": ForecasterRun}[kind]
+        load_config(SCRIPTS.parent / path, recipe, [word for flag, word in pairwise(words) if flag == "--set"])
+
+
+def test_a_finer_run_is_of_the_finer_atmospheric_model(finer: Recorded):
+    simulated = [tokens for _, *tokens in finer if tokens[0] == "simulate"]
+    assert len(simulated) == 4
+    assert all(
+        tokens[tokens.index("--truncation") :][:4] == ["--truncation", "63", "--grid", "240x121"]
+        for tokens in simulated
+    )
+    starts = [word for flag, word in pairwise(simulated[-1]) if flag == "--at"]
+    assert (len(starts), starts[-1]) == (12, "2101-12-07T00")
 
 
 def test_what_is_written_twice_is_replaced(commands: Recorded):

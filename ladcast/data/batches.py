@@ -6,6 +6,7 @@ memory, on the GPU or on disk.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,19 +27,25 @@ from ladcast.resumable import require_same
 from ladcast.times import HOUR, Times, windows
 from ladcast.types import Latent, LatentSequence, PastSequence, Scaled, to_epoch_seconds
 
-READ_AT_ONCE = 40
-"""States that one thread reads before they are copied to their place."""
+READ_AT_ONCE, READ_BYTES = 40, 2**26
+"""The most states, and bytes of them, that one thread reads before they are copied to their place."""
 
 
 def load_scaled(
-    reader: StateReader, *, threads: int = 12, progress: Callable[[int, int], None] = lambda done, total: None
+    reader: StateReader,
+    *,
+    threads: int = 12,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    device: torch.device | str = "cpu",
 ) -> Scaled:
-    """Reads all states, normalised, as float16 `time channel lat lon` held in memory.
+    """Reads all states, normalised, as float16 `time channel lat lon` held in the memory of a device.
 
-    Half precision resolves normalised fields to 1e-3; it halves memory and doubles the loader's rate.
+    Half precision resolves normalised fields to 1e-3; it halves memory and doubles the loader's rate. Of what a GPU
+    holds, the host has a few pieces at a time.
     """
-    scaled = torch.empty(len(reader.times), *reader.shape, dtype=torch.float16)
-    pieces = torch.arange(len(scaled)).split(READ_AT_ONCE)
+    scaled = torch.empty(len(reader.times), *reader.shape, dtype=torch.float16, device=device)
+    size = min(max(READ_BYTES // (4 * math.prod(reader.shape)), 1), READ_AT_ONCE)
+    pieces = torch.arange(len(scaled)).split(size)
 
     def read(indices: Int[Tensor, " time"]) -> Scaled:
         states = _empty((len(indices), *reader.shape))
@@ -46,7 +53,7 @@ def load_scaled(
         return states.half()
 
     made = prefetch(read, pieces, threads=threads, ahead=2 * threads)
-    for done, (place, states) in enumerate(zip(scaled.split(READ_AT_ONCE), made, strict=True), start=1):
+    for done, (place, states) in enumerate(zip(scaled.split(size), made, strict=True), start=1):
         place.copy_(states)
         progress(done, len(pieces))
     return scaled

@@ -180,8 +180,8 @@ class AutoencoderRecipe(Recipe):
         run, reader = self.run, self._reader(self.run.train, self.run.stride)
         if run.data_on_disk:
             return StoredStates(reader, threads=run.reading_threads, pin_memory=device.type == "cuda")
-        scaled = load_scaled(reader, threads=run.reading_threads, progress=progress)
-        return StateDataset(scaled.to(device) if run.data_on_gpu else scaled)
+        place = device if run.data_on_gpu else "cpu"
+        return StateDataset(load_scaled(reader, threads=run.reading_threads, progress=progress, device=place))
 
     @cached_property
     def held_out(self) -> Tensor:
