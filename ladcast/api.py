@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation
     from matplotlib.figure import Figure
 
-    from ladcast.plots.options import FieldOptions
+    from ladcast.plots import FieldOptions
 
 AnyPath = str | os.PathLike[str]
 Times = AnyTime | Sequence[AnyTime]
@@ -188,13 +188,13 @@ def plot(
         channels: of scores, such as z500 and t2m; by default the headline ones.
         output: .png, .pdf or .svg file to write too; of an animation .gif or, with ffmpeg, .mp4.
         what: of one field: `field` such as z500, `value` of the contour or above which there is a probability, `below`,
-            and `region` as west,south,east,north; see `ladcast.plots.options.FieldOptions`.
+            and `region` as west,south,east,north; see `ladcast.plots.FieldOptions`.
 
     Returns:
         the figure, or what plays all lead times: `IPython.display.HTML(animation.to_jshtml())` shows it in a notebook.
     """
+    from ladcast.plots import FieldOptions
     from ladcast.plots.evolution import save_animation
-    from ladcast.plots.options import FieldOptions
     from ladcast.plots.style import save_figure
 
     drawn: Figure | FuncAnimation

@@ -73,7 +73,7 @@ def run_ranks(program: Path, size: int, arguments: Iterable[object], folder: Pat
 
 
 def keep_shared() -> None:
-    """Spares the memory that a fork shares with its parent: each collection of garbage would write to, and so copy, all of it."""
+    """Spares the memory that a fork shares with its parent: each collection of garbage would write to, and copy, it."""
     gc.freeze()
 
 

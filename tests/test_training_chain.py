@@ -14,8 +14,8 @@ from ladcast.cli import app, run
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.diffusion import DiffusionStepper
 from ladcast.forecasting.stepper import FrameCounts
+from ladcast.recipes import ForecastValidation, StateStore
 from ladcast.recipes.forecaster import validate_forecaster
-from ladcast.recipes.options import ForecastValidation, StateStore
 from ladcast.released import find_model
 from worlds import states_between_starts
 

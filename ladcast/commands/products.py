@@ -14,7 +14,7 @@ from ladcast.commands.options import DEFAULT_PLACE, Part, Results, flat, report_
 from ladcast.files import FIGURES, require_figure_name, require_outputs
 from ladcast.forecasts.options import WHOLE, ExportFormat
 from ladcast.grid import Place
-from ladcast.plots.options import FIGURE_KINDS, FieldOptions
+from ladcast.plots import FIGURE_KINDS, FieldOptions
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -54,10 +54,9 @@ def view(
     if not 0 <= port < 65536:
         raise ValueError(f"Expected --port between 0 and 65535, got {port}.")
     from ladcast.forecasts.open import find_stores
-    from ladcast.view.frames import Frames
+    from ladcast.view.frames import Frames, Storms
     from ladcast.view.server import Viewer, serve
     from ladcast.view.sources import open_sources
-    from ladcast.view.storms import Storms
 
     paths = [path for text in forecasts for path in find_stores(text)]
     decoding = {name: value for name, value in {"model": model, "device": device}.items() if value is not None}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ladcast.commands.options import Overrides, Results, flat, report_paths
-from ladcast.recipes.options import TRAIN, DryRun
+from ladcast.recipes import TRAIN, DryRun
 from ladcast.training.slurm import Interruption, SlurmProfile, Submission
 
 Jobs = Annotated[Submission, flat("The jobs")]

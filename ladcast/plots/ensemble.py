@@ -17,6 +17,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 
 from ladcast.grid import Region
+from ladcast.plots import FIGURE_KINDS, FieldOptions
 from ladcast.plots.forecast import say_source
 from ladcast.plots.maps import (
     add_map_axes,
@@ -26,7 +27,6 @@ from ladcast.plots.maps import (
     refine_field,
     require_same_points,
 )
-from ladcast.plots.options import FIGURE_KINDS, FieldOptions
 from ladcast.plots.quantities import Quantity, find_quantity, spread_of
 from ladcast.plots.style import ENSEMBLE, INK, SMALL_PT, TRUTH, bands, new_figure, style_bar, write_heading
 from ladcast.times import DAY

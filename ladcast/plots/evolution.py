@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ladcast.files import require_figure_name, whole_file
 from ladcast.grid import Place, row_weights
+from ladcast.plots import FieldOptions
 from ladcast.plots.ensemble import MAP_IN, add_bar, map_cells, select_shown, write_title
 from ladcast.plots.forecast import (
     add_legend,
@@ -37,7 +38,6 @@ from ladcast.plots.forecast import (
     without_start,
 )
 from ladcast.plots.maps import add_map_axes, draw_map, mark_extremes
-from ladcast.plots.options import FieldOptions
 from ladcast.plots.quantities import FEWEST_IN_BOXES, METEOGRAM, QUANTITIES, find_quantity
 from ladcast.plots.style import ENSEMBLE, INK, SMALL_PT, TRUTH, bands, new_figure, write_heading
 

@@ -23,7 +23,7 @@ from ladcast.forecasting.checkpoints import load_codec, save_codec
 from ladcast.forecasting.codec import LatentCodec
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
-from ladcast.recipes.options import Period, StateStore
+from ladcast.recipes import Period, StateStore
 from ladcast.recipes.recipe import Recipe, TrainingRun, as_input, maps_of
 from ladcast.training.distributed import Loss
 from ladcast.training.logs import Validation

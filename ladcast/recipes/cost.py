@@ -28,10 +28,10 @@ from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.plan import describe_seconds
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder
+from ladcast.recipes import Period
 from ladcast.recipes.autoencoder import AutoencoderRecipe, AutoencoderRun, reconstruction_loss
 from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun
 from ladcast.recipes.latents import decode_scaled, latent_rows
-from ladcast.recipes.options import Period
 from ladcast.recipes.recipe import GIB, Recipe, describe_step, digest
 from ladcast.times import STEP, Times, parse_time
 from ladcast.training.cost import FLOAT_BYTES, Footprint, measure

@@ -31,8 +31,8 @@ from ladcast.forecasting.stepper import FrameCounts, Stepper
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import AutoencoderConfig
 from ladcast.models.transformer import TransformerConfig
+from ladcast.recipes import ForecastValidation
 from ladcast.recipes.latents import decoded_score, decoded_weights, latent_rows, open_training_latents, usual_changes
-from ladcast.recipes.options import ForecastValidation
 from ladcast.recipes.recipe import Recipe, TrainingRun, as_input, maps_of
 from ladcast.times import DAY, Times, describe, parse_time, windows
 from ladcast.training.distributed import Loss

@@ -25,7 +25,7 @@ from ladcast.data.batches import BatchSource, SampleBatch, SampleOrder
 from ladcast.device import peak_memory
 from ladcast.fields import ChannelSet
 from ladcast.plots.maps import Maps  # and with it all that drawing needs, before a long run begins
-from ladcast.recipes.options import TRAIN, DryRun, Period
+from ladcast.recipes import TRAIN, DryRun, Period
 from ladcast.resumable import sole_writer
 from ladcast.training.cost import Footprint, count_flops, measure
 from ladcast.training.distributed import Loss, Ranks, join_ranks

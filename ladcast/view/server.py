@@ -30,8 +30,7 @@ from tornado.web import Application, HTTPError, RequestHandler
 from ladcast.grid import Place
 from ladcast.run import EXPECTED, TerminatedError, to_json
 from ladcast.times import parse_time
-from ladcast.view.frames import FieldRequest, Frames
-from ladcast.view.storms import ABOUT_STRIKES, Storms
+from ladcast.view.frames import ABOUT_STRIKES, FieldRequest, Frames, Storms
 
 LOOPBACK = "127.0.0.1"
 NAMES = frozenset({LOOPBACK, "localhost", "[::1]"})

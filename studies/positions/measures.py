@@ -23,9 +23,9 @@ from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, Memb
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.grid import Grid
 from ladcast.models.transformer import LatentTransformer, TransformerConfig
+from ladcast.recipes import Period, StateStore
 from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun
 from ladcast.recipes.latents import latent_rows, open_training_latents
-from ladcast.recipes.options import Period, StateStore
 from ladcast.times import DAY, parse_time
 from ladcast.types import to_epoch_seconds
 from ladcast.verification.crps import fair_crps

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path as Path2D
 
 from ladcast.grid import Grid, Region
+from ladcast.plots import FieldOptions
 from ladcast.plots.ensemble import (
     Shown,
     draw_field,
@@ -23,7 +24,6 @@ from ladcast.plots.ensemble import (
     select_shown,
 )
 from ladcast.plots.maps import central_longitude
-from ladcast.plots.options import FieldOptions
 from ladcast.plots.quantities import QUANTITIES, find_quantity, spread_of
 from ladcast.plots.style import save_figure
 from ladcast.times import HOUR, lead_times

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ladcast.grid import Grid, Place
+from ladcast.plots import FieldOptions
 from ladcast.plots.evolution import (
     draw_animation,
     draw_boxes,
@@ -18,7 +19,6 @@ from ladcast.plots.evolution import (
     save_animation,
 )
 from ladcast.plots.forecast import draw_bars
-from ladcast.plots.options import FieldOptions
 from ladcast.plots.quantities import QUANTITIES
 from ladcast.times import lead_times
 

@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ladcast.grid import Grid, Place
+from ladcast.plots import FieldOptions
 from ladcast.plots.ensemble import draw_figure
 from ladcast.plots.evolution import draw_animation, draw_hovmoller, draw_meteogram
 from ladcast.plots.forecast import draw_forecast
 from ladcast.plots.maps import draw_comparison
-from ladcast.plots.options import FieldOptions
 from ladcast.plots.scorecards import draw_curves, draw_scorecard
 from ladcast.plots.scores import draw_scores
 from ladcast.plots.tracks import draw_storm

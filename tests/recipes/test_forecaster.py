@@ -19,9 +19,9 @@ from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.stepper import FrameCounts
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
+from ladcast.recipes import ForecastValidation, StateStore
 from ladcast.recipes.forecaster import ForecasterRecipe, ForecasterRun, check_validation
 from ladcast.recipes.latents import latent_effects
-from ladcast.recipes.options import ForecastValidation, StateStore
 from ladcast.recipes.recipe import carry_out, digest
 from ladcast.released import find_model
 from ladcast.resumable import sole_writer

@@ -12,10 +12,9 @@ from ladcast.data.store import read_times
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.ensemble import EnsembleOptions
 from ladcast.released import find_model
-from ladcast.view.frames import Frames
+from ladcast.view.frames import Frames, Storms
 from ladcast.view.server import Viewer, listen
 from ladcast.view.sources import open_sources
-from ladcast.view.storms import Storms
 from worlds import Kept, keep
 
 pytestmark = [

@@ -18,10 +18,9 @@ from ladcast.cyclones.detection import CoarseGridError
 from ladcast.cyclones.tracker import describe_tracked
 from ladcast.forecasts.open import open_forecast
 from ladcast.run import TerminatedError, answer_signals, termination_as_error
-from ladcast.view.frames import Frames
+from ladcast.view.frames import Frames, Storms
 from ladcast.view.server import STATIC, Viewer, listen, serve
 from ladcast.view.sources import Source, open_lazily, open_sources
-from ladcast.view.storms import Storms
 from worlds import Kept
 
 T850 = "field?quantity=t&level=850&valid=2001-03-01T12"
