@@ -23,7 +23,7 @@ import yaml
 import zarr
 from zarr.codecs import BloscCodec, ZstdCodec
 
-from data_pipelines.options import Execution, StateSelection, StoreLayout
+from data_pipelines import Execution, StateSelection, StoreLayout
 from data_pipelines.statistics import statistics
 from data_pipelines.transfer import regrid
 from ladcast.data.regrid import regrid as regrid_array

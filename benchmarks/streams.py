@@ -30,8 +30,8 @@ from torch import nn
 from zarr.codecs import ZstdCodec
 
 import ladcast
+from data_pipelines import Execution, StateSelection, StoreLayout
 from data_pipelines.encode import encode
-from data_pipelines.options import Execution, StateSelection, StoreLayout
 from data_pipelines.statistics import statistics
 from data_pipelines.workers import time_units
 from data_pipelines.zarr_store import StoredVariable, Template, write_frames

@@ -10,7 +10,7 @@ from typing import Any
 from cyclopts import App, Parameter
 
 import ladcast.run
-from data_pipelines.options import EXECUTION, Execution, ExecutionArgument
+from data_pipelines import EXECUTION, Execution, ExecutionArgument
 from ladcast.documents import read_mapping
 from ladcast.run import strictly
 

@@ -13,8 +13,7 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
-from data_pipelines.manifest import Content, describe_times, fingerprint
-from data_pipelines.options import (
+from data_pipelines import (
     ALWAYS,
     EXECUTION,
     LAYOUT,
@@ -23,6 +22,7 @@ from data_pipelines.options import (
     PeriodArgument,
     StoreLayout,
 )
+from data_pipelines.manifest import Content, describe_times, fingerprint
 from data_pipelines.product import produce
 from data_pipelines.states import View, read_frames
 from data_pipelines.statistics import FrameMoments

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from data_pipelines import Execution
 from data_pipelines.manifest import (
     MANIFEST,
     Content,
@@ -29,7 +30,6 @@ from data_pipelines.manifest import (
     read_manifest,
     write_manifest,
 )
-from data_pipelines.options import Execution
 from data_pipelines.workers import PARTS, Checksums, WorkUnit, make_all
 from ladcast.device import reuse_memory
 from ladcast.resumable import sole_writer

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from data_pipelines import Origin, StateSelection
 from data_pipelines.manifest import fingerprint
-from data_pipelines.options import Origin, StateSelection
 from ladcast.data.derive import frames_of_week, hourly_windows, relative_vorticity, six_hour_parts
 from ladcast.data.lazy import lazy_maps
 from ladcast.data.sources.base import WEATHERBENCH_NAMES, from_hourly, translate

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import xarray as xr
 from jaxtyping import Float
 
+from data_pipelines import EXECUTION, ExecutionArgument
 from data_pipelines.manifest import Content, fingerprint
-from data_pipelines.options import EXECUTION, ExecutionArgument
 from data_pipelines.product import ProductRecipe, produce
 from data_pipelines.workers import WorkUnit, item_units
 from ladcast.cf import state_coordinates

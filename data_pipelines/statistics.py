@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
+from data_pipelines import EVERYTHING, EXECUTION, ExecutionArgument, SelectionArgument
 from data_pipelines.manifest import Content, describe_times
-from data_pipelines.options import EVERYTHING, EXECUTION, ExecutionArgument, SelectionArgument
 from data_pipelines.product import ProductRecipe, produce
 from data_pipelines.states import View, read_frames
 from data_pipelines.workers import WorkUnit, cores, item_units, time_units

@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from data_pipelines.manifest import Content, describe_times
-from data_pipelines.options import (
+from data_pipelines import (
     EVERYTHING,
     EXECUTION,
     LAYOUT,
@@ -32,6 +31,7 @@ from data_pipelines.options import (
     StateSelection,
     StoreLayout,
 )
+from data_pipelines.manifest import Content, describe_times
 from data_pipelines.product import produce
 from data_pipelines.states import DISK, NETWORK, Archive, Derived, Patience, StateSource, View, Weekly, read_field
 from data_pipelines.workers import WorkUnit

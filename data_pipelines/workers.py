@@ -26,7 +26,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
-from data_pipelines.options import Execution
+from data_pipelines import Execution
 from ladcast.data.lazy import prefetch
 from ladcast.documents import read_mapping
 from ladcast.times import Times, describe

@@ -22,7 +22,7 @@ import xarray as xr
 import zarr
 from numcodecs import Blosc
 
-from data_pipelines.options import StoreLayout
+from data_pipelines import StoreLayout
 from data_pipelines.product import ProductRecipe
 from data_pipelines.workers import WorkUnit, time_units
 from ladcast.data.zarr_chunks import CHECKED, ChunkWriter

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import xarray as xr
 from cyclopts import Parameter
 
+from data_pipelines import Execution
 from data_pipelines.gcm.nature_run import (
     NatureRun,
     Ranges,
@@ -31,7 +32,6 @@ from data_pipelines.gcm.nature_run import (
 )
 from data_pipelines.gcm.timeline import FRAME, FRAMES_PER_DAY, KeptStates, SimulationOptions
 from data_pipelines.manifest import MANIFEST, Content, check_unchanged, fingerprint, read_manifest
-from data_pipelines.options import Execution
 from data_pipelines.product import ProductRecipe, produce
 from data_pipelines.workers import WorkUnit, item_units
 from ladcast.cf import FORECAST_COORDINATES, state_coordinates

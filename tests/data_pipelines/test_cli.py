@@ -7,9 +7,9 @@ import xarray as xr
 import yaml
 from cyclopts import CycloptsError
 
+from data_pipelines import Execution
 from data_pipelines.cli import app, read_calls, run
 from data_pipelines.manifest import read_manifest
-from data_pipelines.options import Execution
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.data.normalization import Normalizer
 from ladcast.fields import ERA5_CHANNELS

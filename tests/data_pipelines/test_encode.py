@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from data_pipelines import StatePeriod, StoreLayout
 from data_pipelines.encode import Encoding, encode
-from data_pipelines.options import StatePeriod, StoreLayout
 from ladcast.checkpoint import checkpoint_hash
 from ladcast.data.normalization import pack
 from ladcast.forecasting.checkpoints import load_codec, save_codec

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
+from data_pipelines import Execution, StateSelection, StoreLayout
 from data_pipelines.manifest import fingerprint, status, validate
-from data_pipelines.options import Execution, StateSelection, StoreLayout
 from data_pipelines.product import UnitsFailedError
 from data_pipelines.statistics import climatology, statistics
 from data_pipelines.transfer import regrid

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from data_pipelines import Execution, StoreLayout
 from data_pipelines.manifest import Content, Journal, damages, read_journal, read_manifest
-from data_pipelines.options import Execution, StoreLayout
 from data_pipelines.product import ProductRecipe, UnitsFailedError, partial_folder, produce
 from data_pipelines.transfer import regrid
 from data_pipelines.workers import WorkUnit, item_units

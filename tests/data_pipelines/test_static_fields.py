@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipelines.options import Execution
+from data_pipelines import Execution
 from data_pipelines.static_fields import open_ground, static_fields, subgrid_orography
 from ladcast.grid import Grid
 from ladcast.units import GRAVITY, MODEL_EARTH_RADIUS_M

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipelines.options import Execution, StateSelection
+from data_pipelines import Execution, StateSelection
 from data_pipelines.statistics import FrameMoments, climatology, statistics
 from ladcast.data.normalization import Normalizer, pack
 from ladcast.fields import ChannelSet

@@ -14,8 +14,8 @@ import pytest
 import xarray as xr
 import yaml
 
+from data_pipelines import Execution, Origin, StateSelection, StoreLayout
 from data_pipelines.manifest import checksums, read_manifest
-from data_pipelines.options import Execution, Origin, StateSelection, StoreLayout
 from data_pipelines.product import UnitsFailedError, partial_folder, produce
 from data_pipelines.states import Patience
 from data_pipelines.transfer import Transfer, derive, download, plan, regrid, weekly

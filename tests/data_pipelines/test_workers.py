@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipelines import workers
-from data_pipelines.options import Execution
+from data_pipelines import Execution, workers
 from data_pipelines.workers import (
     PROFILES,
     Checksums,

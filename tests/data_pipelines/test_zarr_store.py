@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipelines.options import StoreLayout
+from data_pipelines import StoreLayout
 from data_pipelines.workers import time_units
 from data_pipelines.zarr_store import StoredVariable, Template, default_shard_frames, frames_per_chunk, write_frames
 from ladcast.data.zarr_chunks import open_array
