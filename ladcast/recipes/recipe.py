@@ -49,6 +49,7 @@ LATER: dict[str, Any] = {
     "past_beside": False,
     "places": None,
     "decoded": 0.0,
+    "pooled_weights": (),
 }
 """Fields of configurations that are younger than snapshots from which runs still go on, and what they were before."""
 

@@ -153,8 +153,11 @@ class CrpsTraining:
     detach: bool = False
     """Whether gradients end between calls: less memory, but no call learns to serve the next one."""
     pooled: tuple[Annotated[int, Ge(2)], ...] = ()
-    """Sides, in cells of latents, of squares whose means are scored beside the cells, each side with the same weight.
-    The score of cells alone does not see whether cells err together: their mean may then have any spread."""
+    """Sides, in cells of latents, of squares whose means are scored beside the cells. The score of cells alone does not
+    see whether cells err together: their mean may then have any spread, or drift."""
+    pooled_weights: tuple[Annotated[float, Ge(0)], ...] = ()
+    """Weights of these scores, by default 1 as that of the cells. Means over many cells are small: a weight of 1 hardly
+    holds that of the globe."""
     decoded: Annotated[float, Interval(ge=0, le=1)] = 0.0
     """Share of the loss that scores decoded fields, of one frame of each call that is drawn at random; the rest scores
     latents. That alone does not see whether latent channels err together, and a field is made of all of them."""
@@ -162,6 +165,12 @@ class CrpsTraining:
     """Weight of the squared error of the first call without noise, whose right answer is the mean (arXiv 2608.06107).
     It costs a call more, and holds what a network knows that starts from weights of another kind."""
     kind: Literal["crps"] = "crps"
+
+    def __post_init__(self) -> None:
+        if self.pooled_weights and len(self.pooled_weights) != len(self.pooled):
+            raise ValueError(
+                f"Expected a weight for each side of 'pooled', {list(self.pooled)}, got {list(self.pooled_weights)}."
+            )
 
 
 class CrpsObjective(Objective):
@@ -206,10 +215,11 @@ class CrpsObjective(Objective):
 
     def _score(self, members: Tensor, truth: Tensor, weight: Tensor, cell: int = 1) -> Float[Tensor, ""]:
         """Returns the mean score of points and of squares; a side of these is so many times `cell` points."""
-        scores = []
-        for side in (1, *(cell * side for side in self.config.pooled)):
-            score = almost_fair_crps(pool(members, side), pool(truth, side), self.config.alpha)
-            scores.append((pool(weight, side) * score).mean())
+        config, scores = self.config, []
+        factors = (1.0, *(config.pooled_weights or [1.0] * len(config.pooled)))
+        for side, factor in zip((1, *(cell * side for side in config.pooled)), factors, strict=True):
+            score = almost_fair_crps(pool(members, side), pool(truth, side), config.alpha)
+            scores.append(factor * (pool(weight, side) * score).mean())
         return torch.stack(scores).mean()
 
     def _score_decoded(self, members: Tensor, truth: Tensor, generator: torch.Generator) -> Float[Tensor, ""]:

@@ -246,6 +246,13 @@ def test_pooled_cells_score_means_of_squares(batch):
         torch.Generator().manual_seed(0),
     )
     torch.testing.assert_close(both, (cells + means) / 2)  # the linear stepper commutes with means
+    heavy = crps_of(batch, CrpsTraining(pooled=(2,), pooled_weights=(9.0,)))
+    torch.testing.assert_close(heavy, (cells + 9 * means) / 2)
+
+
+def test_weights_of_squares_are_as_many_as_sides():
+    with pytest.raises(ValueError, match=r"a weight for each side of 'pooled', \[8, 32\], got \[1.0\]"):
+        CrpsTraining(pooled=(8, 32), pooled_weights=(1.0,))
 
 
 def decoded_crps(batch, config: CrpsTraining, decode: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
