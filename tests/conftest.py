@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -40,6 +41,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
             if not torch.cuda.is_available():
                 item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Fails in the file that leaves something in its process, not in one that happens to follow it there."""
+    before = process_state()
+    yield
+    assert process_state() == before
+
+
+def process_state() -> dict[str, object]:
+    """Returns what tests share whether they want to or not."""
+    pyplot, torch = sys.modules.get("matplotlib.pyplot"), sys.modules.get("torch")
+    handlers = {signum.name: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    return {
+        "folder": os.getcwd(),
+        **{f"${name}": text for name, text in os.environ.items() if name not in OF_LIBRARIES},
+        "figures": pyplot.get_fignums() if pyplot else [],
+        "double precision": torch is not None and torch.get_default_dtype() != torch.float32,
+        **handlers,
+    }
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +100,10 @@ def generator() -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(0)
+
+
+OF_LIBRARIES = {"PYTEST_CURRENT_TEST", "HDF5_PLUGIN_PATH", "TORCHINDUCTOR_CACHE_DIR"}
+"""Variables that a library sets when it is first imported or used."""
 
 
 class Hub:
