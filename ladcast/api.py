@@ -69,7 +69,7 @@ def forecast(
         days: longest lead time.
         output: Zarr store to write; by default one in a temporary folder (`TMPDIR`), which goes when Python ends.
         options: other fields of `ladcast.forecasting.options.ForecastRequest`, as `ladcast forecast --help` lists them:
-            seed, steps, keep, lead_step, fill, device, overwrite ...
+            seed, calls, seconds, keep, lead_step, fill, device, overwrite ...
 
     Raises:
         TypeError: there is no such option.

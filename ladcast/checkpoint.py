@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,8 @@ MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 DATA_HASHES = "sha256_of_data"
 """Key of the manifest: start states, truth and climatology are no part of what a model's latents depend on."""
+SKILL = "skill.yaml"
+"""The table of steppers in a model's folder, see forecasting/skill.py; it is no part of that either."""
 
 
 def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], documents: Mapping[str, Any]) -> None:
@@ -72,7 +75,7 @@ def read_document(folder: Path, name: str) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is not a whole checkpoint: '{name}' is missing. Copy or train it again.")
     if name != MANIFEST:
-        _verify(path, _hashes(folder).get(name))
+        _verify(path, {**_hashes(folder), **_hashes(folder, DATA_HASHES)}.get(name))
     try:
         return read_mapping(path)
     except ValueError as error:
@@ -100,6 +103,32 @@ def list_data(folder: Path, *names: str) -> None:
     others = {name: digest for name, digest in _hashes(folder, DATA_HASHES).items() if name not in names}
     with whole_file(path) as partial:
         partial.write_bytes(_encode(MANIFEST, {**manifest, DATA_HASHES: {**others, **there}}))
+
+
+def copy_checkpoint(folder: Path, copy: Path) -> None:
+    """Copies a checkpoint without its data; what refers to the one by name and hash finds the other."""
+    verify_checkpoint(folder)
+    manifest = {key: value for key, value in read_document(folder, MANIFEST).items() if key != DATA_HASHES}
+    with whole_folder(copy) as temporary:
+        for name in _hashes(folder):
+            shutil.copyfile(folder / name, temporary / name)
+        (temporary / MANIFEST).write_bytes(_encode(MANIFEST, manifest))
+
+
+def further_steppers(folder: Path) -> list[Path]:
+    """Returns the checkpoints within that of a model, where it has a table of them."""
+    return sorted(path.parent for path in folder.glob(f"[!.]*/{MANIFEST}")) if (folder / SKILL).is_file() else []
+
+
+def is_further_stepper(folder: Path) -> bool:
+    """Says whether a checkpoint lies within that of a model, which has start states and truth for both."""
+    return (folder.absolute().parent / SKILL).is_file()
+
+
+def checkpoint_name(folder: Path) -> str:
+    """Returns `name@hash`, by which `find_maker` finds a checkpoint; one within a model's has the names of both."""
+    of = f"{folder.absolute().parent.name}/" if is_further_stepper(folder) else ""
+    return f"{of}{folder.name}@{checkpoint_hash(folder)[:12]}"
 
 
 def _hashes(folder: Path, key: str = "sha256") -> dict[str, str]:

@@ -48,6 +48,7 @@ COMMANDS = {
     "submit train": ("train:submit_train", "Check a training run and submit it."),
     "weights fetch": ("show:fetch", "Fetch a released model from the hub and install it."),
     "weights import": ("show:import_", "Install a released model from two folders."),
+    "weights join": ("show:join", "Give a model further steppers and a table of their skill."),
     "weights verify": ("show:verify", "Check a model against its checksums."),
     "weights show": ("show:list_weights", "List the models at hand, or those in a repository."),
 }
@@ -57,7 +58,7 @@ GROUPS = {
     "products": "Write mean and spread, quantiles, probabilities, weekly means, or series at places.",
     "train": "Train a model that a YAML configuration describes.",
     "submit": "Hand a job to the SLURM queue of a cluster.",
-    "weights": "Install released weights, check them and list what there is.",
+    "weights": "Install released weights, join measured models, check them and list what there is.",
 }
 PURPOSES = {
     "Forecast": ("forecast", "analysis", "redraw", "plan"),

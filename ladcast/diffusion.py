@@ -34,12 +34,18 @@ class TrainingNoise:
         return (self.mean + self.std * normal).exp()
 
 
+FEWEST_STEPS = 2
+"""Of a sampler."""
+
+
 def karras_sigmas(
     steps: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
 ) -> Float[Tensor, " edge"]:
     """Returns `steps` noise levels from `sigma_max` to `sigma_min`, then 0, as float64 on the CPU (eq. 5 there)."""
-    if steps < 2 or not 0 < sigma_min < sigma_max:
-        raise ValueError(f"Expected steps >= 2 and 0 < sigma_min < sigma_max, got {steps}, {sigma_min}, {sigma_max}.")
+    if steps < FEWEST_STEPS or not 0 < sigma_min < sigma_max:
+        raise ValueError(
+            f"Expected steps >= {FEWEST_STEPS} and 0 < sigma_min < sigma_max, got {steps}, {sigma_min}, {sigma_max}."
+        )
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64, device="cpu")
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros_like(ramp[:1])])

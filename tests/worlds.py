@@ -4,7 +4,7 @@ import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from ladcast.forecasting.codec import LatentCodec, LatentScale
 from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper, SamplingOptions
 from ladcast.forecasting.ensemble import EnsembleOptions, InitialCondition, staggered
 from ladcast.forecasting.forecaster import Forecaster
+from ladcast.forecasting.one_call import OneCallConfig, OneCallStepper
 from ladcast.forecasting.stepper import FrameCounts
 from ladcast.forecasts.latents import LatentWriter
 from ladcast.forecasts.write import ForecastWriter
@@ -102,6 +103,15 @@ def tiny_forecaster(normalizer: Normalizer = NORMALIZER, *, step_hours: int = 6)
     for parameter in denoiser.parameters():
         torch.nn.init.normal_(parameter, std=0.05)  # new networks end in zeros, which would hide errors
     return Forecaster(codec.eval(), DiffusionStepper(config, denoiser.eval()), name="tiny@0")
+
+
+def one_call_of(forecaster: Forecaster, **config: object) -> Forecaster:
+    """Returns a diffusion's forecaster with its weights in a one-call stepper, of five random numbers a member."""
+    stepper = OneCallStepper.build(OneCallConfig(forecaster.config.stepper.transformer, noise_features=5, **config))
+    torch.nn.init.normal_(stepper.network.noise.weight, std=0.5)
+    missing, unexpected = stepper.network.load_state_dict(forecaster.stepper.network.state_dict(), strict=False)
+    assert (missing, unexpected) == (["noise.weight"], [])
+    return replace(forecaster, stepper=stepper)
 
 
 def tiny_analysis(forecaster: Forecaster) -> Analysis:

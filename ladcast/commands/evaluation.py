@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import xarray as xr
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from ladcast.checkpoint import checkpoint_name
 from ladcast.commands.options import EvaluationRequest, Scoring
 from ladcast.commands.scoring import scoring_options
 from ladcast.data.analysis import Analysis, read_analysis
@@ -27,6 +29,7 @@ from ladcast.forecasting.codec import LatentCodec
 from ladcast.forecasting.cost import require_memory
 from ladcast.forecasting.ensemble import EnsembleOptions, MemberBatch, member_batches, staggered
 from ladcast.forecasting.forecaster import Forecaster
+from ladcast.forecasting.skill import Chosen, choose_calls, describe_choice
 from ladcast.forecasting.stepper import ForecastStep
 from ladcast.forecasts.compare import open_climatology
 from ladcast.released import ModelFolder
@@ -40,7 +43,7 @@ from ladcast.verification import (
     merge_accumulators,
     read_sums,
 )
-from ladcast.verification.archive import claim_folder, keep_sums, values_of
+from ladcast.verification.archive import SETTINGS, claim_folder, keep_sums, values_of
 from ladcast.verification.bootstrap import FLOOR
 from ladcast.verification.score import Block, Members, StateScorer
 from ladcast.verification.systems import MEANS_ONLY
@@ -64,8 +67,9 @@ def make_and_score(
         ValueError: the store lacks initial or valid times, which the message lists; the sums that are there are those
             of other options; so many members do not fit the memory.
     """
-    settings = {} if request.steps is None else {"steps": request.steps}
-    forecaster = load_forecaster(model.path, scoring.device).with_settings(**settings)
+    chosen = choose(model, request)
+    model = ModelFolder(model.path / chosen.stepper)
+    forecaster = load_forecaster(model.path, scoring.device).with_settings(**chosen.settings)
     truth = open_store(store, forecaster.channels, forecaster.grid, regular=False)
     path = request.climatology or model.climatology
     climatology = None if path is None else open_climatology(path, forecaster.grid)
@@ -92,6 +96,18 @@ def make_and_score(
             for start in show_progress(share, len(share), "evaluate")
         ]
     return {name: merge_accumulators(scores[name] for scores in done) for name in done[0]}
+
+
+def choose(model: ModelFolder, request: EvaluationRequest) -> Chosen:
+    """Returns the stepper of a model, and its settings, that a request asks for."""
+    return choose_calls(model.path, request.calls, {} if request.steps is None else {"steps": request.steps})
+
+
+def describe_maker(model: ModelFolder, request: EvaluationRequest) -> dict[str, str]:
+    """Says by what weights the forecasts are made, and with which settings: a table of skill is made of it."""
+    chosen = choose(model, request)
+    settings = describe_choice(model.path, chosen).settings
+    return {"model": checkpoint_name(model.path / chosen.stepper), SETTINGS: json.dumps(settings)}
 
 
 def evaluation_sources(store: Path, model: ModelFolder, request: EvaluationRequest) -> dict[str, str]:
@@ -184,9 +200,9 @@ class _Evaluation:
     def identity(self, scoring: Scoring) -> dict[str, str]:
         """Says what the sums of a start depend on, but for the start."""
         request = asdict(self.request)
-        chosen = {key: request[key] for key in ("members", "days", "seed", "steps", "floor")} | {
-            "model": self.forecaster.name
-        }
+        chosen = {key: request[key] for key in ("members", "days", "seed", "steps", "floor")}
+        chosen |= {"model": self.forecaster.name, SETTINGS: json.dumps(self.forecaster.stepper.settings())}
+        chosen |= {} if self.request.calls is None else {"calls": self.request.calls}
         chosen |= {"statistics": scoring.statistics, "regions": scoring.regions, "grid": self.forecaster.grid}
         return {key: str(value) for key, value in chosen.items()}
 

@@ -105,17 +105,22 @@ def plan_forecast(
 ) -> Results:
     """Predict calls, operations, time, memory and bytes on disk of a forecast; nothing is written.
 
+    A model with several steppers, or one that was measured with several numbers of calls, has a table of their skill,
+    which is printed with the seconds that each takes here.
+
     Args:
         request: the forecast, with the options of `ladcast forecast`.
         model: name of an embedded model, or a checkpoint folder.
         tflops: speed of the device in 10^12 operations a second; by default both networks are timed for a second.
         fit_batch: find the batch size that fits the free memory of the device.
     """
-    from ladcast.forecasting.plan import plan
+    from ladcast.forecasting.plan import Planner
 
-    prediction = plan(request, find_model(model).path, tflops=tflops, fit_batch=fit_batch)
-    print(prediction)
-    return {"plan": asdict(prediction)}
+    planner = Planner(request, find_model(model).path, tflops=tflops, fit_batch=fit_batch)
+    chosen = planner.choose()
+    prediction, table = planner.plan(chosen), planner.table(chosen)
+    print("\n".join([str(prediction), *([table] if table else [])]))
+    return {"plan": asdict(prediction)} | ({"choices": table} if table else {})
 
 
 def redraw(

@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 
 from ladcast.fields import TYPED, VARIABLES
 from ladcast.files import require_figure_name
-from ladcast.forecasting.options import MOST_DAYS, MOST_STEPS, require_within
+from ladcast.forecasting.options import EARLIER, MOST_DAYS, MOST_STEPS, require_one_budget, require_within
 from ladcast.forecasts.options import Selection
 
 Results = dict[str, Any]
@@ -145,7 +145,9 @@ class EvaluationRequest:
         members: ensemble members, computed together.
         days: longest lead time.
         seed: seed of the noise.
-        steps: sampler steps; by default the model's own.
+        calls: network calls for each day of a member, as `ladcast forecast --calls` takes them; by default those of
+            the model's own stepper.
+        steps: sampler steps, as earlier versions named the calls.
         analyses: states to start from, where those are not the truth: a store of states, or an ensemble whose first
             lead time is 0 h, of which member 0 is taken.
         climatology: file of a climatology; by default the model's own.
@@ -161,7 +163,8 @@ class EvaluationRequest:
     members: int = 8
     days: int = 10
     seed: int = 0
-    steps: int | None = None
+    calls: int | None = None
+    steps: Annotated[int | None, EARLIER] = None
     analyses: Path | None = None
     climatology: Path | None = None
     floor: bool = True
@@ -170,8 +173,9 @@ class EvaluationRequest:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        most = {"days": MOST_DAYS, "steps": MOST_STEPS, "every": 24 * MOST_DAYS}
+        most = {"days": MOST_DAYS, "steps": MOST_STEPS, "calls": MOST_STEPS, "every": 24 * MOST_DAYS}
         require_within(self, {"every": 1, "members": 1, "days": 1}, most)
+        require_one_budget(calls=self.calls, steps=self.steps)
 
 
 def figure_paths(path: Path, regions: Sequence[str]) -> dict[str, Path]:

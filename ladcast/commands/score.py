@@ -68,7 +68,7 @@ def evaluate(
     outputs = score_outputs(request.output, request.scorecard, scoring)
     inputs = [store, request.analyses, request.climatology, folder.climatology, *folder.files]
     require_outputs(outputs, inputs, overwrite=request.overwrite)
-    from ladcast.commands.evaluation import evaluation_sources, make_and_score
+    from ladcast.commands.evaluation import describe_maker, evaluation_sources, make_and_score
     from ladcast.commands.scoring import report, unreal_truth
     from ladcast.resumable import sole_writer
 
@@ -79,7 +79,11 @@ def evaluate(
         if scoring.part is not None:
             print(f"sums {scoring.sums}")
             return {}
-        about = {"model": model, **evaluation_sources(store, folder, request), "members": str(request.members)}
+        about = {
+            **describe_maker(folder, request),
+            **evaluation_sources(store, folder, request),
+            "members": str(request.members),
+        }
         about |= {"seed": str(request.seed), **unreal_truth(store)}
         results = report(scores, request.output, request.scorecard, scoring, about)
         remove(unfinished)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from ladcast.commands.options import Results, flat, report_paths
 from ladcast.files import is_zarr
-from ladcast.released import DEFAULT_ASSETS, DEFAULT_LOCATION, DEFAULT_MODEL, Assets, Location
+from ladcast.released import DEFAULT_ASSETS, DEFAULT_LOCATION, DEFAULT_MODEL, Assets, Location, find_model
 
 
 def show(path: str = DEFAULT_MODEL) -> Results:
@@ -149,6 +149,24 @@ def import_(
     from ladcast.released.install import import_weights
 
     return report_paths(model=import_weights(name, transformer, autoencoder, assets, overwrite=overwrite))
+
+
+def join(model: str, *, scores: tuple[Path, ...], steppers: tuple[str, ...] = (), overwrite: bool = False) -> Results:
+    """Give a model further steppers, and a table of how good each is at how many network calls, from their scores.
+
+    `ladcast forecast --calls` and `--seconds` choose from it, and `ladcast plan forecast` prints it.
+
+    Args:
+        model: name of a model, or its folder, which is written to.
+        scores: files that `ladcast evaluate` wrote of the model and the steppers, with all --calls that are wanted, of
+            the same truth, initial times and members.
+        steppers: names or folders of further models of the same channels and grid.
+        overwrite: replace a table, and steppers of the same names.
+    """
+    from ladcast.forecasting.skill import join_steppers
+
+    folder, others = find_model(model).path, [find_model(name).path for name in steppers]
+    return report_paths(skill=join_steppers(folder, scores, others, overwrite=overwrite))
 
 
 def list_weights(repository: str | None = None, *, revision: str | None = None) -> Results:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ladcast.checkpoint import MANIFEST, WEIGHTS, checkpoint_hash, read_document, read_tensors, write_checkpoint
+from ladcast.checkpoint import MANIFEST, WEIGHTS, checkpoint_name, read_document, read_tensors, write_checkpoint
 from ladcast.data.normalization import Normalizer
 from ladcast.device import find_device
 from ladcast.documents import describing
@@ -68,9 +68,7 @@ def load_forecaster(folder: Path | str, device: str | None = None) -> Forecaster
     _load(stepper.network, _part(STEPPER, tensors) or _part(STEPPER_BEFORE_KINDS, tensors), folder)
     target = find_device(device)
     stepper.network.to(target).eval()
-    return Forecaster(
-        _codec(folder, tensors).to(target).eval(), stepper, f"{folder.name}@{checkpoint_hash(folder)[:12]}"
-    )
+    return Forecaster(_codec(folder, tensors).to(target).eval(), stepper, checkpoint_name(folder))
 
 
 def read_config(folder: Path) -> ForecasterConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ladcast.diffusion import Condition, Denoiser, find_sampler, karras_sigmas
+from ladcast.diffusion import FEWEST_STEPS, Condition, Denoiser, find_sampler, karras_sigmas
 from ladcast.forecasting.stepper import Stepper, TransformerStepperConfig
 from ladcast.models.transformer import LatentTransformer
 from ladcast.types import LatentSequence, PastSequence
@@ -110,3 +111,22 @@ class DiffusionStepper(Stepper):
         sampling = replace(self.config.sampling, **settings)
         sampling.sigmas()
         return replace(self, config=replace(self.config, sampling=sampling))
+
+    def settings_for(self, calls: int) -> dict[str, Any]:
+        """Returns the number of sampler steps that call the denoiser so often.
+
+        Raises:
+            ValueError: there is none.
+        """
+
+        def calls_of(steps: int) -> int:
+            return self.with_settings(steps=steps).calls
+
+        steps = bisect_left(range(calls + 2), calls, lo=FEWEST_STEPS, key=calls_of)
+        if calls_of(steps) != calls:
+            near = sorted({calls_of(max(steps - 1, FEWEST_STEPS)), calls_of(steps)})
+            raise ValueError(
+                f"The sampler {self.config.sampling.sampler} can call its network {' or '.join(map(str, near))} times "
+                f"a step, not {calls}."
+            )
+        return {"steps": steps}

@@ -21,7 +21,18 @@ MANY_FRAMES = 1000
 """From here on latents are kept unless fields are asked for."""
 ENSEMBLE = Parameter(group=Group("Members", sort_key=2))
 MACHINE = Parameter(group=Group("Speed and memory", sort_key=3))
-"""Under what the help of a command lists options."""
+EARLIER = Parameter(show=False)
+"""Under what the help of a command lists options; those of earlier versions it does not list."""
+
+
+def require_one_budget(**budgets: float | None) -> None:
+    """Raises ValueError where two of the options that say how often the network is called are given, or one is 0."""
+    given = {name: value for name, value in budgets.items() if value is not None}
+    if len(given) > 1:
+        raise ValueError(f"Expected one of {', '.join(f'--{name}' for name in given)}. Leave the others out.")
+    for name, value in given.items():
+        if name != "steps" and not 0 < value < inf:
+            raise ValueError(f"Expected {name} of more than 0, got {value:g}.")
 
 
 def require_within(options: object, least: Mapping[str, int | float], most: Mapping[str, int | float]) -> None:
@@ -52,7 +63,11 @@ class ForecastRequest:
             latents from 1,000 frames on.
         batch_size: members computed at once, 0 for as many as fit the free memory; results on a CPU depend on this, but
             not on the number of members.
-        steps: sampler steps; by default the model's own.
+        calls: network calls for each day of a member, as the model's table of measured skill has them (`ladcast plan
+            forecast` prints it), or as its sampler can make them; by default those of the model's own stepper.
+        seconds: seconds that the networks may take for the whole forecast in one process on this device, by a short
+            measurement; the best choice of the table that fits is taken. One that was begun goes on as it was begun.
+        steps: sampler steps, as earlier versions named the calls.
         noise_scale: factor on the sampler's noise; above 1 for more spread.
         perturbation: standard deviation of noise on the first latent, whose own is 0.5.
         redraws: how often a member that fails (not finite, or beyond any weather) is drawn again; 0 stops at once.
@@ -76,7 +91,9 @@ class ForecastRequest:
     lead_step: Literal[1, 2, 3, 6] | None = None
     keep: Literal["fields", "latents"] | None = None
     batch_size: Annotated[int, MACHINE] = 8
-    steps: Annotated[int | None, ENSEMBLE] = None
+    calls: Annotated[int | None, MACHINE] = None
+    seconds: Annotated[float | None, MACHINE] = None
+    steps: Annotated[int | None, EARLIER] = None
     noise_scale: Annotated[float, ENSEMBLE] = 1.0
     perturbation: Annotated[float, ENSEMBLE] = 0.0
     redraws: Annotated[int, ENSEMBLE] = 0
@@ -91,7 +108,8 @@ class ForecastRequest:
         for time in self.times:
             parse_time(time)
         least = {"members": 1, "days": 1, "batch_size": 0, "redraws": 0, "noise_scale": 0, "perturbation": 0}
-        require_within(self, least, {"days": MOST_DAYS, "steps": MOST_STEPS})
+        require_within(self, least, {"days": MOST_DAYS, "steps": MOST_STEPS, "calls": MOST_STEPS})
+        require_one_budget(calls=self.calls, seconds=self.seconds, steps=self.steps)
         if not -(2**63) <= self.seed < 2**63:
             raise ValueError(f"Expected a seed of 64 bits, got {self.seed}.")
         if self.output.suffix != ".zarr":

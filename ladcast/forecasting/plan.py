@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
+from ladcast.checkpoint import checkpoint_name
 from ladcast.device import find_device
 from ladcast.fields import ChannelSet
 from ladcast.forecasting.checkpoints import read_description
@@ -29,6 +31,15 @@ from ladcast.forecasting.cost import (
 from ladcast.forecasting.ensemble import EnsembleOptions, ensemble_options
 from ladcast.forecasting.forecaster import ForecasterConfig, find_stepper
 from ladcast.forecasting.options import ForecastRequest
+from ladcast.forecasting.skill import (
+    Choice,
+    Chosen,
+    choose_calls,
+    describe_choice,
+    list_choices,
+    read_table,
+    sketch_stepper,
+)
 from ladcast.grid import Grid
 
 TIMED_FLOPS = {"cpu": 1e11, "cuda": 2e13}
@@ -84,40 +95,98 @@ class ForecastPlan:
 def plan(
     request: ForecastRequest, folder: Path, *, tflops: float | None = None, fit_batch: bool = False
 ) -> ForecastPlan:
-    """Predicts what a forecast will take, from the model's configuration; its weights are not read.
+    """Predicts what a forecast will take; see `Planner`."""
+    planner = Planner(request, folder, tflops=tflops, fit_batch=fit_batch)
+    return planner.plan(planner.choose())
 
-    Args:
-        request: what to forecast; its source is not opened.
-        folder: that of the model.
-        tflops: 10^12 operations a second of the device; by default both networks are timed for a second.
-        fit_batch: take the batch size that fits the free memory of the device in place of the one of the request.
-    """
-    config, channels, grid = read_description(folder)
-    device = request.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    costs = network_costs(config, grid, device if torch.cuda.is_available() else "cpu")
-    options = ensemble_options(request, config.frames)
-    with torch.device("meta"):
-        stepper = find_stepper(config.stepper.kind).build(config.stepper)
-    stepper = stepper.with_settings(**request.stepper_settings)
-    if fit_batch or not request.batch_size:
-        options = replace(options, batch_size=fitting_batch(costs, request.members, str(find_device(device))))
-    if tflops is None:
-        rates = measure_rates(config, grid, str(find_device(device)), rows=options.batch_size)
-    else:
-        rates = Rates(tflops * 1e12, tflops * 1e12)
-    starts = max(len(set(request.times)), 1)
-    staggered = config.frames.step_hours // request.lead_hours(config.frames)
-    return plan_forecast(
-        costs,
-        channels,
-        options,
-        calls_per_step=stepper.calls,
-        starts=starts,
-        staggered=staggered,
-        device=device,
-        rates=rates,
-        keeps_latents=request.keeps_latents(config.frames, starts * staggered),
-    )
+
+@dataclass(frozen=True, kw_only=True)
+class Planner:
+    """Predicts what a forecast will take with each choice of a model, from configurations; no weights are read."""
+
+    request: ForecastRequest = field(kw_only=False)
+    """What to forecast; its source is not opened."""
+    folder: Path = field(kw_only=False)
+    """That of the model."""
+    tflops: float | None = None
+    """10^12 operations a second of the device; by default both networks are timed for a second."""
+    fit_batch: bool = False
+    """Take the batch size that fits the free memory of the device in place of the one of the request."""
+    rates: dict[tuple[Path, int], Rates] = field(default_factory=dict)
+    """What was measured, by the folder of the stepper and the rows of a call."""
+
+    def choose(self, recorded: Mapping[str, Any] = MappingProxyType({})) -> Chosen:
+        """Returns the stepper and its settings that the request asks for, see `choose_calls`.
+
+        Within a number of seconds it is the choice with the best scores that is fast enough here. A forecast that was
+        begun, whose identity is `recorded`, goes on with the choice that it was begun with.
+
+        Raises:
+            ValueError: there is no such choice; the message lists those that there are.
+        """
+        given, seconds = self.request.stepper_settings, self.request.seconds
+        if seconds is None:
+            return choose_calls(self.folder, self.request.calls, given)
+        choices = [(choice, Chosen(choice.stepper, {**choice.settings, **given})) for choice in self.choices]
+        for _, chosen in choices:
+            made_with = (recorded.get("model"), recorded.get("options", {}).get("sampling", {}))
+            if made_with == (checkpoint_name(self.folder / chosen.stepper), chosen.settings):
+                return chosen
+        slow = []
+        for choice, chosen in choices:
+            needed = self.plan(chosen).seconds
+            assert needed is not None
+            if needed <= seconds:
+                return chosen
+            slow.append(f"{choice} {needed:.3g} s")
+        raise ValueError(
+            f"No forecast of {self.folder.name} fits --seconds {seconds:g} here; by network calls a day the networks "
+            f"take {', '.join(slow)}. Allow more, or take fewer --members or --days."
+        )
+
+    @cached_property
+    def choices(self) -> list[Choice]:
+        """Returns the choices of the model, the best first."""
+        return list_choices(self.folder)
+
+    def table(self, chosen: Chosen) -> str:
+        """Writes the table of measured skill beside the seconds here; empty for a model without one."""
+        table = read_table(self.folder)
+        if table is None:
+            return ""
+        seconds = [self.plan(choice.chosen).seconds for choice in table.choices]
+        return table.describe(seconds, describe_choice(self.folder, chosen))
+
+    def plan(self, chosen: Chosen) -> ForecastPlan:
+        """Predicts what the forecast will take with one choice."""
+        path, request = self.folder / chosen.stepper, self.request
+        config, channels, grid = read_description(path)
+        device = request.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        costs = network_costs(config, grid, device if torch.cuda.is_available() else "cpu")
+        options = ensemble_options(request, config.frames)
+        if self.fit_batch or not request.batch_size:
+            options = replace(options, batch_size=fitting_batch(costs, request.members, str(find_device(device))))
+        starts = max(len(set(request.times)), 1)
+        staggered = config.frames.step_hours // request.lead_hours(config.frames)
+        return plan_forecast(
+            costs,
+            channels,
+            options,
+            calls_per_step=sketch_stepper(path).with_settings(**chosen.settings).calls,
+            starts=starts,
+            staggered=staggered,
+            device=device,
+            rates=self._rates(path, options.batch_size, device),
+            keeps_latents=request.keeps_latents(config.frames, starts * staggered),
+        )
+
+    def _rates(self, path: Path, rows: int, device: str) -> Rates:
+        if self.tflops is not None:
+            return Rates(self.tflops * 1e12, self.tflops * 1e12)
+        if (path, rows) not in self.rates:
+            config, _, grid = read_description(path)
+            self.rates[path, rows] = measure_rates(config, grid, str(find_device(device)), rows=rows)
+        return self.rates[path, rows]
 
 
 def plan_forecast(

@@ -150,6 +150,16 @@ class Stepper(ABC):
             )
         return self
 
+    def settings_for(self, calls: int) -> dict[str, Any]:
+        """Returns the settings with which one step calls the network so often.
+
+        Raises:
+            ValueError: there are none; the message says how often it can.
+        """
+        if calls != self.calls:
+            raise ValueError(f"Network calls of a step of the kind '{self.config.kind}': {self.calls}, not {calls}.")
+        return {}
+
     def compile(self) -> None:
         """Lets torch.compile fuse the network's kernels at its first call: block by block, where it has blocks.
 

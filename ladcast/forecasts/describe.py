@@ -24,6 +24,7 @@ from ladcast.fields import STATIC_VARIABLES, VARIABLES
 from ladcast.files import is_zarr
 from ladcast.forecasting.checkpoints import load_codec, load_forecaster, read_config
 from ladcast.forecasting.codec import LatentCodec
+from ladcast.forecasting.skill import read_table
 from ladcast.forecasts.manifest import is_latent_store
 from ladcast.forecasts.open import in_our_axes, open_forecast
 from ladcast.grid import points_of
@@ -203,6 +204,8 @@ def _describe_checkpoint(model: ModelFolder) -> str:
         f"{forecaster.stepper.settings() or 'without settings'}",
         f"frames    {frames.past} in, {frames.future} out, {frames.step_hours} h apart",
     ]
+    if (table := read_table(model.path)) is not None:
+        lines.append(table.describe([None] * len(table.choices)))
     if model.starts is not None:
         lines.append(f"starts    {describe(read_times(model.starts), limit=8)}")
         unreal = open_files(model.starts).attrs.get("unreal")

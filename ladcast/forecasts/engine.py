@@ -88,7 +88,7 @@ def find_maker(made_by: str, folder: str | None = None, *, model: str | None = N
         FileNotFoundError: there is no such model.
         ValueError: the models found have other weights.
     """
-    from ladcast.checkpoint import checkpoint_hash
+    from ladcast.checkpoint import checkpoint_hash, further_steppers
 
     name, _, weights = made_by.partition("@")
     expected = f"The forecast was made by the model '{name}' with weights {weights}, and no other fits."
@@ -97,14 +97,14 @@ def find_maker(made_by: str, folder: str | None = None, *, model: str | None = N
     for place in places:
         try:
             path = find_model(place).path
-            found = checkpoint_hash(path)
+            hashes = {each: checkpoint_hash(each) for each in (path, *further_steppers(path))}
         except FileNotFoundError as error:
             if model is not None:
                 raise FileNotFoundError(f"{error} {expected}") from None
             continue
-        if found.startswith(weights):
-            return path
-        others.append(f"{path} has weights {found[:12]}")
+        if fitting := [each for each, found in hashes.items() if found.startswith(weights)]:
+            return fitting[0]
+        others += [f"{each} has weights {found[:12]}" for each, found in hashes.items()]
     hint = (
         "Point to it with model='FOLDER' (in Python) or --model FOLDER (of `ladcast redraw`, `decode` and `view`), "
         f"or put it into {models_home()} (the environment variable LADCAST_MODELS)."

@@ -21,6 +21,8 @@ from ladcast.forecasting.cost import fitting_batch, network_costs, require_memor
 from ladcast.forecasting.ensemble import InitialCondition, ensemble_options, staggered
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.options import ForecastRequest
+from ladcast.forecasting.plan import Planner
+from ladcast.forecasting.skill import Chosen
 from ladcast.forecasts.latents import LatentWriter
 from ladcast.forecasts.manifest import read_identity
 from ladcast.forecasts.write import ForecastWriter, StoreWriter, forecast_identity
@@ -45,12 +47,16 @@ def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
         FileExistsError: the output exists, or an unfinished other forecast does.
         FloatingPointError: a member has left all weather behind.
     """
-    source = request.source or model.starts
+    source, budget = request.source or model.starts, (request.calls, request.seconds)
     if source is None:
         raise ValueError(f"{model.path} has no start states of its own. Name an analysis with --source.")
     # The other processes of the job write to the same store, but wait for what the first one does.
     with join_ranks(request.device) as job, sole_writer(request.output) if job.is_first else nullcontext():
-        forecaster = load_forecaster(model.path, str(job.device)).with_settings(**request.stepper_settings)
+        planner = Planner(replace(request, device=str(job.device)), model.path)
+        made = {} if request.overwrite else begun_identity(request.output) or read_identity(request.output)
+        chosen = Chosen(*job.first(planner.choose(made)))
+        model = ModelFolder(model.path / chosen.stepper)
+        forecaster = load_forecaster(model.path, str(job.device)).with_settings(**chosen.settings)
         analyses = open_analyses(source, forecaster.channels, forecaster.grid)
         conditions = find_conditions(request, analyses, forecaster)
         options = ensemble_options(request, forecaster.frames)
@@ -70,6 +76,9 @@ def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
             forecaster.stepper.compile()
         unreal = unreal_weather(model)
         if job.is_first:
+            if budget != (None, None):
+                calls = forecaster.frames.calls(1) * forecaster.stepper.calls
+                print(f"made by {forecaster.name.partition('@')[0]}, {calls} network calls a day", file=sys.stderr)
             for note in notes_on(conditions, request, unreal if source != model.starts else None):
                 print(note, file=sys.stderr)
         about: dict[str, Any] = {"unreal": unreal, "overwrite": request.overwrite}

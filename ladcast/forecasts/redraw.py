@@ -81,6 +81,7 @@ def redraw(
     with join_ranks(device) as job, sole_writer(output) if job.is_first else nullcontext():
         forecaster = load_forecaster(folder.path, str(job.device))
         forecaster = forecaster.with_settings(**made_from["options"].get("sampling", {}))
+        forecaster = replace(forecaster, name=made_from["model"])  # of these weights, though its folder was renamed
         analyses = open_analyses(source or _source(made_from, folder), forecaster.channels, forecaster.grid)
         conditions, options = recorded_start(made_from, analyses, forecaster, str(record))
         numbers = tuple(sorted(set(members)))

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ladcast.checkpoint import DATA_HASHES, MANIFEST
+from ladcast.checkpoint import DATA_HASHES, MANIFEST, is_further_stepper
 from ladcast.files import sha256
 
 PUBLISHED = Path(__file__).parents[1] / "published"
@@ -131,6 +131,8 @@ class ModelFolder:
 
     def _optional(self, name: str) -> Path | None:
         path, expected = self.path / name, self._manifest.get(DATA_HASHES, {}).get(name)
+        if expected is None and not path.is_file() and is_further_stepper(self.path):
+            return ModelFolder(self.path.parent)._optional(name)
         if path.is_file() and expected not in (None, sha256(path)):
             raise ValueError(f"{path} has changed: its SHA-256 is not {expected[:12]}... Copy the model again.")
         if expected is not None and not path.is_file():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ladcast.checkpoint import MANIFEST, read_document, verify_checkpoint
+from ladcast.checkpoint import MANIFEST, further_steppers, read_document, verify_checkpoint
 from ladcast.data.normalization import Normalizer, read_static
 from ladcast.diffusion import Denoiser
 from ladcast.fields import read_channels
@@ -129,7 +129,8 @@ def verify_weights(name_or_path: str) -> str:
         kind, parameters = describe_config(path / CONFIG_FILE)
         KINDS[kind].from_pretrained(path)
         return f"{path}: whole {kind}, {parameters:,} parameters, every key and shape fits"
-    verify_checkpoint(path)
+    for each in (path, *further_steppers(path)):
+        verify_checkpoint(each)
     origin = read_document(path, MANIFEST).get("origin", "trained here")
     return f"{path}: every file has its SHA-256; origin {json.dumps(origin)}"
 

@@ -44,7 +44,11 @@ CLAIMED, SYSTEMS, EXPECTED = "claimed", "systems", "initial_times"
 COMPARABLE = ("truth", "climatology", "grid", "regions", "statistics")
 """What the sums of systems that are compared should have been made with alike."""
 VALUES_OF = "values of "
-"""How keys of a claim begin that tell what lies at a path by its content; claims of earlier versions lack them."""
+"""How keys of a claim begin that tell what lies at a path by its content."""
+SETTINGS = "settings"
+"""Key of the settings of the stepper that made forecasts, as JSON, beside `model`, its name and weights."""
+LATER = (VALUES_OF, SETTINGS)
+"""How keys begin that claims of earlier versions lack."""
 NETCDF_NAME = re.compile(r"\w([^/]*[^/ ])?")
 """What a printable text must be to name an attribute, as the file of scores says there what it is made of."""
 DIGITS = 16
@@ -220,7 +224,7 @@ def claim_folder(
     path = folder / f"{systems[0]}.json"
     held = _read_claim(path)
     if held:
-        about = {key: text for key, text in about.items() if key in held or not key.startswith(VALUES_OF)}
+        about = {key: text for key, text in about.items() if key in held or not key.startswith(LATER)}
         remedy = "Delete it to start afresh." if folder.suffix == ".partial" else "Choose another folder."
         require_same(held, about, str(folder), remedy=remedy)
     claimed = held.get(CLAIMED, datetime.now(UTC).isoformat(timespec="microseconds"))

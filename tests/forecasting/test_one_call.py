@@ -13,7 +13,8 @@ from ladcast.diffusion import Condition
 from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
 from ladcast.forecasting.ensemble import EnsembleOptions, member_batches, staggered
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.forecasting.one_call import OneCallConfig, OneCallStepper
+from ladcast.forecasting.one_call import OneCallStepper
+from worlds import one_call_of
 
 CHANGES = tuple((0.1 * k,) * 4 for k in range(1, 5))
 
@@ -21,12 +22,7 @@ CHANGES = tuple((0.1 * k,) * 4 for k in range(1, 5))
 @pytest.fixture
 def retrofit(forecaster: Forecaster) -> Forecaster:
     """The tiny forecaster with the weights of its denoiser in a one-call stepper."""
-    config = OneCallConfig(forecaster.config.stepper.transformer, change_std=CHANGES, noise_features=5)
-    stepper = OneCallStepper.build(config)
-    torch.nn.init.normal_(stepper.network.noise.weight, std=0.5)
-    missing, unexpected = stepper.network.load_state_dict(forecaster.stepper.network.state_dict(), strict=False)
-    assert (missing, unexpected) == (["noise.weight"], [])
-    return replace(forecaster, stepper=stepper)
+    return one_call_of(forecaster, change_std=CHANGES)
 
 
 def inputs(rows: int) -> tuple[Tensor, Tensor]:
