@@ -25,7 +25,7 @@ EARLIER = Parameter(show=False)
 """Under what the help of a command lists options; those of earlier versions it does not list."""
 
 
-def require_one_budget(**budgets: float | None) -> None:
+def require_one_budget(**budgets: int | float | None) -> None:
     """Raises ValueError where two of the options that say how often the network is called are given, or one is 0."""
     given = {name: value for name, value in budgets.items() if value is not None}
     if len(given) > 1:
