@@ -56,7 +56,7 @@ def process_state() -> dict[str, object]:
     pyplot, torch = sys.modules.get("matplotlib.pyplot"), sys.modules.get("torch")
     handlers = {signum.name: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     return {
-        "folder": os.getcwd(),
+        "folder": str(Path.cwd()),
         **{f"${name}": text for name, text in os.environ.items() if name not in OF_LIBRARIES},
         "figures": pyplot.get_fignums() if pyplot else [],
         "double precision": torch is not None and torch.get_default_dtype() != torch.float32,
