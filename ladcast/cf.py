@@ -51,6 +51,8 @@ STATE_COORDINATES: dict[str, dict[str, str]] = {
 }
 Names = Literal["weatherbench2", "cf", "cdo"]
 LEAD_BOUNDS = "prediction_timedelta_bounds"
+QUINTILES_OF = "_quintile_probability"
+"""Ends the name of the probability of a field's fifths."""
 CF_DIMENSIONS = {
     "time": "forecast_reference_time",
     "prediction_timedelta": "forecast_period",

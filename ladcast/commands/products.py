@@ -291,11 +291,11 @@ def quintiles(
     quest: str | None = None,
     overwrite: bool = False,
 ) -> Results:
-    """Write how likely each fifth of the climatology is, of weekly means.
+    """Write or draw how likely each fifth of the climatology is, of weekly means.
 
     Args:
         weekly: what `ladcast products weekly` wrote.
-        output: .nc or .zarr; with --quest a folder.
+        output: .nc or .zarr; .png, .pdf or .svg for maps of the lowest and the highest fifth; with --quest a folder.
         climatology: file that `ladcast-data climatology --quantiles 0.2 0.4 0.6 0.8` made of weekly means
             (`ladcast-data weekly`).
         reforecasts: instead, weekly means of the same forecaster from other dates of the season, as its own climate:
@@ -309,10 +309,19 @@ def quintiles(
 
     climate = {"climatology": climatology, "reforecasts": reforecasts}
     if quest is None:
-        if output.suffix not in (".nc", ".zarr"):
-            raise ValueError(f"Expected an output that ends in .nc or .zarr, got '{output.name}'. Rename it.")
+        known = (*FIELDS, *FIGURES)
+        if output.suffix.lower() not in known:
+            raise ValueError(f"Expected an output that ends in {', '.join(known)}, got '{output.name}'. Rename it.")
         require_outputs([output], [weekly, climatology, reforecasts], overwrite=overwrite)
-        return report_paths(quintiles=write_dataset(make_quintiles(weekly, selection, **climate), output))
+        made = make_quintiles(weekly, selection, **climate)
+        if output.suffix.lower() in FIGURES:
+            from ladcast.plots.ensemble import draw_quintiles
+            from ladcast.plots.style import save_figure
+
+            save_figure(draw_quintiles(made), output)
+        else:
+            write_dataset(made, output)
+        return report_paths(quintiles=output)
     team, _, model = quest.partition(",")
     if not (team and model) or {"/", ","} & set(team + model):
         raise ValueError(f"Expected --quest TEAM,MODEL as they are registered, got '{quest}'.")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import xarray as xr
 from jaxtyping import Float
 
-from ladcast.cf import CF_DIMENSIONS, FORECAST_COORDINATES, LEAD_BOUNDS, Names, with_metadata
+from ladcast.cf import CF_DIMENSIONS, FORECAST_COORDINATES, LEAD_BOUNDS, QUINTILES_OF, Names, with_metadata
 from ladcast.data.derive import frames_of_week
 from ladcast.data.regrid import regrid
 from ladcast.fields import PRECIPITATION, VARIABLES
@@ -33,7 +33,6 @@ from ladcast.verification import Climatology
 from ladcast.verification.match import is_mean_over_time
 
 QUINTILES = (0.2, 0.4, 0.6, 0.8)
-PROBABILITY = "_quintile_probability"
 LEAD = "prediction_timedelta"
 MEAN = f"{LEAD}: mean"
 """The cell method of weekly means."""
@@ -210,7 +209,7 @@ def _shares(week: xr.Dataset, bounds: xr.Dataset, names: Sequence[str]) -> xr.Da
             "cell_methods": f"{MEAN} number: mean",
         }
         order = ("time", LEAD, "quintile", ...)
-        shares[name + PROBABILITY] = fifths.where(known).transpose(*order).astype(np.float32).assign_attrs(attrs)
+        shares[name + QUINTILES_OF] = fifths.where(known).transpose(*order).astype(np.float32).assign_attrs(attrs)
     return xr.Dataset(shares)
 
 
@@ -261,7 +260,7 @@ def quest_files(quintiles: xr.Dataset, team: str, model: str) -> dict[str, xr.Da
     Raises:
         ValueError: there is none of its variables or weeks, or it is a region.
     """
-    held = {name: asked for name, asked in QUEST.items() if name + PROBABILITY in quintiles}
+    held = {name: asked for name, asked in QUEST.items() if name + QUINTILES_OF in quintiles}
     days = (quintiles["prediction_timedelta"].values.astype("timedelta64[ns]") / DAY).tolist()
     weeks = [(place, QUEST_PERIODS[int(day)]) for place, day in enumerate(days) if day in QUEST_PERIODS]
     if not held or not weeks:
@@ -271,7 +270,7 @@ def quest_files(quintiles: xr.Dataset, team: str, model: str) -> dict[str, xr.Da
         )
     return {
         f"{asked.name}_{describe(start)[:10].replace('-', '')}_p{period}_{team}_{model}.nc": _for_quest(
-            quintiles[name + PROBABILITY].isel(time=init, prediction_timedelta=week), asked, team, model
+            quintiles[name + QUINTILES_OF].isel(time=init, prediction_timedelta=week), asked, team, model
         )
         for init, start in enumerate(quintiles["time"].values)
         for week, period in weeks

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 
+from ladcast.cf import QUINTILES_OF
 from ladcast.grid import Region
 from ladcast.plots import FIGURE_KINDS, FieldOptions
 from ladcast.plots.forecast import say_source
@@ -33,6 +34,9 @@ from ladcast.times import DAY
 
 STAMP_IN = (2.4, 1.4)
 MAP_IN = (9.0, 5.4)
+PANEL_IN = (4.2, 2.4)
+LIKELY_PERCENT = (30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0)
+"""Bounds of shades of what the climatology gives 20 %: below the lowest is white."""
 TOP_IN, FOOT_IN = 0.85, 0.75
 
 
@@ -173,6 +177,46 @@ def draw_answer(answer: xr.Dataset) -> Figure:
     about = f"day {leads[0] / DAY:g} to {leads[-1] / DAY:g} from {start} UTC | {answer.attrs.get('source', '')}"
     write_heading(figure, answer.attrs["question"], about)
     return figure
+
+
+def draw_quintiles(quintiles: xr.Dataset) -> Figure:
+    """Draws how likely the lowest and the highest fifth of the climatology are: a row for each field and week.
+
+    Args:
+        quintiles: what `ladcast.forecasts.weekly.quintile_probabilities` returns, of one initial time.
+
+    Raises:
+        ValueError: there are several initial times.
+    """
+    if quintiles["time"].size != 1:
+        raise ValueError(f"The maps show one initial time, got {quintiles['time'].size}. Choose one with --times.")
+    stacked = [
+        (title, field.isel(prediction_timedelta=week))
+        for name in quintiles.data_vars
+        for title, field in _by_level(100 * quintiles[name].squeeze("time"), str(name).removesuffix(QUINTILES_OF))
+        for week in range(field.sizes["prediction_timedelta"])
+    ]
+    figure = new_figure((2 * PANEL_IN[0], PANEL_IN[1] * len(stacked) + TOP_IN + FOOT_IN))
+    cells = map_cells(figure, len(stacked), 2)
+    for row, (title, field) in enumerate(stacked):
+        end = int(field["prediction_timedelta"].values / DAY)
+        for column, (name, fifth) in enumerate({"lowest": 0, "highest": -1}.items()):
+            share = field.isel(quintile=fifth)
+            axes = add_map_axes(figure, cells[row, column], share)
+            levels, colours = bands(share, "probability", LIKELY_PERCENT)
+            shading = draw_map(axes, share, levels=levels, colours=colours)
+            axes.set_title(f"{title}, days {end - 6}-{end}: {name} fifth", fontsize=SMALL_PT + 1, color=INK, pad=3)
+    add_bar(figure, shading, "share of members (%); of the climatology 20")
+    start = np.datetime_as_string(quintiles["time"].values[0], "h")
+    write_heading(figure, "Weekly means", f"from {start} UTC | {say_source(quintiles)}")
+    return figure
+
+
+def _by_level(field: xr.DataArray, name: str) -> list[tuple[str, xr.DataArray]]:
+    title = name.replace("_", " ").capitalize()
+    if "level" not in field.dims:
+        return [(title, field)]
+    return [(f"{title} {level} hPa", field.sel(level=level)) for level in field["level"].values.tolist()]
 
 
 def draw_stamps(shown: Shown, *, region: Region | None = None) -> Figure:

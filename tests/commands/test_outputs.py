@@ -41,7 +41,7 @@ WRITERS: Mapping[str, tuple[str, ...]] = {
 """Each input of each command that writes a file or store, and its output."""
 OTHERS = {"show", "view", "verify", "plan forecast", "weights verify", "weights show"}
 """Commands that write nothing."""
-FOLDERS = {"train autoencoder", "train forecaster", "submit train", "weights fetch", "weights import"}
+FOLDERS = {"train autoencoder", "train forecaster", "submit train", "weights fetch", "weights import", "weights join"}
 """Commands that write folders of their own, which have their tests."""
 CASES = [(name, tokens) for name, several in WRITERS.items() for tokens in several]
 

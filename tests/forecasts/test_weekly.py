@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from ladcast.cf import QUINTILES_OF
 from ladcast.cli import app, run
 from ladcast.data.derive import frames_of_week
 from ladcast.fields import PRECIPITATION
 from ladcast.forecasts.open import open_forecast, open_part
 from ladcast.forecasts.options import WHOLE as SELECTED
 from ladcast.forecasts.weekly import (
-    PROBABILITY,
     QUINTILES,
     make_quintiles,
     parse_week,
@@ -22,6 +22,7 @@ from ladcast.forecasts.weekly import (
     write_quest,
 )
 from ladcast.grid import Grid
+from ladcast.plots.ensemble import draw_quintiles
 from ladcast.times import DAY, HOUR
 from ladcast.verification.match import match_truth
 
@@ -148,6 +149,19 @@ def test_one_member_in_each_tenth_is_two_in_each_fifth_and_where_it_never_rains_
     )
 
 
+def test_a_figure_shows_both_outer_fifths_of_each_field_and_week(
+    weekly: Path, climatology: Path, tmp_path: Path
+) -> None:
+    figure = draw_quintiles(make_quintiles(weekly, SELECTED, climatology=climatology))
+    shown = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert shown[:2] == [f"Mean sea level pressure, days 19-25: {fifth} fifth" for fifth in ("lowest", "highest")]
+    assert len(shown) == 2 * 2 * 2
+    assert any("model weather" in text.get_text() for text in figure.texts)
+    words = ["products", "quintiles", str(weekly), str(tmp_path / "q.png"), "--climatology", str(climatology)]
+    assert run(app, words) is None
+    assert (tmp_path / "q.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_quest_files_are_those_of_its_package(weekly: Path, climatology: Path, tmp_path: Path) -> None:
     run(
         app,
@@ -187,7 +201,7 @@ def test_a_drift_that_reforecasts_share_does_not_count(weekly: Path, tmp_path: P
     means = open_forecast(weekly).load()
     drift = xr.DataArray([0.0, -1000.0], dims="prediction_timedelta")
     drifted = means.assign({MSL: (means[MSL] + drift).astype(np.float32).assign_attrs(means[MSL].attrs)})
-    alike, unlike = (quintile_probabilities(drifted, past)[MSL + PROBABILITY] for past in (drifted, means))
+    alike, unlike = (quintile_probabilities(drifted, past)[MSL + QUINTILES_OF] for past in (drifted, means))
     np.testing.assert_allclose(alike, 0.2, rtol=1e-6)
     np.testing.assert_allclose(unlike.isel(prediction_timedelta=0), 0.2, rtol=1e-6)
     np.testing.assert_array_equal(
