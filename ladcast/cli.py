@@ -29,7 +29,7 @@ COMMANDS = {
     "show": ("show:show", "Say what a model, an output or any other data is."),
     "view": ("show:view", "Look at forecasts in the browser."),
     "plot": ("products:plot", "Draw a page, or a map of any field."),
-    "track": ("score:track", "Track cyclones, verify them and draw them."),
+    "track": ("track:track", "Track cyclones, verify them and draw them."),
     "ask": ("products:ask", "Say how likely something is, at a place, in an area, over time."),
     "export": ("products:export", "Write a forecast as netCDF4, GRIB2 or Zarr."),
     "decode": ("products:decode", "Decode a forecast that was kept as latents."),
@@ -42,6 +42,7 @@ COMMANDS = {
     "score": ("score:score", "Score forecasts beside persistence, climatology and other systems."),
     "evaluate": ("score:evaluate", "Make and score forecasts of many dates without keeping them."),
     "merge": ("score:merge", "Merge the sums of parts to scores."),
+    "season": ("track:season", "Verify the cyclones of many forecasts, of one or several systems."),
     "verify": ("show:verify", "Check a store or a model against its checksums."),
     "train autoencoder": ("train:autoencoder", "Train an autoencoder on states."),
     "train forecaster": ("train:forecaster", "Train a forecaster on latents."),
@@ -63,7 +64,7 @@ GROUPS = {
 PURPOSES = {
     "Forecast": ("forecast", "analysis", "redraw", "plan"),
     "Look, track and hand on": ("show", "view", "plot", "ask", "track", "products", "export", "decode"),
-    "Score and check": ("score", "evaluate", "merge", "verify"),
+    "Score and check": ("score", "evaluate", "merge", "season", "verify"),
     "Models": ("train", "submit", "weights"),
 }
 """How `ladcast --help` groups commands."""

@@ -188,6 +188,7 @@ def test_an_output_that_exists_is_refused_before_anything_heavy_is_imported(tmp_
         "evaluate a.zarr --start 2020-01-01 --end 2020-01-03 --output again.nc",
         "plot a.zarr",
         "track a.zarr --all",
+        "season a.zarr --truth t.nc --output again.nc",
         "export a.zarr a.nc",
         "products points a.zarr a.nc --place Oslo",
         "products weekly a.zarr a.nc",

@@ -1,30 +1,17 @@
-"""`ladcast score`, `evaluate` and `merge`, of fields; `ladcast track`, of cyclones: what forecasts are worth."""
+"""`ladcast score`, `evaluate` and `merge`: what forecasts of fields are worth."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from cyclopts import Parameter
-
-from ladcast.commands.options import EvaluationRequest, Overrides, Results, ScoreRequest, Scoring, flat, score_outputs
+from ladcast.commands.options import EvaluationRequest, Results, ScoreRequest, Scoring, flat, score_outputs
 from ladcast.files import remove, require_outputs
 from ladcast.released import DEFAULT_MODEL, find_model
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import xarray as xr
-
-    from ladcast.cyclones.report import TrackReport
-    from ladcast.cyclones.tracker import TrackOptions
-
 DEFAULT_REQUEST, DEFAULT_SCORING = ScoreRequest(), Scoring()
-WIDER_RULES = "Set wider ones, such as --set detection.radius_deg=20 detection.separation_deg=10."
-TRACK_FILES = (".nc", ".csv", ".geojson")
-DRAWN_GRID = "720x361"
 
 
 def score(
@@ -125,126 +112,3 @@ def merge(
     claimed = read_claims(sums)[1]
     about = {"sums": str(sums), **claimed, **unreal_truth(claimed.get("truth", ""))}
     return report(scores, output, scorecard, shown, about, notes=notes)
-
-
-def track(
-    forecast: Path,
-    *,
-    storm: str | None = None,
-    every: Annotated[bool, Parameter(name="--all")] = False,
-    best_track: Path | None = None,
-    against: tuple[str, ...] = (),
-    config: Path | None = None,
-    overrides: Overrides = (),
-    output: Path | None = None,
-    time: tuple[str, ...] = (),
-    device: str = "cpu",
-    overwrite: bool = False,
-) -> Results:
-    """Track cyclones in every member; one storm is also verified against its best track and drawn.
-
-    Args:
-        forecast: forecast (Zarr, latents, netCDF or GRIB), a series of analyses, or ensemble tracks of ECMWF (BUFR).
-        storm: identifier of one storm in the best tracks, such as 2018271N06154; or --all.
-        every: track all lows; with best tracks, also say which are observed storms.
-        best_track: IBTrACS (.csv or .nc), HURDAT2 or a b-deck.
-        against: tracks of other systems as NAME=FILE, in BUFR or as this command writes them (.nc), to compare with.
-        config: YAML file with the storm, its start, and the rules of detection and stitching, or the name of one in
-            configs/track.
-        overrides: settings that win over the file, or over the defaults, such as detection.radius_deg=12.
-        output: netCDF file of the tracks; CSV, GeoJSON and the figure lie beside it. By default beside the forecast.
-        time: initial times, where the forecast has several; by default all.
-        device: cpu or cuda.
-        overwrite: replace existing outputs.
-    """
-    output = output or forecast.with_suffix(".tracks.nc")
-    require_outputs(map(output.with_suffix, TRACK_FILES), [forecast, best_track], overwrite=overwrite)
-    from ladcast.config import find_config, from_overrides, load_config
-    from ladcast.cyclones import read_best_tracks, report, select_storm, write_tracks
-    from ladcast.cyclones.tracker import TrackOptions
-
-    config = None if config is None else find_config(config, "track")
-    options = load_config(config, TrackOptions, overrides) if config else from_overrides(overrides, TrackOptions)
-    options = options.asked(storm=storm, every=every, best_track=best_track, compare=bool(against))
-    systems, suffixes = dict(map(_split, against)), TRACK_FILES if options.storm is None else (*TRACK_FILES, ".png")
-    inputs = [forecast, options.best_track, config, *systems.values()]
-    require_outputs(map(output.with_suffix, suffixes), inputs, overwrite=overwrite)
-    if options.storm is not None:
-        import ladcast.plots.tracks  # noqa: F401 - a figure that cannot be drawn is no surprise at the end
-    best = None if options.best_track is None else read_best_tracks(options.best_track)
-    best = best if best is None or options.storm is None else select_storm(best, options.storm)
-    tracks = _find_tracks(forecast, options, best, time, device)
-    written = [write_tracks(tracks, output.with_suffix(suffix)) for suffix in TRACK_FILES]
-    lines = list(report.describe_tracks(tracks, best))
-    if best is not None and tracks.sizes["point"]:
-        others = {name: _read_system(path, options, best) for name, path in systems.items()}
-        reports = {name: report.verify_tracks(table, best) for name, table in {"forecast": tracks, **others}.items()}
-        lines += report.describe_errors(reports["forecast"])
-        if others:
-            reports = report.compare_systems(reports)
-            lines += report.describe_comparison(reports)
-        if options.storm is not None:
-            written.append(_draw_storm(reports, output.with_suffix(".png")))
-    print(said := "\n".join([*lines, f"tracks {', '.join(map(str, written))}"]))
-    return {"tracks": said}
-
-
-def _find_tracks(
-    path: Path, options: TrackOptions, best: xr.Dataset | None, times: tuple[str, ...], device: str
-) -> xr.Dataset:
-    """Tracks a forecast or analyses, or reads the tracks of a system that has some."""
-    from ladcast.cyclones.detection import CoarseGridError
-    from ladcast.cyclones.formats import is_bufr
-    from ladcast.cyclones.tracker import find_tracks
-    from ladcast.device import find_device
-    from ladcast.forecasts.open import open_tracked
-
-    if path.is_file() and is_bufr(path):
-        return _read_system(path, options, best)
-    try:
-        return find_tracks(open_tracked(path, times), options, best, device=str(find_device(device)))
-    except CoarseGridError as error:
-        raise ValueError(f"{error} {WIDER_RULES}") from None
-
-
-def _read_system(path: Path, options: TrackOptions, best: xr.Dataset | None) -> xr.Dataset:
-    """Reads the tracks of another system, of the storm and the times that are asked for, under the observed names."""
-    from ladcast.cyclones import identify, read_tracks, select_storm
-
-    tracks = options.cut_tracks(read_tracks(path))
-    tracks = tracks if best is None else identify(tracks, best)
-    return tracks if options.storm is None else select_storm(tracks.drop_vars("observed"), options.storm)
-
-
-def _split(text: str) -> tuple[str, Path]:
-    name, _, path = text.partition("=")
-    if not path:
-        raise ValueError(f"Expected --against NAME=FILE such as ecmwf=tracks.bufr, got '{text}'.")
-    return name, Path(path)
-
-
-def _draw_storm(reports: Mapping[str, TrackReport], output: Path) -> Path:
-    """Draws the figure of one storm; of several initial times, the first."""
-    import numpy as np
-
-    from ladcast.cyclones import strike_probability
-    from ladcast.grid import Grid
-    from ladcast.plots.style import save_figure
-    from ladcast.plots.tracks import draw_storm
-
-    first = {name: report.first_forecast() for name, report in reports.items()}
-    one, best = first["forecast"], first["forecast"].best
-    within = (best["time"].values >= one.init_time) & (best["time"].values <= one.tracks["time"].values.max())
-    storm = str(best["storm"].values[0])
-    name = str(best["name"].values[0]).strip().capitalize() if "name" in best else ""
-    verified = {name: report for name, report in first.items() if report.is_verified}
-    figure = draw_storm(
-        one.tracks,
-        strike_probability(one.tracks, Grid.parse(DRAWN_GRID)),
-        title=f"{name} ({storm})" if name else storm,
-        mean=one.mean,
-        best=best.isel(point=np.flatnonzero(within)),
-        growth={name: report.growth for name, report in verified.items()},
-        spread={name: report.spread for name, report in verified.items()},
-    )
-    return save_figure(figure, output)

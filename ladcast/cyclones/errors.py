@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from ladcast.cyclones.points import bearing_deg, distance_km, positions, unit_vectors
-from ladcast.cyclones.table import after_start, group, make_table, rows, same_row, sort_rows, with_members
-from ladcast.times import HOUR
-from ladcast.verification.statistics.base import ratio
+from ladcast.cyclones.table import Columns, after_start, group, make_table, rows, same_row, sort_rows, with_members
+from ladcast.times import DAY, HOUR, Times
+from ladcast.verification.statistics.base import FloatArray, ratio
 
 CASE = ("storm", "start", "time")
 """What makes a case: a storm, the initial time of the forecast and the valid time."""
@@ -97,46 +99,62 @@ def error_growth(
     generator: np.random.Generator,
     names: Sequence[str] = ("distance_km", "along_km", "cross_km"),
 ) -> xr.Dataset:
-    """Averages errors at each lead time, with intervals from resampling storms.
+    """Averages columns of a table at each lead time, with intervals from resampling storms.
 
     `errors` has a row per case, such as `position_errors(ensemble_mean(tracks), best)`.
 
     Returns:
         each name with dims (bound, lead): mean, lower and upper bound of the central 90 %; and `cases`, `storms`.
     """
-    leads, lead = np.unique(lead_hours(errors), return_inverse=True)
-    names_of, storm = np.unique(errors["storm"].values.astype("U"), return_inverse=True)
-    cell, shape = storm * len(leads) + lead, (len(names_of), len(leads))
-    count = np.bincount(cell, minlength=np.prod(shape)).reshape(shape)
-    drawn = draw_storms(len(names_of), generator)
-    growth: dict[str, tuple[tuple[str, ...], npt.NDArray[np.float64]]] = {}
-    for name in names:
-        values = errors[name].values
-        valid = np.isfinite(values)
-        total = np.bincount(cell[valid], values[valid], np.prod(shape)).reshape(shape)
-        used = np.bincount(cell[valid], minlength=np.prod(shape)).reshape(shape)
-        bounds = storm_interval(ratio(drawn @ total, drawn @ used), len(names_of))
-        growth[name] = ("bound", "lead"), np.concatenate([ratio(total.sum(0), used.sum(0))[None], bounds])
+    leads, means, count = _resampled(errors, {name: errors[name].values for name in names}, generator)
+    growth = {name: (("bound", "lead"), with_bounds(values, len(count))) for name, values in means.items()}
     return xr.Dataset(
         {**growth, "cases": ("lead", count.sum(0)), "storms": ("lead", (count > 0).sum(0))},
         coords={"bound": ["mean", "low", "high"], "lead": ("lead", leads, {"units": "hours"})},
     )
 
 
-def spread_skill(errors: xr.Dataset) -> xr.Dataset:
+def spread_skill(errors: xr.Dataset, *, generator: np.random.Generator | None = None) -> xr.Dataset:
     """Compares the spread of members with the error of their mean, at each lead time: equal in a calibrated ensemble.
 
     `errors` comes from `position_errors(ensemble_mean(tracks), best)`. `spread_skill` = sqrt(mean of (M + 1) / M
-    spread^2) / sqrt(mean of error^2), M the members that have the storm.
+    spread^2) / sqrt(mean of error^2), M the members that have the storm; `spread_skill_bounds` are the bounds of its
+    central 90 % where storms are resampled.
     """
     errors = rows(errors, np.isfinite(errors["spread_km"].values))
-    leads, lead = np.unique(lead_hours(errors), return_inverse=True)
-    count = np.bincount(lead, minlength=len(leads))
-    corrected = (1 + 1 / errors["alive"].values) * errors["spread_km"].values ** 2
-    spread = np.sqrt(ratio(np.bincount(lead, corrected, len(leads)), count))
-    error = np.sqrt(ratio(np.bincount(lead, errors["distance_km"].values ** 2, len(leads)), count))
-    columns = {"spread_km": spread, "error_km": error, "spread_skill": ratio(spread, error), "cases": count}
-    return xr.Dataset({name: ("lead", values) for name, values in columns.items()}, coords={"lead": leads})
+    squares = {
+        "spread": (1 + 1 / errors["alive"].values) * errors["spread_km"].values ** 2,
+        "error": errors["distance_km"].values ** 2,
+    }
+    leads, means, count = _resampled(errors, squares, generator or np.random.default_rng(0))
+    spread, error = np.sqrt(means["spread"]), np.sqrt(means["error"])
+    skill, *bounds = with_bounds(ratio(spread, error), len(count))
+    columns = {"spread_km": spread[0], "error_km": error[0], "spread_skill": skill, "cases": count.sum(0)}
+    found = xr.Dataset({name: ("lead", values) for name, values in columns.items()}, coords={"lead": leads})
+    return found.assign(spread_skill_bounds=(("bound", "lead"), np.stack(bounds)))
+
+
+def _resampled(
+    table: xr.Dataset, columns: Columns, generator: np.random.Generator
+) -> tuple[FloatArray, dict[str, FloatArray], Int[np.ndarray, "storm lead"]]:
+    """Averages columns at each lead time, for all storms and for each draw of storms.
+
+    Returns:
+        the lead times; of each column the means (sample, lead), those of all storms first; and the count of cases.
+    """
+    leads, lead = np.unique(lead_hours(table), return_inverse=True)
+    names, storm = np.unique(table["storm"].values.astype("U"), return_inverse=True)
+    cell, shape = storm * len(leads) + lead, (len(names), len(leads))
+
+    def by_storm(values: npt.NDArray[Any]) -> FloatArray:
+        return np.asarray(np.bincount(cell, values, len(names) * len(leads)), dtype=float).reshape(shape)
+
+    drawn, means = draw_with_all(len(names), generator), {}
+    for name, values in columns.items():
+        used = by_storm(np.isfinite(values))
+        means[name] = ratio(drawn @ by_storm(np.nan_to_num(values)), drawn @ used)
+        means[name][1:, (used > 0).sum(0) < 2] = np.nan  # a single storm cannot be resampled
+    return leads, means, by_storm(np.ones(len(cell))).astype(int)
 
 
 def draw_storms(storms: int, generator: np.random.Generator, samples: int = SAMPLES) -> Int[np.ndarray, "sample storm"]:
@@ -144,7 +162,14 @@ def draw_storms(storms: int, generator: np.random.Generator, samples: int = SAMP
 
     Positions of one storm err together, so that storms are resampled for intervals, never single times.
     """
+    if not storms:
+        return np.zeros((samples, 0), dtype=int)
     return generator.multinomial(storms, np.full(storms, 1 / storms), size=samples)
+
+
+def draw_with_all(storms: int, generator: np.random.Generator) -> Int[np.ndarray, "sample storm"]:
+    """Returns each storm once, then the draws: the first sample is what there is."""
+    return np.concatenate([np.ones((1, storms), dtype=int), draw_storms(storms, generator)])
 
 
 def storm_interval(values: Float[np.ndarray, "sample ..."], storms: int) -> Float[np.ndarray, "bound ..."]:
@@ -152,11 +177,19 @@ def storm_interval(values: Float[np.ndarray, "sample ..."], storms: int) -> Floa
     if storms < 2:
         return np.full((2, *values.shape[1:]), np.nan)
     tail = (1 - CONFIDENCE) / 2
-    return np.asarray(np.nanquantile(values, [tail, 1 - tail], axis=0))
+    with warnings.catch_warnings():  # what no draw has, has no bounds
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        return np.asarray(np.nanquantile(values, [tail, 1 - tail], axis=0))
+
+
+def with_bounds(values: Float[np.ndarray, "sample ..."], storms: int) -> Float[np.ndarray, "bound ..."]:
+    """Returns the value of all storms, which is the first, and the bounds over the draws, which are the others."""
+    return np.concatenate([values[:1], storm_interval(values[1:], storms)])
 
 
 RANGE_KM = 300.0
 LEAST_TIMES = 2
+REUNION = DAY
 TRACK = ("storm", "start", "number")
 
 
@@ -164,9 +197,10 @@ def identify(tracks: xr.Dataset, best: xr.Dataset, *, least_times: int = LEAST_T
     """Renames each track to the observed storm that is nearest to its first `least_times` common positions.
 
     Only the first common positions count, so that a forecast which goes astray later still is that storm's forecast.
-    Of several tracks of a member that are near the same storm the nearest is it. The others, tracks further than
-    `RANGE_KM` away on average, and those with fewer common times keep their names: they are false alarms. A column
-    `observed` says which are identified.
+    Of several tracks of a member that are near the same storm the nearest is it, among those that meet it within
+    `REUNION` of the first: a low that passes by later is another one, and so for several storms of a track. The others,
+    tracks further than `RANGE_KM` away on average, and those with fewer common times keep their names: they are false
+    alarms. A column `observed` says which are identified.
     """
     first, track = group(tracks, TRACK)
     known, storm = np.unique(best["storm"].values.astype("U"), return_inverse=True)
@@ -178,15 +212,24 @@ def identify(tracks: xr.Dataset, best: xr.Dataset, *, least_times: int = LEAST_T
     early = np.arange(len(pair)) - np.searchsorted(pair, pair) < least_times
     there, here = ((table["latitude"].values, table["longitude"].values) for table in (best, tracks))
     away = distance_km(*(axis[seen] for axis in there), *(axis[row] for axis in here))
-    met, index, count = np.unique(pair[early], return_inverse=True, return_counts=True)
-    mean = np.where(count >= least_times, np.bincount(index, away[early], len(met)) / count, np.inf)
-    nearest, distance = np.zeros(len(first), dtype=int), np.full(len(first), np.inf)
-    farthest_first = np.lexsort([-met, -mean])  # of several assignments to one track the last holds
-    nearest[met[farthest_first] // len(known)] = met[farthest_first] % len(known)
-    distance[met[farthest_first] // len(known)] = mean[farthest_first]
-    found = _nearest_of_each(tracks.isel(point=first), nearest, distance) & (distance <= RANGE_KM)
-    names = np.where(found[track], known[nearest[track]], tracks["storm"].values.astype("U")).astype(object)
-    return sort_rows(tracks.assign(storm=("point", names), observed=("point", found[track])))
+    met, begin, index, count = np.unique(pair[early], return_index=True, return_inverse=True, return_counts=True)
+    mean, since = np.bincount(index, away[early], len(met)) / count, tracks["time"].values[row][early][begin]
+    near = np.flatnonzero((count >= least_times) & (mean <= RANGE_KM))
+    _, member = group(tracks.isel(point=first), ("start", "number"))
+    # a track is one storm at most, and a storm one track of each member
+    for key in (met // len(known), member[met // len(known)] * len(known) + met % len(known)):
+        near = near[_nearest_of_first(key[near], mean[near], since[near])]
+    names = tracks["storm"].values[first].astype(object)
+    names[met[near] // len(known)] = known[met[near] % len(known)]
+    found = np.isin(np.arange(len(first)), met[near] // len(known))
+    return sort_rows(tracks.assign(storm=("point", names[track]), observed=("point", found[track])))
+
+
+def observed_cases(best: xr.Dataset, starts: Times, leads: npt.ArrayLike) -> xr.Dataset:
+    """Returns the positions of observed storms at these lead times (hours) of forecasts from these initial times."""
+    ahead = best["time"].values - starts[:, None]
+    row, case = np.nonzero(np.isin(ahead, (np.asarray(leads) * HOUR).astype("timedelta64[ns]")))
+    return sort_rows(best.isel(point=case).assign(start=("point", starts[row])))
 
 
 def contingency(tracks: xr.Dataset, best: xr.Dataset) -> xr.Dataset:
@@ -198,16 +241,23 @@ def contingency(tracks: xr.Dataset, best: xr.Dataset) -> xr.Dataset:
     """
     tracks = after_start(tracks)
     leads, lead = np.unique(lead_hours(tracks), return_inverse=True)
-    observed, members = tracks["observed"].values, with_members(tracks)
-    verified = np.flatnonzero(observed & (same_row(tracks, best, ("storm", "time")) >= 0))
-    once, _ = group(tracks.isel(point=verified), ("storm", "start", "number", "time"))
-    hits = np.bincount(lead[verified[once]], minlength=len(leads))
-    false = np.bincount(lead[~observed], minlength=len(leads))
-    times = np.unique(tracks["start"].values)[:, None] + (leads * HOUR).astype("timedelta64[ns]")
-    there = np.array([np.isin(best["time"].values, column).sum() for column in times.T]) * members
+    cases = observed_cases(best, np.unique(tracks["start"].values), leads)
+    of_case = np.searchsorted(leads, lead_hours(cases))
+    there = np.bincount(of_case, minlength=len(leads)) * with_members(tracks)
+    hits = np.bincount(of_case, members_that_have(tracks, cases), len(leads)).astype(int)
+    false = np.bincount(lead[~tracks["observed"].values], minlength=len(leads))
     counts = {"hits": hits, "misses": there - hits, "false_alarms": false}
     rates = {"hit_rate": ratio(hits, there), "false_alarm_ratio": ratio(false, hits + false)}
     return xr.Dataset({name: ("lead", values) for name, values in (counts | rates).items()}, coords={"lead": leads})
+
+
+def members_that_have(tracks: xr.Dataset, cases: xr.Dataset) -> Int[np.ndarray, " point"]:
+    """Counts the members that have the storm of each case, by `tracks` from `identify`."""
+    tracks = rows(tracks, tracks["observed"].values)
+    once = tracks.isel(point=group(tracks, (*CASE, "number"))[0])
+    first, case = group(once, CASE)
+    row = same_row(cases, once.isel(point=first), CASE)
+    return np.where(row >= 0, np.append(np.bincount(case), 0)[row], 0)
 
 
 def _simultaneous(tracks: xr.Dataset, best: xr.Dataset) -> tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " pair"]]:
@@ -220,13 +270,13 @@ def _simultaneous(tracks: xr.Dataset, best: xr.Dataset) -> tuple[Int[np.ndarray,
     return row, order[begin[row] + place]
 
 
-def _nearest_of_each(
-    tracks: xr.Dataset, storm: Int[np.ndarray, " track"], distance: Float[np.ndarray, " track"]
-) -> Bool[np.ndarray, " track"]:
-    """Says which track is the nearest to its storm among those of the same start and member."""
-    _, member = group(tracks, ("start", "number"))
-    key = member * (storm.max(initial=0) + 1) + storm
-    order = np.lexsort([distance, key])
-    nearest = np.zeros(len(key), dtype=bool)
-    nearest[order[np.unique(key[order], return_index=True)[1]]] = True
-    return nearest
+def _nearest_of_first(
+    key: Int[np.ndarray, " pair"], away: Float[np.ndarray, " pair"], since: Times
+) -> Int[np.ndarray, " key"]:
+    """Returns the index of the nearest pair of each key, among those that meet within `REUNION` of its first."""
+    _, key = np.unique(key, return_inverse=True)
+    order = np.lexsort([since, key])
+    earliest = since[order[np.searchsorted(key[order], key)]]
+    soon = np.flatnonzero(since - earliest <= REUNION)
+    nearest = soon[np.lexsort([away[soon], key[soon]])]
+    return nearest[np.unique(key[nearest], return_index=True)[1]]

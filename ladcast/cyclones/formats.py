@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +18,7 @@ import xarray as xr
 
 from ladcast.cf import CONVENTIONS
 from ladcast.cyclones.table import COLUMNS, Columns, group, make_table, rows
-from ladcast.documents import read_netcdf
+from ladcast.documents import UNREADABLE, read_netcdf
 from ladcast.files import whole_file
 from ladcast.run import version_of
 
@@ -145,6 +146,15 @@ def is_bufr(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return b"BUFR" in file.read(HEADING_BYTES)
+
+
+def holds_tracks(path: Path) -> bool:
+    """Says whether a file holds tracks that `read_tracks` reads, rather than fields."""
+    if is_bufr(path) or path.suffix != ".nc" or not path.is_file():
+        return is_bufr(path)
+    with suppress(*UNREADABLE), xr.open_dataset(path, engine="netcdf4", decode_times=False) as ds:
+        return "row_size" in ds.variables
+    return False
 
 
 def read_ensemble_tracks(path: Path, *, perturbed: bool = True) -> xr.Dataset:

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ladcast.cyclones.errors import (
+    CASE,
     contingency,
     ensemble_mean,
     error_growth,
@@ -19,7 +20,7 @@ from ladcast.cyclones.errors import (
     spread_skill,
 )
 from ladcast.cyclones.strikes import STRIKE_RADIUS_KM, strike_scores, strike_tables
-from ladcast.cyclones.table import after_start, rows, same_row
+from ladcast.cyclones.table import after_start, group, rows, same_row
 from ladcast.grid import Grid
 
 VERIFIED_GRID = "360x181"
@@ -68,12 +69,20 @@ class TrackReport:
 
 
 def verify_tracks(tracks: xr.Dataset, best: xr.Dataset) -> TrackReport:
-    """Compares the tracks of observed storms with their best tracks; positions at the initial time have no errors."""
+    """Compares the tracks of observed storms with their best tracks; positions at the initial time have no errors.
+
+    Beside the errors of the mean track, `member_km` is how far its members are from the storm on average.
+    """
     mean = ensemble_mean(tracks)
     ahead = after_start(mean)
     seen = same_row(ahead, best, ("storm", "time")) >= 0
-    errors = position_errors(ahead, best) if seen.any() else rows(ahead, seen)
-    return TrackReport(tracks, best, mean, errors)
+    if not seen.any():
+        return TrackReport(tracks, best, mean, rows(ahead, seen))
+    errors, each = position_errors(ahead, best), position_errors(after_start(tracks), best)
+    first, case = group(each, CASE)
+    away = np.bincount(case, each["distance_km"].values) / np.bincount(case)
+    row = same_row(errors, each.isel(point=first), CASE)
+    return TrackReport(tracks, best, mean, errors.assign(member_km=("point", away[row])))
 
 
 def compare_systems(reports: Mapping[str, TrackReport]) -> dict[str, TrackReport]:

@@ -24,6 +24,7 @@ class Stitching:
         life_hours: least time for which a track has lows within the limits of latitude and height; gaps do not count.
         max_latitude_deg: limit of latitude (both hemispheres), such as 50 for tropical cyclones.
         max_height_m: limit of the ground's height, where pressure is reduced to a sea level far below.
+        keep_cut: keep tracks that begin or end with the forecast, however short: nobody knows how long they live.
     """
 
     range_deg: float = 8.0
@@ -31,6 +32,7 @@ class Stitching:
     life_hours: int = 54
     max_latitude_deg: float = 90.0
     max_height_m: float = 1500.0
+    keep_cut: bool = False
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

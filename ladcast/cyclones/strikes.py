@@ -9,22 +9,31 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
-from ladcast.cyclones.errors import draw_storms, storm_interval
+from ladcast.cyclones.errors import draw_with_all, observed_cases, with_bounds
 from ladcast.cyclones.points import distance_km, unit_vectors
-from ladcast.cyclones.table import after_start, group, rows, storms, with_members
+from ladcast.cyclones.table import after_start, group, rows, same_row, storms, with_members
 from ladcast.grid import Grid
 from ladcast.times import HOUR
 from ladcast.units import MEAN_EARTH_RADIUS_KM
 from ladcast.verification.statistics.base import ratio
-from ladcast.verification.statistics.events import COST_LOSS, base_rate, brier, economic_value, reliability
+from ladcast.verification.statistics.events import (
+    COST_LOSS,
+    base_rate,
+    brier,
+    economic_value,
+    fair_brier,
+    observed_frequency,
+    reliability,
+)
 
 STRIKE_RADIUS_KM = 120.0
 STEP_KM = 30.0
 """Tracks are interpolated to points at most this far apart: a strike radius of 120 km is then 1 km short at worst."""
 LONGEST_GAP = 24 * HOUR
 DOMAIN_KM = 2000.0
+PLACED = ("storm", "number", "start", "time", "latitude", "longitude")
 
 
 def strike_probability(
@@ -49,17 +58,10 @@ def strike_probability(
                 f"Strike probabilities need one {name}, got {len(found)}: {', '.join(found[:3])}. Select one."
             )
     if window is not None:
-        tracks = rows(tracks, (tracks["time"].values >= window[0]) & (tracks["time"].values <= window[1]))
-    latitude, longitude = np.meshgrid(grid.latitude, grid.longitude, indexing="ij")
-    points = unit_vectors(latitude, longitude).reshape(-1, 3)
-    _, member = group(tracks, ("number",) if "number" in tracks else ("storm",))
-    _, path = group(tracks, ("number", "storm") if "number" in tracks else ("storm",))
-    count = np.zeros(len(points))
-    for one in range(int(member.max(initial=-1)) + 1):
-        paths = np.unique(path[member == one])
-        count += np.any([_struck(rows(tracks, path == number), points, radius_km) for number in paths], axis=0)
+        tracks = _within(tracks, window)
+    share = _count_struck(tracks, _points(grid), radius_km) / with_members(tracks)
     return xr.DataArray(
-        (count / with_members(tracks)).reshape(grid.shape),
+        share.reshape(grid.shape),
         coords={"latitude": list(grid.latitude), "longitude": list(grid.longitude)},
         dims=("latitude", "longitude"),
         name="strike_probability",
@@ -77,61 +79,115 @@ def weights_around(grid: Grid, latitude: float, longitude: float) -> npt.NDArray
     return np.where(inside, grid.area_weights[:, None], 0.0)
 
 
-def strike_tables(tracks: xr.Dataset, best: xr.Dataset, grid: Grid) -> Float[np.ndarray, "storm event count"]:
+def strike_tables(
+    tracks: xr.Dataset,
+    best: xr.Dataset,
+    grid: Grid,
+    *,
+    cases: xr.Dataset | None = None,
+    within_hours: int | None = None,
+) -> Float[np.ndarray, "storm event count"]:
     """Adds up the area where so many members said strike (count), and there was none or one (event), for each storm.
 
     A storm is verified within `DOMAIN_KM` of its best-track position at the initial time, which neither the forecast
-    nor the further way of the storm decides, after the initial time and until the last lead time of the forecast. A
-    forecast from before the first position of its storm is left out. The tables of
+    nor the further way of the storm decides, after the initial time and until `within_hours`, by default the last lead
+    time of the forecast. `cases` are storms at initial times (`observed_cases` at lead time 0), by default those that a
+    member has at any time: where all have lost it, all say that it does not strike. The tables of
     `ladcast.verification.statistics.events` are these over their sums.
     """
-    tracks = after_start(tracks)
-    members = with_members(tracks)
-    names = storms(tracks)
+    if cases is None:
+        cases = observed_cases(best, np.unique(tracks["start"].values), [0])
+        cases = rows(cases, same_row(cases, tracks, ("storm", "start")) >= 0)
+    tracks, members, names, points = after_start(tracks), with_members(tracks), storms(cases), _points(grid)
     tables = np.zeros((len(names), 2, members + 1))
-    first, forecast = group(tracks, ("storm", "start"))
-    for index, row in enumerate(first):
-        storm, init_time = str(tracks["storm"].values[row]), tracks["start"].values[row]
-        observed = rows(best, best["storm"].values == storm)
-        at = np.flatnonzero(observed["time"].values == init_time)
-        if not at.size:
-            continue
-        last = tracks["time"].values[tracks["start"].values == init_time].max()
-        window = (init_time + np.timedelta64(1, "ns"), last)
-        said = strike_probability(rows(tracks, forecast == index), grid, window=window)
-        alone = observed.assign_attrs(members=1)
-        struck = strike_probability(alone, grid, window=window).values > 0
-        position = (float(observed[name].values[at[0]]) for name in ("latitude", "longitude"))
+    for row in range(cases.sizes["point"]):
+        storm, init_time, *place = (cases[name].values[row] for name in ("storm", "start", "latitude", "longitude"))
+        of_start = rows(tracks[[name for name in PLACED if name in tracks]], tracks["start"].values == init_time)
+        last = of_start["time"].values.max(initial=init_time)
+        window = (
+            init_time + np.timedelta64(1, "ns"),
+            last if within_hours is None else init_time + within_hours * HOUR,
+        )
+        weights = weights_around(grid, *place).ravel()
+        near = np.flatnonzero(weights)
+        said, came = (
+            _count_struck(_within(rows(table, table["storm"].values == storm), window), points[near], STRIKE_RADIUS_KM)
+            for table in (of_start, best)
+        )
         # one histogram for both: what the members said, and whether it came
-        cell = struck * (members + 1) + np.rint(said.values * members).astype(int)
-        area = np.bincount(cell.ravel(), weights_around(grid, *position).ravel(), 2 * (members + 1))
+        area = np.bincount((came > 0) * (members + 1) + said, weights[near], 2 * (members + 1))
         tables[names.index(storm)] += area.reshape(2, members + 1)
-    return tables[tables.any((1, 2))]
+    return tables
+
+
+PROBABILITIES = tuple(round(0.1 * k, 1) for k in range(11))
+"""To which forecast probabilities are rounded, so that the reliability of ensembles of any size compares."""
 
 
 def strike_scores(tables: Float[np.ndarray, "storm event count"], *, generator: np.random.Generator) -> xr.Dataset:
     """Scores the strike probabilities of all storms together, with intervals from resampling storms.
 
     Returns:
-        `brier`, `brier_skill` over the base rate, `reliability`, `base_rate` and `economic_value` (by cost over loss),
-        with the dimension bound: the score, and the lower and upper bound of its central 90 %.
+        `brier`, `fair_brier`, `brier_skill` over the base rate, `reliability`, `base_rate`, `economic_value` (by cost
+        over loss), and by rounded probability its mean (`forecast_probability`), `observed_frequency` and the `area`
+        forecast so, a share; with the dimension bound: the score, and the bounds of its central 90 %.
     """
-    every = np.ones((1, len(tables)))
-    drawn = np.concatenate([every, draw_storms(len(tables), generator)])
-    total = np.einsum("ns,sek->nek", drawn, tables)
-    shares = total / total.sum((-2, -1), keepdims=True)
-    rate = base_rate(shares)
-    scores = {"brier": brier(shares), "reliability": reliability(shares), "base_rate": rate}
-    scores["brier_skill"] = 1 - ratio(scores["brier"], rate * (1 - rate))
-    bounded = {
-        name: np.concatenate([values[:1], storm_interval(values[1:], len(tables))])
-        for name, values in (scores | {"economic_value": economic_value(shares)}).items()
-    }
-    dims = {"economic_value": ("bound", "cost_loss")}
+    shares = _shares(tables, draw_with_all(len(tables), generator))
+    said, rate = np.linspace(0, 1, shares.shape[-1]), base_rate(shares)
+    rounded = np.rint(said[:, None] * 10) == np.arange(len(PROBABILITIES))
+    scores = {"brier": brier(shares), "fair_brier": fair_brier(shares), "reliability": reliability(shares)}
+    scores |= {"base_rate": rate, "brier_skill": 1 - ratio(scores["brier"], rate * (1 - rate))}
+    scores |= {"economic_value": economic_value(shares)}
+    by_probability = {"observed_frequency": observed_frequency(shares @ rounded), "area": (shares @ rounded).sum(-2)}
+    by_probability["forecast_probability"] = ratio((shares.sum(-2) * said) @ rounded, by_probability["area"])
+    dims = dict.fromkeys(by_probability, ("probability",)) | {"economic_value": ("cost_loss",)}
+    scores |= by_probability
     return xr.Dataset(
-        {name: (dims.get(name, ("bound",)), values) for name, values in bounded.items()},
-        coords={"bound": ["score", "low", "high"], "cost_loss": list(COST_LOSS)},
+        {name: (("bound", *dims.get(name, ())), with_bounds(values, len(tables))) for name, values in scores.items()},
+        coords={"bound": ["score", "low", "high"], "cost_loss": list(COST_LOSS), "probability": list(PROBABILITIES)},
     )
+
+
+def brier_difference(
+    tables: Float[np.ndarray, "storm event count"],
+    others: Float[np.ndarray, "storm event other"],
+    *,
+    generator: np.random.Generator,
+) -> Float[np.ndarray, " bound"]:
+    """Returns the Brier score less that of other forecasts of the same storms, which are drawn together."""
+    drawn = draw_with_all(len(tables), generator)
+    ours, theirs = (brier(_shares(some, drawn)) for some in (tables, others))
+    return with_bounds(ours - theirs, len(tables))
+
+
+def _shares(
+    tables: Float[np.ndarray, "storm event count"], drawn: Int[np.ndarray, "sample storm"]
+) -> Float[np.ndarray, "sample event count"]:
+    """Adds up the tables of the storms drawn, as shares of the area."""
+    total = np.einsum("ns,sek->nek", drawn, tables)
+    return np.asarray(total / total.sum((-2, -1), keepdims=True))
+
+
+def _points(grid: Grid) -> Float[np.ndarray, "point 3"]:
+    latitude, longitude = np.meshgrid(grid.latitude, grid.longitude, indexing="ij")
+    return unit_vectors(latitude, longitude).reshape(-1, 3)
+
+
+def _within(tracks: xr.Dataset, window: tuple[np.datetime64, np.datetime64]) -> xr.Dataset:
+    return rows(tracks, (tracks["time"].values >= window[0]) & (tracks["time"].values <= window[1]))
+
+
+def _count_struck(
+    tracks: xr.Dataset, points: Float[np.ndarray, "point 3"], radius_km: float
+) -> Int[np.ndarray, " point"]:
+    """Counts the members that pass within a radius of each point with any storm of theirs."""
+    _, member = group(tracks, ("number",) if "number" in tracks else ("storm",))
+    _, path = group(tracks, ("number", "storm") if "number" in tracks else ("storm",))
+    count = np.zeros(len(points), dtype=int)
+    for one in range(int(member.max(initial=-1)) + 1):
+        paths = np.unique(path[member == one])
+        count += np.any([_struck(rows(tracks, path == number), points, radius_km) for number in paths], axis=0)
+    return count
 
 
 def _struck(track: xr.Dataset, points: Float[np.ndarray, "point 3"], radius_km: float) -> Bool[np.ndarray, " point"]:

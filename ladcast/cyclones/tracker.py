@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 
 from ladcast.cyclones.detection import Detection, Lows, detect, is_too_coarse
-from ladcast.cyclones.errors import identify
+from ladcast.cyclones.errors import TRACK, identify
 from ladcast.cyclones.fields import TrackingReader, describe_rules, open_readers
 from ladcast.cyclones.points import positions, unit_vectors
 from ladcast.cyclones.stitching import OpenTracks, Stitching, advance
@@ -86,7 +86,10 @@ class TrackOptions:
     def cut_tracks(self, tracks: xr.Dataset) -> xr.Dataset:
         """Returns the tracks from the initial time, up to the lead time, that are asked for."""
         if self.start is not None:
-            tracks = rows(tracks, tracks["start"].values == self._find_start(np.unique(tracks["start"].values)))
+            start = self._find_start(np.unique(tracks["start"].values))
+            tracks = rows(tracks, tracks["start"].values == start).assign_attrs(
+                starts=np.datetime_as_string(start, "m")
+            )
         if self.days is None:
             return tracks
         return rows(tracks, (tracks["time"].values - tracks["start"].values) / DAY <= self.days)
@@ -233,7 +236,11 @@ def _track_all(reader: TrackingReader, detection: Detection, stitching: Stitchin
     numbers = np.concatenate(tracks) if tracks else np.zeros(0, dtype=int)
     steps = np.diff(reader.times)
     step_hours = float(steps.min() / HOUR) if steps.size else 0.0
-    return _long_lived(_collect(found, reader, storm=numbers), step_hours, stitching)
+    table = _collect(found, reader, storm=numbers)
+    kept = live_long(table, step_hours, stitching)
+    if stitching.keep_cut:
+        kept |= touch(table, reader.times[[0, -1]])
+    return rows(table, kept)
 
 
 def _known_position(reader: TrackingReader, best: xr.Dataset) -> OpenTracks:
@@ -301,12 +308,20 @@ def _names(track: Int[np.ndarray, " low"], member: Int[np.ndarray, " low"]) -> n
     return np.array([f"low-{number:04d}" for number in place], dtype=object)[np.searchsorted(known, track)]
 
 
-def _long_lived(table: xr.Dataset, step_hours: float, rules: Stitching) -> xr.Dataset:
-    """Keeps the tracks that live long enough while within the limits of latitude and height."""
-    inside = (abs(table["latitude"].values) <= rules.max_latitude_deg) & ~(table["height"].values > rules.max_height_m)
-    _, track = group(table, ("storm", "number"))
+def live_long(table: xr.Dataset, step_hours: float, rules: Stitching) -> Bool[np.ndarray, " point"]:
+    """Says which rows are of tracks that live long enough while within the limits of latitude and height."""
+    inside = abs(table["latitude"].values) <= rules.max_latitude_deg
+    if "height" in table:
+        inside &= ~(table["height"].values > rules.max_height_m)
+    _, track = group(table, TRACK)
     found = np.bincount(track[inside], minlength=track.max(initial=-1) + 1)
-    return rows(table, ((found - 1) * step_hours >= rules.life_hours)[track])
+    return np.asarray(((found - 1) * step_hours >= rules.life_hours)[track])
+
+
+def touch(table: xr.Dataset, times: Times) -> Bool[np.ndarray, " point"]:
+    """Says which rows are of tracks that have a position at one of these times."""
+    _, track = group(table, TRACK)
+    return np.isin(track, track[np.isin(table["time"].values, times)])
 
 
 def _finish(parts: list[xr.Dataset], forecast: xr.Dataset) -> xr.Dataset:

@@ -72,14 +72,14 @@ def open_store(
     return ds
 
 
-def open_where_present(path: str | Path, variable: str) -> xr.Dataset:
+def open_where_present(path: str | Path, variable: str, *, regular: bool = True) -> xr.Dataset:
     """Opens the states of those times at which one variable is there; archives such as ERA-40 have others without it.
 
     Other variables are judged as `open_store` does when they are read. This one is read once, to see where it is, and
     may have gaps; a small archive keeps it in memory.
 
     Raises:
-        ValueError: the variable is at no time, or the times at which it is are not evenly spaced.
+        ValueError: the variable is at no time, or, where they are to be `regular`, the times are not evenly spaced.
     """
     ds = open_store(path, regular=False)
     if variable not in ds:
@@ -96,7 +96,8 @@ def open_where_present(path: str | Path, variable: str) -> xr.Dataset:
     kept = ds.isel(time=there)
     if maps:
         kept = kept.assign({variable: gappy.isel(time=there).copy(data=np.stack(maps))})
-    check_regular(kept["time"].values, declared_gaps(Path(path)), str(path))
+    if regular:
+        check_regular(kept["time"].values, declared_gaps(Path(path)), str(path))
     return kept
 
 

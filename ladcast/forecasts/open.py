@@ -132,10 +132,10 @@ def in_our_axes(ds: xr.Dataset, where: str) -> xr.Dataset:
     return in_our_order(ds) if (np.diff(rows) < 0).any() or from_180 else ds
 
 
-def open_tracked(source: AnyForecast, times: Sequence[AnyTime] = ()) -> xr.Dataset:
+def open_tracked(source: AnyForecast, times: Sequence[AnyTime] = (), *, regular: bool = True) -> xr.Dataset:
     """Opens what cyclones are tracked in: a forecast, from these initial times, or a series of analyses.
 
-    Of analyses, the times at which there is a mean sea level pressure.
+    Of analyses, the times at which there is a mean sea level pressure, evenly spaced unless not `regular`.
     """
     try:
         opened = in_our_axes(source, "The dataset") if isinstance(source, xr.Dataset) else open_forecast(source)
@@ -143,7 +143,7 @@ def open_tracked(source: AnyForecast, times: Sequence[AnyTime] = ()) -> xr.Datas
         opened = xr.Dataset()
     if "prediction_timedelta" in opened.dims and PRESSURE in opened:
         return at_times(opened, times, _name(source))
-    return opened if isinstance(source, xr.Dataset) else open_where_present(Path(source), PRESSURE)
+    return opened if isinstance(source, xr.Dataset) else open_where_present(Path(source), PRESSURE, regular=regular)
 
 
 def open_system(paths: Sequence[AnyForecast]) -> xr.Dataset:

@@ -220,3 +220,106 @@ def test_lows_of_the_embedded_models_grid_need_wider_rules(tmp_path: Path, capsy
     refused = fail(tmp_path / "coarse.zarr", "--all", "--set", "detection.radius_deg=4")
     assert "--set detection.radius_deg=20 detection.separation_deg=10" in refused
     assert "Did you mean 'radius_deg'?" in fail(tmp_path / "coarse.zarr", "--all", "--set", "detection.radius=12")
+
+
+@pytest.fixture(scope="module")
+def year(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Analyses of four days with two storms, and forecasts of three members from two of them in a store for each."""
+    folder, grid, name = tmp_path_factory.mktemp("year"), Grid.parse("120x61"), "mean_sea_level_pressure"
+    lat, lon = np.meshgrid(grid.latitude, grid.longitude, indexing="ij")
+
+    def pressure(step: int, north_deg: float) -> np.ndarray:
+        ways = ((14 + 0.5 * step + north_deg, 136 - 0.6 * step), (-20 - 0.5 * step + north_deg, 60 - 0.6 * step))
+        lows = sum(np.exp(-((distance_km(lat, lon, *at) / 500) ** 2)) for at in ways)
+        return (101_300 - 2500 * lows + 2 * lat).astype(np.float32)
+
+    coords = {"latitude": list(grid.latitude), "longitude": list(grid.longitude)}
+    times = START + np.arange(17) * np.timedelta64(6, "h")
+    states = np.stack([pressure(step, 0) for step in range(17)])
+    truth = xr.Dataset({name: (("time", *coords), states, {"units": "Pa"})}, coords={"time": times} | coords)
+    truth.to_netcdf(folder / "truth.nc")
+    dims = ("time", "prediction_timedelta", "number", *coords)
+    (folder / "forecasts").mkdir()
+    for first in (0, 4):
+        members = [[pressure(first + lead, 0.15 * lead * member) for member in range(3)] for lead in range(11)]
+        leads = np.arange(11) * np.timedelta64(6, "h").astype("timedelta64[ns]")
+        axes = {"time": times[[first]], "prediction_timedelta": leads, "number": range(3)}
+        forecast = xr.Dataset({name: (dims, np.array(members)[None], {"units": "Pa"})}, coords=axes | coords)
+        forecast.to_zarr(folder / f"forecasts/{first}.zarr")
+    return folder
+
+
+def season(*tokens: str | Path) -> None:
+    run(app, ["season", *map(str, tokens)])
+
+
+@pytest.mark.slow
+def test_a_season_is_verified_and_a_second_run_goes_on(
+    year: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    asked = (year / "forecasts", "--truth", year / "truth.nc", "--name", "ours", "--set", "stitching.life_hours=36")
+    season(*asked, "--output", tmp_path / "first.nc")
+    first = xr.load_dataset(tmp_path / "first.nc")
+    assert "2 initial times, 2018-09-30T00 ... 2018-10-01T00 (2 times); 2 storms" in capsys.readouterr().out
+    at = first.sel(lead=48, bound="score").isel(system=0)
+    assert at["distance_km"].item() == pytest.approx(133, rel=0.1)  # of the member between
+    assert at["hit_rate"].item() == 1
+    assert at["cases"].item() == 4
+    assert (tmp_path / "first.png").stat().st_size > 50_000
+    kept = sorted(path.relative_to(tmp_path / "first.tracks") for path in tmp_path.glob("first.tracks/*/*.nc"))
+    assert kept == [Path("ours/2018-09-30T00.nc"), Path("ours/2018-10-01T00.nc")]
+
+    monkeypatch.setattr("ladcast.cyclones.tracker.track_all", None)  # nothing is tracked again
+    season(*asked, "--output", tmp_path / "first.nc", "--overwrite")
+    xr.testing.assert_identical(xr.load_dataset(tmp_path / "first.nc"), first)
+    tracks = tmp_path / "first.tracks"
+    given = (
+        "--truth",
+        tracks / "truth.nc",
+        "--set",
+        "stitching.life_hours=36",
+        "--against",
+        f"same={tracks}/ours/*.nc",
+    )
+    season(tracks / "ours", *given, "--name", "ours", "--output", tmp_path / "again.nc")
+    both = xr.load_dataset(tmp_path / "again.nc")
+    xr.testing.assert_equal(both.sel(system="ours", drop=True), first.isel(system=0, drop=True))
+    assert float(abs(both["distance_km_difference"]).max()) == 0
+
+
+WRONG_SEASONS = {
+    "no_truth": ([], "either --truth STORE or --best-track FILE"),
+    "two_truths": (["--truth", "truth.nc", "--best-track", "b.csv"], "either --truth STORE or --best-track FILE"),
+    "twice": (["--truth", "truth.nc", "--against", "forecast=forecasts"], "Each system needs a name of its own"),
+    "no_file": (["--truth", "nothing.nc"], "nothing.nc does not exist"),
+    "no_storm": (["--truth", "truth.nc", "--set", "detection.depth_pa=9000"], "got no track of a low"),
+    "output": (["--truth", "truth.nc", "--output", "forecasts/0.zarr"], "forecasts/0.zarr cannot be written"),
+    "no_start": (["--truth", "truth.nc", "--set", "start=2018-09-29T00"], "has no start 2018-09-29T00"),
+}
+
+
+@pytest.mark.parametrize(("tokens", "message"), WRONG_SEASONS.values(), ids=WRONG_SEASONS)
+def test_a_season_that_cannot_be_is_refused(
+    tokens: list[str], message: str, year: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("forecasts", "truth.nc"):
+        (tmp_path / name).symlink_to(year / name)
+    monkeypatch.chdir(tmp_path)
+    with redirect_stderr(io.StringIO()) as messages, pytest.raises(SystemExit) as end:
+        season("forecasts", *tokens)
+    assert message in messages.getvalue()
+    assert end.value.code == ExitCode.INPUT
+
+
+def test_tracks_of_other_forecasts_are_not_taken_for_ours(year: Path, tmp_path: Path):
+    asked = (year / "forecasts/0.zarr", "--truth", year / "truth.nc", "--output", tmp_path / "season.nc")
+    season(*asked, "--set", "stitching.life_hours=36")
+    with redirect_stderr(io.StringIO()) as messages, pytest.raises(SystemExit) as end:
+        season(*asked[:-1], tmp_path / "season.nc", "--set", "stitching.life_hours=30")
+    assert "season.nc exists already" in messages.getvalue()
+    (tmp_path / "season.nc").unlink()
+    (tmp_path / "season.png").unlink()
+    with redirect_stderr(io.StringIO()) as messages, pytest.raises(SystemExit) as end:
+        season(*asked, "--set", "stitching.life_hours=30")
+    assert "holds tracks of another forecast, or by other rules" in messages.getvalue()
+    assert end.value.code == ExitCode.OUTPUT

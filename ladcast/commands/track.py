@@ -1,0 +1,301 @@
+"""`ladcast track` and `season`: cyclones of one forecast, and what those of many are worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from ladcast.commands.options import Overrides, Results
+from ladcast.files import is_zarr, require_input, require_outputs
+from ladcast.run import show_progress
+from ladcast.times import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import xarray as xr
+
+    from ladcast.cyclones.report import TrackReport
+    from ladcast.cyclones.tracker import TrackOptions
+
+WIDER_RULES = "Set wider ones, such as --set detection.radius_deg=20 detection.separation_deg=10."
+TRACK_FILES = (".nc", ".csv", ".geojson")
+DRAWN_GRID = "720x361"
+
+
+def track(
+    forecast: Path,
+    *,
+    storm: str | None = None,
+    every: Annotated[bool, Parameter(name="--all")] = False,
+    best_track: Path | None = None,
+    against: tuple[str, ...] = (),
+    config: Path | None = None,
+    overrides: Overrides = (),
+    output: Path | None = None,
+    time: tuple[str, ...] = (),
+    device: str = "cpu",
+    overwrite: bool = False,
+) -> Results:
+    """Track cyclones in every member; one storm is also verified against its best track and drawn.
+
+    Args:
+        forecast: forecast (Zarr, latents, netCDF or GRIB), a series of analyses, or ensemble tracks of ECMWF (BUFR).
+        storm: identifier of one storm in the best tracks, such as 2018271N06154; or --all.
+        every: track all lows; with best tracks, also say which are observed storms.
+        best_track: IBTrACS (.csv or .nc), HURDAT2 or a b-deck.
+        against: tracks of other systems as NAME=FILE, in BUFR or as this command writes them (.nc), to compare with.
+        config: YAML file with the storm, its start, and the rules of detection and stitching, or the name of one in
+            configs/track.
+        overrides: settings that win over the file, or over the defaults, such as detection.radius_deg=12.
+        output: netCDF file of the tracks; CSV, GeoJSON and the figure lie beside it. By default beside the forecast.
+        time: initial times, where the forecast has several; by default all.
+        device: cpu or cuda.
+        overwrite: replace existing outputs.
+    """
+    output = output or forecast.with_suffix(".tracks.nc")
+    require_outputs(map(output.with_suffix, TRACK_FILES), [forecast, best_track], overwrite=overwrite)
+    from ladcast.cyclones import read_best_tracks, report, select_storm, write_tracks
+    from ladcast.cyclones.formats import is_bufr
+    from ladcast.forecasts.open import open_tracked, parse_system
+
+    config, options = _read_options(config, overrides)
+    options = options.asked(storm=storm, every=every, best_track=best_track, compare=bool(against))
+    systems = dict(map(parse_system, against))
+    suffixes = TRACK_FILES if options.storm is None else (*TRACK_FILES, ".png")
+    inputs = [forecast, options.best_track, config, *chain(*systems.values())]
+    require_outputs(map(output.with_suffix, suffixes), inputs, overwrite=overwrite)
+    if options.storm is not None:
+        import ladcast.plots.tracks  # noqa: F401 - a figure that cannot be drawn is no surprise at the end
+    best = None if options.best_track is None else read_best_tracks(options.best_track)
+    best = best if best is None or options.storm is None else select_storm(best, options.storm)
+    if is_bufr(forecast):
+        tracks = _read_system([forecast], options, best)
+    else:
+        tracks = _find_tracks(open_tracked(forecast, time), options, best, device)
+    written = [write_tracks(tracks, output.with_suffix(suffix)) for suffix in TRACK_FILES]
+    lines = list(report.describe_tracks(tracks, best))
+    if best is not None and tracks.sizes["point"]:
+        others = {name: _read_system(paths, options, best) for name, paths in systems.items()}
+        reports = {name: report.verify_tracks(table, best) for name, table in {"forecast": tracks, **others}.items()}
+        lines += report.describe_errors(reports["forecast"])
+        if others:
+            reports = report.compare_systems(reports)
+            lines += report.describe_comparison(reports)
+        if options.storm is not None:
+            written.append(_draw_storm(reports, output.with_suffix(".png")))
+    print(said := "\n".join([*lines, f"tracks {', '.join(map(str, written))}"]))
+    return {"tracks": said}
+
+
+def season(
+    *forecasts: Path,
+    truth: Path | None = None,
+    best_track: Path | None = None,
+    name: str = "forecast",
+    against: tuple[str, ...] = (),
+    genesis: bool = False,
+    config: Path | None = None,
+    overrides: Overrides = (),
+    output: Path = Path("season.nc"),
+    device: str = "cpu",
+    overwrite: bool = False,
+) -> Results:
+    """Verify the cyclones of many forecasts on the storms, initial, valid and lead times that all systems have.
+
+    Tracks of each initial time are kept beside the output, in season.tracks: a run that was stopped goes on with them.
+
+    Args:
+        forecasts: forecasts of one system, each with other initial times, or folders of such: what `ladcast track`
+            takes, and its tracks (.nc).
+        truth: analyses, in which storms are found by the same rules, or the tracks of such (.nc).
+        best_track: IBTrACS (.csv or .nc), HURDAT2 or a b-deck, in the place of a truth.
+        name: what the system is called.
+        against: other systems as NAME=FORECASTS, in which * stands for any text.
+        genesis: take storms that form after the initial time into the position errors, too.
+        config: YAML file with rules of detection and stitching, or the name of one in configs/track.
+        overrides: settings that win over the file, or over the defaults, such as detection.radius_deg=12.
+        output: netCDF file of the scores; the figure lies beside it.
+        device: cpu or cuda.
+        overwrite: replace existing outputs, and tracks of other forecasts.
+    """
+    if not forecasts or (truth is None) == (best_track is None):
+        raise ValueError("Expected forecasts and either --truth STORE or --best-track FILE, such as season fc_*.zarr.")
+    figure, inputs = output.with_suffix(".png"), [*forecasts, truth, best_track, config]
+    require_outputs([output, figure], inputs, overwrite=overwrite)
+    from ladcast.cyclones import read_best_tracks
+    from ladcast.cyclones.season import describe_season, join_starts, season_scores, storms_of, write_season
+    from ladcast.forecasts.open import parse_system
+    from ladcast.plots.style import save_figure
+    from ladcast.plots.tracks import draw_season
+    from ladcast.resumable import sole_writer
+
+    others = dict(map(parse_system, against))
+    if name in others or len(others) < len(against):
+        raise ValueError(f"Each system needs a name of its own, got {', '.join([name, *others])}.")
+    require_outputs([output, figure], [*inputs, *chain(*others.values())], overwrite=overwrite)
+    _, options = _read_options(config, overrides)
+    with sole_writer(output):
+        sources = {system: list(_open_all(paths)) for system, paths in {name: forecasts, **others}.items()}
+        states = [] if truth is None else list(_open_all([truth]))
+        finder = SeasonTracks(output.with_suffix(".tracks"), options, device, overwrite)
+        finder = finder.of_one_rule([*chain(*sources.values()), *states])
+        best = read_best_tracks(best_track) if best_track else storms_of(finder.storms(*states))
+        tracks = {system: join_starts(finder.forecasts(some, system), system) for system, some in sources.items()}
+        scores = season_scores(tracks, best, options.stitching, genesis=genesis)
+        about = {"truth": str(truth or best_track), "forecasts": " ".join(map(str, forecasts))}
+        about |= {"against": " ".join(against), "rules": str(tracks[name].attrs.get("rules", ""))}
+        scores = scores.assign_attrs({key: text for key, text in about.items() if text})
+        path, drawn = write_season(scores, output), save_figure(draw_season(scores, best), figure)
+    print(said := "\n".join([*describe_season(scores), f"scores {path}", f"figure {drawn}"]))
+    return {"season": said, "scores_file": path}
+
+
+@dataclass(frozen=True)
+class SeasonTracks:
+    """Finds all lows by one set of rules, and keeps them in a folder: of each system a file for each initial time.
+
+    What is there of the same forecasts by the same rules is read.
+
+    Attributes:
+        folder: where tracks are kept.
+        options: rules of detection and stitching.
+        device: cpu or cuda.
+        overwrite: replace tracks of other forecasts, or by other rules.
+    """
+
+    folder: Path
+    options: TrackOptions
+    device: str = "cpu"
+    overwrite: bool = False
+
+    def of_one_rule(self, sources: Sequence[xr.Dataset]) -> SeasonTracks:
+        """Returns one that takes the rules of coarse grids for all, where a grid needs them and none are asked for."""
+        from ladcast.cyclones.detection import is_too_coarse
+        from ladcast.cyclones.tracker import COARSE, DETECTION, OF_COARSE
+
+        grids = [source["latitude"].values for source in sources if "latitude" in source.dims]
+        if self.options.detection != DETECTION or not any(is_too_coarse(rows, DETECTION) for rows in grids):
+            return self
+        print(OF_COARSE)
+        return replace(self, options=replace(self.options, detection=COARSE))
+
+    def storms(self, states: xr.Dataset) -> xr.Dataset:
+        """Returns the tracks of a series of analyses; such as are given are returned."""
+        if "point" in states.dims:
+            return states
+        return self._kept(states, self.folder / "truth.nc", replace(self.options, start=None, days=None))
+
+    def forecasts(self, sources: Sequence[xr.Dataset], system: str) -> list[xr.Dataset]:
+        """Returns the tracks of each initial time; of tracks that are given those that the options choose."""
+        given = [self.options.cut_tracks(source) for source in sources if "point" in source.dims]
+        whole = replace(self.options, stitching=replace(self.options.stitching, keep_cut=True), start=None, days=None)
+        starts = [
+            (cut.sel(time=[time]), self.folder / system / f"{describe(time)}.nc")
+            for cut in (self.options.cut_forecast(source) for source in sources if "point" not in source.dims)
+            for time in cut["time"].values
+        ]
+        shown = show_progress(starts, len(starts), f"tracks of {system}") if starts else []
+        return given + [self._kept(forecast, path, whole) for forecast, path in shown]
+
+    def _kept(self, source: xr.Dataset, path: Path, options: TrackOptions) -> xr.Dataset:
+        """Returns the tracks that a file holds of this very source, or finds and writes them."""
+        from ladcast.cyclones import read_tracks, write_tracks
+        from ladcast.cyclones.fields import PRESSURE
+        from ladcast.cyclones.tracker import describe_tracked
+        from ladcast.verification.archive import values_of
+
+        # of members that begin with one analysis the last lead time tells which forecast it is
+        last = source[[PRESSURE]].isel({name: [-1] for name in ("prediction_timedelta", "time") if name in source.dims})
+        made_of = describe_tracked(source) | {"settings": repr((options.detection, options.stitching))}
+        made_of |= {"values": " ".join(values_of({"last": last}).values())}
+        if path.is_file():
+            kept = read_tracks(path)
+            if all(kept.attrs.get(name) == value for name, value in made_of.items()):
+                return kept
+            if not self.overwrite:
+                raise FileExistsError(
+                    f"{path} holds tracks of another forecast, or by other rules. Choose another --output, or add "
+                    "--overwrite."
+                )
+        tracks = _find_tracks(source, options, None, self.device).assign_attrs(made_of)
+        write_tracks(tracks, path)
+        return tracks
+
+
+def _read_options(config: Path | None, overrides: Sequence[str]) -> tuple[Path | None, TrackOptions]:
+    """Returns the file of a configuration, and what it and the settings that win over it say."""
+    from ladcast.config import find_config, from_overrides, load_config
+    from ladcast.cyclones.tracker import TrackOptions
+
+    if config is None:
+        return None, from_overrides(overrides, TrackOptions)
+    config = find_config(config, "track")
+    return config, load_config(config, TrackOptions, overrides)
+
+
+def _open_all(paths: Iterable[Path]) -> Iterator[xr.Dataset]:
+    """Yields forecasts, analyses and tables of tracks, lazily; of a folder of such each of them."""
+    from ladcast.cyclones import read_tracks
+    from ladcast.cyclones.formats import holds_tracks
+    from ladcast.forecasts.open import find_stores, open_tracked
+
+    for path in (found for pattern in paths for found in find_stores(str(pattern))):
+        require_input(path)
+        inside = sorted(path.iterdir()) if path.is_dir() and not is_zarr(path) else []
+        several = [one for one in inside if one.name[0] != "." and (is_zarr(one) or holds_tracks(one))]
+        for one in several or [path]:
+            yield read_tracks(one) if holds_tracks(one) else open_tracked(one, regular=False)
+
+
+def _find_tracks(source: xr.Dataset, options: TrackOptions, best: xr.Dataset | None, device: str) -> xr.Dataset:
+    """Tracks a forecast or analyses."""
+    from ladcast.cyclones.detection import CoarseGridError
+    from ladcast.cyclones.tracker import find_tracks
+    from ladcast.device import find_device
+
+    try:
+        return find_tracks(source, options, best, device=str(find_device(device)))
+    except CoarseGridError as error:
+        raise ValueError(f"{error} {WIDER_RULES}") from None
+
+
+def _read_system(paths: Sequence[Path], options: TrackOptions, best: xr.Dataset | None) -> xr.Dataset:
+    """Reads the tracks of another system, of the storm and the times that are asked for, under the observed names."""
+    from ladcast.cyclones import identify, read_tracks, select_storm
+    from ladcast.cyclones.season import join_starts
+
+    tracks = options.cut_tracks(join_starts([read_tracks(path) for path in paths], ", ".join(map(str, paths))))
+    tracks = tracks if best is None else identify(tracks, best)
+    return tracks if options.storm is None else select_storm(tracks.drop_vars("observed"), options.storm)
+
+
+def _draw_storm(reports: Mapping[str, TrackReport], output: Path) -> Path:
+    """Draws the figure of one storm; of several initial times, the first."""
+    import numpy as np
+
+    from ladcast.cyclones import strike_probability
+    from ladcast.grid import Grid
+    from ladcast.plots.style import save_figure
+    from ladcast.plots.tracks import draw_storm
+
+    first = {name: report.first_forecast() for name, report in reports.items()}
+    one, best = first["forecast"], first["forecast"].best
+    within = (best["time"].values >= one.init_time) & (best["time"].values <= one.tracks["time"].values.max())
+    storm = str(best["storm"].values[0])
+    name = str(best["name"].values[0]).strip().capitalize() if "name" in best else ""
+    verified = {name: report for name, report in first.items() if report.is_verified}
+    figure = draw_storm(
+        one.tracks,
+        strike_probability(one.tracks, Grid.parse(DRAWN_GRID)),
+        title=f"{name} ({storm})" if name else storm,
+        mean=one.mean,
+        best=best.isel(point=np.flatnonzero(within)),
+        growth={name: report.growth for name, report in verified.items()},
+        spread={name: report.spread for name, report in verified.items()},
+    )
+    return save_figure(figure, output)
