@@ -35,7 +35,7 @@ def ensemble_mean(tracks: xr.Dataset, *, least_alive: float = 0.5) -> xr.Dataset
     """
     first, case = group(tracks, CASE)
     vectors = unit_vectors(tracks["latitude"].values, tracks["longitude"].values)
-    total = np.stack([np.bincount(case, component, len(first)) for component in vectors.T], axis=-1)
+    total = np.stack([np.bincount(case, component, len(first)) for component in vectors.T], axis=-1).astype(float)
     latitude, longitude = positions(total)
     alive = np.bincount(case, minlength=len(first))
     away = distance_km(tracks["latitude"].values, tracks["longitude"].values, latitude[case], longitude[case])
