@@ -1,8 +1,8 @@
 """What surrounds the networks: fields to disk, decoding, encoding, statistics, evaluation, each beside its floor.
 
-streams.py [--device cuda] [--small] [PART...]: PART is fields, decode, statistics, encode, evaluate or score. Fields
-are those of the released autoencoder with random weights at 1.5 degrees (`--small`: of the embedded model), all else is
-of the embedded model at 5.6 degrees. A floor is counted from rates that are measured in the same run.
+streams.py [--device cuda] [--small] [PART...]: PART is fields, decode, view, statistics, encode, evaluate or score.
+Fields and maps are those of the released autoencoder with random weights at 1.5 degrees (`--small`: of the embedded
+model), all else is of the embedded model at 5.6 degrees. A floor is counted from rates that are measured in the same run.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from data_pipelines.encode import encode
 from data_pipelines.statistics import statistics
 from data_pipelines.workers import time_units
 from data_pipelines.zarr_store import StoredVariable, Template, write_frames
+from ladcast.checkpoint import checkpoint_hash
 from ladcast.cli import app
 from ladcast.commands.evaluation import make_and_score
 from ladcast.commands.options import EvaluationRequest, Scoring
@@ -58,13 +59,17 @@ from ladcast.forecasts.write import ForecastWriter, StoreWriter
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig
 from ladcast.models.transformer import TransformerConfig
+from ladcast.plots.quantities import QUANTITIES
 from ladcast.released import Assets
 from ladcast.run import run
 from ladcast.times import DAY, HOUR
+from ladcast.view.frames import FieldRequest, Frames
+from ladcast.view.sources import open_sources
 
 EARLIER = {"fields": 11, "encode": 300, "statistics": 36, "evaluate": 11}
 """Frames a second, and seconds a start, of commit 30b795a on one H200 with 16 cores."""
 START = np.datetime64("2018-09-30T00", "ns")
+Z = QUANTITIES["z"]
 CONFIGS = Path(__file__).parents[1] / "configs/model"
 CORES = len(os.sched_getaffinity(0))
 
@@ -150,6 +155,14 @@ class Bench:
             stepper = DiffusionStepper.build(DiffusionConfig(transformer))
         return Forecaster(codec, stepper, "random@0")
 
+    @cached_property
+    def saved(self) -> Path:
+        """Writes the forecaster to a folder, which forecasts made from now on name."""
+        model = self.folder / "model"
+        save_forecaster(self.released, model, {}, dtype=None)
+        self.__dict__["released"] = replace(self.released, name=f"model@{checkpoint_hash(model)}")
+        return model
+
     def made(self, members: int, blocks: int, kind: type[StoreWriter], name: str, **about: object) -> StoreWriter:
         """Returns the writer of a forecast from an analysis of nothing."""
         grid, channels = self.released.grid, len(self.released.channels)
@@ -231,16 +244,28 @@ def write_after(writer: StoreWriter, batch: MemberBatch, step: ForecastStep) -> 
         list(pool.map(lambda place: write(*place), places))
 
 
+def viewing(bench: Bench) -> None:
+    """Times the maps that the page of `ladcast view` asks for, of 60 lead times of latents, and of fewer of fields."""
+    members, blocks = (8, 3) if bench.small else (50, 15)
+    bench.write(bench.made(members, blocks, LatentWriter, "view.latents.zarr", folder=bench.saved))
+    bench.write(bench.made(members, 3, ForecastWriter, "view.zarr"))
+    step = bench.released.frames.step
+    for name, store, decoding in (
+        ("latents", "view.latents.zarr", {"model": str(bench.saved), "device": bench.device}),
+        ("fields", "view.zarr", {}),
+    ):
+        frames = Frames(open_sources([bench.folder / store], **decoding))
+        for first, kind in ((1, "member"), (5, "mean"), (9, "spread")):  # of lead times that were not read yet
+            wanted = [FieldRequest(0, START + lead * step, Z, kind, level=500) for lead in range(first, first + 4)]
+            took = [seconds(partial(frames.field, request)) for request in wanted]
+            row(f"a map of {kind}, {members} members, from {name}", 1e3 * float(np.median(took)), "ms")
+
+
 def decode(bench: Bench) -> None:
     members, blocks = (8, 1) if bench.small else (50, 1)
-    model = bench.folder / "model"
-    save_forecaster(bench.released, model, {}, dtype=None)
-    from ladcast.checkpoint import checkpoint_hash
-
-    named = replace(bench.released, name=f"model@{checkpoint_hash(model)}")
-    object.__setattr__(bench, "released", named)
+    model = bench.saved
     bench.write(bench.made(members, blocks, LatentWriter, "fc.latents.zarr", folder=model))
-    frames = members * blocks * named.frames.future
+    frames = members * blocks * bench.released.frames.future
     for name in ("fc.zarr", "fc.nc") if bench.small else ("fc.zarr",):
         took = seconds(
             lambda name=name: export(
@@ -333,6 +358,7 @@ def scoring(bench: Bench) -> None:
 PARTS: dict[str, Callable[[Bench], None]] = {
     "fields": fields,
     "decode": decode,
+    "view": viewing,
     "statistics": summing,
     "encode": encoding,
     "evaluate": evaluating,
