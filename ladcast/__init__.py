@@ -42,6 +42,8 @@ _HOME = {
 }
 
 __all__ = list(_HOME)
+_PARTS = ("Climatology", "EnsembleOptions", "forecast_ensemble")
+"""What tab completion leaves out: parts for programs that do by themselves what the others do in one line."""
 
 
 def __getattr__(name: str) -> Any:
@@ -66,4 +68,4 @@ _register_accessor()
 
 
 def __dir__() -> list[str]:
-    return ["__version__", *_HOME]
+    return ["__version__", *(name for name in _HOME if name not in _PARTS)]

@@ -26,6 +26,7 @@ COMMANDS = {
     "analysis": ("forecast:analysis", "Put a start state together from archives and open data."),
     "redraw": ("forecast:redraw", "Make members of a past forecast again, bit for bit."),
     "plan forecast": ("forecast:plan_forecast", "Predict time, memory and bytes on disk of a forecast."),
+    "plan train": ("train:plan_train", "Predict shapes, memory and time of a training run."),
     "show": ("show:show", "Say what a model, an output or any other data is."),
     "view": ("show:view", "Look at forecasts in the browser."),
     "plot": ("products:plot", "Draw a page, or a map of any field."),

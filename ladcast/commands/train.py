@@ -1,15 +1,18 @@
-"""`ladcast train`: autoencoder, forecaster; and `ladcast submit train`."""
+"""`ladcast train`: autoencoder, forecaster; `ladcast plan train` and `ladcast submit train`."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from ladcast.commands.options import Overrides, Results, flat, report_paths
 from ladcast.recipes import TRAIN, DryRun
 from ladcast.training.slurm import Interruption, SlurmProfile, Submission
+
+if TYPE_CHECKING:
+    from ladcast.recipes.recipe import Recipe
 
 Jobs = Annotated[Submission, flat("The jobs")]
 TRAINING = "train"
@@ -64,6 +67,24 @@ def forecaster(
         recipe = ForecasterRecipe.of_config(config, overrides)
         folder = carry_out(recipe, device=device, dry_run=dry_run, interrupted=interruption)
     return {} if folder is None else report_paths(forecaster=folder)
+
+
+def plan_train(config: Path, *, overrides: Overrides = (), device: str | None = None) -> Results:
+    """Predict shapes, arithmetic, memory and time of a training run, before or after its data are there.
+
+    The plan is of the device and the ranks at hand; no weights are made, and nothing is trained or written.
+
+    Args:
+        config: YAML file, or the name of one in configs/train, such as nature_forecaster.
+        overrides: settings that win over the file, such as training.steps=100.
+        device: cpu or cuda; a GPU where there is one.
+    """
+    from ladcast.config import find_config
+    from ladcast.recipes.cost import open_recipe, plan_without_data
+
+    config = find_config(config, TRAINING)
+    recipe, missing = plan_without_data(config, overrides) or (open_recipe(config, overrides), [])
+    return _say_plan(recipe, missing, device)
 
 
 def submit_train(config: Path, *, overrides: Overrides = (), submission: Jobs) -> Results:
@@ -124,17 +145,21 @@ def _not_there(missing: list[Path]) -> list[str]:
 
 def _plan_without_data(config: Path, overrides: Overrides, device: str | None, kind: str) -> Results | None:
     """Prints the plan, for these ranks and this device, of a run without its data; returns nothing where they are."""
-    from ladcast.recipes.cost import check_plan, plan_without_data
+    from ladcast.recipes.cost import plan_without_data
 
     planned = plan_without_data(config, overrides, kind)
-    if planned is None:
-        return None
+    return None if planned is None else _say_plan(*planned, device)
+
+
+def _say_plan(recipe: Recipe, missing: list[Path], device: str | None) -> Results:
+    """Prints the plan of a run for these ranks and this device."""
     import torch
 
     from ladcast.device import find_device
+    from ladcast.recipes.cost import check_plan
     from ladcast.training.distributed import find_rank
 
-    own, (recipe, missing) = find_rank(os.environ), planned
+    own = find_rank(os.environ)
     target = find_device(device, own.local_rank)
     memory_gib = torch.cuda.get_device_properties(target).total_memory / 2**30 if target.type == "cuda" else None
     said = "\n".join([*_not_there(missing), check_plan(recipe, own.size, memory_gib)])

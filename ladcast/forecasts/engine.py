@@ -10,7 +10,7 @@ itself, and finds the front by name when a verb is used.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -75,14 +75,14 @@ class LatentEngine(BackendEntrypoint):
 
         path = Path(filename_or_obj).expanduser().absolute()  # a process elsewhere may receive it pickled
         manifest = LatentManifest.read(path)
-        folder = find_maker(manifest.model, manifest.folder, model=None if model is None else str(model))
+        folder = find_maker(manifest.model, manifest.folders(path), model=None if model is None else str(model))
         drop = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
         load = partial(_load, folder, checkpoint_hash(folder), device)
         return open_latents(path, load, drop=drop, cache_bytes=cache_bytes)
 
 
-def find_maker(made_by: str, folder: str | None = None, *, model: str | None = None) -> Path:
-    """Finds the folder of the model that made a forecast, `name@hash`: `model`, or one of its name, or where it lay.
+def find_maker(made_by: str, folders: Sequence[str] = (), *, model: str | None = None) -> Path:
+    """Finds the folder of the model that made a forecast, `name@hash`: `model`, or one of its name, or in `folders`.
 
     Raises:
         FileNotFoundError: there is no such model.
@@ -92,7 +92,7 @@ def find_maker(made_by: str, folder: str | None = None, *, model: str | None = N
 
     name, _, weights = made_by.partition("@")
     expected = f"The forecast was made by the model '{name}' with weights {weights}, and no other fits."
-    places = [model] if model is not None else [place for place in (name, folder) if place]
+    places = [model] if model is not None else [name, *folders]
     others: list[str] = []
     for place in places:
         try:

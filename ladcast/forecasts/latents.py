@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -72,6 +73,7 @@ class LatentWriter(StoreWriter):
         self.manifest = LatentManifest(
             model=forecaster.name,
             folder=None if folder is None else str(folder.resolve()),
+            beside=None if folder is None else os.path.relpath(folder.resolve(), path.resolve().parent),
             channels=forecaster.channels.to_dict(),
             grid=forecaster.grid.to_dict(),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ class LatentManifest:
     """Names the model that decodes the latents and describes the states it decodes them to.
 
     `model` is `name@hash` with the first digits of the SHA-256 of its weights, `folder` where it lay when the forecast
-    was made. `channels` and `grid` are plain data for `ChannelSet.from_dict` and `Grid.from_dict`.
+    was made, and `beside` the same, seen from the folder that holds the store: both may have been moved together.
+    `channels` and `grid` are plain data for `ChannelSet.from_dict` and `Grid.from_dict`.
     """
 
     model: str
@@ -24,6 +26,8 @@ class LatentManifest:
     channels: dict[str, Any]
     grid: dict[str, Any]
     version: int = VERSION
+    beside: str | None = None
+    """None in stores of earlier versions."""
 
     @property
     def name(self) -> str:
@@ -34,6 +38,11 @@ class LatentManifest:
     def weights(self) -> str:
         """Returns the first digits of the SHA-256 of the model's weights."""
         return self.model.partition("@")[2]
+
+    def folders(self, store: Path) -> list[str]:
+        """Returns where the model of this store may lie, but for its name: where it lay, and where it lay beside it."""
+        beside = None if self.beside is None else os.path.normpath(store.absolute().parent / self.beside)
+        return [folder for folder in dict.fromkeys([self.folder, beside]) if folder is not None]
 
     def to_attributes(self) -> dict[str, Any]:
         """Returns the attribute that marks a Zarr group as a latent store."""
@@ -53,7 +62,7 @@ class LatentManifest:
         if content.get("version") != VERSION:
             raise ValueError(f"{path} has version {content.get('version')} of the latent store, expected {VERSION}.")
         expected = {field.name for field in fields(cls)}
-        if set(content) != expected:
+        if set(content) | {"beside"} != expected:
             raise ValueError(f"{path / METADATA}: expected {sorted(expected)} in '{KEY}', got {sorted(content)}.")
         return cls(**content)
 

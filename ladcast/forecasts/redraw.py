@@ -76,7 +76,7 @@ def redraw(
     if not members or min(members) < 0:
         raise ValueError(f"Expected numbers of members from 0, such as 7, got {list(members)}.")
     made_from, has_latents = read_record(record), is_latent_store(record)
-    lay_in = LatentManifest.read(record).folder if has_latents else None
+    lay_in = LatentManifest.read(record).folders(record) if has_latents else []
     folder = ModelFolder(find_maker(made_from["model"], lay_in, model=model))
     with join_ranks(device) as job, sole_writer(output) if job.is_first else nullcontext():
         forecaster = load_forecaster(folder.path, str(job.device))

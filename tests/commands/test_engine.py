@@ -19,9 +19,13 @@ from ladcast.commands.products import plot
 from ladcast.commands.scoring import open_request, score_systems
 from ladcast.commands.show import show
 from ladcast.forecasting.codec import LatentCodec
+from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasts.engine import LatentEngine
+from ladcast.forecasts.make import make_forecast
 from ladcast.forecasts.manifest import KEY
 from ladcast.forecasts.open import open_forecast
+from ladcast.forecasts.redraw import redraw
+from ladcast.released import ModelFolder
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,9 +103,25 @@ def test_a_model_is_found_where_it_lay(store: Path, home: Path):
     assert "geopotential" in open_forecast(store)
 
 
+def test_a_model_is_found_beside_a_store_that_was_moved_with_it(
+    weather_model: ModelFolder, tmp_path: Path, home: Path
+) -> None:
+    (run := tmp_path / "run").mkdir()
+    mine = ModelFolder(Path(shutil.copytree(weather_model.path, run / "models" / "mine")))
+    request = ForecastRequest(output=run / "fc" / "fc.zarr", members=1, days=1, batch_size=1, keep="latents")
+    make_forecast(request, mine)
+    before = open_forecast(request.output).load()
+    moved = run.rename(tmp_path / "elsewhere") / "fc" / "fc.zarr"
+    xr.testing.assert_identical(open_forecast(moved).load(), before)
+    assert redraw(moved, tmp_path / "again.zarr", [0], source=tmp_path / "elsewhere/models/mine/starts.nc")
+    shutil.move(moved, tmp_path / "alone.zarr")
+    with pytest.raises(FileNotFoundError, match=r"Looked for 'mine' and .*run/models/mine' and .*--model FOLDER"):
+        open_forecast(tmp_path / "alone.zarr")
+
+
 def test_a_model_is_found_among_the_installed_ones(kept, store: Path, home: Path, tmp_path: Path):
     weights = open_forecast(store).attrs["source"].partition("@")[2]
-    rename_model(store, model=f"mine@{weights}", folder=str(tmp_path / "moved"))
+    rename_model(store, model=f"mine@{weights}", folder=str(tmp_path / "moved"), beside=None)
     ways = r"model='FOLDER'.*--model FOLDER.*LADCAST_MODELS"
     with pytest.raises(FileNotFoundError, match=rf"'mine' with weights {weights}.*{ways}"):
         open_forecast(store)
@@ -111,7 +131,7 @@ def test_a_model_is_found_among_the_installed_ones(kept, store: Path, home: Path
 
 def test_a_model_is_pointed_to(kept, store: Path, home: Path, tmp_path: Path):
     weights = open_forecast(store).attrs["source"].partition("@")[2]
-    rename_model(store, model=f"mine@{weights}", folder=None)
+    rename_model(store, model=f"mine@{weights}", folder=None, beside=None)
     assert "geopotential" in open_forecast(store, model=kept.model)
     with pytest.raises(FileNotFoundError, match=r"nowhere.*'mine' with weights"):
         open_forecast(store, model=tmp_path / "nowhere")

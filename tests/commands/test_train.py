@@ -240,6 +240,14 @@ def test_a_trial_leaves_no_state(site: Site, flag: str, shown: list[str], capsys
     assert left <= {"profile.json"}
 
 
+def test_a_run_is_planned_when_its_data_are_there(site: Site, capsys: pytest.CaptureFixture[str]):
+    run(app, ["plan", "train", str(site.config), "--device", "cpu"])
+    printed = capsys.readouterr().out
+    assert "not there" not in printed
+    assert re.search(r"run +forecaster, \d+ steps.*arithmetic.*time +\d+ (s|min|h) at", printed, re.DOTALL)
+    assert not (site.folder / "run").exists()
+
+
 @pytest.mark.slow
 def test_a_run_is_planned_before_its_data_are_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """The shapes of latents follow from the configuration of the autoencoder, which lies beside."""
@@ -248,10 +256,10 @@ def test_a_run_is_planned_before_its_data_are_there(tmp_path: Path, capsys: pyte
     config = str(tmp_path / "configs/train/first_forecaster.yaml")
     (tmp_path / "configs/train/a_list.yaml").write_text("[1, 2]")  # what has nothing to do with it lies beside
     (tmp_path / "configs/train/broken.yaml").write_bytes(b"\xff: [")
-    run(app, ["train", "forecaster", config, "--dry-run"])
+    run(app, ["plan", "train", config])
     run(app, ["submit", "train", config, "--profile", "cpu", "--only-print"])
-    dry, printed = capsys.readouterr().out.split("not there")[1:]
-    for said in (dry, printed):
+    planned, printed = capsys.readouterr().out.split("not there")[1:]
+    for said in (planned, printed):
         assert "data/first/latents.zarr: what follows is of the configuration alone" in said
         assert "16 x 1 x 16 x 32, 16 x 4 x 16 x 32" in said
         assert re.search(r"time +\d+ (s|min|h) at", said)

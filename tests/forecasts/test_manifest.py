@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,11 @@ def test_a_manifest_names_the_model_and_describes_its_states(kept):
     assert manifest.folder == str(kept.model)
     assert manifest.channels == kept.forecaster.channels.to_dict()
     assert LatentManifest(**manifest.to_attributes()[KEY]) == manifest
+    assert manifest.folders(kept.latents)[0] == str(kept.model)
+    attributes = json.loads((kept.latents / "zarr.json").read_text())
+    del attributes["attributes"][KEY]["beside"]  # as earlier versions wrote it
+    (kept.latents / "zarr.json").write_text(json.dumps(attributes))
+    assert LatentManifest.read(kept.latents).folders(kept.latents) == [str(kept.model)]
 
 
 def test_what_is_no_latent_store_is_told(kept, tmp_path: Path):
