@@ -2,7 +2,7 @@
 
 streams.py [--device cuda] [--small] [PART...]: PART is fields, decode, view, statistics, encode, evaluate or score.
 Fields and maps are those of the released autoencoder with random weights at 1.5 degrees (`--small`: of the embedded
-model), all else is of the embedded model at 5.6 degrees. A floor is counted from rates that are measured in the same run.
+model), all else is of the embedded model at 5.6 degrees. A floor is counted from rates measured in the same run.
 """
 
 import argparse

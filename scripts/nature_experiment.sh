@@ -4,7 +4,7 @@
 # at most 25 minutes on an H200 and goes on where it stopped when the same command is run again.
 #
 #   t31 (default) makes the embedded model, at 5.6 degrees; 1p5deg a model at 1.5 degrees, whose one-call stepper is trained
-#   from nothing, so that it has no stage `forecaster`.
+#   from nothing, so that it has no stage `forecaster`; `season` verifies the tropical cyclones of forecasts whose latents are kept.
 #
 #   DATA, RUNS  folders of data (100 GB) and of trained models (default: data/nature or data/nature_1p5deg, and runs)
 #   MODEL       forecaster that is evaluated and packed (default: that of the stage one_call)
@@ -24,7 +24,7 @@ t31)
 1p5deg)
     name=nature-t63 config=nature_1p5deg grid=240x121-south finer=(--truncation 63 --grid 240x121) segments=9 test_days=360 stride=20
     starts=12 every=30 members=50 days=15
-    stages="nature test statistics autoencoder latents one_call evaluate race pack"
+    stages="nature test statistics autoencoder latents one_call evaluate race season pack"
     ;;
 *)
     echo "Unknown size '$size'. Sizes: t31 1p5deg." >&2
@@ -109,6 +109,15 @@ for stage in ${@:-$stages}; do
         ladcast score "$data/race.zarr" --truth "$data/test.zarr" --name atmospheric-model --no-baselines \
             --sums "$runs/race" --workers "$(nproc)" --output "$runs/atmospheric_model.nc" --overwrite
         ladcast merge "$runs/race" --first "$name" --output "$runs/race.nc" --overwrite
+        ;;
+    season) # from the truth itself; the atmospheric model's members around it
+        dates=() from=(--from-store "$data/test.zarr" "${finer[@]}")
+        for ((k = 0; k < starts; k++)); do dates+=("$(at $k)T00") from+=(--at "$(at $k)T00"); done
+        ladcast-data simulate "$data/perfect.zarr" --members 8 --days 10 --perturb 0.1 "${from[@]}"
+        [[ -d $runs/season.zarr ]] || ladcast forecast "${dates[@]}" --source "$data/test.zarr" --model "$model" --members "$members" \
+            --days "$days" --keep latents --no-draw --device $device --output "$runs/season.zarr"
+        ladcast season "$runs/season.zarr" --truth "$data/test.zarr" --name "$name" --against "atmospheric-model=$data/perfect.zarr" \
+            --config tropical --device $device --output "$runs/season.nc" --overwrite
         ;;
     pack)
         cp "$data/climatology.nc" "$model/climatology.nc"

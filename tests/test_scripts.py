@@ -94,7 +94,7 @@ def test_configurations_of_both_sizes_are_there_and_their_settings_known(command
 
 def test_a_finer_run_is_of_the_finer_atmospheric_model(finer: Recorded):
     simulated = [tokens for _, *tokens in finer if tokens[0] == "simulate"]
-    assert len(simulated) == 4
+    assert len(simulated) == 5
     assert all(
         tokens[tokens.index("--truncation") :][:4] == ["--truncation", "63", "--grid", "240x121"]
         for tokens in simulated
