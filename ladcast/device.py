@@ -7,20 +7,22 @@ import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 LEAST_CAPABILITY = (8, 0)
 """Compute capability (Ampere) from which on Triton compiles every kernel, bfloat16 ones too."""
+COUNTED_FOR_REAL = 300_000
+"""Elements of weights and inputs up to which a call that is only counted has values: without, it takes seconds."""
 
 
 def find_device(name: str | None = None, local_rank: int | None = None) -> torch.device:
@@ -90,6 +92,12 @@ def has_kernels(device: torch.device) -> bool:
     """Says whether a device is a GPU that Triton compiles the project's own kernels for."""
     found = device.type == "cuda" and find_spec("triton") is not None
     return found and torch.cuda.get_device_capability(device) >= LEAST_CAPABILITY
+
+
+def tensors_for_counting(elements: int | None) -> AbstractContextManager[Any]:
+    """Returns a context whose new tensors have shapes and no values, unless few elements are all that a call has."""
+    is_small = elements is not None and elements <= COUNTED_FOR_REAL
+    return nullcontext() if is_small else FakeTensorMode(allow_non_fake_inputs=True)
 
 
 class FlopCounter(TorchDispatchMode):

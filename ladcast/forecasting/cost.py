@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ladcast.device import FlopCounter, PeakMemory
+from ladcast.device import FlopCounter, PeakMemory, tensors_for_counting
 from ladcast.forecasting.codec import decoded_at_once
 from ladcast.forecasting.forecaster import ForecasterConfig, find_stepper
 from ladcast.forecasting.stepper import Stepper
@@ -81,11 +82,10 @@ def decoded_bytes(config: ForecasterConfig, grid: Grid, *, scored: bool = False)
 def network_costs(config: ForecasterConfig, grid: Grid, device: str = "cpu") -> NetworkCosts:
     """Finds the costs on fake tensors, which have shapes and no values: no memory, no weights, few seconds, once.
 
-    Without a GPU the memory on `cuda` is that of float32, which is more than its bfloat16 will need.
+    Calls of very small networks on a CPU are made for real, in a tenth of the time. Without a GPU the memory on `cuda`
+    is that of float32, which is more than its bfloat16 will need.
     """
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
+    with tensors_for_counting(_elements(config, grid) if device == "cpu" else None), torch.device(device):
         networks = random_networks(config)
         one, two = (call_cost(network_call(networks.stepper, config, grid, rows), device) for rows in (1, 2))
         decode_one, decode_two = (call_cost(decode_call(networks.autoencoder, grid, rows), device) for rows in (1, 2))
@@ -100,6 +100,14 @@ def network_costs(config: ForecasterConfig, grid: Grid, device: str = "cpu") -> 
             network_bytes=_weight_bytes(networks.stepper.network),
             autoencoder_bytes=_weight_bytes(networks.autoencoder),
         )
+
+
+def _elements(config: ForecasterConfig, grid: Grid) -> int:
+    """Returns the number of weights and of values of a state."""
+    with torch.device("meta"):
+        networks = random_networks(config)
+    held = (weight.numel() for net in (networks.stepper.network, networks.autoencoder) for weight in net.parameters())
+    return sum(held) + config.autoencoder.channels * math.prod(grid.shape)
 
 
 def fitting_batch(costs: NetworkCosts, members: int, device: str) -> int:

@@ -7,21 +7,17 @@ tell whether a job fits a GPU that it does not have. A very small step is done f
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ladcast.data.batches import SampleBatch
-from ladcast.device import FlopCounter, kept_for_backward
+from ladcast.device import FlopCounter, kept_for_backward, tensors_for_counting
 from ladcast.nn.block import blocks
 from ladcast.training.distributed import Loss, LossModule, Ranks, recompute_blocks
 
 FLOAT_BYTES = 4
-DONE_FOR_REAL = 300_000
-"""Elements of the weights and of a sample, together, up to which a step is done with real zeros."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +75,8 @@ def _run(model: nn.Module, loss: Loss, sample: SampleBatch, size: int, *, bf16: 
     device = torch.device("cpu") if own.type == "meta" else own
     generator = torch.Generator(device=device)
     held = [*model.named_parameters(), *model.named_buffers()]
-    is_small = sum(tensor.numel() for tensor in (*(tensor for _, tensor in held), *sample)) <= DONE_FOR_REAL
-    fake = nullcontext() if is_small else FakeTensorMode(allow_non_fake_inputs=True)
-    with fake, FlopCounter() as counter:
+    elements = sum(tensor.numel() for tensor in (*(tensor for _, tensor in held), *sample))
+    with tensors_for_counting(elements), FlopCounter() as counter:
         tensors = {
             f"model.{name}": torch.zeros_like(tensor, device=device).requires_grad_(tensor.requires_grad)
             for name, tensor in held

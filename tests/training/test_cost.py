@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from ladcast import device
 from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
 from ladcast.models.transformer import TransformerConfig
-from ladcast.training import cost
 from ladcast.training.cost import Footprint, count_flops, measure
 from ladcast.training.distributed import Loss
 from ladcast.training.objectives import DiffusionObjective, DiffusionTraining, PushForward
@@ -110,7 +110,7 @@ def counted() -> dict[str, Footprint]:
 def test_a_step_that_is_too_large_to_be_done_counts_as_one_that_is(
     counted: dict[str, Footprint], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(cost, "DONE_FOR_REAL", 0)
+    monkeypatch.setattr(device, "COUNTED_FOR_REAL", 0)
     stepper, sample = small_stepper()
     assert measure(stepper.network, denoising(stepper), sample, bf16=True) == counted["narrow"]
 
