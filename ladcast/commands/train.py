@@ -30,18 +30,7 @@ def autoencoder(
         device: cpu or cuda; a GPU where there is one.
         dry_run: what to do instead of training.
     """
-    from ladcast.config import find_config
-
-    config = find_config(config, TRAINING)
-    if dry_run.dry_run and (plan := _plan_without_data(config, overrides, device, "autoencoder")):
-        return plan
-    with Interruption() as interruption:
-        from ladcast.recipes.autoencoder import AutoencoderRecipe
-        from ladcast.recipes.recipe import carry_out
-
-        recipe = AutoencoderRecipe.of_config(config, overrides)
-        folder = carry_out(recipe, device=device, dry_run=dry_run, interrupted=interruption)
-    return {} if folder is None else report_paths(autoencoder=folder)
+    return _train("autoencoder", config, overrides, device, dry_run)
 
 
 def forecaster(
@@ -55,18 +44,22 @@ def forecaster(
         device: cpu or cuda; a GPU where there is one.
         dry_run: what to do instead of training.
     """
+    return _train("forecaster", config, overrides, device, dry_run)
+
+
+def _train(kind: str, config: Path, overrides: Overrides, device: str | None, dry_run: DryRun) -> Results:
     from ladcast.config import find_config
 
     config = find_config(config, TRAINING)
-    if dry_run.dry_run and (plan := _plan_without_data(config, overrides, device, "forecaster")):
+    if dry_run.dry_run and (plan := _plan_without_data(config, overrides, device, kind)):
         return plan
-    with Interruption() as interruption:
-        from ladcast.recipes.forecaster import ForecasterRecipe
+    with Interruption() as interruption:  # from now on: what is imported takes seconds
+        from ladcast.recipes.cost import KINDS
         from ladcast.recipes.recipe import carry_out
 
-        recipe = ForecasterRecipe.of_config(config, overrides)
+        recipe = KINDS[kind].of_config(config, overrides)
         folder = carry_out(recipe, device=device, dry_run=dry_run, interrupted=interruption)
-    return {} if folder is None else report_paths(forecaster=folder)
+    return {} if folder is None else report_paths(**{kind: folder})
 
 
 def plan_train(config: Path, *, overrides: Overrides = (), device: str | None = None) -> Results:

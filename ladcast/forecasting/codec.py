@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder
 from ladcast.types import Latent, OceanMask, Scaled, State
 
+Made = TypeVar("Made")
 DECODED_AT_ONCE = {"cpu": 1, "cuda": 16}
 """Frames in one call of the decoder by kind of device: more do not pay on a CPU; a GPU is idle with fewer."""
 
@@ -157,10 +157,8 @@ class LatentCodec(nn.Module):
         device, size = self.static.device, self.decoded_at_once
         normalizer = _normalizer_on(self.normalizer, device)
         ocean = None if ocean is None else ocean.to(device)
-        # One batch ahead: a GPU computes while its last batch is looked at.
-        for (raw, scaled, finite), _ in pairwise(
-            chain(map(self._decode, latent.split(size)), [(latent, latent, None)])
-        ):
+        # A GPU computes the next batch while one is looked at.
+        for raw, scaled, finite in _one_ahead(map(self._decode, latent.split(size))):
             with torch.no_grad():
                 if finite is not None and not (whole := finite.states()).all():
                     scaled = _by_frame(whole.to(device), scaled, self.autoencoder.decode(raw)[: len(scaled)])
@@ -183,6 +181,15 @@ class LatentCodec(nn.Module):
         finite = torch.empty(len(latent), dtype=torch.bool, pin_memory=True)
         finite.copy_(scaled.flatten(1).isfinite().all(1), non_blocking=True)
         return raw, scaled, Decoded.now(finite, device)
+
+
+def _one_ahead(made: Iterable[Made]) -> Iterator[Made]:
+    """Yields one after the other, each when the next one is made, too."""
+    held: list[Made] = []
+    for one in made:
+        yield from held
+        held = [one]
+    yield from held
 
 
 def _by_frame(finite: Tensor, half: Tensor, exact: Tensor) -> Tensor:

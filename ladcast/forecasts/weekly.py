@@ -82,7 +82,7 @@ def weekly_means(forecast: xr.Dataset, ends: Sequence[np.timedelta64] = ()) -> x
     if not ends:
         raise _lacking(next(iter(hours)), WEEK, leads)
     counts = Counter((week, name) for (week, _), names in wanted.items() for name in names)
-    means = {name: np.zeros(_shape(forecast[name], len(ends))) for name in hours}
+    means = {name: np.zeros([*{**forecast[name].sizes, LEAD: len(ends)}.values()]) for name in hours}
     steps = [(init, *step) for init in range(forecast.sizes["time"]) for step in sorted(wanted)]
     for init, week, frame in show_progress(steps, len(steps), "weekly means", unit="frames"):
         names = wanted[week, frame]
@@ -94,10 +94,6 @@ def weekly_means(forecast: xr.Dataset, ends: Sequence[np.timedelta64] = ()) -> x
     }
     kept = forecast.coords.to_dataset().drop_vars("valid_time", errors="ignore")
     return kept.drop_dims("prediction_timedelta").assign(fields).assign_coords(prediction_timedelta=ends)
-
-
-def _shape(field: xr.DataArray, weeks: int) -> tuple[int, ...]:
-    return tuple(weeks if dim == "prediction_timedelta" else size for dim, size in field.sizes.items())
 
 
 def _lacking(name: str, end: np.timedelta64, leads: npt.NDArray[Any]) -> ValueError:

@@ -31,6 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("selection", [Selection(), EUROPE], ids=["whole", "part"])
 def test_decoded_fields_are_those_of_the_forecast(selection, kept, tmp_path: Path):
     decode(kept.latents, tmp_path / "part.zarr", selection=selection)
@@ -42,6 +43,7 @@ def test_decoded_fields_are_those_of_the_forecast(selection, kept, tmp_path: Pat
     np.testing.assert_array_equal(written["longitude"], expected["longitude"])
 
 
+@pytest.mark.slow
 def test_netcdf_holds_the_same(kept, tmp_path: Path):
     decode(kept.latents, tmp_path / "part.nc", selection=EUROPE)
     written = xr.open_dataset(tmp_path / "part.nc", decode_timedelta=False)
@@ -49,6 +51,7 @@ def test_netcdf_holds_the_same(kept, tmp_path: Path):
         np.testing.assert_array_equal(written[short].values, open_part(kept.fields, EUROPE)[name].values)
 
 
+@pytest.mark.slow
 def test_the_command_takes_options_of_part_model_and_format(kept, tmp_path: Path):
     part = ["--variables", "msl", "--leads", "6", "24", "--members", "2", "--region=-10,35,30,70"]
     decoder = ["--model", str(kept.model), "--device", "cpu"]
@@ -114,6 +117,7 @@ def test_a_forecast_is_not_written_over_itself(write, kept):
     assert contents(kept.latents) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [decode, partial(export, form=ExportFormat())])
 def test_every_frame_is_decoded_once_whatever_the_cache(write, kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     counted: list[int] = []
@@ -128,6 +132,7 @@ def test_every_frame_is_decoded_once_whatever_the_cache(write, kept, tmp_path: P
     assert sum(counted) == 24
 
 
+@pytest.mark.slow
 def test_times_are_chosen_or_listed(kept):
     (time,) = open_part(kept.latents, Selection())["time"].values
     assert open_part(kept.latents, Selection(times=(str(time)[:13],))).sizes["time"] == 1
@@ -155,6 +160,7 @@ def test_fields_need_no_decoding(kept, tmp_path: Path):
         decode(kept.fields, tmp_path / "part.zarr", selection=Selection())
 
 
+@pytest.mark.slow
 def test_a_damaged_store_stops_and_goes_on_when_repaired(kept, tmp_path: Path):
     store = Path(shutil.copytree(kept.latents, tmp_path / "fc.latents.zarr"))
     (store / CHECKSUMS).unlink()  # or the store would be refused before

@@ -58,6 +58,7 @@ def rename_model(store: Path, **changes: str | None) -> None:
     (store / "zarr.json").write_text(json.dumps(metadata))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"engine": "ladcast"}, {}], ids=["named", "guessed"])
 def test_xarray_opens_latents_as_fields(options, registered, kept):
     decoded = xr.open_dataset(kept.latents, **options)
@@ -72,6 +73,7 @@ def test_the_entry_point_is_the_engine():
     assert getattr(import_module(module), name) is LatentEngine
 
 
+@pytest.mark.slow
 def test_guessing_does_not_wait_for_torch(kept):
     program = (
         "import sys; from ladcast.forecasts.engine import LatentEngine; "

@@ -61,6 +61,7 @@ def model(store: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     return find_model(str(folder))
 
 
+@pytest.mark.slow
 def test_every_start_is_scored_beside_its_baselines(store: Path, model: ModelFolder) -> None:
     systems = make_and_score(store, model, REQUEST, Scoring())
     assert list(systems) == ["tiny", "persistence", "climatology", FLOOR]
@@ -269,6 +270,7 @@ def test_the_floor_keeps_land_out_of_the_sea(store: Path, model: ModelFolder) ->
     assert torch.equal(reconstruction(forecaster.codec, states).isnan(), states.isnan())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [

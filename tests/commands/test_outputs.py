@@ -71,6 +71,7 @@ def refused(name: str, tokens: list[str], code: ExitCode, capsys: pytest.Capture
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "tokens"), CASES, ids=[" ".join(case) for case in CASES])
 def test_no_command_writes_over_what_it_reads(
     name: str, tokens: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -90,6 +91,7 @@ def test_no_command_writes_over_what_it_reads(
     assert file.read_text() == "{}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "tokens"), [(name, several[0]) for name, several in WRITERS.items()], ids=WRITERS)
 def test_what_is_there_is_replaced_only_when_asked_for(
     name: str, tokens: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -49,6 +49,7 @@ def test_netcdf_has_cf_names_and_one_axis_of_valid_times(kept, tmp_path: Path):
     np.testing.assert_allclose(made["t2m_mean"], expected.transpose("prediction_timedelta", ...), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_frame_by_frame_is_all_at_once(kept):
     selection = Selection(("t2m", "geopotential"), (500,))
     whole = mean_and_spread(open_forecast(kept.fields)[["2m_temperature", "geopotential"]].sel(level=[500]))

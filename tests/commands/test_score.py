@@ -105,6 +105,7 @@ def test_what_is_left_out_is_said(scored: tuple[dict[str, Accumulator], list[str
     assert "Members: ladcast 4, ifs 6." in text
 
 
+@pytest.mark.slow
 def test_what_there_is_truth_for_is_scored_and_the_rest_said(
     stores: list[Path], folder: Path, tmp_path: Path, scored: tuple[dict[str, Accumulator], list[str]]
 ) -> None:
@@ -197,6 +198,7 @@ def test_the_floor_is_none_of_the_crps(scored: tuple[dict[str, Accumulator], lis
     assert FLOOR in rmse
 
 
+@pytest.mark.slow
 def test_parts_against_another_truth_are_refused(stores: list[Path], folder: Path, tmp_path: Path) -> None:
     scoring = Scoring(part="1/2", sums=tmp_path / "sums")
     score_forecasts(stores, ScoreRequest(folder / "truth.zarr"), scoring)
@@ -235,6 +237,7 @@ def test_a_file_that_is_no_climatology_is_named(stores: list[Path], folder: Path
         open_request(stores[:1], ScoreRequest(folder / "truth.zarr", tmp_path / "none.nc"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--truth", "--climatology"])
 def test_a_file_whose_values_are_damaged_is_refused_with_its_name(
     stores: list[Path], folder: Path, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -263,6 +266,7 @@ def test_the_layout_of_cfgrib_is_read(folder: Path) -> None:
     xr.testing.assert_equal(in_our_layout(theirs, "theirs"), in_our_layout(forecast, "ours"))
 
 
+@pytest.mark.slow
 def test_other_years_are_an_ensemble(folder: Path, tmp_path: Path) -> None:
     hours = np.arange("2016-01-01", "2019-01-01", 12, dtype="datetime64[h]").astype("datetime64[ns]")
     weather(hours).to_zarr(tmp_path / "years.zarr")
@@ -275,6 +279,7 @@ def test_other_years_are_an_ensemble(folder: Path, tmp_path: Path) -> None:
     assert "No persistence: the truth lacks the initial times." in notes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -298,6 +303,7 @@ def test_the_same_start_twice_is_refused(stores: list[Path]) -> None:
         open_system([stores[0], stores[0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [

@@ -106,6 +106,7 @@ def test_a_storm_that_few_members_have_is_drawn_without_errors(
     assert (tmp_path / "alone.tracks.png").stat().st_size > 50_000
 
 
+@pytest.mark.slow
 def test_all_lows_are_tracked_and_recognised(forecast: Path, best_track: Path, tmp_path: Path, capsys):
     track(forecast, "--all", "--best-track", best_track, "--output", tmp_path / "every.nc")
     assert "observed storms: 24 hits, 0 misses; 0 positions of other lows" in capsys.readouterr().out
@@ -186,6 +187,7 @@ def test_broken_best_tracks_are_named_with_their_line(forecast: Path, best_track
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_the_cases_of_the_paper_lie_within_their_storms_lives(path: Path, shared: Path, tmp_path: Path):
     config = load_config(path, TrackOptions)

@@ -173,6 +173,7 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "states.zarr"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -267,6 +268,7 @@ def test_a_run_is_planned_before_its_data_are_there(tmp_path: Path, capsys: pyte
     assert {path.name for path in tmp_path.iterdir()} == {"configs"}
 
 
+@pytest.mark.slow
 def test_a_plan_before_the_data_is_that_of_these_ranks_and_this_device(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -27,6 +27,7 @@ def at(table: xr.Dataset, time: str) -> dict[str, object]:
     return {name: table[name].values[row] for name in table}
 
 
+@pytest.mark.slow
 def test_ibtracs_as_noaa_ships_it(shared: Path):
     table = read_best_tracks(shared / "kit/tracks/ibtracs.ACTIVE.list.v04r01_2025-03.csv")
     alfred = select_storm(table, "2025053S15150")
@@ -50,6 +51,7 @@ def test_the_storms_of_the_paper_live_when_their_forecasts_start(shared: Path, t
         assert np.datetime64(start, "ns") in select_storm(table, storm)["time"].values
 
 
+@pytest.mark.slow
 def test_netcdf_and_csv_of_ibtracs_agree_in_layout(shared: Path):
     table = read_best_tracks(shared / "kit/tracks/IBTrACS.last3years.v04r00_2_storms.nc")
     assert storms(table) == ["2021001S14136", "2021005S10101"]

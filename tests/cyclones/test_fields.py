@@ -52,6 +52,7 @@ def test_a_storm_that_is_lost_costs_no_more_reading(line, plant):
     assert array.leads == list(range(9))  # until a day after it was last seen
 
 
+@pytest.mark.slow
 def test_tracking_straight_from_latents_decodes_each_state_once_and_finds_the_same():
     model = find_model("nature-t31")
     codec = load_forecaster(model.path, "cpu").codec

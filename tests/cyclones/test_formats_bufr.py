@@ -26,6 +26,7 @@ SAMPLE = Path(__file__).parent / "data" / "ecmwf_ensemble_tracks_20151118.bufr"
 IN_FA = "2015321N04164"
 
 
+@pytest.mark.slow
 def test_members_times_and_positions_are_those_of_the_file():
     tracks = read_ensemble_tracks(SAMPLE)
     assert storms(tracks) == ["27W", "70E", "71W"]
@@ -46,6 +47,7 @@ def test_members_times_and_positions_are_those_of_the_file():
     assert (lead_hours(in_fa) == 240).sum() == 6
 
 
+@pytest.mark.slow
 def test_in_fa_is_verified_from_end_to_end(shared: Path):
     best = read_best_tracks(shared / "kit/tracks/ibtracs_official_layout_10storms_derived.csv")
     named = identify(read_ensemble_tracks(SAMPLE), best)
@@ -98,6 +100,7 @@ def answer(path: Path) -> str:
     return "read" if (abs(tracks["latitude"].values) <= 90).all() else "off the globe"
 
 
+@pytest.mark.slow
 def test_what_is_no_bufr_is_refused(tmp_path: Path):
     (tmp_path / "empty.bufr").write_bytes(b"no message here")
     with pytest.raises(ValueError, match="holds no BUFR message"):

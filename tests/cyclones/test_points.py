@@ -85,6 +85,7 @@ def on_grid(grid: Grid) -> np.ndarray:
     return unit_vectors(*np.meshgrid(grid.latitude, grid.longitude, indexing="ij"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", GRIDS)
 def test_a_linear_function_has_its_values_on_the_circles(text: str):
     grid, radii = Grid.parse(text), (2.0, 5.5)

@@ -50,6 +50,7 @@ def test_a_planted_vortex_is_found_at_every_time_within_the_grid(way, grid: str,
         assert (tracks["vorticity"].values > 0).all()
 
 
+@pytest.mark.slow
 def test_a_vortex_crosses_the_pole(vortex, plant, errors_km):
     """Straight over the pole: the longitude jumps by half the globe."""
     latitude = np.concatenate([np.arange(78, 90, 1.5), [90.0], np.arange(88.5, 77, -1.5)])
@@ -93,6 +94,7 @@ def test_a_gap_of_a_day_is_bridged_and_a_longer_one_ends_the_track(line, plant):
         assert len(storms(tracks)) == expected
 
 
+@pytest.mark.slow
 def test_mountains_neither_end_a_storm_nor_make_one(line, plant, errors_km):
     crossing, lasting = line((30.0, 70.0), (35.0, 110.0), 20), line((33.0, 90.0), (33.0, 90.5), 20, radius_km=700.0)
     lat, lon = np.meshgrid(GRID.latitude, GRID.longitude, indexing="ij")
@@ -143,6 +145,7 @@ def test_a_tropical_storm_and_its_mirror_image_are_alike(line, plant):
     np.testing.assert_allclose(second["latitude"], -first["latitude"], atol=0.2)  # the background slopes northward
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", ["144x73", "144x72"])
 @pytest.mark.parametrize("amplitude", [30.0, 300.0, 3000.0])
 def test_plain_noise_yields_no_storm(grid: str, amplitude: float):
@@ -247,6 +250,7 @@ def test_december_2025_agrees_with_reference_tracks(december: xr.Dataset, refere
     assert (back < 300).mean() > 0.95
 
 
+@pytest.mark.slow
 def test_no_two_positions_of_a_time_are_nearer_than_the_separation(december: xr.Dataset):
     lows = track_all(december, stitching=Stitching(life_hours=0))
     latitude, longitude = lows["latitude"].values, lows["longitude"].values

@@ -17,6 +17,7 @@ def without(world: xr.Dataset, name: str, level: int) -> xr.Dataset:
     return world.assign({name: world[name].where(world["level"] != level)})
 
 
+@pytest.mark.slow
 def test_the_state_of_one_time(world, state, channels, grid):
     analysis = read_analysis(world, SECOND, channels, grid)
     torch.testing.assert_close(analysis.state, state[1], rtol=0, atol=0, equal_nan=True)
@@ -110,6 +111,7 @@ class TestGfs:
         with pytest.raises(ValueError, match=r"gfs_240x121.*NaN in w50 \(100%\).*--fill nearest-level"):
             read_analysis(path, self.time, ERA5_CHANNELS, Grid.parse("240x121"))
 
+    @pytest.mark.slow
     def test_filled_when_told_and_otherwise_as_in_the_file(self, path):
         grid = Grid.parse("240x121-south")
         analysis = read_analysis(path, self.time, ERA5_CHANNELS, grid, fill="nearest-level")
@@ -122,6 +124,7 @@ class TestGfs:
         torch.testing.assert_close(analysis.state, expected, rtol=0, atol=0, equal_nan=True)
         assert float(analysis.ocean.float().mean()) == pytest.approx(0.66, abs=0.02)
 
+    @pytest.mark.slow
     def test_regridded_to_a_coarse_grid_it_keeps_its_area_means(self, path):
         source, target = Grid.parse("240x121"), Grid.parse("48x25")
         coarse = read_analysis(path, self.time, ERA5_CHANNELS, target, fill="nearest-level").state

@@ -96,6 +96,7 @@ def test_everything_is_listed_not_the_first_alone(store, channels):
         report.require()
 
 
+@pytest.mark.slow
 def test_declared_gaps_are_allowed_and_recorded(store, channels, tmp_path):
     path = store(lambda ds: ds.isel(time=[0, 1, 2, *range(5, 23)]))
     assert not validate_store(path, channels).ok
@@ -106,6 +107,7 @@ def test_declared_gaps_are_allowed_and_recorded(store, channels, tmp_path):
     assert "declared gap: 2020-01-01T12 -> 2020-01-02T06" in str(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
@@ -153,6 +155,7 @@ def test_extremes_are_wider_than_plausible_means():
         assert high <= channel.about.extremes[1]
 
 
+@pytest.mark.slow
 def test_real_files(shared):
     report = validate_store(shared / "kit/era5/era5_6var_2deg_hourly_20190105.nc")
     assert report.ok, str(report)

@@ -181,6 +181,7 @@ def test_an_empty_sst_is_refused_and_a_set_without_sst_is_all_ocean(state, chann
     assert ocean_mask(state[:, :1], dry).all()
 
 
+@pytest.mark.slow
 def test_released_statistics_fit_the_standard_channels_and_real_weather(shared: Path):
     normalizer = Normalizer.load(Assets().statistics, ERA5_CHANNELS)
     assert normalizer.mean[ERA5_CHANNELS.index("z500")] == 54080.28125

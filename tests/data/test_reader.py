@@ -94,6 +94,7 @@ def test_frames_are_the_normalised_ones_bit_for_bit(tmp_path, long_world, channe
     assert torch.equal(read(XarrayReader(ds, normalizer), frames), read(reader, frames))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"frames": 2}, {"frames": 4}, {"shard": 1}, {"zarr_format": 2, "frames": 3}])
 def test_chunks_may_hold_any_number_of_frames(tmp_path, long_world, channels, normalizer, options: dict):
     path = write(long_world, tmp_path / "states.zarr", **options)
@@ -124,6 +125,7 @@ def test_files_beside_the_arrays_are_no_matter_of_a_warning(tmp_path, long_world
     assert isinstance(reader, ChunkReader)
 
 
+@pytest.mark.slow
 def test_real_era5_is_read_as_through_xarray(shared: Path, tmp_path: Path):
     raw = xr.open_dataset(shared / "kit/era5/era5_6var_2deg_hourly_20190105.nc")
     path = write(raw, tmp_path / "era5.zarr")
@@ -136,6 +138,7 @@ def test_real_era5_is_read_as_through_xarray(shared: Path, tmp_path: Path):
     assert torch.equal(read(reader, list(range(10))), normalizer(state))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_reads_the_same_states(tmp_path, long_world, channels, normalizer):
     path = write(long_world, tmp_path / "states.zarr", frames=2)
     reader = open_reader(open_store(path, channels), normalizer, path)
@@ -159,6 +162,7 @@ def test_a_run_that_stops_early_leaves_no_threads(tmp_path, long_world, channels
     assert set(threading.enumerate()) == before
 
 
+@pytest.mark.slow
 def test_a_reader_goes_to_another_process(tmp_path, long_world, channels, normalizer):
     path = write(long_world, tmp_path / "states.zarr")
     reader = open_reader(open_store(path, channels), normalizer, path)
@@ -197,6 +201,7 @@ def holed(ds: xr.Dataset, name: str, frame: int) -> xr.Dataset:
     return ds.assign({name: ds[name].where(ds["time"] != ds["time"][frame])})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["specific_humidity", "2m_temperature", "sea_surface_temperature"])
 def test_a_field_of_nan_is_named_with_its_time(tmp_path, long_world, channels, normalizer, name: str):
     path = write(holed(long_world, name, 6), tmp_path / "states.zarr", frames=2)
@@ -208,6 +213,7 @@ def test_a_field_of_nan_is_named_with_its_time(tmp_path, long_world, channels, n
         read(reader, [5, 6, 7])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.inf, -np.inf])
 def test_infinities_are_named_where_land_may_have_any_value(tmp_path, long_world, channels, normalizer, value: float):
     sst = long_world["sea_surface_temperature"].copy(deep=True)

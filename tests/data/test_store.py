@@ -21,6 +21,7 @@ from ladcast.fields import ERA5_CHANNELS, SST, ChannelSet
 from ladcast.grid import Grid
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     [
@@ -267,6 +268,7 @@ def test_missing_content_is_refused(world, channels, spoil, message):
         open_store(spoil(world), channels)
 
 
+@pytest.mark.slow
 def test_the_gfs_file_of_the_kit(shared):
     path = shared / "kit/gfs/gfs_240x121_wb2names_2times.nc"
     with pytest.raises(ValueError, match=r"'vertical_velocity' at 50 hPa: expected no NaN, got 100.0% NaN"):
@@ -346,6 +348,7 @@ def test_times_without_a_variable_are_passed_over(shared):
     assert ds["mean_sea_level_pressure"].isel(time=[0, -1]).notnull().all()
 
 
+@pytest.mark.slow
 def test_a_variable_is_read_once_to_see_where_it_is_and_to_be_used(shared, monkeypatch):
     reads: list[int] = []
     read = LazyField._read

@@ -51,6 +51,7 @@ def scaled(*names: str, factor: float) -> Callable[[xr.Dataset], xr.Dataset]:
     return lambda ds: ds.assign({name: ds[name] * factor for name in names})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -106,6 +107,7 @@ def test_each_state_that_the_embedded_model_starts_from_is_weather(start):
     read(start)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("onto", ["192x97", "240x121", "320x161"])
 def test_a_state_that_was_spread_from_a_coarser_grid_is_weather_and_its_faults_are_found(start, onto):
     spread = regrid_dataset(start[list(ERA5_CHANNELS.variables)], Grid.parse(onto))

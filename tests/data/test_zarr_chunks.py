@@ -60,6 +60,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", LAYOUTS.values(), ids=LAYOUTS.keys())
 def test_chunks_are_what_zarr_reads(tmp_path: Path, values: np.ndarray, options: dict):
     array = store(tmp_path, values, **options)

@@ -21,6 +21,7 @@ LISTS = {
 }
 
 
+@pytest.mark.slow
 def test_shells_can_complete_the_stages():
     assert "climatology" in app.generate_completion(shell="bash")
 

@@ -102,6 +102,7 @@ def test_coordinates_and_attributes_are_exact(full: xr.Dataset, compact: xr.Data
     assert full.attrs.items() <= compact.attrs.items()
 
 
+@pytest.mark.slow
 def test_the_file_is_less_than_half_of_its_values(full: xr.Dataset, tmp_path: Path):
     write_compact(full, tmp_path / "a.nc")
     assert (tmp_path / "a.nc").stat().st_size < full.nbytes / 2

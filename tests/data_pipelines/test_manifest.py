@@ -83,6 +83,7 @@ def test_files_that_do_not_belong_are_found(product: Path):
         validate(product)
 
 
+@pytest.mark.slow
 def test_a_file_product_is_checked_too(store: Path, channel_file: Path, tmp_path: Path):
     selection = StateSelection(channels=str(channel_file))
     path = climatology(store, tmp_path / "a.nc", window_days=365, selection=selection, execution=HERE)
@@ -153,6 +154,7 @@ def test_a_change_of_metadata_is_seen_though_sizes_stay(store: Path, tmp_path: P
     assert fingerprint(copy) != fingerprint(store)
 
 
+@pytest.mark.slow
 def test_a_product_is_named_by_its_manifest(full_store: Path, tmp_path: Path):
     product = regrid(full_store, tmp_path / "a.zarr", onto="8x5", execution=Execution(workers=0))
     assert fingerprint(product) == sha256(product / "manifest.json")

@@ -197,6 +197,7 @@ def test_a_store_that_fills_the_disk_goes_on_when_there_is_space(full_store: Pat
     assert not list(damages(made, read_manifest(made)))
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_grow_is_a_full_disk_too(full_store: Path, tmp_path: Path):
     with full_disk(20_000), pytest.raises(OSError, match="No space left to write"):
         regrid(full_store, tmp_path / "a.zarr", onto="16x9", execution=HERE)

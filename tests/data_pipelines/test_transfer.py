@@ -37,6 +37,7 @@ def selection(channel_file: Path) -> StateSelection:
     return StateSelection(channels=str(channel_file))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_download_has_every_value(store, selection, channels, world, tmp_path: Path, zarr_format):
     layout = StoreLayout(zarr_format, shard_frames=20)
@@ -49,12 +50,14 @@ def test_a_download_has_every_value(store, selection, channels, world, tmp_path:
     assert len(manifest["blocks"]) == 6
 
 
+@pytest.mark.slow
 def test_regridding_is_that_of_the_whole(store, selection, channels, world, tmp_path: Path):
     path = regrid(store, tmp_path / "a.zarr", onto="8x5-south", selection=selection, layout=LAYOUT, execution=HERE)
     expected = regrid_dataset(open_store(world, channels).load(), Grid.parse("8x5-south"))
     xr.testing.assert_allclose(open_store(path, channels).load(), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_times_that_are_left_out_become_declared_gaps(store, selection, channels, tmp_path: Path):
     origin = Origin(omit=("2020-01-03T06", "2020-01-03T12"))
     path = download(str(store), tmp_path / "a.zarr", origin=origin, selection=selection, layout=LAYOUT, execution=HERE)
@@ -64,6 +67,7 @@ def test_times_that_are_left_out_become_declared_gaps(store, selection, channels
         download(str(store), tmp_path / "b.zarr", origin=Origin(omit=("2020-01-03T07",)), selection=selection)
 
 
+@pytest.mark.slow
 def test_undeclared_gaps_are_refused_or_declared(world, selection, channels, tmp_path: Path):
     world.drop_isel(time=[10, 50]).to_zarr(tmp_path / "holes.zarr")
     source = str(tmp_path / "holes.zarr")
@@ -75,6 +79,7 @@ def test_undeclared_gaps_are_refused_or_declared(world, selection, channels, tmp
     assert open_store(path, channels).sizes["time"] == 99
 
 
+@pytest.mark.slow
 def test_gaps_that_the_source_declares_go_along(world, selection, tmp_path: Path):
     source = tmp_path / "world.zarr"
     world.drop_isel(time=10).to_zarr(source)
@@ -143,6 +148,7 @@ def test_a_source_that_is_down_is_not_asked_for_every_unit(world: xr.Dataset, tm
     assert len(asked) == 20
 
 
+@pytest.mark.slow
 def test_a_changed_input_is_refused(world, selection, tmp_path: Path):
     source = tmp_path / "world.zarr"
     world.to_zarr(source)
@@ -218,6 +224,7 @@ def wind(tmp_path: Path) -> StateSelection:
     return StateSelection(channels=str(tmp_path / "wind.yaml"))
 
 
+@pytest.mark.slow
 def test_precipitation_is_the_sum_of_the_six_hours_before(hourly: xr.Dataset, wind: StateSelection, tmp_path: Path):
     hourly.to_zarr(tmp_path / "hourly.zarr")
     path = derive(tmp_path / "hourly.zarr", tmp_path / "a.zarr", selection=wind, execution=HERE)
@@ -231,6 +238,7 @@ def test_precipitation_is_the_sum_of_the_six_hours_before(hourly: xr.Dataset, wi
         np.testing.assert_allclose(made["total_precipitation_6hr"][index], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_precipitation_does_not_depend_on_units(hourly: xr.Dataset, wind: StateSelection, tmp_path: Path):
     hourly.to_zarr(tmp_path / "hourly.zarr")
     made = [
@@ -248,6 +256,7 @@ def test_precipitation_does_not_depend_on_units(hourly: xr.Dataset, wind: StateS
     xr.testing.assert_identical(*made)
 
 
+@pytest.mark.slow
 def test_vorticity_is_that_of_the_wind(hourly: xr.Dataset, wind: StateSelection, tmp_path: Path):
     hourly.to_zarr(tmp_path / "hourly.zarr")
     path = derive(tmp_path / "hourly.zarr", tmp_path / "a.zarr", vorticity=True, selection=wind, execution=HERE)
@@ -259,6 +268,7 @@ def test_vorticity_is_that_of_the_wind(hourly: xr.Dataset, wind: StateSelection,
     assert made["relative_vorticity"].attrs["units"] == "s-1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [1, 7])
 def test_weekly_means_are_those_of_the_seven_days_before_and_cross_no_gap(
     world: xr.Dataset, selection: StateSelection, tmp_path: Path, frames: int
@@ -287,6 +297,7 @@ def test_a_store_without_a_whole_week_has_no_weekly_means(world, selection, tmp_
         weekly(tmp_path / "short.zarr", tmp_path / "w.zarr", selection=selection, execution=HERE)
 
 
+@pytest.mark.slow
 def test_an_archive_is_read_from_a_local_copy(full_store: Path, tmp_path: Path):
     origin = Origin(setting=(f"root={full_store.parent}", f"store={full_store.name}"), omit=("2020-01-02T06",))
     period = StateSelection("2020-01-01T06", "2020-01-02T12")
@@ -340,6 +351,7 @@ def test_steps_that_do_not_divide_a_day_are_refused(store, selection, tmp_path: 
         derive(store, tmp_path / "a.zarr", step_hours=hours, selection=selection, execution=HERE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_plan_is_what_a_download_then_writes(store: Path, channel_file: Path, tmp_path: Path, zarr_format, capsys):
     selection, layout = StateSelection(channels=str(channel_file)), StoreLayout(zarr_format, shard_frames=20)

@@ -55,6 +55,7 @@ def count_cores(unit: WorkUnit) -> Checksums:
     return {unit.label: str(cores())}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_share_the_cores_that_the_process_may_use(workers: int):
     expected = str(max(len(os.sched_getaffinity(0)) // max(workers, 1), 1))
@@ -143,6 +144,7 @@ def test_ctrl_c_stays_whose_it_was(monkeypatch: pytest.MonkeyPatch):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 @needs_jobqueue
 @pytest.mark.parametrize("name", sorted(path.stem for path in PROFILES.glob("[!t]*.yaml")))
 def test_profiles_become_jobs(name: str):

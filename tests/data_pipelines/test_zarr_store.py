@@ -25,6 +25,7 @@ def values() -> dict[str, np.ndarray]:
     return {name: random.standard_normal((FRAMES, *field.shape)).astype(np.float32) for name, field in FIELDS.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("shard", [1, 5, 23, 40])
 def test_units_in_any_order_make_the_whole(zarr_format, shard: int, values: dict[str, np.ndarray], tmp_path: Path):

@@ -9,6 +9,7 @@ from ladcast.forecasting.checkpoints import load_codec, load_forecaster, save_co
 from ladcast.forecasting.forecaster import Forecaster
 
 
+@pytest.mark.slow
 def test_a_saved_forecaster_needs_nothing_else(forecaster: Forecaster, analysis: Analysis, tmp_path: Path):
     save_forecaster(forecaster, tmp_path / "model", {"note": "test"})
     first = load_forecaster(tmp_path / "model", "cpu")

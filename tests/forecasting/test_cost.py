@@ -81,6 +81,7 @@ def test_the_largest_batch_fits_and_one_more_does_not(forecaster: Forecaster):
         largest_batch(costs, costs.working_bytes(1) - 1, 50)
 
 
+@pytest.mark.slow
 def test_members_are_written_lead_by_lead_on_the_host_and_scored_block_by_block_on_the_device(
     forecaster: Forecaster, monkeypatch: pytest.MonkeyPatch
 ):

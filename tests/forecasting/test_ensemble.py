@@ -76,6 +76,7 @@ def test_a_batch_goes_on_where_it_stopped(forecaster: Forecaster, hourly: list[A
             np.testing.assert_array_equal(expected.valid_times, found.valid_times)
 
 
+@pytest.mark.slow
 def test_a_forecast_is_the_decoded_steps_of_its_batches(forecaster: Forecaster, analysis: Analysis):
     options = EnsembleOptions(3, 2, 0, batch_size=2)
     made = [frames.sel(number=[2]) for frames in forecast_ensemble(forecaster, analysis, options)]
@@ -131,6 +132,7 @@ def test_forecasts_from_the_hours_before_give_the_leads_between(run, forecaster:
     xr.testing.assert_identical(dense.sel(prediction_timedelta=plain["prediction_timedelta"]), plain)
 
 
+@pytest.mark.slow
 def test_forecasts_from_the_hours_before_share_the_noise_of_a_member(run, forecaster: Forecaster, hourly):
     """The same state at other hours gives nearly the same member, but not another one."""
     same = [replace(start, state=hourly[0].state) for start in hourly]

@@ -70,6 +70,7 @@ def latents(forecaster: Forecaster, analysis: Analysis, members: int, batch_size
     return torch.cat(rows)
 
 
+@pytest.mark.slow
 def test_a_member_is_the_same_bits_in_an_ensemble_and_batch_of_any_size(retrofit: Forecaster, analysis: Analysis):
     few, many, alone = (latents(retrofit, analysis, *sizes) for sizes in ((3, 8), (7, 5), (2, 1)))
     assert torch.equal(few, many[:3])

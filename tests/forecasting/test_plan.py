@@ -109,6 +109,7 @@ def test_durations_read_well(seconds: float, text: str):
     assert describe_seconds(seconds) == text
 
 
+@pytest.mark.slow
 def test_the_description_is_that_of_the_model():
     forecaster = load_forecaster(MODEL, "cpu")
     assert read_description(MODEL) == (forecaster.config, forecaster.channels, forecaster.grid)

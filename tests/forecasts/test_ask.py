@@ -57,6 +57,7 @@ def in_a_row(happens: np.ndarray, count: int) -> np.ndarray:
     return np.stack([happens[:, end - count + 1 : end + 1].all(1) for end in ends], axis=1)
 
 
+@pytest.mark.slow
 def test_the_row_of_a_pole_counts_with_the_cap_around_it(forecast: xr.Dataset):
     latitude = forecast["latitude"]
     low = forecast.assign(mean_sea_level_pressure=forecast["mean_sea_level_pressure"].where(latitude < 90, 9e4))
@@ -84,6 +85,7 @@ def test_a_joint_question_is_counted_point_by_point(forecast: xr.Dataset):
     assert "peak" not in answer
 
 
+@pytest.mark.slow
 def test_the_peak_is_in_the_units_of_the_question(forecast: xr.Dataset):
     low = ask(forecast, "msl < 985 hPa", quantiles=(0.0, 1.0))["peak"]
     values = forecast["mean_sea_level_pressure"].values.min((3, 4)) / 100
@@ -101,6 +103,7 @@ def every(forecast: xr.Dataset, hours: int) -> xr.Dataset:
     return forecast.assign_coords(prediction_timedelta=leads.astype("timedelta64[h]").astype("timedelta64[ns]"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("apart", "asked", "count"), [(6, 6, 1), (6, 12, 2), (6, 18, 3), (3, 6, 1), (3, 12, 3), (1, 6, 1), (1, 8, 3)]
 )
@@ -112,6 +115,7 @@ def test_sums_over_six_hours_reach_back(forecast: xr.Dataset, apart: int, asked:
     assert answer["prediction_timedelta"].values[0] == np.timedelta64(6 + (count - 1) * apart, "h")
 
 
+@pytest.mark.slow
 def test_six_wet_hours_are_one_sum_at_hourly_leads(forecast: xr.Dataset):
     hourly = every(forecast, 1)
     wet = xr.where(hourly["prediction_timedelta"] == np.timedelta64(6, "h"), np.float32(0.01), np.float32(0))
@@ -127,6 +131,7 @@ def test_sums_that_do_not_make_up_the_time_are_refused(forecast: xr.Dataset, apa
         ask(every(forecast, apart), f"tp6h > 5 mm for {asked} h")
 
 
+@pytest.mark.slow
 def test_a_member_that_is_unknown_makes_the_share_unknown(forecast: xr.Dataset):
     holed = forecast.copy(deep=True)
     holed["mean_sea_level_pressure"][0, 0, 2, 3, 4] = np.nan  # a point
@@ -141,6 +146,7 @@ def test_a_member_that_is_unknown_makes_the_share_unknown(forecast: xr.Dataset):
         ]
 
 
+@pytest.mark.slow
 def test_where_a_field_is_unknown_so_is_the_answer(forecast: xr.Dataset):
     answer = ask(forecast, "not sst < 285 K or wind10 > 100 m/s")
     assert answer["probability"][..., :4].isnull().all()
@@ -196,6 +202,7 @@ def test_what_the_forecast_cannot_answer_is_refused(text: str, message: str, for
         ask(forecast, text)
 
 
+@pytest.mark.slow
 def test_latents_are_decoded_where_asked_alone(kept_once: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     read, seen = FrameDecoder.read, []
 
@@ -223,6 +230,7 @@ def test_latents_are_decoded_where_asked_alone(kept_once: Kept, tmp_path: Path, 
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_map_of_several_initial_times_is_refused_before_all_work(
     forecast: xr.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -175,6 +175,7 @@ def test_a_pickled_dataset_opens_its_store_again(open_, fields: xr.Dataset):
     xr.testing.assert_equal(again.load(), fields.load())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 4])
 def test_frames_do_not_depend_on_what_is_read_with_them(at_once, kept, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(DECODED_AT_ONCE, "cpu", at_once)

@@ -28,6 +28,7 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "fc.zarr"
 
 
+@pytest.mark.slow
 def test_the_suffix_says_the_format(store: Path, capsys: pytest.CaptureFixture[str]):
     selection = Selection(variables=("t2m",), leads=(6, 24), members=(1,), region="-90,0,-45,45")
     netcdf = xr.load_dataset(export(store, store.with_name("fc.nc"), selection, ExportFormat()), decode_timedelta=True)

@@ -70,6 +70,7 @@ LAYOUTS: dict[str, Callable[[xr.Dataset], xr.Dataset]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_other_layouts_are_read_as_ours(layout: str, ours: xr.Dataset, tmp_path: Path):
     LAYOUTS[layout](ours).to_netcdf(tmp_path / "fc.nc")
@@ -93,6 +94,7 @@ def truth_of(forecast: xr.Dataset) -> xr.Dataset:
     return member.rename(prediction_timedelta="time").assign_coords(time=times)
 
 
+@pytest.mark.slow
 def test_every_command_takes_an_ensemble_of_others(ours: xr.Dataset, tmp_path: Path):
     as_cfgrib(northern_first(ours)).isel(time=0).to_netcdf(tmp_path / "ifs.nc")
     truth = truth_of(ours)
@@ -105,6 +107,7 @@ def test_every_command_takes_an_ensemble_of_others(ours: xr.Dataset, tmp_path: P
     np.testing.assert_array_equal(again.sel(level=500), ours["temperature"].sel(level=500, number=[2]).isel(time=[0]))
 
 
+@pytest.mark.slow
 def test_a_forecast_without_members_is_member_0_of_every_command(ours: xr.Dataset, tmp_path: Path):
     LAYOUTS["no members"](northern_first(ours)).to_netcdf(source := tmp_path / "hres.nc")
     expected = ours.isel(time=[0], number=[1]).assign_coords(number=[0])
@@ -133,6 +136,7 @@ def test_a_zonal_mean_runs_northward(ours: xr.Dataset, tmp_path: Path):
     xr.testing.assert_equal(open_forecast(tmp_path / "mean.nc").load(), mean)
 
 
+@pytest.mark.slow
 def test_a_region_of_ours_is_scored(kept_once: Kept, ours: xr.Dataset, tmp_path: Path):
     export(kept_once.fields, tmp_path / "part.nc", Selection(region="-30,-50,60,50"), ExportFormat())
     whole, truth = open_forecast(tmp_path / "part.nc"), truth_of(ours)
@@ -147,6 +151,7 @@ def test_a_region_of_ours_is_scored(kept_once: Kept, ours: xr.Dataset, tmp_path:
     np.testing.assert_allclose(found, expected, rtol=0.02)  # the weights are areas of rows, not cosines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", ["number", "prediction_timedelta"])
 def test_a_folder_with_a_file_for_each_member_or_lead_time(dim: str, ours: xr.Dataset, tmp_path: Path):
     for index in reversed(range(ours.sizes[dim])):
@@ -164,6 +169,7 @@ CROSSED: dict[str, Callable[[xr.Dataset], list[xr.Dataset]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", CROSSED.values(), ids=CROSSED)
 def test_files_that_cannot_be_joined_say_in_what_they_may_differ(parts, ours: xr.Dataset, tmp_path: Path):
     for index, part in enumerate(parts(ours)):
@@ -181,6 +187,7 @@ def write_grib(forecast: xr.Dataset, path: Path) -> Path:
     return writer.finish()
 
 
+@pytest.mark.slow
 def test_grib_files_of_the_same_forecast_are_refused(forecast: xr.Dataset, tmp_path: Path):
     pytest.importorskip("eccodes")
     one = forecast[["geopotential", "total_precipitation_6hr"]].isel(time=[0], prediction_timedelta=[0, 1])
@@ -202,6 +209,7 @@ def test_grib_files_of_the_same_forecast_are_refused(forecast: xr.Dataset, tmp_p
         open_forecast(tmp_path / "again.grib2")
 
 
+@pytest.mark.slow
 def test_grib_as_ecmwf_delivers_it(forecast: xr.Dataset, tmp_path: Path):
     """A file for each step; heights in the place of geopotential, sums of rain since the initial time."""
     eccodes = pytest.importorskip("eccodes")
@@ -229,6 +237,7 @@ def test_grib_as_ecmwf_delivers_it(forecast: xr.Dataset, tmp_path: Path):
 ANALYSES = {"cfgrib": ("time", "step"), "the CDS": ("forecast_reference_time", "forecast_period")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ANALYSES)
 def test_no_lead_time_of_a_forecast_passes_for_an_analysis(layout: str, ours: xr.Dataset, tmp_path: Path):
     start, lead = ANALYSES[layout]
@@ -251,6 +260,7 @@ def test_no_lead_time_of_a_forecast_passes_for_an_analysis(layout: str, ours: xr
     assert open_store(tmp_path / "analysis.nc", regular=False)["time"].values == one["time"].values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [np.timedelta64("NaT", "ns"), "instant", 0.0, np.nan])
 def test_analyses_whose_lead_time_says_nothing_are_analyses(step: object, ours: xr.Dataset, tmp_path: Path):
     one = ours.isel(number=0, prediction_timedelta=0).drop_vars(["number", "prediction_timedelta"])

@@ -22,6 +22,7 @@ def test_a_fingerprint_follows_what_a_forecast_is(forecast: xr.Dataset):
     assert len({layout_hash(other) for other in [forecast, *others]}) == 5
 
 
+@pytest.mark.slow
 def test_an_existing_output_is_kept(forecast: xr.Dataset, tmp_path: Path):
     (tmp_path / "fc.zarr").mkdir()
     with pytest.raises(FileExistsError, match="--overwrite"):
@@ -168,6 +169,7 @@ def test_the_checker_finds_wrong_units(forecast: xr.Dataset, tmp_path: Path):
     assert 'Units "Pa" for variable t2m' in check_cf(tmp_path / "wrong.nc")
 
 
+@pytest.mark.slow
 def test_a_zarr_store_passes_it_as_netcdf(forecast: xr.Dataset, tmp_path: Path):
     store = write(ZarrWriter(forecast, tmp_path / "fc.zarr", names="cf"))
     ds = xr.open_zarr(store, decode_cf=False, chunks=None)
@@ -178,6 +180,7 @@ def test_a_zarr_store_passes_it_as_netcdf(forecast: xr.Dataset, tmp_path: Path):
     assert "Errors" not in report, report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_the_store_holds_the_forecast(zarr_format, forecast: xr.Dataset, tmp_path: Path):
     path = write(ZarrWriter(forecast, tmp_path / "fc.zarr", zarr_format=zarr_format))
@@ -190,6 +193,7 @@ def test_the_store_holds_the_forecast(zarr_format, forecast: xr.Dataset, tmp_pat
     assert zarr.open_group(path).metadata.consolidated_metadata is not None
 
 
+@pytest.mark.slow
 def test_the_levels_of_a_frame_share_a_shard(forecast: xr.Dataset, tmp_path: Path):
     path = write(ZarrWriter(forecast, tmp_path / "fc.zarr"))
     array = zarr.open_group(path)["geopotential"]

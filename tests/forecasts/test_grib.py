@@ -60,6 +60,7 @@ def test_cfgrib_reads_coordinates_and_values_within_the_packing_error(
         np.testing.assert_array_equal(valid, (field["time"] + field["prediction_timedelta"]).values)
 
 
+@pytest.mark.slow
 def test_the_ensemble_keys_of_each_message(forecast: xr.Dataset, tmp_path: Path):
     write(forecast.isel(number=[2]), tmp_path / "fc.grib2", ensemble_size=3)
     keys = {}
@@ -87,6 +88,7 @@ def test_the_ensemble_keys_of_each_message(forecast: xr.Dataset, tmp_path: Path)
     assert set(keys) == {"z", "q", "10u", "2t", "sst", "tp"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("short_name", ["z", "q", "t", "u", "v", "w", "10u", "10v", "2t", "msl", "sst", "tp"])
 def test_every_variable_is_known_by_its_wmo_numbers(short_name: str, forecast: xr.Dataset, tmp_path: Path):
     names = {"10u": "u10", "10v": "v10", "2t": "t2m", "tp": "tp6h"}

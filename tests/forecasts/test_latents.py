@@ -57,6 +57,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_store_holds_what_was_sampled(
     forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):
@@ -71,6 +72,7 @@ def test_the_store_holds_what_was_sampled(
     assert (store.ocean(0) == analysis.ocean).all()
 
 
+@pytest.mark.slow
 def test_the_store_describes_itself(
     forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):
@@ -110,6 +112,7 @@ def test_a_killed_forecast_resumes_to_the_same_bytes(
     assert contents(tmp_path / "killed.zarr") == contents(whole)
 
 
+@pytest.mark.slow
 def test_a_forecast_killed_before_its_first_position_starts_afresh(
     forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path
 ):

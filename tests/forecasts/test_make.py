@@ -63,6 +63,7 @@ def test_two_processes_make_the_forecast_of_one(
     assert {path.name for path in output.parent.iterdir()} == {"fc.zarr", "fc.scores.nc"}
 
 
+@pytest.mark.slow
 def test_latents_decode_to_the_fields_that_would_have_been_written(
     alone: xr.Dataset, weather_model: ModelFolder, tmp_path: Path
 ):
@@ -100,6 +101,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_several_initial_times_go_into_one_store(alone: xr.Dataset, weather_model: ModelFolder, tmp_path: Path):
     assert weather_model.starts is not None
     with xr.open_dataset(weather_model.starts) as starts:
@@ -110,6 +112,7 @@ def test_several_initial_times_go_into_one_store(alone: xr.Dataset, weather_mode
     xr.testing.assert_equal(both.isel(time=[0]), alone)
 
 
+@pytest.mark.slow
 def test_a_forecast_without_lead_time_0_stays_so_and_is_said_to(
     alone: xr.Dataset, weather_model: ModelFolder, tmp_path: Path, capsys
 ):
@@ -135,6 +138,7 @@ def test_a_forecast_without_lead_time_0_stays_so_and_is_said_to(
     xr.testing.assert_equal(read(output, engine="zarr"), alone)
 
 
+@pytest.mark.slow
 def test_an_unfinished_other_forecast_takes_no_lead_time_from_the_one_that_overwrites_it(
     alone: xr.Dataset, weather_model: ModelFolder, tmp_path: Path
 ):

@@ -171,6 +171,7 @@ def test_bilinear_crosses_the_meridian_of_greenwich(forecast: xr.Dataset):
     np.testing.assert_allclose(made, row.isel(longitude=[0, 15]).mean("longitude"), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "product",
     [

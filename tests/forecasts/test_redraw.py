@@ -46,12 +46,14 @@ def latents(path: Path, *members: int) -> np.ndarray:
     return store.read(list(all_frames([0], range(8), members))).numpy()
 
 
+@pytest.mark.slow
 def test_members_of_a_store_of_latents_come_back(kept: Kept, tmp_path: Path):
     redraw(kept.latents, tmp_path / "again.zarr", [3, 1])  # by the model where it lay
     np.testing.assert_array_equal(latents(tmp_path / "again.zarr", 0, 1), latents(kept.latents, 1, 3))
     assert LatentStore(tmp_path / "again.zarr").layout.members.tolist() == [1, 3]
 
 
+@pytest.mark.slow
 def test_a_member_of_a_store_of_fields_comes_back_on_the_command_line(kept: Kept, tmp_path: Path):
     run(app, ["redraw", str(kept.fields), str(tmp_path / "again.zarr"), "--members", "4", "--model", str(kept.model)])
     again, whole = open_forecast(tmp_path / "again.zarr"), open_forecast(kept.fields)
@@ -61,6 +63,7 @@ def test_a_member_of_a_store_of_fields_comes_back_on_the_command_line(kept: Kept
     xr.testing.assert_equal(open_forecast(tmp_path / "twice.zarr"), whole.sel(number=[0]))
 
 
+@pytest.mark.slow
 def test_a_file_of_tracks_is_enough(kept: Kept, tmp_path: Path):
     forecast = open_forecast(kept.fields)
     options = TrackOptions(detection=Detection(radius_deg=40.0, separation_deg=20.0))
@@ -69,6 +72,7 @@ def test_a_file_of_tracks_is_enough(kept: Kept, tmp_path: Path):
     xr.testing.assert_equal(open_forecast(tmp_path / "again.zarr"), forecast.sel(number=[2]))
 
 
+@pytest.mark.slow
 def test_a_number_beyond_the_ensemble_is_the_member_of_a_larger_one(kept: Kept, tmp_path: Path):
     redraw(kept.latents, tmp_path / "more.zarr", [1, 6], model=str(kept.model))
     np.testing.assert_array_equal(latents(tmp_path / "more.zarr", 0), latents(kept.latents, 1))
@@ -105,6 +109,7 @@ def test_what_says_nothing_is_refused(kept: Kept, model: ModelFolder, tmp_path: 
         redraw(store, tmp_path / "again.zarr", [0], model=str(kept.model))
 
 
+@pytest.mark.slow
 def test_gaps_are_filled_as_they_were(model: ModelFolder, tmp_path: Path):
     gaps = xr.load_dataset(model.starts).isel(time=[0])
     gaps["2m_temperature"][:] = np.nan

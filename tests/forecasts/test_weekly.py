@@ -85,6 +85,7 @@ def test_a_week_counts_instants_from_its_begin_and_sums_to_its_end(forecast: xr.
     np.testing.assert_array_equal(means["prediction_timedelta"] / DAY, [7, 32])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [("number", "time"), ("latitude", "longitude")])
 def test_the_order_of_dimensions_does_not_matter(forecast: xr.Dataset, dims: tuple[str, str]) -> None:
     """Others have members or points before the lead times, of which here are as many as members."""
@@ -121,6 +122,7 @@ def test_a_week_has_seven_days(text: str) -> None:
         parse_week(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
 def test_weekly_means_are_a_forecast(weekly: Path, suffix: str, tmp_path: Path) -> None:
     """netCDF has the names of CF, the bounds say the weeks, and both open as a forecast whose weeks are still known."""
@@ -136,6 +138,7 @@ def test_weekly_means_are_a_forecast(weekly: Path, suffix: str, tmp_path: Path) 
     assert all(": mean" in opened[name].attrs["cell_methods"] for name in opened.data_vars)
 
 
+@pytest.mark.slow
 def test_one_member_in_each_tenth_is_two_in_each_fifth_and_where_it_never_rains_all_are_in_the_last(
     weekly: Path, climatology: Path, tmp_path: Path
 ) -> None:
@@ -196,6 +199,7 @@ def test_instants_have_no_fifths_of_weeks_and_other_quantiles_are_no_quintiles(
         make_quintiles(weekly, SELECTED, climatology=terciles)
 
 
+@pytest.mark.slow
 def test_a_drift_that_reforecasts_share_does_not_count(weekly: Path, tmp_path: Path) -> None:
     """The bounds are those of the same week; the other week of the reforecasts is 10 hPa lower."""
     means = open_forecast(weekly).load()
@@ -230,6 +234,7 @@ def test_weekly_means_are_scored_against_weekly_means_alone(weekly: Path) -> Non
             match_truth(*(ds.assign({T2M: ds[T2M].assign_attrs(units="K")}) for ds in pair))
 
 
+@pytest.mark.slow
 def test_the_quest_takes_its_own_weeks_alone(weekly: Path, climatology: Path, tmp_path: Path) -> None:
     made = make_quintiles(weekly, SELECTED, climatology=climatology)
     other = made.assign_coords(prediction_timedelta=[7 * DAY, 14 * DAY])

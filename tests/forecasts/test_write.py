@@ -67,6 +67,7 @@ def test_an_identity_is_plain_and_tells_runs_apart(forecaster: Forecaster, analy
     assert twice["starts"] == [["2001-02-28T12", "2001-02-28T11"]]
 
 
+@pytest.mark.slow
 def test_a_forecast_kept_in_either_way_begins_with_the_analysis(
     forecaster: Forecaster, analysis: Analysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -216,6 +217,7 @@ def test_more_redraws_go_on_and_other_states_do_not(
         ForecastWriter(tmp_path / "fc.zarr", forecaster, staggered([other]), options).start()
 
 
+@pytest.mark.slow
 def test_decoding_waits_for_the_disk(
     forecaster: Forecaster, analysis: Analysis, options: EnsembleOptions, tmp_path: Path, monkeypatch
 ):

@@ -93,6 +93,7 @@ def test_heun_sample_is_the_published_one(shared: Path, folder: Path) -> None:
     assert relative_error(state, golden["sampler_output"].double()) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ladcast_375M", "ladcast_1.6B", "dcae_84"])
 def test_every_published_key_and_shape_maps_both_ways(shared: Path, name: str) -> None:
     published = json.loads((shared / "golden" / "published_shapes.json").read_text())[name]

@@ -86,6 +86,7 @@ def test_only_encodings_with_a_seam_notice_that_the_globe_is_turned(position: st
         assert asymmetry(model) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", sorted(POSITION_ENCODINGS))
 def test_streams_move_together_only_where_both_know_their_positions(position: str) -> None:
     model = awake(dataclasses.replace(SMALL, position=position, rotate_past_in_dual=False))
@@ -94,6 +95,7 @@ def test_streams_move_together_only_where_both_know_their_positions(position: st
     assert (asymmetry(model) > 1e-4) is moves_apart
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", sorted(POSITION_ENCODINGS))
 @pytest.mark.parametrize("index", [0, 2])
 def test_both_streams_know_where_their_tokens_are(position: str, index: int) -> None:
@@ -155,6 +157,7 @@ def test_only_time_of_day_tells_noon_from_midnight() -> None:
     assert effect[True] > 3 * effect[False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("position", ["geo_seamless", *LEARNED])
 def test_every_weight_learns_also_in_bf16(position: str, autocast: bool) -> None:

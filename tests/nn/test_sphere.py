@@ -54,6 +54,7 @@ def test_padding_continues_a_smooth_field_across_the_poles(rows: tuple[bool, boo
     torch.testing.assert_close(padded, sphere)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("poles", ALL_POLES)
 def test_gradients_are_exact_everywhere(poles: Poles, generator: torch.Generator) -> None:
     field = torch.randn(1, 2, 6, 6, generator=generator, dtype=torch.float64, requires_grad=True)

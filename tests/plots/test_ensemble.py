@@ -66,6 +66,7 @@ def test_fields_are_read_in_units_that_people_read(forecast: xr.Dataset, shown: 
     np.testing.assert_allclose(shown.truth.transpose(*first.dims), first)
 
 
+@pytest.mark.slow
 def test_spaghetti_lie_where_the_members_have_the_value(shown: Shown) -> None:
     figure = draw_spaghetti(shown, 0.0)
     (axes,) = figure.axes
@@ -78,6 +79,7 @@ def test_spaghetti_lie_where_the_members_have_the_value(shown: Shown) -> None:
     assert "valid Mon 15 Jan 2001, 06 UTC | day 1 from 14 Jan, 06 UTC" in texts(figure)
 
 
+@pytest.mark.slow
 def test_every_member_has_a_stamp_on_one_scale(shown: Shown) -> None:
     figure = draw_stamps(shown, region=(-60.0, 25.0, 50.0, 75.0))
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
@@ -85,6 +87,7 @@ def test_every_member_has_a_stamp_on_one_scale(shown: Shown) -> None:
     assert "2 m temperature (°C)" in texts(figure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "label"),
     [("mean", "ensemble mean (°C)"), ("spread", "ensemble spread (K)"), ("difference", "mean minus analysis (K)")],
@@ -146,6 +149,7 @@ def test_a_forecast_across_the_date_line_is_drawn_where_it_lies(
     assert save_figure(figure, tmp_path / "map.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("west", "east", "middle", "half"),
     [(-180.0, 180.0, 0, 180), (0.0, 360.0, 180, 180), (-60.0, 50.0, -5, 55), (170.0, -170.0, 180, 10)],
@@ -160,6 +164,7 @@ def test_a_region_is_as_wide_as_it_goes_eastward(
     assert (corners.min(), corners.max()) == pytest.approx((-180, 180))  # shades reach both edges of the map
 
 
+@pytest.mark.slow
 def test_a_forecast_without_members_is_one_member(forecast: xr.Dataset) -> None:
     alone = select_shown(forecast.isel(number=2, drop=True), "t2m", DAY_ONE)
     assert alone.members["number"].values.tolist() == [0]

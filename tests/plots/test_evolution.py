@@ -130,6 +130,7 @@ def test_a_wave_that_goes_east_leans_in_a_hovmoller_diagram(forecast: xr.Dataset
         draw_hovmoller(forecast, FieldOptions("msl", region="1,1,2,2"))
 
 
+@pytest.mark.slow
 def test_a_movie_shows_every_lead_time_once(forecast: xr.Dataset, tmp_path: Path) -> None:
     short = forecast.isel(prediction_timedelta=slice(2))
     animation = draw_animation(short, FieldOptions("wind10", region="-60,-30,60,30"))

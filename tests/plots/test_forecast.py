@@ -115,6 +115,7 @@ def test_plumes_show_the_nearest_point_in_converted_units(
     np.testing.assert_allclose(ends, np.arange(1, 9) / 4 - 0.125)  # in the middle of the 6 hours before the lead time
 
 
+@pytest.mark.slow
 def test_without_truth_wind_and_rain_at_an_earlier_lead_and_where_weather_is_unreal(forecast: xr.Dataset) -> None:
     less = forecast[["geopotential", "mean_sea_level_pressure", "2m_temperature"]]
     less = less.assign_attrs(unreal="no diurnal cycle", source="a " * 60)
@@ -126,6 +127,7 @@ def test_without_truth_wind_and_rain_at_an_earlier_lead_and_where_weather_is_unr
     assert figure.texts[-1].get_window_extent(figure.canvas.get_renderer()).x1 < figure.bbox.x1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kept", "maps", "panels"),
     [
@@ -163,6 +165,7 @@ def test_truth_that_does_not_fit_is_refused(forecast: xr.Dataset, truth: xr.Data
         draw_forecast(forecast, place=PARIS, truth=later)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "magic"), [(".pdf", b"%PDF"), (".svg", b"<?xml"), (".PNG", b"\x89PNG")])
 def test_format_follows_the_suffix(suffix: str, magic: bytes, tmp_path: Path) -> None:
     save_figure(Figure(figsize=(1, 1)), tmp_path / "new" / f"page{suffix}")

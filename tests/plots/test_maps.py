@@ -50,6 +50,7 @@ def tilted_wave(field: xr.DataArray) -> xr.DataArray:
     return (x + x * y * z).transpose("latitude", "longitude")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("centre_deg", [0.0, 180.0, -77.0])
 def test_refine_finds_a_smooth_field_everywhere_also_over_the_poles(grid: str, centre_deg: float) -> None:
@@ -195,6 +196,7 @@ def field(scale: float) -> xr.DataArray:
     )
 
 
+@pytest.mark.slow
 def test_a_row_for_each_channel_and_one_scale_in_it():
     gap = field(3.0).where(field(3.0) > 28)
     figure = draw_comparison(
@@ -212,6 +214,7 @@ def test_a_row_for_each_channel_and_one_scale_in_it():
     assert shades[3].levels[0] <= 28 < 33 <= shades[3].levels[-1]
 
 
+@pytest.mark.slow
 def test_highs_and_lows_are_marked_where_they_are_once_each():
     """Two lows, one of them on the seam of the map, a high, and a dent that is no low of the weather."""
     flat = on_grid("72x37", 1010.0)

@@ -174,6 +174,7 @@ def read(name: str) -> np.ndarray:
         return np.asarray(picture, dtype=float)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_looks_as_it_did(name: str) -> None:
     most, mean = differences(small(FIGURES[name]()), read(name))
@@ -181,6 +182,7 @@ def test_a_figure_looks_as_it_did(name: str) -> None:
     assert mean <= MOST_MEAN
 
 
+@pytest.mark.slow
 def test_another_field_member_or_region_is_noticed() -> None:
     """A figure that shows something else differs by more than what is let pass."""
     others = {

@@ -52,6 +52,7 @@ def test_spectra_are_of_truth_members_and_mean_and_of_a_single_forecast_without_
     assert (lines["ensemble: mean"].get_ydata()[1:] < lines["ensemble: members"].get_ydata()[1:]).mean() > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("figure", ["ranks", "spectra", "rmse"])
 def test_figures_say_where_the_weather_is_a_models(scores: xr.Dataset, figure: str) -> None:
     drawn = draw_scores(scores, figure)
@@ -59,6 +60,7 @@ def test_figures_say_where_the_weather_is_a_models(scores: xr.Dataset, figure: s
     assert "model weather" not in draw_scores(scores.drop_attrs(deep=False), figure).get_suptitle()
 
 
+@pytest.mark.slow
 def test_the_command_draws_a_file_of_scores(scores: xr.Dataset, tmp_path: Path, capsys) -> None:
     path = tmp_path / "fc.scores.nc"
     scores.to_netcdf(path)

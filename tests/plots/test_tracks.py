@@ -51,6 +51,7 @@ def axes_for(*tables: xr.Dataset):
     return add_track_axes(figure, figure.add_gridspec(1, 1)[0], *tables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latitude", [0.0, 60.0, 89.0, -85.0])
 @pytest.mark.parametrize("longitude", [0.0, 179.0])
 def test_every_position_is_inside_the_map(latitude: float, longitude: float):
@@ -81,6 +82,7 @@ def test_the_mean_ends_where_too_few_members_have_the_storm_first(tracks: xr.Dat
     assert [len(line.get_xdata()) for line in axes.lines if line.get_label() == "ensemble mean"] == [4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latitude", [10.0, 70.0, 82.0])
 def test_labels_of_meridians_do_not_run_together_towards_a_pole(latitude: float):
     axes = axes_for(track(0, np.full(6, latitude), np.linspace(0, 20 / np.cos(np.deg2rad(latitude)) / 3, 6)))

@@ -141,6 +141,7 @@ def test_two_runs_do_not_train_into_one_folder(recipe: ForecasterRecipe, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -79,6 +79,7 @@ def test_verification_finds_damage_and_says_what_is_whole(model: Path, released:
         verify_weights("tiny")
 
 
+@pytest.mark.slow
 def test_a_model_is_fetched_by_name_and_remembers_its_commit(hub, assets: Assets, home: Path):
     location = Location(repository=hub.name, transformer="V9/transformer", autoencoder="V9/autoencoder")
     folder = fetch_weights("tiny", location, assets, endpoint=hub.endpoint)
@@ -91,6 +92,7 @@ def test_a_model_is_fetched_by_name_and_remembers_its_commit(hub, assets: Assets
     assert not any(name.endswith(".bin") for name in hub.fetched)
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_network_is_found_by_its_size(hub, assets: Assets, home: Path, monkeypatch):
     sizes = {kind: describe_config(hub.root / "V9" / kind / CONFIG_FILE)[1] for kind in ("transformer", "autoencoder")}
     known = {"repository": hub.name, **{f"{kind}_parameters": size for kind, size in sizes.items()}}
@@ -126,6 +128,7 @@ def without_config(folder: Path) -> None:
     (folder / CONFIG_FILE).unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["transformer", "autoencoder"])
 @pytest.mark.parametrize(
     ("damage", "message"),
@@ -138,6 +141,7 @@ def test_nothing_is_installed_from_a_damaged_folder(damage, message, kind, relea
     assert not home.exists()
 
 
+@pytest.mark.slow
 def test_wrong_networks_are_named(released: Path, assets: Assets, home: Path):
     transformer, autoencoder = released / "V9/transformer", released / "V9/autoencoder"
     with pytest.raises(ValueError, match=r"expected the transformer of tiny, got autoencoder"):

@@ -19,6 +19,7 @@ def mean_square(model: nn.Module, batch: tuple[torch.Tensor, ...], generator: to
 SAMPLE = (torch.zeros(1, 8),)
 
 
+@pytest.mark.slow
 def test_two_layers_cost_what_they_cost():
     """2 n m FLOPs forward, as many for the gradient of weights, and for that of inputs but for the first layer."""
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))

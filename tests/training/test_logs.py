@@ -22,6 +22,7 @@ FIELD = xr.DataArray(
 )
 
 
+@pytest.mark.slow
 def test_the_log_hands_its_numbers_on(tmp_path: Path):
     seen: list[tuple[object, ...]] = []
 

@@ -238,6 +238,7 @@ def test_validation_sees_the_averaged_weights_and_leaves_the_run_as_it_was(tmp_p
     assert model.training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["validate", "log"])
 @pytest.mark.parametrize("killed", [4, 8, 9])
 def test_a_validation_that_a_kill_has_cut_is_made_up(tmp_path: Path, uninterrupted, killed: int, stage: str):
@@ -306,6 +307,7 @@ def test_threads_of_the_loader_do_not_matter(tmp_path: Path, uninterrupted):
     assert_same(train(tmp_path / "resume", loader_threads=1)[1], uninterrupted[1])
 
 
+@pytest.mark.slow
 def test_micro_batches_take_the_steps_of_one_batch(tmp_path: Path):
     def plain_loss(model: nn.Module, batch: tuple[torch.Tensor, ...], generator: torch.Generator) -> torch.Tensor:
         return (model(batch[0]) - batch[1]).square().mean()

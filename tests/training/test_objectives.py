@@ -130,6 +130,7 @@ def test_the_almost_fair_crps_lies_between_the_fair_one_and_that_of_the_members(
     )
 
 
+@pytest.mark.slow
 def test_the_fair_crps_of_two_members_is_least_in_the_mean_where_they_are_drawn_as_the_truth_is(generator):
     truth, units = torch.randn(200_000, generator=generator), torch.randn(200_000, 2, generator=generator)
     spreads = torch.linspace(0.5, 1.5, 21)

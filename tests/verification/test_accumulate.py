@@ -53,6 +53,7 @@ def test_any_split_is_the_whole(
     assert_same_bits(second + first, whole)
 
 
+@pytest.mark.slow
 def test_single_cases_in_any_order_are_the_whole(forecast: xr.Dataset, truth: xr.Dataset, whole: Accumulator) -> None:
     parts = [
         score(forecast.isel(time=[start], prediction_timedelta=[lead]), truth, options=OPTIONS)
@@ -70,6 +71,7 @@ def test_order_of_merging_does_not_matter(forecast: xr.Dataset, truth: xr.Datase
     assert_same_bits(parts[0] + (parts[2] + parts[1]), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read_bytes", [1, 20_000])
 def test_what_is_read_at_once_does_not_change_a_bit(
     forecast: xr.Dataset, truth: xr.Dataset, whole: Accumulator, monkeypatch: pytest.MonkeyPatch, read_bytes: int

@@ -51,6 +51,7 @@ def test_another_file_is_refused(truth: xr.Dataset, tmp_path: Path) -> None:
         read_sums(tmp_path / "truth.nc")
 
 
+@pytest.mark.slow
 def test_scores_hold_every_system_region_and_season(forecast: xr.Dataset, truth: xr.Dataset, tmp_path: Path) -> None:
     systems = {
         "ladcast": score(forecast, truth, options=OPTIONS),

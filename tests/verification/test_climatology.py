@@ -38,6 +38,7 @@ def test_fit_equals_selecting_the_window(states: xr.Dataset) -> None:
             np.testing.assert_allclose(found[f"{name}_std"], chosen[name].std("time", ddof=1), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read_bytes", [20_000, 10**9])
 def test_chunks_do_not_change_a_bit(states: xr.Dataset, monkeypatch: pytest.MonkeyPatch, read_bytes: int) -> None:
     expected = fit_climatology(states, days=31, step=60)

@@ -109,6 +109,7 @@ def test_gpu_equals_cpu(members: int) -> None:
         torch.testing.assert_close(ours.cpu(), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "level", "ordinary", "fair"), [("z", 500, 6.0528, 5.1575), ("t", 850, 0.16821, 0.14470)]
 )

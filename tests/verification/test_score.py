@@ -81,6 +81,7 @@ def test_order_of_dimensions_does_not_matter(forecast: xr.Dataset, truth: xr.Dat
     xr.testing.assert_identical(score(turned, truth.transpose("longitude", ...)).metrics(), expected)
 
 
+@pytest.mark.slow
 def test_stored_chunks_and_pieces_do_not_matter(
     forecast: xr.Dataset, truth: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +265,7 @@ def members_of(forecast: xr.Dataset, scorer: StateScorer, start: int) -> torch.T
     return torch.stack(packed, dim=1)[:, :, rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wide", [False, True])
 def test_sums_of_tensors_are_those_of_datasets(
     forecast: xr.Dataset, truth: xr.Dataset, yearly: Climatology, wide: bool

@@ -53,6 +53,7 @@ class TestEcmwfOpenData:
         request = last.request
         assert (request["date"], request["time"], request["step"]) == ("20200229", 18, 6)
 
+    @pytest.mark.slow
     def test_fetched_once_then_opened(self, tmp_path, monkeypatch, write_grib, state_fields):
         asked = []
 
@@ -121,6 +122,7 @@ class TestGfs:
             "fields": ("APCP:surface",),
         }
 
+    @pytest.mark.slow
     def test_fetched_by_parts_from_a_copy_of_the_bucket(self, tmp_path, write_grib, state_fields):
         pytest.importorskip("obstore")
         bucket = tmp_path / "bucket"
@@ -185,6 +187,7 @@ class TestClimateDataStore:
         names = [delivery.file for delivery in ClimateDataStore().deliveries(times, ERA5_CHANNELS)]
         assert len(set(names)) == len(names)
 
+    @pytest.mark.slow
     def test_netcdf_is_fetched_once_then_opened(self, tmp_path, monkeypatch, make, grid):
         world = make(grid, 5)
         ecmwf = {"geopotential": "z", "temperature": "t", "specific_humidity": "q", "2m_temperature": "t2m"}

@@ -11,6 +11,7 @@ from ladcast.data.sources.files import open_files
 from ladcast.data.store import open_store
 
 
+@pytest.mark.slow
 def test_a_tree_of_files_by_variable_and_time_is_the_world(tmp_path, world, channels):
     for name in world.data_vars:
         for half, part in enumerate(
@@ -43,6 +44,7 @@ def test_grib_and_netcdf_side_by_side(tmp_path, write_grib, state_fields, make, 
     assert open_store(ds).sizes == {"time": 1, "level": 1, "latitude": 9, "longitude": 16}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The data type:FutureWarning")  # which has no Zarr specification yet
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_text_along_time_does_not_hinder(tmp_path, world, channels, zarr_format):
@@ -143,6 +145,7 @@ def test_files_whose_coordinates_are_rounded_otherwise_are_on_one_grid(tmp_path,
     assert ds.sizes == world.sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -119,6 +119,7 @@ def test_no_file_of_fields_is_left_out(shared):
         assert not fields or "tracks" in path.parts or str(path.relative_to(kit)) in named, f"no row for {path}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", NETCDF, ids=lambda row: row.path)
 def test_netcdf_opens_with_its_values(shared, row):
     path = shared / "kit" / row.path

@@ -35,6 +35,7 @@ def test_what_is_linear_in_log_pressure_is_exact_inside_and_constant_beyond(
     np.testing.assert_allclose(interpolator.linear(jnp.asarray(field)), 3 + 2 * np.log(inside), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_isothermal_atmosphere_is_exactly_hydrostatic_above_the_lowest_layer(
     interpolator: output.PressureInterpolator,
 ) -> None:
@@ -94,6 +95,7 @@ def test_sea_level_pressure_is_exact_for_flat_ground_and_for_the_standard_lapse_
     np.testing.assert_allclose(found, exact, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_scalar_poles_have_one_value_and_other_rows_stay() -> None:
     field = np.random.default_rng(0).standard_normal((3, 16, 9)).astype(np.float32)
     filled = np.asarray(output.fill_scalar_poles(jnp.asarray(field)))
@@ -102,6 +104,7 @@ def test_scalar_poles_have_one_value_and_other_rows_stay() -> None:
     np.testing.assert_array_equal(filled[..., 1:-1], field[..., 1:-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hemisphere", [0, -1])
 def test_a_uniform_flow_across_the_pole_fills_its_own_pole(hemisphere: int) -> None:
     """One vector in the polar plane has components cos and sin of longitude; noise and zonal flow vanish."""

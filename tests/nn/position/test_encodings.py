@@ -28,6 +28,7 @@ def test_scores_depend_on_differences_alone_where_promised(name: str, build: Any
     assert same is encoding.relative
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["none", "geo", "geo_seamless", "relative_1", "relative_2", "relative_3", "relative_4"]
 )
@@ -69,6 +70,7 @@ def test_every_learned_number_and_every_token_gets_a_gradient(name: str, build: 
     assert all(tensor.grad is not None and tensor.grad.isfinite().all() and tensor.grad.any() for tensor in learned)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", [1, 3, 12])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (9, 2, 5), (2, 7, 12)])
 def test_any_number_of_heads_frames_rows_and_columns(name: str, build: Any, heads: int, shape: tuple[int, int, int]):
@@ -112,6 +114,7 @@ def test_tokens_run_over_time_then_latitude_then_longitude(grid: TokenGrid):
     torch.testing.assert_close(grid.last_frames(1).coordinates(), coordinates[48:])
 
 
+@pytest.mark.slow
 def test_memory_can_be_counted_without_values(name: str, build: Any):
     with FakeTensorMode(allow_non_fake_inputs=True):
         grid = TokenGrid(torch.arange(2.0), torch.linspace(-1, 1, 4), torch.arange(6.0))

@@ -84,6 +84,7 @@ def vectors(encoding: Any) -> Tensor:
     return torch.stack(entries).unflatten(0, (72, 72))
 
 
+@pytest.mark.slow
 def test_method_3_weighs_every_dimension_by_offset(build: Any, grid: TokenGrid):
     (query, key), encoding = layer(), build("relative_3")
     expected = torch.einsum("bhid,bhjd,ijd->bhij", query, key, 1 + vectors(encoding)) / 4

@@ -91,6 +91,7 @@ def test_a_level_whose_quantile_is_not_known_has_no_skill(drawn: Case) -> None:
     assert all(reduce(partial).isnan().all() for reduce in SUMS.values())
 
 
+@pytest.mark.slow
 def test_the_scorer_gives_the_skill_of_the_truth_and_of_members(
     forecast: xr.Dataset, truth: xr.Dataset, make_states
 ) -> None:
@@ -114,6 +115,7 @@ def rain_case(members: torch.Tensor, truth: torch.Tensor, dry: torch.Tensor) -> 
     return Case(members, truth, area, {"dry_fraction": dry, "wet_threshold": torch.full(RAIN_SHAPE, 2e-3)})
 
 
+@pytest.mark.slow
 def test_always_forecasting_one_category_scores_one() -> None:
     dry = torch.linspace(0.1, 0.85, 16, dtype=torch.float64)
     climate = torch.stack([dry, 2 * (1 - dry) / 3, (1 - dry) / 3])

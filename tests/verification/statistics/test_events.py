@@ -156,6 +156,7 @@ def test_tails_are_computed_once_and_in_the_precision_of_the_members(
     assert [members.dtype for members, _ in calls] == [torch.float32] * 2
 
 
+@pytest.mark.slow
 def test_a_climatology_with_quantiles_gives_every_score(forecast: xr.Dataset, truth: xr.Dataset, make_states) -> None:
     years = np.arange("2003-01-01", "2004-01-01", dtype="datetime64[D]").astype("datetime64[ns]")
     climatology = Climatology(fit_climatology(make_states(3, time=years), days=91, step=30, quantiles=(0.1, 0.9)))

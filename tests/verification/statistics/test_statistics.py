@@ -134,6 +134,7 @@ def registry() -> Iterator[None]:
         table.update(entries)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("registry")
 def test_a_new_score_is_one_file(forecast: xr.Dataset, truth: xr.Dataset, tmp_path: Path) -> None:
     """It is scored, written, merged and tabled as all others are."""
