@@ -244,7 +244,7 @@ class _Measured(NamedTuple):
 
 
 def _read_scores(path: Path) -> _Measured:
-    """Reads the headline scores of the model that a file of scores is of, the first of its systems."""
+    """Reads the headline scores of the model that a file of scores is of."""
     ds = read_netcdf(path, decode_timedelta=True)
     lacking = [name for name in ("model", SETTINGS) if name not in ds.attrs]
     if not holds_scores(ds) or lacking or METRICS[0] not in ds:
@@ -252,7 +252,11 @@ def _read_scores(path: Path) -> _Measured:
         raise ValueError(
             f"{path}: expected scores of an ensemble as `ladcast evaluate` writes them{what}. Evaluate the model again."
         )
-    first = ds.isel(system=0, region=0).sel(season="all")
+    model = str(ds.attrs["model"])
+    system = model.partition("@")[0].rpartition("/")[2]
+    if model.count("@") != 1 or system not in ds["system"]:  # merged sums of several models name all of them
+        raise ValueError(f"{path}: expected the scores of one model, got those of {model}. Merge each model by itself.")
+    first = ds.sel(system=system, season="all").isel(region=0)
     leads = first["prediction_timedelta"].values
     days = tuple(day for day in DAYS if day * DAY in leads)
     wanted = [channel.name for channel in HEADLINE_CHANNELS]
@@ -262,7 +266,7 @@ def _read_scores(path: Path) -> _Measured:
     times = str(ds.attrs["initial_times"]).split()
     return _Measured(
         path,
-        model=str(ds.attrs["model"]),
+        model=model,
         settings=parse_json(str(ds.attrs[SETTINGS]), f"{path}: its settings"),
         days=days,
         made_of={

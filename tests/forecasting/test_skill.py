@@ -38,7 +38,7 @@ def alone(weather_model: ModelFolder, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def scores(weather_model: ModelFolder, alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scores of both steppers, of the diffusion at two numbers of calls, as `ladcast evaluate` writes them."""
+    """Scores of both steppers, of the diffusion at 3 and 5 calls, as `ladcast evaluate` and `merge` write them."""
     folder = tmp_path_factory.mktemp("scores")
     store = states_between_starts(folder / "states.zarr", 6, weather_model)
     when = ["--start", "2001-01-01", "--end", "2001-01-01", "--days", "1", "--members", "2", "--no-floor"]
@@ -48,7 +48,12 @@ def scores(weather_model: ModelFolder, alone: Path, tmp_path_factory: pytest.Tem
         ("five", weather_model.path, ()),
     ]:
         output = ["--output", str(folder / f"{name}.nc")]
+        more = [*more, "--sums", str(folder / "sums")] if name == "one" else more
         run(app, ["evaluate", str(store), "--model", str(model), *when, *more, *output])
+    run(
+        app,
+        ["merge", str(folder / "sums"), "--first", "persistence", *output[:1], str(folder / "one.nc"), "--overwrite"],
+    )
     return folder
 
 
@@ -113,7 +118,7 @@ def test_unknown_budgets_are_refused_with_what_there_is(family: Path, alone: Pat
         with pytest.raises(ValueError, match=expected):
             Planner(request(tmp_path / "fc.zarr", calls=4), folder).choose()
     with pytest.raises(ValueError, match=r"No forecast of family fits --seconds 1e-09 here.* 1 \(quick\) [\d.e-]+ s"):
-        make_forecast(request(tmp_path / "fc.zarr", seconds=1e-9), ModelFolder(family))
+        Planner(request(tmp_path / "fc.zarr", seconds=1e-9), family, tflops=1.0).choose()
     with pytest.raises(ValueError, match=r"Expected one of --calls, --seconds\."):
         request(tmp_path / "fc.zarr", calls=1, seconds=2.0)
     for wrong in ({"calls": 0}, {"seconds": float("nan")}, {"seconds": -1.0}):
@@ -146,7 +151,7 @@ def test_a_forecast_that_was_begun_goes_on_as_it_was_begun(family: Path, tmp_pat
         open_forecast(output), made(tmp_path / "calls.zarr", family, **much | {"seconds": None, "calls": best.calls})
     )
     # whatever the machine takes now; a new forecast is measured anew
-    little, identity = Planner(request(output, seconds=1e-9), family), read_identity(output)
+    little, identity = Planner(request(output, seconds=1e-9), family, tflops=1.0), read_identity(output)
     assert little.choose(identity) == best.chosen
     with pytest.raises(ValueError, match="fits --seconds"):
         little.choose({**identity, "model": "another@0"})
@@ -196,6 +201,9 @@ def test_a_table_of_other_weights_or_scores_is_refused(family: Path, alone: Path
         join_steppers(copy, [one, changed("truth", "other")], [alone], overwrite=True)
     with pytest.raises(ValueError, match=r"as `ladcast evaluate` writes them, but without settings"):
         join_steppers(copy, [changed("settings", None)], overwrite=True)
+    for several in ("quick@0; weather@1", "persistence"):
+        with pytest.raises(ValueError, match=rf"expected the scores of one model, got those of {several}"):
+            join_steppers(copy, [changed("model", several)], overwrite=True)
     join_steppers(copy, [one, three], [alone], overwrite=True)
     assert [choice.calls for choice in list_choices(copy)] in ([1, 3], [3, 1])
     (copy / SKILL).write_text((copy / SKILL).read_text().replace("calls: 3", "calls: 2"))
