@@ -55,6 +55,13 @@ def options() -> set[str]:
     }
 
 
+@cache
+def known() -> tuple[set[str], set[str]]:
+    """Returns the options that a text may name, and the extras."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    return options() | set(OF_OTHERS.split()), set(extras)
+
+
 def texts(path: Path) -> Iterator[str]:
     """Yields the strings of a source, those of one f-string together, or a whole page."""
     if path.suffix == ".md":
@@ -70,14 +77,14 @@ def texts(path: Path) -> Iterator[str]:
 
 def wrong(path: Path) -> Iterator[str]:
     """Yields what a file names and nobody can follow."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    known_options, extras = known()
     for text in texts(path):
-        yield from (f"--{name}" for name in OPTION.findall(text) if name not in options() | set(OF_OTHERS.split()))
+        yield from (f"--{name}" for name in OPTION.findall(text) if name not in known_options)
         yield from (f"[{name}]" for name in EXTRA.findall(text) if name not in extras)
         for program, first, second in COMMAND.findall(text):
-            known = commands(program)
-            group = any(words.startswith(f"{first} ") for words in known)
-            if first not in known or (group and second and f"{first} {second}" not in known):
+            there = commands(program)
+            group = any(words.startswith(f"{first} ") for words in there)
+            if first not in there or (group and second and f"{first} {second}" not in there):
                 yield f"{program} {first} {second}"
 
 

@@ -46,6 +46,7 @@ def compact(forecast: xr.Dataset) -> str:
     return str(forecast["time"].values[0].astype("datetime64[h]")).replace("-", "").replace("T", "")
 
 
+@pytest.mark.slow
 def test_a_line_makes_what_the_command_makes(made: xr.Dataset, model: ModelFolder, tmp_path: Path):
     tokens = ["forecast", compact(made), "--model", str(model.path), "--output", str(tmp_path / "fc.zarr"), "--no-draw"]
     run(app, [*tokens, "--members", "3", "--days", "1", "--steps", "3", "--device", "cpu"])
@@ -56,6 +57,7 @@ def test_a_line_makes_what_the_command_makes(made: xr.Dataset, model: ModelFolde
     assert scores.sel(system="ladcast", region="globe", season="all")["fair_crps"].notnull().any()
 
 
+@pytest.mark.slow
 def test_a_forecast_begins_with_the_analysis_and_is_scored_as_one_without(
     made: xr.Dataset, model: ModelFolder, tmp_path: Path
 ):
@@ -117,6 +119,7 @@ EXPORTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "form"), EXPORTS.values(), ids=EXPORTS)
 def test_an_export_is_the_forecast_again(name: str, form: ExportFormat, store: Path, made: xr.Dataset, tmp_path: Path):
     if name.endswith("grib2"):
@@ -129,6 +132,7 @@ def test_an_export_is_the_forecast_again(name: str, form: ExportFormat, store: P
         assert float(off) <= 1e-6 * float(abs(field).max())
 
 
+@pytest.mark.slow
 def test_one_member_of_a_region_is_scored_on_its_points(
     store: Path, made: xr.Dataset, model: ModelFolder, tmp_path: Path
 ):
@@ -172,6 +176,7 @@ def said_in(figure: Figure) -> str:
     return " ".join(text.get_text() for text in figure.texts)
 
 
+@pytest.mark.slow
 def test_datasets_have_the_verbs_of_the_front(made: xr.Dataset, store: Path):
     """Whatever opened them: each verb is what the front makes of the same forecast."""
     assert "2 m temperature valid Wed 12 Jan 1994, 00 UTC" in said_in(made.ladcast.map("t2m", "spread"))
@@ -187,6 +192,7 @@ def test_datasets_have_the_verbs_of_the_front(made: xr.Dataset, store: Path):
     xr.testing.assert_equal(made.ladcast.score(), ladcast.score(made))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first",
     [
@@ -264,6 +270,7 @@ def test_the_front_is_light_and_lists_what_there_is():
     assert all(callable(getattr(ladcast, name)) for name in ladcast.__all__)
 
 
+@pytest.mark.slow
 def test_a_forecast_from_other_states_says_what_its_model_has_learned(model: ModelFolder, tmp_path: Path, capsys):
     states = xr.load_dataset(model.starts).isel(time=[0])
     holed = states.where((states["latitude"] != states["latitude"][3]) | (states["longitude"] != 0))

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -39,8 +40,13 @@ HEAVY = {"cartopy", "dask", "diffusers", "jax", "matplotlib", "pandas", "scipy",
 LIGHT_MODULES = ("ladcast", "ladcast.config", "data_pipelines.cli")
 
 
-def imported_names(source: str, module: Path) -> Iterator[str]:
-    """Yields the dotted name of everything that `source` imports; relative names count from `module`."""
+@cache
+def imported_names(source: str, module: Path) -> tuple[str, ...]:
+    """Returns the dotted name of everything that `source` imports; relative names count from `module`."""
+    return tuple(_imported_names(source, module))
+
+
+def _imported_names(source: str, module: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -81,6 +81,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "named"), CHANGES.values(), ids=CHANGES)
 def test_a_broken_analysis_is_refused_and_nothing_is_written(change, named, quick, source: Path, tmp_path: Path):
     output = tmp_path / "fc.zarr"
@@ -106,6 +107,7 @@ def test_other_orders_of_the_same_analysis_give_the_same_forecast(quick: list[st
         xr.testing.assert_equal(made["one"], made[name])
 
 
+@pytest.mark.slow
 def test_overwriting_with_a_wrong_request_loses_nothing(tmp_path: Path):
     (tmp_path / "fc.zarr").mkdir()
     fail("forecast", "1812-01-01T00", "--overwrite", "--output", str(tmp_path / "fc.zarr"))
@@ -126,6 +128,7 @@ def test_an_unknown_model_lists_the_embedded_ones():
     assert "nature-t31" in fail("forecast", "--model", "nature-t32")
 
 
+@pytest.mark.slow
 def test_a_start_state_is_planned_and_put_together(
     quick: list[str], source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -138,6 +141,7 @@ def test_a_start_state_is_planned_and_put_together(
     assert "t2m" in fail("analysis", start, "--source", str(without), *quick[-2:])
 
 
+@pytest.mark.slow
 def test_leads_between_need_the_hours_before(quick: list[str], source: Path, tmp_path: Path):
     output = str(tmp_path / "fc.zarr")
     message = fail("forecast", "--source", str(source), "--output", output, "--lead-step", "3", *quick)
@@ -229,6 +233,7 @@ def test_each_kind_of_failure_has_its_exit_code(tmp_path: Path):
     assert "at least 1" in fail("forecast", "--members", "0")
 
 
+@pytest.mark.slow
 def test_json_is_all_that_stands_on_stdout(quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     output = tmp_path / "fc.zarr"
     run(app, ["forecast", "--output", str(output), *quick, "--no-draw", "--json"])
@@ -250,6 +255,7 @@ TOO_LARGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tokens", "message"), TOO_LARGE.values(), ids=TOO_LARGE)
 def test_what_memory_and_disk_cannot_hold_is_refused_at_once(tokens: list[str], message: str, tmp_path: Path):
     assert message in fail("forecast", "--output", str(tmp_path / "fc.zarr"), *tokens)
@@ -344,6 +350,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch):
     assert "run the same command again" in fail("plot", "fc.zarr", code=ExitCode.INTERRUPTED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_can_complete_commands_and_options(shell: str):
     script = app.generate_completion(shell=shell)

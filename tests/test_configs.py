@@ -54,6 +54,7 @@ def test_an_autoencoder_maps_its_grid_to_latents_and_back(path: Path):
         assert autoencoder.decode(latent).shape == scaled.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FORECASTERS, ids=lambda path: path.stem)
 def test_a_forecaster_fits_the_latents_of_its_autoencoder(path: Path):
     run = load_config(path, ForecasterRun)

@@ -30,6 +30,7 @@ def test_an_unknown_name_shows_the_form():
         find_device("gpu")
 
 
+@pytest.mark.slow
 def test_where_nothing_compiles_the_reason_is_said_and_work_goes_on(monkeypatch: pytest.MonkeyPatch):
     def no_compiler(graph: object, inputs: object) -> None:
         raise RuntimeError("No working C++ compiler found")

@@ -145,6 +145,7 @@ class TestANewVariable:
         normalizer = Normalizer(channels, torch.zeros(4), torch.ones(4))
         assert (normalizer.inverse(-torch.ones(4, 4, 8)).amin((1, 2)) < 0).tolist() == [True, True, True, False]
 
+    @pytest.mark.slow
     def test_states_on_disk_are_checked_against_the_row(self, channels: ChannelSet, tmp_path: Path):
         grid = Grid.parse("16x8")
         state = torch.full((2, 4, *grid.shape), 0.1) + 0.01 * torch.rand(2, 4, *grid.shape)

@@ -63,6 +63,7 @@ def finer(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     return experiment(tmp_path_factory.mktemp("finer"), "nature_1p5deg_one_call_2d/nature-t63", "--size", "1p5deg")
 
 
+@pytest.mark.slow
 def test_every_command_is_understood(commands: Recorded, finer: Recorded):
     for name, *tokens in [*commands, *finer]:
         program, words = name, tokens

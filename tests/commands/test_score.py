@@ -129,7 +129,7 @@ def test_better_forecasts_score_better(scored: tuple[dict[str, Accumulator], lis
 
 
 @pytest.mark.slow
-def test_workers_find_the_same_bits(stores: list[Path], request_: ScoreRequest) -> None:
+def test_workers_find_the_same_bits(forks: None, stores: list[Path], request_: ScoreRequest) -> None:
     scoring = Scoring(statistics=("ranks", "events"), regions=("globe", "tropics"))
     alone, _ = score_forecasts(stores, request_, scoring)
     together, _ = score_forecasts(stores, ScoreRequest(**{**vars(request_), "workers": 2}), scoring)

@@ -15,7 +15,7 @@ from ladcast.training.distributed import Ranks, parallelize
 from ladcast.training.options import TrainingOptions
 
 SIZE = TransformerConfig(
-    3, (-60.0, 60.0), (45.0, 315.0), heads=2, head_dim=8, dual_blocks=1, single_blocks=2, rope_axes_dim=(2, 2, 4)
+    3, (-60.0, 60.0), (45.0, 315.0), heads=2, head_dim=8, dual_blocks=1, single_blocks=1, rope_axes_dim=(2, 2, 4)
 )
 COMPILE = torch.compile
 

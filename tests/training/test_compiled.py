@@ -9,8 +9,8 @@ import processes
 pytestmark = pytest.mark.slow
 
 PROGRAM = Path(__file__).with_name("compiled_program.py")
-BLOCKS = 4
-"""A refiner, a dual-stream and two single-stream blocks."""
+BLOCKS = 3
+"""A refiner, a dual-stream and a single-stream block."""
 
 
 @pytest.fixture(scope="module")
