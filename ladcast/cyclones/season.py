@@ -140,7 +140,14 @@ def season_scores(
     starts, leads = _in_common(systems, best)
     times = best["time"].values
     best = rows(best, (times >= starts.min()) & (times <= starts.max() + leads.max() * HOUR))
-    found = {name: _recognise(_cut(tracks, starts, leads, best), best, rules) for name, tracks in systems.items()}
+    cut = {name: _cut(tracks, starts, leads, best) for name, tracks in systems.items()}
+    # each initial time for itself: the pairs of forecast and observed lows at one time are many
+    found = {
+        name: xr.concat(
+            [_recognise(rows(some, some["start"].values == start), best, rules) for start in starts], "point"
+        )
+        for name, some in cut.items()
+    }
     cases, at_start = (_asked(observed_cases(best, starts, some), found.values()) for some in (leads, np.zeros(1)))
     known = same_row(cases, at_start, ("storm", "start")) >= 0
     reports = _verify(found, cases if genesis else rows(cases, known), best)

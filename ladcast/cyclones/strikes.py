@@ -6,6 +6,8 @@ up, and storms are resampled for intervals.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -15,7 +17,7 @@ from ladcast.cyclones.errors import draw_with_all, observed_cases, with_bounds
 from ladcast.cyclones.points import distance_km, unit_vectors
 from ladcast.cyclones.table import after_start, group, rows, same_row, storms, with_members
 from ladcast.grid import Grid
-from ladcast.times import HOUR
+from ladcast.times import HOUR, Times
 from ladcast.units import MEAN_EARTH_RADIUS_KM
 from ladcast.verification.statistics.base import ratio
 from ladcast.verification.statistics.events import (
@@ -99,24 +101,24 @@ def strike_tables(
         cases = observed_cases(best, np.unique(tracks["start"].values), [0])
         cases = rows(cases, same_row(cases, tracks, ("storm", "start")) >= 0)
     tracks, members, names, points = after_start(tracks), with_members(tracks), storms(cases), _points(grid)
+    tracks = tracks[[name for name in PLACED if name in tracks]]
     tables = np.zeros((len(names), 2, members + 1))
-    for row in range(cases.sizes["point"]):
-        storm, init_time, *place = (cases[name].values[row] for name in ("storm", "start", "latitude", "longitude"))
-        of_start = rows(tracks[[name for name in PLACED if name in tracks]], tracks["start"].values == init_time)
+    for init_time in np.unique(cases["start"].values):
+        of_start = rows(tracks, tracks["start"].values == init_time)
         last = of_start["time"].values.max(initial=init_time)
-        window = (
-            init_time + np.timedelta64(1, "ns"),
-            last if within_hours is None else init_time + within_hours * HOUR,
-        )
-        weights = weights_around(grid, *place).ravel()
-        near = np.flatnonzero(weights)
-        said, came = (
-            _count_struck(_within(rows(table, table["storm"].values == storm), window), points[near], STRIKE_RADIUS_KM)
-            for table in (of_start, best)
-        )
-        # one histogram for both: what the members said, and whether it came
-        area = np.bincount((came > 0) * (members + 1) + said, weights[near], 2 * (members + 1))
-        tables[names.index(storm)] += area.reshape(2, members + 1)
+        last = last if within_hours is None else init_time + within_hours * HOUR
+        known, of_start = (_within(table, (init_time + np.timedelta64(1, "ns"), last)) for table in (best, of_start))
+        for row in np.flatnonzero(cases["start"].values == init_time):
+            storm, *place = (cases[name].values[row] for name in ("storm", "latitude", "longitude"))
+            weights = weights_around(grid, *place).ravel()
+            near = np.flatnonzero(weights)
+            said, came = (
+                _count_struck(rows(table, table["storm"].values == storm), points[near], STRIKE_RADIUS_KM)
+                for table in (of_start, known)
+            )
+            # one histogram for both: what the members said, and whether it came
+            area = np.bincount((came > 0) * (members + 1) + said, weights[near], 2 * (members + 1))
+            tables[names.index(storm)] += area.reshape(2, members + 1)
     return tables
 
 
@@ -181,17 +183,23 @@ def _count_struck(
     tracks: xr.Dataset, points: Float[np.ndarray, "point 3"], radius_km: float
 ) -> Int[np.ndarray, " point"]:
     """Counts the members that pass within a radius of each point with any storm of theirs."""
-    _, member = group(tracks, ("number",) if "number" in tracks else ("storm",))
-    _, path = group(tracks, ("number", "storm") if "number" in tracks else ("storm",))
-    count = np.zeros(len(points), dtype=int)
-    for one in range(int(member.max(initial=-1)) + 1):
-        paths = np.unique(path[member == one])
-        count += np.any([_struck(rows(tracks, path == number), points, radius_km) for number in paths], axis=0)
+    by = ("number", "storm") if "number" in tracks else ("storm",)
+    (_, member), (_, track) = group(tracks, by[:1]), group(tracks, by)
+    order = np.argsort(track, kind="stable")
+    vectors = unit_vectors(tracks["latitude"].values, tracks["longitude"].values)[order]
+    times, member, track = tracks["time"].values[order], member[order], track[order]
+    count, struck = np.zeros(len(points), dtype=int), np.zeros(len(points), dtype=bool)
+    for begin, end in pairwise(np.searchsorted(track, np.arange(track.max(initial=-1) + 2))):
+        struck |= _struck(vectors[begin:end], times[begin:end], points, radius_km)
+        if end == len(member) or member[end] != member[begin]:
+            count, struck = count + struck, np.zeros_like(struck)
     return count
 
 
-def _struck(track: xr.Dataset, points: Float[np.ndarray, "point 3"], radius_km: float) -> Bool[np.ndarray, " point"]:
-    path = _path(track)
+def _struck(
+    vectors: Float[np.ndarray, "position 3"], times: Times, points: Float[np.ndarray, "point 3"], radius_km: float
+) -> Bool[np.ndarray, " point"]:
+    path = _path(vectors, times)
     middle = path.mean(0) / np.linalg.norm(path.mean(0))
     reach = np.arccos(np.clip(path @ middle, -1, 1)).max() + radius_km / MEAN_EARTH_RADIUS_KM
     near = np.flatnonzero(points @ middle >= np.cos(min(reach, np.pi)))  # most of the globe is out of reach
@@ -200,9 +208,8 @@ def _struck(track: xr.Dataset, points: Float[np.ndarray, "point 3"], radius_km: 
     return struck
 
 
-def _path(track: xr.Dataset) -> Float[np.ndarray, "step 3"]:
+def _path(vectors: Float[np.ndarray, "position 3"], times: Times) -> Float[np.ndarray, "step 3"]:
     """Interpolates positions along great circles, but not over gaps longer than a day."""
-    vectors, times = unit_vectors(track["latitude"].values, track["longitude"].values), track["time"].values
     length = MEAN_EARTH_RADIUS_KM * np.arccos(np.clip((vectors[1:] * vectors[:-1]).sum(1), -1, 1))
     pieces = np.where(np.diff(times) <= LONGEST_GAP, np.ceil(length / STEP_KM).astype(int), 1).clip(1)
     begin = np.repeat(np.arange(len(pieces)), pieces)
