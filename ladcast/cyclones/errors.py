@@ -199,8 +199,8 @@ def identify(tracks: xr.Dataset, best: xr.Dataset, *, least_times: int = LEAST_T
     Only the first common positions count, so that a forecast which goes astray later still is that storm's forecast.
     Of several tracks of a member that are near the same storm the nearest is it, among those that meet it within
     `REUNION` of the first: a low that passes by later is another one, and so for several storms of a track. The others,
-    tracks further than `RANGE_KM` away on average, and those with fewer common times keep their names: they are false
-    alarms. A column `observed` says which are identified.
+    tracks further than `RANGE_KM` away on average, and those with fewer common times keep their names, but for the name
+    of a storm that they are not: they are false alarms. A column `observed` says which are identified.
     """
     first, track = group(tracks, TRACK)
     known, storm = np.unique(best["storm"].values.astype("U"), return_inverse=True)
@@ -219,7 +219,9 @@ def identify(tracks: xr.Dataset, best: xr.Dataset, *, least_times: int = LEAST_T
     # a track is one storm at most, and a storm one track of each member
     for key in (met // len(known), member[met // len(known)] * len(known) + met % len(known)):
         near = near[_nearest_of_first(key[near], mean[near], since[near])]
-    names = tracks["storm"].values[first].astype(object)
+    names = tracks["storm"].values[first].astype("U").astype(object)
+    taken = np.isin(names.astype("U"), known)  # lows of forecasts and those of analyses are numbered alike
+    names[taken] = [f"other-{name}" for name in names[taken]]
     names[met[near] // len(known)] = known[met[near] % len(known)]
     found = np.isin(np.arange(len(first)), met[near] // len(known))
     return sort_rows(tracks.assign(storm=("point", names[track]), observed=("point", found[track])))

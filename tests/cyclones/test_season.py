@@ -195,6 +195,19 @@ def test_other_lows_count_when_they_live_long_enough(best: xr.Dataset):
     assert long["other_lows"].isel(system=0).values[:5].tolist() == [1, 1, 1, 1, 0]
 
 
+def test_names_of_lows_do_not_matter(best: xr.Dataset):
+    """The lows of forecasts and those of the truth are numbered alike: by name each would be another's storm."""
+    ours = forecast(best, UNEVEN, starts=(0,), spread_km=30.0)
+    far = ours.assign(latitude=-ours["latitude"], storm=("point", ours["storm"].values + "-far"))
+    both = sort_rows(xr.concat([ours, far], "point")).assign_attrs(ours.attrs)
+    swapped = {"low-s0": "s1", "low-s1": "s0", "low-s2-far": "s2"}
+    renamed = both.assign(
+        storm=("point", np.array([swapped.get(str(name), name) for name in both["storm"].values], object))
+    )
+    scores, again = (season_scores({"ours": table}, best) for table in (both, sort_rows(renamed)))
+    xr.testing.assert_identical(scores, again)
+
+
 def test_strikes_within_a_window_are_those_of_the_forecast_cut_there(best: xr.Dataset):
     ours = identify(forecast(best, UNEVEN, starts=(0,)), best)
     grid = Grid.parse("180x91")
