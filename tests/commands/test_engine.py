@@ -105,6 +105,7 @@ def test_a_model_is_found_where_it_lay(store: Path, home: Path):
     assert "geopotential" in open_forecast(store)
 
 
+@pytest.mark.slow
 def test_a_model_is_found_beside_a_store_that_was_moved_with_it(
     weather_model: ModelFolder, tmp_path: Path, home: Path
 ) -> None:

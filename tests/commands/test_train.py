@@ -241,6 +241,7 @@ def test_a_trial_leaves_no_state(site: Site, flag: str, shown: list[str], capsys
     assert left <= {"profile.json"}
 
 
+@pytest.mark.slow
 def test_a_run_is_planned_when_its_data_are_there(site: Site, capsys: pytest.CaptureFixture[str]):
     run(app, ["plan", "train", str(site.config), "--device", "cpu"])
     printed = capsys.readouterr().out

@@ -75,6 +75,7 @@ def made(output: Path, folder: Path, **changes: object) -> xr.Dataset:
     return open_forecast(output).load()
 
 
+@pytest.mark.slow
 def test_the_table_holds_what_was_measured(family: Path, weather_model: ModelFolder, scores: Path) -> None:
     table = read_table(family)
     assert isinstance(table, SkillTable)
@@ -90,6 +91,7 @@ def test_the_table_holds_what_was_measured(family: Path, weather_model: ModelFol
     assert "every file has its SHA-256" in verify_weights(str(family))
 
 
+@pytest.mark.slow
 def test_one_call_is_the_forecast_of_the_one_call_stepper_bit_for_bit(
     family: Path, alone: Path, tmp_path: Path, weather_model: ModelFolder
 ) -> None:
@@ -101,6 +103,7 @@ def test_one_call_is_the_forecast_of_the_one_call_stepper_bit_for_bit(
     xr.testing.assert_identical(made(tmp_path / "sub.zarr", family / "quick"), chosen)  # by its folder, with its states
 
 
+@pytest.mark.slow
 def test_the_calls_of_a_diffusion_are_its_steps(family: Path, weather_model: ModelFolder, tmp_path: Path) -> None:
     own = made(tmp_path / "own.zarr", family)
     xr.testing.assert_equal(made(tmp_path / "five.zarr", family, calls=5), own)
@@ -109,6 +112,7 @@ def test_the_calls_of_a_diffusion_are_its_steps(family: Path, weather_model: Mod
     assert not three.equals(own)
 
 
+@pytest.mark.slow
 def test_unknown_budgets_are_refused_with_what_there_is(family: Path, alone: Path, tmp_path: Path) -> None:
     for folder, expected in [
         (family, r"no forecast of 4 network calls a day\. Measured are 1 \(quick\), 3 \(its own\), 5 \(its own\)"),
@@ -127,6 +131,7 @@ def test_unknown_budgets_are_refused_with_what_there_is(family: Path, alone: Pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_seconds_choose_the_best_that_fits(family: Path, tmp_path: Path) -> None:
     planner = Planner(request(tmp_path / "fc.zarr"), family, tflops=1e-3)
     seconds = {str(choice): planner.plan(choice.chosen).seconds for choice in planner.choices}
@@ -140,6 +145,7 @@ def test_seconds_choose_the_best_that_fits(family: Path, tmp_path: Path) -> None
         assert within.choose() in [choice.chosen for choice in table.choices if str(choice) == best]
 
 
+@pytest.mark.slow
 def test_a_forecast_that_was_begun_goes_on_as_it_was_begun(family: Path, tmp_path: Path, capsys) -> None:
     output, much = tmp_path / "fc.zarr", {"seconds": 1e6, "members": 3, "batch_size": 1}
     with killed_after_one_step():
@@ -157,6 +163,7 @@ def test_a_forecast_that_was_begun_goes_on_as_it_was_begun(family: Path, tmp_pat
         little.choose({**identity, "model": "another@0"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["fields", "latents"])
 def test_a_member_is_redrawn_by_the_stepper_that_made_it(family: Path, tmp_path: Path, keep: str) -> None:
     whole = made(tmp_path / "fc.zarr", family, calls=1, keep=keep, members=3)
@@ -167,6 +174,7 @@ def test_a_member_is_redrawn_by_the_stepper_that_made_it(family: Path, tmp_path:
     xr.testing.assert_equal(open_forecast(tmp_path / "moved.zarr", model=str(renamed)), whole.sel(number=[2]))
 
 
+@pytest.mark.slow
 def test_the_plan_prints_the_table(family: Path, weather_model: ModelFolder, capsys) -> None:
     tokens = ["plan", "forecast", "--calls", "1", "--tflops", "1", "--device", "cpu", "--model"]
     run(app, [*tokens, str(family)])
@@ -179,6 +187,7 @@ def test_the_plan_prints_the_table(family: Path, weather_model: ModelFolder, cap
     assert "choices" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_table_of_other_weights_or_scores_is_refused(family: Path, alone: Path, scores: Path, tmp_path: Path) -> None:
     one, three = scores / "one.nc", scores / "three.nc"
     copy = Path(shutil.copytree(family, tmp_path / "copy"))
