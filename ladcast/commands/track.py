@@ -135,13 +135,14 @@ def season(
     from ladcast.resumable import sole_writer
 
     others = dict(map(parse_system, against))
-    if name in others or len(others) < len(against):
-        raise ValueError(f"Each system needs a name of its own, got {', '.join([name, *others])}.")
+    names = [name, *others]
+    if len(set(names)) <= len(against) or any("/" in some for some in names):
+        raise ValueError(f"Each system needs a name of its own, and without '/', got {', '.join(names)}.")
     require_outputs([output, figure], [*inputs, *chain(*others.values())], overwrite=overwrite)
     _, options = _read_options(config, overrides)
     with sole_writer(output):
-        sources = {system: list(_open_all(paths)) for system, paths in {name: forecasts, **others}.items()}
-        states = [] if truth is None else list(_open_all([truth]))
+        sources = {system: list(_open_forecasts(paths)) for system, paths in {name: forecasts, **others}.items()}
+        states = [] if truth is None else [_open(truth)]
         finder = SeasonTracks(output.with_suffix(".tracks"), options, device, overwrite)
         finder = finder.of_one_rule([*chain(*sources.values()), *states])
         best = read_best_tracks(best_track) if best_track else storms_of(finder.storms(*states))
@@ -238,18 +239,31 @@ def _read_options(config: Path | None, overrides: Sequence[str]) -> tuple[Path |
     return config, load_config(config, TrackOptions, overrides)
 
 
-def _open_all(paths: Iterable[Path]) -> Iterator[xr.Dataset]:
-    """Yields forecasts, analyses and tables of tracks, lazily; of a folder of such each of them."""
-    from ladcast.cyclones import read_tracks
+def _open_forecasts(paths: Iterable[Path]) -> Iterator[xr.Dataset]:
+    """Yields forecasts, lazily, and tables of tracks; of a folder of such each of them."""
     from ladcast.cyclones.formats import holds_tracks
-    from ladcast.forecasts.open import find_stores, open_tracked
+    from ladcast.forecasts.open import find_stores
 
     for path in (found for pattern in paths for found in find_stores(str(pattern))):
-        require_input(path)
         inside = sorted(path.iterdir()) if path.is_dir() and not is_zarr(path) else []
         several = [one for one in inside if one.name[0] != "." and (is_zarr(one) or holds_tracks(one))]
         for one in several or [path]:
-            yield read_tracks(one) if holds_tracks(one) else open_tracked(one, regular=False)
+            opened = _open(one)
+            if not {"point", "prediction_timedelta"} & set(opened.dims):
+                raise ValueError(
+                    f"{one}: expected a forecast, or tracks, got states without lead times: --truth names these."
+                )
+            yield opened
+
+
+def _open(path: Path) -> xr.Dataset:
+    """Opens a forecast or analyses, lazily, or a table of tracks."""
+    from ladcast.cyclones import read_tracks
+    from ladcast.cyclones.formats import holds_tracks
+    from ladcast.forecasts.open import open_tracked
+
+    require_input(path)
+    return read_tracks(path) if holds_tracks(path) else open_tracked(path, regular=False)
 
 
 def _find_tracks(source: xr.Dataset, options: TrackOptions, best: xr.Dataset | None, device: str) -> xr.Dataset:

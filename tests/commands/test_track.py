@@ -293,6 +293,8 @@ WRONG_SEASONS = {
     "no_truth": ([], "either --truth STORE or --best-track FILE"),
     "two_truths": (["--truth", "truth.nc", "--best-track", "b.csv"], "either --truth STORE or --best-track FILE"),
     "twice": (["--truth", "truth.nc", "--against", "forecast=forecasts"], "Each system needs a name of its own"),
+    "folder": (["--truth", "truth.nc", "--name", "../x"], "without '/', got ../x"),
+    "states": (["truth.nc", "--truth", "truth.nc"], "truth.nc: expected a forecast, or tracks, got states"),
     "no_file": (["--truth", "nothing.nc"], "nothing.nc does not exist"),
     "no_storm": (["--truth", "truth.nc", "--set", "detection.depth_pa=9000"], "got no track of a low"),
     "output": (["--truth", "truth.nc", "--output", "forecasts/0.zarr"], "forecasts/0.zarr cannot be written"),
