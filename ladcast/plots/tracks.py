@@ -206,10 +206,10 @@ def draw_season(scores: xr.Dataset, best: xr.Dataset) -> Figure:
     globe.set_global()
     add_coastlines(globe)
     _, storm = np.unique(best["storm"].values.astype("U"), return_inverse=True)
-    each = [best.isel(point=np.flatnonzero(storm == number)) for number in range(storm.max() + 1)]
-    lines = [line for track in each for line in _pieces(globe, track)]
+    each = [_pieces(globe, best.isel(point=np.flatnonzero(storm == number))) for number in range(storm.max() + 1)]
+    lines = [line for track in each for line in track]
     globe.add_collection(LineCollection(lines, colors=TRUTH, linewidths=0.9, zorder=3))
-    globe.plot(*np.transpose([line[0] for line in lines]), ".", color=TRUTH, markersize=3, zorder=3)
+    globe.plot(*np.transpose([track[0][0] for track in each]), ".", color=TRUTH, markersize=3, zorder=3)
     systems = {str(name): scores.sel(system=name) for name in scores["system"].values}
     verified = {name: system.sel(lead=scores["cases"] > 0) for name, system in systems.items()}
     errors = figure.add_subplot(cells[0, 1])

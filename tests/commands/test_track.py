@@ -131,6 +131,10 @@ def test_ensemble_tracks_of_others_are_verified_like_ours(shared: Path, tmp_path
     assert "tracks as ECMWF found them\n50 tracks in 50 members" in said
     assert "strikes within 120 km: Brier score 0.0" in said
     assert (tmp_path / "in_fa.png").stat().st_size > 50_000
+    season(sample, "--best-track", best, "--name", "ifs-ens", "--output", tmp_path / "season.nc")
+    scores = xr.load_dataset(tmp_path / "season.nc").sel(system="ifs-ens", bound="score")
+    assert scores["distance_km"].sel(lead=[24, 72, 120, 168]).values.round().tolist() == [47, 197, 241, 479]
+    assert "ifs-ens, 50 members" in capsys.readouterr().out
     assert "name the file of best tracks" in fail(sample, "--all", "--against", "ours=x.nc")
     assert "has no start 2015-11-19T00; it has 2015-11-18T00" in fail(sample, "--all", "--set", "start=2015-11-19T00")
     (tmp_path / "damaged.bufr").write_bytes(sample.read_bytes()[:9000])

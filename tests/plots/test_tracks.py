@@ -11,11 +11,13 @@ from cartopy.mpl.gridliner import Gridliner
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from ladcast.cyclones.season import season_scores
 from ladcast.plots.style import save_figure
 from ladcast.plots.tracks import (
     add_track_axes,
     draw_alive,
     draw_error_growth,
+    draw_season,
     draw_spaghetti,
     draw_storm,
     draw_strike_probability,
@@ -165,3 +167,27 @@ def test_a_figure_is_made_with_and_without_a_best_track(tracks: xr.Dataset, tmp_
     if known:
         save_figure(figure, tmp_path / "storm.png")
         assert (tmp_path / "storm.png").stat().st_size > 30_000
+
+
+def test_a_season_shows_every_storm_and_system_and_crosses_no_edge_of_the_map(tracks: xr.Dataset):
+    """The edge of the map lies at 0 degrees: a storm goes over it, and another one over the date line."""
+    names, best = ("over the edge", "over the date line"), []
+    for storm, longitude in zip(names, (-5.0, 175.0), strict=True):
+        one = track(0, np.linspace(15, 25, 13), longitude + np.arange(13.0)).drop_vars(["number", "start"])
+        best.append(one.assign(storm=("point", np.full(13, storm, dtype=object))))
+    both = xr.concat(best, "point")
+    members = [both.assign(number=("point", np.full(26, n)), latitude=both["latitude"] + 0.2 * n) for n in range(4)]
+    forecast = xr.concat(members, "point").assign(start=("point", np.full(104, START))).assign_attrs(members=4)
+    figure = draw_season(season_scores({"ours": forecast, "theirs": forecast}, both), both.assign_attrs(unreal="yes"))
+    globe, errors, parts, hits, others, reliable, value = figure.axes
+    (lines,) = (c for c in globe.collections if isinstance(c, LineCollection))
+    wide = np.ptp(globe.get_xlim())
+    assert len(lines.get_segments()) == 3
+    assert max(np.ptp(line[:, 0]) for line in lines.get_segments()) < wide / 4
+    assert [len(line.get_xdata()) for line in globe.lines] == [2]
+    for axes in (errors, parts, hits, reliable, value):
+        labels = " ".join(text.get_text() for text in axes.get_legend().get_texts())
+        assert "ours" in labels
+        assert "theirs" in labels
+    assert others.get_ylim()[0] == 0
+    assert "model weather" in " ".join(text.get_text() for text in figure.texts)
