@@ -129,7 +129,7 @@ def test_better_forecasts_score_better(scored: tuple[dict[str, Accumulator], lis
 
 
 @pytest.mark.slow
-def test_workers_find_the_same_bits(forks: None, stores: list[Path], request_: ScoreRequest) -> None:
+def test_workers_find_the_same_bits(stores: list[Path], request_: ScoreRequest) -> None:
     scoring = Scoring(statistics=("ranks", "events"), regions=("globe", "tropics"))
     alone, _ = score_forecasts(stores, request_, scoring)
     together, _ = score_forecasts(stores, ScoreRequest(**{**vars(request_), "workers": 2}), scoring)
@@ -146,7 +146,7 @@ def test_parts_merge_to_the_whole_and_draw_a_scorecard(
     files += ["--against", f"ifs={folder / 'ifs.zarr'}", "--regions", "globe", "tropics"]
     for part in ("2/2", "1/2"):
         run(app, ["score", *files, "--part", part, "--sums", str(tmp_path / "sums")])
-    merged = ["--output", str(tmp_path / "merged.nc"), "--scorecard", str(tmp_path / "card.png")]
+    merged = ["--output", str(tmp_path / "merged.nc"), "--scorecard", str(tmp_path / "card.png"), "--channels", "z500"]
     run(app, ["merge", str(tmp_path / "sums"), *merged])
     run(app, ["score", *files, "--output", str(tmp_path / "whole.nc")])
     shown = capsys.readouterr().out
