@@ -102,7 +102,7 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-OF_LIBRARIES = {"PYTEST_CURRENT_TEST", "HDF5_PLUGIN_PATH", "TORCHINDUCTOR_CACHE_DIR"}
+OF_LIBRARIES = {"PYTEST_CURRENT_TEST", "HDF5_PLUGIN_PATH", "TORCHINDUCTOR_CACHE_DIR", "PYTHONHASHSEED"}
 """Variables that a library sets when it is first imported or used."""
 
 
