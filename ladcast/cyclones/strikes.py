@@ -6,6 +6,7 @@ up, and storms are resampled for intervals.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +15,7 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from ladcast.cyclones.errors import draw_with_all, observed_cases, with_bounds
-from ladcast.cyclones.points import distance_km, unit_vectors
+from ladcast.cyclones.points import unit_vectors
 from ladcast.cyclones.table import after_start, group, rows, same_row, storms, with_members
 from ladcast.grid import Grid
 from ladcast.times import HOUR, Times
@@ -76,9 +77,8 @@ def weights_around(grid: Grid, latitude: float, longitude: float) -> npt.NDArray
 
     Taken around the initial position, the domain depends neither on the forecast nor on what the storm did.
     """
-    lat, lon = np.meshgrid(grid.latitude, grid.longitude, indexing="ij")
-    inside = distance_km(lat, lon, latitude, longitude) <= DOMAIN_KM
-    return np.where(inside, grid.area_weights[:, None], 0.0)
+    inside = _points(grid) @ unit_vectors(latitude, longitude) >= np.cos(DOMAIN_KM / MEAN_EARTH_RADIUS_KM)
+    return np.where(inside.reshape(grid.shape), grid.area_weights[:, None], 0.0)
 
 
 def strike_tables(
@@ -170,6 +170,7 @@ def _shares(
     return np.asarray(total / total.sum((-2, -1), keepdims=True))
 
 
+@lru_cache(maxsize=1)
 def _points(grid: Grid) -> Float[np.ndarray, "point 3"]:
     latitude, longitude = np.meshgrid(grid.latitude, grid.longitude, indexing="ij")
     return unit_vectors(latitude, longitude).reshape(-1, 3)
