@@ -15,8 +15,8 @@ timed() {  # timed LABEL COMMAND...: runs the command, then prints its wall time
 
 require_python() {
     local python=${PYTHON:-python3}
-    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-        echo "Expected Python 3.11 or later, got $("$python" --version 2>&1) from '$python'." \
+    if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))'; then
+        echo "Expected Python 3.11 to 3.14, got $("$python" --version 2>&1) from '$python'." \
             "Install one and name it: PYTHON=python3.11 $0" >&2
         exit 1
     fi

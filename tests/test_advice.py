@@ -8,7 +8,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 from cyclopts import App
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from data_pipelines.cli import app as data_app
 from ladcast.cli import app
@@ -25,6 +28,11 @@ OF_OTHERS = """
     batch frames minutes seconds size
 """
 """Options of Slurm, of pip, pytest and others, and of our own scripts and benchmarks."""
+OF_CONDA = {"dask": "dask-core", "matplotlib": "matplotlib-base", "torch": "pytorch"}
+"""What conda-forge calls a package by another name."""
+OF_WHEELS = {"eccodes": "its wheels alone clash with cartopy", "eccodeslib": "the library of the wheels of eccodes"}
+NOT_OF_CONDA = {"interop", "simulate", "track"}
+"""Extras that `environment.yml` leaves out."""
 
 
 @cache
@@ -96,3 +104,17 @@ def test_what_is_named_exists(path: Path) -> None:
 def test_what_does_not_exist_is_found(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text('raise ValueError(f"{x}: add --repo, run `ladcast plan score`, ladcast[verify]")')
     assert sorted(set(wrong(tmp_path / "bad.py"))) == ["--repo", "[verify]", "ladcast plan score"]
+
+
+def test_environment_of_conda_asks_for_what_the_package_does() -> None:
+    """It is compared as text: whether conda-forge has these versions is not known here."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *(one for name in extras if name not in NOT_OF_CONDA for one in extras[name])]
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    there = [Requirement(one.replace("=", "==", 1) if one.startswith("python=") else one) for one in environment[:-1]]
+    found = {canonicalize_name(one.name): one.specifier for one in there}
+    wanted = {canonicalize_name(one.name): one.specifier for one in map(Requirement, asked)}
+    wanted = {OF_CONDA.get(name, name): versions for name, versions in wanted.items() if name not in OF_WHEELS}
+    assert {name: found[name] for name in found if name not in {"pip", "python", *OF_WHEELS}} == wanted
+    assert str(found["python"]).removeprefix("==") in Requirement(f"python{project['requires-python']}").specifier
