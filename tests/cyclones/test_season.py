@@ -107,6 +107,7 @@ def test_a_difference_is_paired_by_storm(best: xr.Dataset):
     assert (scores["brier_difference"].sel(system="theirs", bound="score") > 0).all()
 
 
+@pytest.mark.slow
 def test_systems_are_compared_on_what_all_of_them_have(best: xr.Dataset):
     """Beside a part of itself, a forecast has the scores of that part."""
     ours = forecast(best, UNEVEN, starts=(0, 2, 4), spread_km=30.0)
@@ -120,6 +121,7 @@ def test_systems_are_compared_on_what_all_of_them_have(best: xr.Dataset):
     assert both["lead"].values.max() == 48
 
 
+@pytest.mark.slow
 def test_the_order_of_rows_storms_and_starts_moves_nothing(best: xr.Dataset):
     ours = forecast(best, UNEVEN, spread_km=30.0)
     scores = season_scores({"ours": ours}, best)
@@ -229,6 +231,7 @@ def test_what_has_nothing_in_common_is_refused(best: xr.Dataset):
         storms_of(ours)
 
 
+@pytest.mark.slow
 def test_the_file_says_what_each_score_is(best: xr.Dataset, tmp_path: Path):
     systems = {"ours": forecast(best, UNEVEN, spread_km=30.0), "theirs": forecast(best, EVEN)}
     scores = season_scores(systems, best)

@@ -169,6 +169,7 @@ def test_a_figure_is_made_with_and_without_a_best_track(tracks: xr.Dataset, tmp_
         assert (tmp_path / "storm.png").stat().st_size > 30_000
 
 
+@pytest.mark.slow
 def test_a_season_shows_every_storm_and_system_and_crosses_no_edge_of_the_map(tracks: xr.Dataset):
     """The edge of the map lies at 0 degrees: a storm goes over it, and another one over the date line."""
     names, best = ("over the edge", "over the date line"), []
