@@ -21,6 +21,12 @@ WRITERS: Mapping[str, tuple[str, ...]] = {
     ),
     "evaluate": ("IN.nc --start 2000-01-01 --end 2000-01-02 --output OUT.nc",),
     "merge": ("IN/fc/part.nc --output OUT.nc",),
+    "season": (
+        "IN.nc --truth t.nc --output OUT.nc",
+        "fc.zarr --truth IN.nc --output OUT.nc",
+        "fc.zarr --best-track IN.nc --output OUT.nc",
+        "fc.zarr --truth t.nc --against ifs=IN.nc --output OUT.nc",
+    ),
     "track": ("IN.nc --all --output OUT.nc", "e.nc --all --best-track IN.csv --output OUT.nc"),
     "plot": ("fc.zarr --truth IN.png --output OUT.png", "IN.png --output OUT.png"),
     "export": ("IN.zarr OUT.zarr", "IN.nc OUT.nc"),
@@ -39,7 +45,7 @@ WRITERS: Mapping[str, tuple[str, ...]] = {
     "ask": ("IN.zarr t2m>0K --output OUT.csv",),
 }
 """Each input of each command that writes a file or store, and its output."""
-OTHERS = {"show", "view", "verify", "plan forecast", "weights verify", "weights show"}
+OTHERS = {"show", "view", "verify", "plan forecast", "plan train", "weights verify", "weights show"}
 """Commands that write nothing."""
 FOLDERS = {"train autoencoder", "train forecaster", "submit train", "weights fetch", "weights import", "weights join"}
 """Commands that write folders of their own, which have their tests."""

@@ -302,6 +302,7 @@ WRONG_SEASONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tokens", "message"), WRONG_SEASONS.values(), ids=WRONG_SEASONS)
 def test_a_season_that_cannot_be_is_refused(
     tokens: list[str], message: str, year: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

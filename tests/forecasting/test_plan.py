@@ -63,6 +63,7 @@ def test_a_forecast_takes_the_calls_and_operations_of_its_plan(
     assert sum(made.nbytes - made.coords.to_dataset().nbytes for made in frames) == plan.field_bytes
 
 
+@pytest.mark.slow
 def test_latent_bytes_are_exact(forecaster: Forecaster, analysis: Analysis):
     options = EnsembleOptions(4, 3, 0, batch_size=4)
     (batch,) = member_batches(forecaster, staggered([analysis]), options)

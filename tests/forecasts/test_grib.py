@@ -132,6 +132,7 @@ def test_a_region_across_the_meridian_of_0_is_refused_because_cfgrib_would_misla
         write(crop(forecast, (-45.0, 0.0, 22.5, 45.0)), tmp_path / "fc.grib2")
 
 
+@pytest.mark.slow
 def test_a_field_that_is_all_missing_stays_so(forecast: xr.Dataset, tmp_path: Path):
     land = forecast[[SST]] * np.nan
     write(land, tmp_path / "fc.grib2")

@@ -152,6 +152,7 @@ def test_one_member_in_each_tenth_is_two_in_each_fifth_and_where_it_never_rains_
     )
 
 
+@pytest.mark.slow
 def test_a_figure_shows_both_outer_fifths_of_each_field_and_week(
     weekly: Path, climatology: Path, tmp_path: Path
 ) -> None:

@@ -232,6 +232,7 @@ def test_draws_each_member_and_the_mean_in_any_order_of_dimensions(axes: Axes, m
     np.testing.assert_allclose(mean.get_xdata(), np.arange(1, 9) / 4)
 
 
+@pytest.mark.slow
 def test_bands_reach_from_quantile_to_quantile(axes: Axes, members: xr.DataArray) -> None:
     draw_plume(axes, members)
     for (low, high, _), band in zip(BANDS, axes.collections, strict=True):

@@ -55,6 +55,7 @@ def test_a_run_without_or_within_its_warm_up_has_a_rate(warmup: int):
     assert all(0 < rate <= options.learning_rate for rate in rates(50, options))
 
 
+@pytest.mark.slow
 def test_vectors_are_not_decayed():
     """With no gradient AdamW only decays: weights shrink by 1 - rate x decay, biases stay."""
     model = nn.Linear(3, 2)

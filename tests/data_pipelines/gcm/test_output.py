@@ -48,6 +48,7 @@ def test_an_isothermal_atmosphere_is_exactly_hydrostatic_above_the_lowest_layer(
     np.testing.assert_allclose(np.asarray(interpolator.temperature(temperature))[above], 250, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_standard_lapse_rate_continues_below_the_lowest_layer(
     interpolator: output.PressureInterpolator,
 ) -> None:
