@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Makes a model of the nature run from nothing, and scores it: scripts/nature_experiment.sh [--size t31|1p5deg] [STAGE...]
-# Stages, by default all: nature test statistics autoencoder latents forecaster one_call evaluate race pack. Each stands alone, takes
-# at most 25 minutes on an H200 and goes on where it stopped when the same command is run again.
+# Each stage stands alone, and goes on where it stopped when the same command is run again.
 #
-#   t31 (default) makes the embedded model, at 5.6 degrees; 1p5deg a model at 1.5 degrees, whose one-call stepper is trained
-#   from nothing, so that it has no stage `forecaster`; `season` verifies the tropical cyclones of forecasts whose latents are kept.
+#   t31     the embedded model, at 5.6 degrees; a stage takes at most 25 minutes on an H200. Stages, by default all:
+#           nature test statistics autoencoder latents forecaster one_call evaluate race pack
+#   1p5deg  a model at 1.5 degrees, whose one-call stepper is trained from nothing; it has not been run as a whole yet. Stages:
+#           nature test statistics autoencoder latents one_call evaluate race season pack
 #
 #   DATA, RUNS  folders of data (100 GB) and of trained models (default: data/nature or data/nature_1p5deg, and runs)
 #   MODEL       forecaster that is evaluated and packed (default: that of the stage one_call)
@@ -66,7 +67,7 @@ evaluate() { # evaluate NAME OPTION...: all starts, shared by several processes
         jobs+=($!)
     done
     for job in "${jobs[@]}"; do wait "$job"; done
-    ladcast merge "$runs/$sums" --first "$name" --output "$runs/$sums.nc" --overwrite
+    ladcast merge "$runs/$sums" --first "$(basename "$model")" --output "$runs/$sums.nc" --overwrite
 }
 
 for stage in ${@:-$stages}; do
@@ -108,7 +109,7 @@ for stage in ${@:-$stages}; do
         evaluate race --analyses "$data/analyses.zarr" --climatology "$data/climatology.nc"
         ladcast score "$data/race.zarr" --truth "$data/test.zarr" --name atmospheric-model --no-baselines \
             --sums "$runs/race" --workers "$(nproc)" --output "$runs/atmospheric_model.nc" --overwrite
-        ladcast merge "$runs/race" --first "$name" --output "$runs/race.nc" --overwrite
+        ladcast merge "$runs/race" --first "$(basename "$model")" --output "$runs/race.nc" --overwrite
         ;;
     season) # from the truth itself; the atmospheric model's members around it
         dates=() from=(--from-store "$data/test.zarr" "${finer[@]}")
@@ -116,7 +117,7 @@ for stage in ${@:-$stages}; do
         ladcast-data simulate "$data/perfect.zarr" --members 8 --days 10 --perturb 0.1 "${from[@]}"
         [[ -d $runs/season.zarr ]] || ladcast forecast "${dates[@]}" --source "$data/test.zarr" --model "$model" --members "$members" \
             --days "$days" --keep latents --no-draw --device $device --output "$runs/season.zarr"
-        ladcast season "$runs/season.zarr" --truth "$data/test.zarr" --name "$name" --against "atmospheric-model=$data/perfect.zarr" \
+        ladcast season "$runs/season.zarr" --truth "$data/test.zarr" --name "$(basename "$model")" --against "atmospheric-model=$data/perfect.zarr" \
             --config tropical --device $device --output "$runs/season.nc" --overwrite
         ;;
     pack)
