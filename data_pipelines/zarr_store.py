@@ -163,16 +163,25 @@ def write_small(folder: Path, name: str, values: npt.NDArray[Any]) -> None:
 
 
 def _files(array: zarr.Array[Any], region: Slices) -> list[tuple[int, ...]]:
-    """Returns the index of every file that a region fills."""
+    """Returns the index of every file that a region fills, one where files are shards.
+
+    Raises:
+        ValueError: the region begins or ends within a file, or is several shards.
+    """
     spans = [*region, *(slice(0, size) for size in array.shape[len(region) :])]
     sizes = array.shards or array.chunks
-    if any(span.start % size for span, size in zip(spans, sizes, strict=True)):
-        raise ValueError(f"{array.path}: expected a region that begins with a file of {sizes}, got {region}.")
-    return list(
-        combinations(
-            *(range(span.start // size, -(-span.stop // size)) for span, size in zip(spans, sizes, strict=True))
+    axes = list(zip(spans, sizes, array.shape, strict=True))
+    whole = all(span.start % size == 0 and (span.stop % size == 0 or span.stop == end) for span, size, end in axes)
+    within = all(0 <= span.start < span.stop <= end for span, _, end in axes)
+    files = list(combinations(*(range(span.start // size, -(-span.stop // size)) for span, size, _ in axes)))
+    if not whole or not within or (array.shards and len(files) > 1):
+        one = "one whole file" if array.shards else "whole files"
+        got = ", ".join(f"{span.start}:{span.stop}" for span in spans)
+        raise ValueError(
+            f"{array.store_path}: expected a region of {one} of {sizes} in {array.shape}, got [{got}]. "
+            "Write what begins and ends with a file."
         )
-    )
+    return files
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -95,9 +95,12 @@ def has_kernels(device: torch.device) -> bool:
 
 
 def tensors_for_counting(elements: int | None) -> AbstractContextManager[Any]:
-    """Returns a context whose new tensors have shapes and no values, unless few elements are all that a call has."""
+    """Returns a context whose new tensors have shapes and no values, unless few elements are all that a call has.
+
+    Random numbers that are drawn within on a CPU, such as weights, do not count for those drawn later.
+    """
     is_small = elements is not None and elements <= COUNTED_FOR_REAL
-    return nullcontext() if is_small else FakeTensorMode(allow_non_fake_inputs=True)
+    return torch.random.fork_rng(devices=[]) if is_small else FakeTensorMode(allow_non_fake_inputs=True)
 
 
 class FlopCounter(TorchDispatchMode):

@@ -32,7 +32,7 @@ def require_one_budget(**budgets: int | float | None) -> None:
         raise ValueError(f"Expected one of {', '.join(f'--{name}' for name in given)}. Leave the others out.")
     for name, value in given.items():
         if name != "steps" and not 0 < value < inf:
-            raise ValueError(f"Expected {name} of more than 0, got {value:g}.")
+            raise ValueError(f"Expected a finite number above 0 as --{name}, got {value:g}.")
 
 
 def require_within(options: object, least: Mapping[str, int | float], most: Mapping[str, int | float]) -> None:

@@ -266,7 +266,7 @@ def measure_rates(config: ForecasterConfig, grid: Grid, device: str, *, rows: in
     costs = network_costs(short, grid, device)
     timed = max(1, min(rows, int(TIMED_FLOPS[kind] // costs.network.flops)))
     frames = decoded_at_once(device)
-    with torch.device(device):
+    with torch.random.fork_rng(devices=[]), torch.device(device):  # weights that are drawn here count for nothing else
         networks = random_networks(short)
         step = network_call(networks.stepper, short, grid, timed)
         decode = decode_call(networks.autoencoder, grid, frames)

@@ -8,7 +8,7 @@ scores on the same forecasts (docs/decisions/029). A folder without a table has 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,7 +76,7 @@ class SkillTable:
 
     days: tuple[int, ...]
     made_of: dict[str, str]
-    """The truth, the initial times and the number of members of the forecasts that were scored."""
+    """The truth, the initial times and the number of members of the forecasts that were scored, and the region."""
     choices: tuple[Choice, ...]
 
     @cached_property
@@ -92,8 +92,10 @@ class SkillTable:
         return [self.choices[index] for index in np.argsort(self.crps.mean(axis=1), kind="stable")]
 
     def describe(self, seconds: Sequence[float | None], chosen: Choice | None = None) -> str:
-        """Writes a line for each choice, with the seconds that its networks take; `*` marks the chosen one."""
-        marked = None if chosen is None else str(chosen)
+        """Writes a line for each choice, with the seconds that its networks take; `*` marks the chosen one.
+
+        None is marked where the chosen one has other settings than those that were measured.
+        """
         days = " ".join(f"{day:>4}" for day in self.days)
         lines = [
             f"{'choices':<24}{'calls/day':>9}{'seconds':>10}   CRPS of best, day {days}   spread/skill, day {days}",
@@ -101,7 +103,8 @@ class SkillTable:
         for choice, crps, needed in zip(self.choices, self.crps, seconds, strict=True):
             spread = np.mean(list(choice.spread_skill.values()), axis=0)
             scores = [" ".join(f"{value:4.2f}" for value in values) for values in (crps, spread)]
-            mark, time = "*" if str(choice) == marked else " ", "" if needed is None else f"{needed:.3g}"
+            is_chosen = chosen is not None and choice.chosen == chosen.chosen
+            mark, time = "*" if is_chosen else " ", "" if needed is None else f"{needed:.3g}"
             name = f"{mark} {choice.stepper or OWN}"
             lines.append(f"{name:<24}{choice.calls:>9}{time:>10}   {'':17} {scores[0]}   {'':17} {scores[1]}")
         made_of = ", ".join(f"{name} {text}" for name, text in self.made_of.items())
@@ -191,20 +194,25 @@ def join_steppers(
 
     Args:
         folder: that of the model.
-        scores: files that `ladcast evaluate` or `merge` wrote, of the same truth, initial times and members.
+        scores: files that `ladcast evaluate` or `merge` wrote, of the same truth, regions, initial times, start states
+            and members; each of another stepper or other settings.
         steppers: folders of further models of the same channels and grid.
         overwrite: replace a table, and steppers of the same names.
 
     Raises:
         FileExistsError: there is a table, or another stepper of the same name.
-        ValueError: scores are not comparable, or of another model; a stepper does not fit the model.
+        ValueError: scores are not comparable, or of another model, or given twice; a stepper does not fit the model, or
+            two have folders of one name.
     """
     if (folder / SKILL).exists() and not overwrite:
         raise FileExistsError(f"{folder / SKILL} exists already. Add --overwrite to replace it.")
     places = {checkpoint_hash(path)[:HASH_DIGITS]: path for path in (*steppers, *further_steppers(folder), folder)}
     measured = [_read_scores(path) for path in scores]
     first = measured[0]
-    remedy = "Evaluate all choices on the same store, with the same --start, --end, --every, --members and --days."
+    remedy = (
+        "Evaluate all choices on the same store, with the same --start, --end, --every, --members, --days, --regions "
+        "and --analyses."
+    )
     used: dict[str, Path] = {}
     for one in measured:
         require_same(first.made_of, one.made_of, str(one.path), remedy=remedy)
@@ -215,11 +223,18 @@ def join_steppers(
                 "Name its folder with --steppers."
             )
         used[one.weights] = places[one.weights]
-    names = {weights: _join(folder, path, overwrite=overwrite) for weights, path in used.items()}
-    choices = [describe_choice(folder, Chosen(names[one.weights], one.settings), one.scores) for one in measured]
+    choices = _describe(folder, measured, used)
+    for path in used.values():
+        _require_joinable(folder, path, overwrite=overwrite)
+    for weights, path in used.items():
+        place = folder / _name_within(folder, path)
+        if place.resolve() != path.resolve():
+            copy_checkpoint(path, place)
+        if (found := checkpoint_hash(place)[:HASH_DIGITS]) != weights:
+            raise ValueError(f"{place}: expected the weights {weights}, got {found}. Copy {path} again.")
     made_of = {
         "truth": Path(first.made_of["truth"]).name,
-        **{name: first.made_of[name] for name in ("starts", "members")},
+        **{name: first.made_of[name] for name in ("region", "starts", "members")},
     }
     table = SkillTable(first.days, made_of, tuple(sorted(choices, key=lambda choice: choice.calls)))
     with whole_file(folder / SKILL) as partial:
@@ -250,7 +265,8 @@ def _read_scores(path: Path) -> _Measured:
     if not holds_scores(ds) or lacking or METRICS[0] not in ds:
         what = f", but without {', '.join(lacking)}" if lacking else ""
         raise ValueError(
-            f"{path}: expected scores of an ensemble as `ladcast evaluate` writes them{what}. Evaluate the model again."
+            f"{path}: expected scores of an ensemble of at least 2 members, as `ladcast evaluate` writes them{what}. "
+            "Evaluate the model again, without --members 1."
         )
     model = str(ds.attrs["model"])
     system = model.partition("@")[0].rpartition("/")[2]
@@ -271,31 +287,72 @@ def _read_scores(path: Path) -> _Measured:
         days=days,
         made_of={
             "truth": str(ds.attrs["truth"]),
+            "analyses": str(ds.attrs.get("analyses", "")),
+            "region": str(first["region"].item()),
             "starts": f"{len(times)} from {times[0]} to {times[-1]}",
             "members": f"{float(first['members']):g}",
             "channels": ", ".join(held),
             "days": ", ".join(map(str, days)),
         },
-        scores={metric: dict(_by_channel(first[metric], held, days)) for metric in METRICS},
+        scores={metric: dict(_by_channel(first[metric], held, days, path)) for metric in METRICS},
     )
 
 
-def _by_channel(scores: xr.DataArray, channels: Sequence[str], days: Sequence[int]) -> Iterator[tuple[str, Any]]:
+def _by_channel(
+    scores: xr.DataArray, channels: Sequence[str], days: Sequence[int], path: Path
+) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """Yields the scores of each channel in six digits; raises ValueError where one is not finite."""
     at = scores.sel(prediction_timedelta=[day * DAY for day in days])
     for channel in channels:
-        yield channel, tuple(float(f"{value:.6g}") for value in at.sel(channel=channel).values)
+        values = tuple(float(f"{value:.6g}") for value in at.sel(channel=channel).values)
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{path}: expected a finite {scores.name} of {channel} on days {', '.join(map(str, days))}, got "
+                f"{', '.join(map(str, values))}. Evaluate the model again, with at least 2 --members."
+            )
+        yield channel, values
 
 
-def _join(folder: Path, path: Path, *, overwrite: bool) -> str:
-    """Copies a stepper into the folder of a model, unless it is there or is its own; returns its name."""
-    if path.resolve() == folder.resolve():
-        return ""
-    if path.resolve().parent == folder.resolve():
-        return path.name
+def _describe(folder: Path, measured: Sequence[_Measured], used: Mapping[str, Path]) -> list[Choice]:
+    """Returns the choices that were measured, as they will stand in the folder of a model; nothing is copied yet.
+
+    Raises:
+        ValueError: two files are of the same choice, or two steppers have folders of the same name.
+    """
+    choices: list[Choice] = []
+    by_name: dict[str, str] = {}
+    for one in measured:
+        path = used[one.weights]
+        name = _name_within(folder, path)
+        other = by_name.setdefault(name, one.weights)
+        if other != one.weights:
+            raise ValueError(
+                f"Expected steppers in folders of different names, got {used[other]} and {path}: both would be copied "
+                f"to {folder / name}. Rename one of them."
+            )
+        choice = replace(describe_choice(path, Chosen("", one.settings), one.scores), stepper=name)
+        if choice.chosen in [earlier.chosen for earlier in choices]:
+            twice = measured[[earlier.chosen for earlier in choices].index(choice.chosen)]
+            raise ValueError(
+                f"Expected one file of scores for each choice, got {twice.path} and {one.path} for {choice} with the "
+                f"settings {choice.settings}. Leave one of them out."
+            )
+        choices.append(choice)
+    return choices
+
+
+def _name_within(folder: Path, path: Path) -> str:
+    """Returns the name that a stepper has in the folder of a model; empty for the model's own."""
+    return "" if path.resolve() == folder.resolve() else path.resolve().name
+
+
+def _require_joinable(folder: Path, path: Path, *, overwrite: bool) -> None:
+    """Raises an error where a stepper cannot be copied into the folder of a model, unless it is there already."""
+    if folder.resolve() in (path.resolve(), path.resolve().parent):
+        return
     theirs, ours = read_description(path)[1:], read_description(folder)[1:]
     if theirs != ours:
         raise ValueError(f"{path} has other channels or another grid than {folder}. Join models of the same states.")
-    if (folder / path.name).exists() and not overwrite:
-        raise FileExistsError(f"{folder / path.name} exists already. Rename {path}, or add --overwrite.")
-    copy_checkpoint(path, folder / path.name)
-    return path.name
+    place = folder / _name_within(folder, path)
+    if place.exists() and not overwrite:
+        raise FileExistsError(f"{place} exists already. Rename {path}, or add --overwrite.")

@@ -55,6 +55,24 @@ def test_frames_without_values_are_written_too(zarr_format, tmp_path: Path):
     assert all((tmp_path / name).is_file() for name in files)
 
 
+@pytest.mark.parametrize(
+    ("zarr_format", "region", "expected"),
+    [
+        (3, slice(0, 2), r"one whole file of \(5, 9, 16\) in \(23, 9, 16\), got \[0:2, 0:9, 0:16\]"),  # NaN to frame 5
+        (3, slice(2, 5), r"one whole file .* got \[2:5,"),
+        (3, slice(5, 15), r"one whole file .* got \[5:15,"),
+        (3, slice(20, 25), r"one whole file .* got \[20:25,"),
+        (2, slice(0, 2), r"whole files of \(5, 9, 16\) .* got \[0:2,"),
+    ],
+)
+def test_a_region_that_is_no_whole_shard_is_refused(zarr_format, region: slice, expected: str, tmp_path: Path):
+    template = Template.of(xr.Dataset(coords={"time": TIMES}), FIELDS, StoreLayout(zarr_format, 5))
+    template.create(tmp_path)
+    piece = ("2m_temperature", (region,), np.zeros((region.stop - region.start, 9, 16), np.float32))
+    with pytest.raises(ValueError, match=rf"2m_temperature: expected a region of {expected}"):
+        write_frames(tmp_path, [piece])
+
+
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_the_training_reader_reads_it_chunk_by_chunk(zarr_format, values, tmp_path: Path):
     template = Template.of(xr.Dataset(coords={"time": TIMES}), FIELDS, StoreLayout(zarr_format, 5))

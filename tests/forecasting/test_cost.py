@@ -51,6 +51,12 @@ def test_each_further_row_takes_the_same(rows: int, forecaster: Forecaster):
     assert predicted == pytest.approx(counted.activation_bytes, rel=0.1)
 
 
+def test_counting_for_real_leaves_the_random_numbers_that_come_later(forecaster: Forecaster):
+    before = torch.get_rng_state()
+    network_costs.__wrapped__(forecaster.config, forecaster.grid)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_weights_take_their_bytes(forecaster: Forecaster):
     costs = network_costs(forecaster.config, forecaster.grid)
     assert costs.network_bytes == sum(weight.nbytes for weight in forecaster.stepper.network.parameters())

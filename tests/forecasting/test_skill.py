@@ -125,8 +125,8 @@ def test_unknown_budgets_are_refused_with_what_there_is(family: Path, alone: Pat
         Planner(request(tmp_path / "fc.zarr", seconds=1e-9), family, tflops=1.0).choose()
     with pytest.raises(ValueError, match=r"Expected one of --calls, --seconds\."):
         request(tmp_path / "fc.zarr", calls=1, seconds=2.0)
-    for wrong in ({"calls": 0}, {"seconds": float("nan")}, {"seconds": -1.0}):
-        with pytest.raises(ValueError, match=r"Expected .* of more than 0"):
+    for wrong in ({"calls": 0}, {"seconds": float("nan")}, {"seconds": float("inf")}, {"seconds": -1.0}):
+        with pytest.raises(ValueError, match=r"Expected a finite number above 0 as --(calls|seconds), got"):
             request(tmp_path / "fc.zarr", **wrong)
     assert not list(tmp_path.iterdir())
 
@@ -208,16 +208,69 @@ def test_a_table_of_other_weights_or_scores_is_refused(family: Path, alone: Path
 
     with pytest.raises(ValueError, match=r"truth was .*states\.zarr', now 'other'.*--start"):
         join_steppers(copy, [one, changed("truth", "other")], [alone], overwrite=True)
+    with pytest.raises(ValueError, match=r"analyses was '', now 'other'.*--regions and --analyses"):
+        join_steppers(copy, [one, changed("analyses", "other")], [alone], overwrite=True)
     with pytest.raises(ValueError, match=r"as `ladcast evaluate` writes them, but without settings"):
         join_steppers(copy, [changed("settings", None)], overwrite=True)
     for several in ("quick@0; weather@1", "persistence"):
         with pytest.raises(ValueError, match=rf"expected the scores of one model, got those of {several}"):
             join_steppers(copy, [changed("model", several)], overwrite=True)
+    ds = xr.load_dataset(three)
+    for name, other, expected in [
+        ("tropics", ds.assign_coords(region=["tropics"]), r"region was 'globe', now 'tropics'.*--regions"),
+        (
+            "nan",
+            ds.assign(fair_crps=ds["fair_crps"] * np.nan),
+            r"nan\.nc: expected a finite fair_crps of z500 .* nan",
+        ),
+        ("single", ds.drop_vars("fair_crps"), r"single\.nc: expected scores of an ensemble of at least 2 members"),
+        ("twice", ds, r"one file of scores for each choice, got .*three\.nc and .*twice\.nc for 3 \(its own\)"),
+    ]:
+        other.to_netcdf(tmp_path / f"{name}.nc")
+        with pytest.raises(ValueError, match=expected):
+            join_steppers(copy, [one, three, tmp_path / f"{name}.nc"], [alone], overwrite=True)
     join_steppers(copy, [one, three], [alone], overwrite=True)
     assert [choice.calls for choice in list_choices(copy)] in ([1, 3], [3, 1])
     (copy / SKILL).write_text((copy / SKILL).read_text().replace("calls: 3", "calls: 2"))
     with pytest.raises(ValueError, match=r"skill\.yaml is incomplete or changed"):
         read_table(copy)
+
+
+@pytest.mark.slow
+def test_steppers_in_folders_of_one_name_are_refused_before_one_is_copied(
+    weather_model: ModelFolder, family: Path, alone: Path, scores: Path, tmp_path: Path
+) -> None:
+    """The second copy would replace the first one, and the table tell of weights that are gone."""
+    copy = Path(shutil.copytree(weather_model.path, tmp_path / "copy"))
+    other = tmp_path / "other/quick"
+    forecaster = load_forecaster(alone, "cpu")
+    forecaster.stepper.network.requires_grad_(False)
+    next(forecaster.stepper.network.parameters()).add_(1)
+    save_forecaster(forecaster, other, {}, dtype=None)
+    ds = xr.load_dataset(scores / "one.nc")
+    ds.attrs["model"] = f"quick@{checkpoint_hash(other)[:12]}"
+    ds.to_netcdf(tmp_path / "other.nc")
+    files = [scores / "one.nc", tmp_path / "other.nc"]
+    with pytest.raises(ValueError, match=r"folders of different names, got .*/quick and .*other/quick: both .*Rename"):
+        join_steppers(copy, files, [alone, other], overwrite=True)
+    assert not (copy / "quick").exists()
+    joined = Path(shutil.copytree(family, tmp_path / "joined"))
+    with pytest.raises(ValueError, match=r"got .*joined/quick and .*other/quick"):  # one is there already
+        join_steppers(joined, files, [other], overwrite=True)
+    assert read_table(joined) == read_table(family)
+    join_steppers(joined, files[1:], [other], overwrite=True)
+    assert [choice.weights for choice in list_choices(joined)] == [checkpoint_hash(other)[:12]]
+
+
+@pytest.mark.slow
+def test_the_mark_is_that_of_the_settings_and_not_of_the_calls_alone(family: Path) -> None:
+    table = read_table(family)
+    assert table is not None
+    three = table.choices[1]
+    hotter = replace(three, settings={**three.settings, "sampler": "another"})
+    both = replace(table, choices=(three, hotter))
+    marks = [line[0] for line in both.describe([None, None], hotter).splitlines()[1:3]]
+    assert marks == [" ", "*"]
 
 
 @pytest.mark.parametrize(("sampler", "calls"), [("euler", 2), ("euler", 7), ("heun", 3), ("heun", 39), ("dpmpp_2m", 4)])
