@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -17,6 +18,7 @@ from ladcast.times import describe
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    import numpy as np
     import xarray as xr
 
     from ladcast.cyclones.report import TrackReport
@@ -81,15 +83,12 @@ def track(
     lines = list(report.describe_tracks(tracks, best))
     if best is not None and tracks.sizes["point"]:
         others = {name: _read_system(paths, options, best) for name, paths in systems.items()}
-        reports = {name: report.verify_tracks(table, best) for name, table in {"forecast": tracks, **others}.items()}
-        lines += report.describe_errors(reports["forecast"])
-        if others:
-            reports = report.compare_systems(reports)
-            lines += report.describe_comparison(reports)
+        reports, said = _verify({"forecast": tracks, **others}, best)
+        lines += said
         if options.storm is not None:
             written.append(_draw_storm(reports, output.with_suffix(".png")))
-    print(said := "\n".join([*lines, f"tracks {', '.join(map(str, written))}"]))
-    return {"tracks": said}
+    print(text := "\n".join([*lines, f"tracks {', '.join(map(str, written))}"]))
+    return {"tracks": text}
 
 
 def season(
@@ -128,26 +127,42 @@ def season(
     figure, inputs = output.with_suffix(".png"), [*forecasts, truth, best_track, config]
     require_outputs([output, figure], inputs, overwrite=overwrite)
     from ladcast.cyclones import read_best_tracks
-    from ladcast.cyclones.season import describe_season, join_starts, season_scores, storms_of, write_season
+    from ladcast.cyclones.season import (
+        describe_season,
+        join_starts,
+        season_scores,
+        season_storms,
+        storms_of,
+        write_season,
+    )
     from ladcast.forecasts.open import parse_system
     from ladcast.plots.style import save_figure
     from ladcast.plots.tracks import draw_season
     from ladcast.resumable import sole_writer
 
-    others = dict(map(parse_system, against))
-    names = [name, *others]
-    if len(set(names)) <= len(against) or any("/" in some for some in names):
-        raise ValueError(f"Each system needs a name of its own, and without '/', got {', '.join(names)}.")
-    require_outputs([output, figure], [*inputs, *chain(*others.values())], overwrite=overwrite)
+    systems = {name: list(forecasts), **dict(map(parse_system, against))}
+    if len(systems) <= len(against) or any("/" in some for some in systems):
+        given = ", ".join([name, *(text.partition("=")[0] for text in against)])
+        raise ValueError(f"Each system needs a name of its own, and without '/', got {given}.")
+    require_outputs([output, figure], [*inputs, *chain(*systems.values())], overwrite=overwrite)
     _, options = _read_options(config, overrides)
+    if options.storm is not None:
+        raise ValueError(
+            f"Expected rules for all lows of a season, got a storm ({options.storm}). Take --config tropical, or --set "
+            "alone."
+        )
     with sole_writer(output):
-        sources = {system: list(_open_forecasts(paths)) for system, paths in {name: forecasts, **others}.items()}
+        sources = {system: _open_once(paths, system) for system, paths in systems.items()}
         states = [] if truth is None else [_open(truth)]
         finder = SeasonTracks(output.with_suffix(".tracks"), options, device, overwrite)
         finder = finder.of_one_rule([*chain(*sources.values()), *states])
+        finder.require_rules("the truth", states, keep_cut=False)
+        for system, some in sources.items():
+            finder.require_rules(system, some, keep_cut=True)
         best = read_best_tracks(best_track) if best_track else storms_of(finder.storms(*states))
         tracks = {system: join_starts(finder.forecasts(some, system), system) for system, some in sources.items()}
         scores = season_scores(tracks, best, options.stitching, genesis=genesis)
+        best = season_storms(scores, best)
         about = {"truth": str(truth or best_track), "forecasts": " ".join(map(str, forecasts))}
         about |= {"against": " ".join(against), "rules": str(tracks[name].attrs.get("rules", ""))}
         scores = scores.assign_attrs({key: text for key, text in about.items() if text})
@@ -180,10 +195,35 @@ class SeasonTracks:
         from ladcast.cyclones.tracker import COARSE, DETECTION, OF_COARSE
 
         grids = [source["latitude"].values for source in sources if "latitude" in source.dims]
-        if self.options.detection != DETECTION or not any(is_too_coarse(rows, DETECTION) for rows in grids):
+        coarse = any(is_too_coarse(rows, DETECTION) for rows in grids)
+        coarse |= any(repr(COARSE) in str(source.attrs.get("settings", "")) for source in sources)  # given tracks
+        if self.options.detection != DETECTION or not coarse:
             return self
         print(OF_COARSE)
         return replace(self, options=replace(self.options, detection=COARSE))
+
+    def require_rules(self, system: str, tables: Sequence[xr.Dataset], *, keep_cut: bool) -> None:
+        """Prints a line where a system brings tracks that state no rules.
+
+        Raises:
+            ValueError: it brings tracks of all lows by other rules than those of this season.
+        """
+        from ladcast.cyclones.tracker import ALL_LOWS, settings_of
+
+        stitching = replace(self.options.stitching, keep_cut=keep_cut or self.options.stitching.keep_cut)
+        asked = settings_of({"settings": repr((self.options.detection, stitching))})
+        given = [table.attrs for table in tables if "point" in table.dims]
+        stated = [settings_of(attrs) for attrs in given if attrs.get("tracked", ALL_LOWS) == ALL_LOWS]
+        if not all(stated):
+            print(f"{system}: its tracks do not state by which rules they were found, which may be others")
+        for settings in filter(None, stated):
+            if others := [name for name in asked if settings.get(name) != asked[name]]:
+                got = ", ".join(f"{name} {settings.get(name)} instead of {asked[name]}" for name in others)
+                again = " --set stitching.keep_cut=true" if keep_cut else ""
+                raise ValueError(
+                    f"{system}: expected tracks by the rules of this season, got {got}. Name its forecasts, ask for "
+                    f"the rules of the tracks with --config or --set, or make them anew: ladcast track --all{again}."
+                )
 
     def storms(self, states: xr.Dataset) -> xr.Dataset:
         """Returns the tracks of a series of analyses; such as are given are returned."""
@@ -239,21 +279,72 @@ def _read_options(config: Path | None, overrides: Sequence[str]) -> tuple[Path |
     return config, load_config(config, TrackOptions, overrides)
 
 
-def _open_forecasts(paths: Iterable[Path]) -> Iterator[xr.Dataset]:
-    """Yields forecasts, lazily, and tables of tracks; of a folder of such each of them."""
-    from ladcast.cyclones.formats import holds_tracks
-    from ladcast.forecasts.open import find_stores
+def _open_once(paths: Iterable[Path], system: str) -> list[xr.Dataset]:
+    """Opens the forecasts, and the tables of tracks, of one system.
+
+    Raises:
+        ValueError: two hold an initial time, or one holds states.
+    """
+    from ladcast.cyclones.season import init_times
+
+    opened: list[xr.Dataset] = []
+    held: dict[np.datetime64, Path] = {}
+    for path, source in _open_forecasts(paths):
+        if not {"point", "prediction_timedelta"} & set(source.dims):
+            raise ValueError(
+                f"{path}: expected a forecast, or tracks, got states without lead times: --truth names these."
+            )
+        for time in init_times(source) if "point" in source.dims else source["time"].values:
+            if held.setdefault(time, path) is not path:
+                raise ValueError(
+                    f"{system}: expected each initial time once, got {describe(time)} in {held[time]} and in {path}. "
+                    "Name one of them; files that hold members or lead times of one forecast go into a folder."
+                )
+        opened.append(source)
+    return opened
+
+
+def _open_forecasts(paths: Iterable[Path]) -> Iterator[tuple[Path, xr.Dataset]]:
+    """Yields forecasts, lazily, and tables of tracks, with their paths; of a folder of such each of them."""
+    from ladcast.forecasts.open import find_stores, open_system, open_tracked
 
     for path in (found for pattern in paths for found in find_stores(str(pattern))):
-        inside = sorted(path.iterdir()) if path.is_dir() and not is_zarr(path) else []
-        several = [one for one in inside if one.name[0] != "." and (is_zarr(one) or holds_tracks(one))]
-        for one in several or [path]:
-            opened = _open(one)
-            if not {"point", "prediction_timedelta"} & set(opened.dims):
-                raise ValueError(
-                    f"{one}: expected a forecast, or tracks, got states without lead times: --truth names these."
-                )
-            yield opened
+        stores, files, tracks = _inside(path)
+        if (stores or files) and (tracks or (stores and files)):
+            some = ", ".join(str(kind[0]) for kind in (stores, files, tracks) if kind)
+            raise ValueError(
+                f"{path}: expected a folder of stores, of netCDF files of one forecast, or of tracks, got {some}. Name "
+                f"those wanted, such as '{path}/*.zarr'."
+            )
+        if files:
+            yield path, open_tracked(open_system(files))
+        else:
+            yield from ((one, _open(one)) for one in stores or tracks or [path])
+
+
+def _inside(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """Returns the stores in a folder, and where there are stores or tracks, its netCDF forecasts and its tracks.
+
+    Tracks beside the forecast that they are of, as `ladcast track` leaves them, are not among them.
+    """
+    from ladcast.cyclones.formats import holds_tracks
+
+    inside = sorted(folder.iterdir()) if folder.is_dir() and not is_zarr(folder) else []
+    inside = [one for one in inside if one.name[0] != "."]
+    stores, tracks = list(filter(is_zarr, inside)), list(filter(holds_tracks, inside))
+    files = [one for one in inside if one not in tracks and one.suffix in (".nc", ".nc4") and _is_forecast(one)]
+    files = files if stores or tracks else []
+    beside = {one.with_suffix(".tracks.nc") for one in (*stores, *files)}
+    return stores, files, [one for one in tracks if one not in beside]
+
+
+def _is_forecast(path: Path) -> bool:
+    """Says whether a file holds a forecast of fields, rather than analyses, scores or what is no data."""
+    from ladcast.forecasts.open import open_forecast
+
+    with suppress(ValueError, OSError):
+        return "prediction_timedelta" in open_forecast(path).dims
+    return False
 
 
 def _open(path: Path) -> xr.Dataset:
@@ -286,6 +377,18 @@ def _read_system(paths: Sequence[Path], options: TrackOptions, best: xr.Dataset 
     tracks = options.cut_tracks(join_starts([read_tracks(path) for path in paths], ", ".join(map(str, paths))))
     tracks = tracks if best is None else identify(tracks, best)
     return tracks if options.storm is None else select_storm(tracks.drop_vars("observed"), options.storm)
+
+
+def _verify(systems: Mapping[str, xr.Dataset], best: xr.Dataset) -> tuple[dict[str, TrackReport], list[str]]:
+    """Returns the reports of systems, several on what all of them have, and lines about the errors of the first."""
+    from ladcast.cyclones import report
+
+    reports = {name: report.verify_tracks(table, best) for name, table in systems.items()}
+    lines = list(report.describe_errors(reports["forecast"]))
+    if len(reports) > 1:
+        reports = report.compare_systems(reports)
+        lines += report.describe_comparison(reports)
+    return reports, lines
 
 
 def _draw_storm(reports: Mapping[str, TrackReport], output: Path) -> Path:

@@ -31,7 +31,7 @@ from ladcast.cyclones.report import VERIFIED_GRID, TrackReport, compare_systems,
 from ladcast.cyclones.stitching import Stitching
 from ladcast.cyclones.strikes import STRIKE_RADIUS_KM, brier_difference, strike_scores, strike_tables
 from ladcast.cyclones.table import after_start, group, rows, same_row, sort_rows, storms, with_members
-from ladcast.cyclones.tracker import ALL_LOWS, STITCHING, live_long
+from ladcast.cyclones.tracker import ALL_LOWS, STITCHING, lead_text, live_long, stated_leads
 from ladcast.files import whole_file
 from ladcast.grid import Grid
 from ladcast.run import version_of
@@ -113,7 +113,9 @@ def join_starts(tables: Sequence[xr.Dataset], name: str) -> xr.Dataset:
             f"{describe(np.array(starts), limit=3)} and {sizes} members. Name each initial time once."
         )
     joined = sort_rows(xr.concat(tables, "point", join="override", combine_attrs="override"))
-    return joined.assign_attrs(starts=" ".join(np.datetime_as_string(np.sort(starts), "m")))
+    stated = np.sort(np.array(starts, dtype="datetime64[ns]"))  # of no initial time where old tracks have no low
+    leads = reduce(np.intersect1d, map(stated_leads, tables))
+    return joined.assign_attrs(starts=" ".join(np.datetime_as_string(stated, "m")), leads=lead_text(leads))
 
 
 def init_times(tracks: xr.Dataset) -> Times:
@@ -138,13 +140,14 @@ def season_scores(
         ValueError: the systems have no initial time, lead time or case in common.
     """
     starts, leads = _in_common(systems, best)
-    times = best["time"].values
-    best = rows(best, (times >= starts.min()) & (times <= starts.max() + leads.max() * HOUR))
-    cut = {name: _cut(tracks, starts, leads, best) for name, tracks in systems.items()}
+    until, best = best["time"].values.max(), _while_forecast(best, starts, leads)
+    cut = {name: _cut(tracks, starts, leads, until) for name, tracks in systems.items()}
+    step_hours = float(np.diff(leads, prepend=0).min())
     # each initial time for itself: the pairs of forecast and observed lows at one time are many
     found = {
         name: xr.concat(
-            [_recognise(rows(some, some["start"].values == start), best, rules) for start in starts], "point"
+            [_recognise(rows(some, some["start"].values == start), best, rules, step_hours) for start in starts],
+            "point",
         )
         for name, some in cut.items()
     }
@@ -162,7 +165,7 @@ def season_scores(
         pair = reports[name].errors, reports[first].errors
         hits = [members_that_have(some, cases) / with_members(some) for some in (tracks, found[first])]
         strikes = [_strikes(*some) for some in zip(tables[name], tables[first], strict=True)]
-        by_lead = [_position_scores(*pair), *_hit_rates(cases, known, hits), _other_lows(tracks, starts, leads, best)]
+        by_lead = [_position_scores(*pair), *_hit_rates(cases, known, hits), _other_lows(tracks, starts, leads, until)]
         parts.append(xr.merge([*by_lead, xr.concat(strikes, xr.Variable("window", windows))], join="outer"))
     scores = xr.concat(parts, xr.Variable("system", list(found)), join="outer")
     scores = scores.assign_coords(members=("system", [with_members(tracks) for tracks in found.values()]))
@@ -178,9 +181,14 @@ def season_scores(
 
 def _in_common(systems: Mapping[str, xr.Dataset], best: xr.Dataset) -> tuple[Times, Float[np.ndarray, " lead"]]:
     """Returns the initial times within the season, and the lead times after 0 h, that all systems have."""
+    if without := [name for name, tracks in systems.items() if not after_start(tracks).sizes["point"]]:
+        raise ValueError(
+            f"{', '.join(without)}: expected lows after the initial times, got none in any forecast, so that there is "
+            "no storm to compare. Leave it out, or ask for less, such as --set detection.depth_pa=100."
+        )
     starts: Times = reduce(np.intersect1d, map(init_times, systems.values()))
     starts = starts[(starts >= best["time"].values.min()) & (starts < best["time"].values.max())]
-    leads = reduce(np.intersect1d, [np.unique(lead_hours(after_start(tracks))) for tracks in systems.values()])
+    leads = reduce(np.intersect1d, map(_lead_times, systems.values()))
     if not (starts.size and leads.size):
         held = "; ".join(f"{name} has {describe(init_times(some), limit=4)}" for name, some in systems.items())
         season = describe(best["time"].values[[best["time"].values.argmin(), best["time"].values.argmax()]])
@@ -191,24 +199,44 @@ def _in_common(systems: Mapping[str, xr.Dataset], best: xr.Dataset) -> tuple[Tim
     return starts, leads
 
 
-def _cut(tracks: xr.Dataset, starts: Times, leads: Float[np.ndarray, " lead"], best: xr.Dataset) -> xr.Dataset:
+def _lead_times(tracks: xr.Dataset) -> Float[np.ndarray, " lead"]:
+    """Returns the lead times after 0 h: those stated, as a system may have lost all; of old tracks those of rows."""
+    leads = stated_leads(tracks)
+    return leads[leads > 0] if leads.size else np.unique(lead_hours(after_start(tracks)))
+
+
+def season_storms(scores: xr.Dataset, best: xr.Dataset) -> xr.Dataset:
+    """Returns the storms that scores are of: their positions while a forecast runs."""
+    starts = np.array(str(scores.attrs["initial_times"]).split(), dtype="datetime64[ns]")
+    return _while_forecast(best, starts, scores["lead"].values)
+
+
+def _while_forecast(best: xr.Dataset, starts: Times, leads: Float[np.ndarray, " lead"]) -> xr.Dataset:
+    """Returns the positions at times that a forecast from one of these initial times reaches."""
+    times, starts = best["time"].values, np.sort(starts)
+    since = times - starts[np.searchsorted(starts, times, "right").clip(1) - 1]
+    return rows(best, (since >= 0 * HOUR) & (since <= leads.max() * HOUR))
+
+
+def _cut(tracks: xr.Dataset, starts: Times, leads: Float[np.ndarray, " lead"], until: np.datetime64) -> xr.Dataset:
     """Returns what a system has from these initial times at these lead times, while storms are known."""
-    known = tracks["time"].values <= best["time"].values.max()
+    known = tracks["time"].values <= until
     return rows(tracks, known & np.isin(tracks["start"].values, starts) & np.isin(lead_hours(tracks), [0, *leads]))
 
 
-def _recognise(tracks: xr.Dataset, best: xr.Dataset, rules: Stitching) -> xr.Dataset:
+def _recognise(tracks: xr.Dataset, best: xr.Dataset, rules: Stitching, step_hours: float) -> xr.Dataset:
     """Names the observed storms. Left out are short tracks of other lows, and storms that a member found again.
 
     A track of an observed storm may be short, as a forecast may begin or end in its life: the storm itself is not. A
     member that has not got a storm of the initial time within `rules.gap_hours` has lost it.
+
+    Lead times are `step_hours` apart.
     """
     tracks = identify(tracks, best)
     first, track = group(tracks, TRACK)
     begun = (tracks["time"].values - tracks["start"].values)[first][track]
     at_start = same_row(tracks.assign(time=tracks["start"]), best, ("storm", "time")) >= 0
     found_again = tracks["observed"].values & at_start & (begun > rules.gap_hours * HOUR)
-    step_hours = float(np.diff(np.unique(lead_hours(tracks))).min(initial=rules.life_hours))
     kept = np.where(tracks["observed"].values, ~found_again, live_long(tracks, step_hours, rules))
     return rows(tracks, kept)
 
@@ -261,10 +289,12 @@ def _hit_rates(
         yield rates.drop_vars("storms").rename(cases=counted).assign_coords(bound=list(BOUNDS))
 
 
-def _other_lows(tracks: xr.Dataset, starts: Times, leads: Float[np.ndarray, " lead"], best: xr.Dataset) -> xr.Dataset:
+def _other_lows(
+    tracks: xr.Dataset, starts: Times, leads: Float[np.ndarray, " lead"], until: np.datetime64
+) -> xr.Dataset:
     """Counts the lows of a member that are no observed storm, at each lead time: false alarms."""
     others = rows(tracks, ~tracks["observed"].values)
-    known = (starts[:, None] + (leads * HOUR).astype("timedelta64[ns]") <= best["time"].values.max()).sum(0)
+    known = (starts[:, None] + (leads * HOUR).astype("timedelta64[ns]") <= until).sum(0)
     count = (lead_hours(others)[:, None] == leads).sum(0)
     return xr.Dataset({"other_lows": ("lead", ratio(count, known * with_members(tracks)))}, coords={"lead": leads})
 

@@ -173,7 +173,9 @@ def _shares(
 @lru_cache(maxsize=1)
 def _points(grid: Grid) -> Float[np.ndarray, "point 3"]:
     latitude, longitude = np.meshgrid(grid.latitude, grid.longitude, indexing="ij")
-    return unit_vectors(latitude, longitude).reshape(-1, 3)
+    points = unit_vectors(latitude, longitude).reshape(-1, 3)
+    points.setflags(write=False)  # all callers share them
+    return points
 
 
 def _within(tracks: xr.Dataset, window: tuple[np.datetime64, np.datetime64]) -> xr.Dataset:

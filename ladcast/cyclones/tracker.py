@@ -7,14 +7,15 @@ are searched at once; only the joining of tracks goes from one time to the next.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from ladcast.cyclones.detection import Detection, Lows, detect, is_too_coarse
 from ladcast.cyclones.errors import TRACK, identify
@@ -92,6 +93,8 @@ class TrackOptions:
             )
         if self.days is None:
             return tracks
+        if (leads := stated_leads(tracks)).size:
+            tracks = tracks.assign_attrs(leads=lead_text(leads[leads <= 24 * self.days]))
         return rows(tracks, (tracks["time"].values - tracks["start"].values) / DAY <= self.days)
 
     def _find_start(self, held: Times) -> np.datetime64:
@@ -121,8 +124,26 @@ def find_tracks(
     else:
         tracks = track_all(forecast, **rules, device=device)
         tracks = tracks if best is None else identify(tracks, best)
-    tracks = tracks.assign_attrs(describe_tracked(forecast, options.storm or ALL_LOWS))
+    about = describe_tracked(forecast, options.storm or ALL_LOWS) | {"settings": repr(tuple(rules.values()))}
+    if "prediction_timedelta" in forecast:
+        about["leads"] = lead_text(forecast["prediction_timedelta"].values / HOUR)
+    tracks = tracks.assign_attrs(about)
     return tracks.assign_attrs(rules=f"{tracks.attrs['rules']}\n{OF_COARSE}") if coarse else tracks
+
+
+def settings_of(attributes: Mapping[str, object]) -> dict[str, str]:
+    """Returns the rules of detection and stitching that tracks state, by name; of BUFR and old tracks none."""
+    return dict(re.findall(r"(\w+)=([^,()]+)", str(attributes.get("settings", ""))))
+
+
+def lead_text(leads: Float[np.ndarray, " lead"]) -> str:
+    """Returns lead times (hours) as the attribute `leads` of tracks."""
+    return " ".join(f"{lead:g}" for lead in leads.tolist())
+
+
+def stated_leads(tracks: xr.Dataset) -> Float[np.ndarray, " lead"]:
+    """Returns the lead times (hours) that tracks state, at some of which there may be no low; of old tracks none."""
+    return np.array(str(tracks.attrs.get("leads", "")).split(), dtype=float)
 
 
 def describe_tracked(forecast: xr.Dataset, lows: str = ALL_LOWS) -> dict[str, str]:

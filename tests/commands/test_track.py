@@ -11,8 +11,9 @@ import pytest
 import xarray as xr
 
 from ladcast.cli import app, run
+from ladcast.commands.track import _open_forecasts
 from ladcast.config import load_config
-from ladcast.cyclones import read_best_tracks, read_tracks, select_storm
+from ladcast.cyclones import read_best_tracks, read_tracks, select_storm, write_tracks
 from ladcast.cyclones.points import distance_km
 from ladcast.cyclones.tracker import TrackOptions
 from ladcast.fields import VARIABLES
@@ -297,6 +298,8 @@ WRONG_SEASONS = {
     "states": (["truth.nc", "--truth", "truth.nc"], "truth.nc: expected a forecast, or tracks, got states"),
     "no_file": (["--truth", "nothing.nc"], "nothing.nc does not exist"),
     "no_storm": (["--truth", "truth.nc", "--set", "detection.depth_pa=9000"], "got no track of a low"),
+    "storm": (["--truth", "truth.nc", "--config", "kong_rey"], "Take --config tropical, or --set"),
+    "repeated": (["forecasts/0.zarr", "--truth", "truth.nc"], "forecast: expected each initial time once, got 2018-09"),
     "output": (["--truth", "truth.nc", "--output", "forecasts/0.zarr"], "forecasts/0.zarr cannot be written"),
     "no_start": (["--truth", "truth.nc", "--set", "start=2018-09-29T00"], "has no start 2018-09-29T00"),
 }
@@ -314,3 +317,53 @@ def test_a_season_that_cannot_be_is_refused(
         season("forecasts", *tokens)
     assert message in messages.getvalue()
     assert end.value.code == ExitCode.INPUT
+
+
+@pytest.mark.slow
+def test_tracks_of_others_are_by_the_rules_of_the_season(
+    year: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """`ladcast track` says its rules; a folder with tracks beside its forecasts is a folder of forecasts."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "forecasts").mkdir()
+    for first in (0, 4):
+        (tmp_path / f"forecasts/{first}.zarr").symlink_to(year / f"forecasts/{first}.zarr")
+    rules = ("--set", "stitching.life_hours=36")
+    track("forecasts/0.zarr", "--all", *rules)
+    found = read_tracks(tmp_path / "forecasts/0.tracks.nc")
+    assert found.attrs["leads"].split() == [str(6 * lead) for lead in range(11)]
+    asked = ("--truth", year / "truth.nc", *rules, "--overwrite")
+    season("forecasts", *asked)
+    assert "2 initial times" in capsys.readouterr().out
+
+    def refused(*tokens: str | Path) -> str:
+        with redirect_stderr(io.StringIO()) as messages, pytest.raises(SystemExit):
+            season(*tokens, *asked)
+        return messages.getvalue()
+
+    assert "keep_cut False instead of True" in refused("forecasts/0.tracks.nc")
+    assert "0.zarr and in forecasts/0.tracks.nc" in refused("forecasts/0.zarr", "forecasts/0.tracks.nc")
+    track("forecasts/0.zarr", "--all", *rules, "stitching.keep_cut=true", "stitching.max_latitude_deg=18")
+    assert "theirs: expected tracks by the rules of this season, got max_latitude_deg 18.0 instead of 90.0" in refused(
+        "forecasts", "--against", "theirs=forecasts/0.tracks.nc"
+    )
+    track("forecasts/0.zarr", "--all", *rules, "stitching.keep_cut=true")
+    season("forecasts/4.zarr", "forecasts/0.tracks.nc", *asked)
+    said = capsys.readouterr().out
+    assert "2 initial times" in said
+    assert "do not state" not in said
+    write_tracks(found.drop_attrs().assign_attrs(members=3), tmp_path / "old.nc")
+    season("old.nc", *asked)
+    assert "forecast: its tracks do not state by which rules they were found" in capsys.readouterr().out
+    (tmp_path / "forecasts/0.tracks.nc").rename(tmp_path / "forecasts/other.tracks.nc")
+    assert "expected a folder of stores, of netCDF files of one forecast, or of tracks" in refused("forecasts")
+
+
+@pytest.mark.slow
+def test_netcdf_forecasts_beside_tracks_of_one_are_all_read(year: Path, tmp_path: Path):
+    for first in (0, 4):
+        ds = xr.open_zarr(year / f"forecasts/{first}.zarr", chunks=None, decode_timedelta=True)
+        ds.to_netcdf(tmp_path / f"{first}.nc")
+    track(tmp_path / "4.nc", "--all")
+    (forecast,) = [opened for _, opened in _open_forecasts([tmp_path])]
+    assert forecast["time"].values.tolist() == [START.astype(int), (START + np.timedelta64(1, "D")).astype(int)]

@@ -8,7 +8,7 @@ import xarray as xr
 
 from ladcast.cyclones.errors import identify
 from ladcast.cyclones.points import destination
-from ladcast.cyclones.season import describe_season, join_starts, season_scores, storms_of, write_season
+from ladcast.cyclones.season import describe_season, join_starts, season_scores, season_storms, storms_of, write_season
 from ladcast.cyclones.stitching import Stitching
 from ladcast.cyclones.strikes import strike_scores, strike_tables
 from ladcast.cyclones.table import make_table, rows, sort_rows
@@ -217,6 +217,52 @@ def test_strikes_within_a_window_are_those_of_the_forecast_cut_there(best: xr.Da
     np.testing.assert_array_equal(
         strike_tables(ours, best, grid, within_hours=24)[:3], strike_tables(cut, best, grid)[:3]
     )
+
+
+def test_lead_times_are_those_that_tracks_state(best: xr.Dataset):
+    """A system that loses every storm after a day misses them, and takes no lead time from the others."""
+    stated = {"leads": " ".join(str(6 * lead) for lead in range(LEADS))}
+    ours = forecast(best, EVEN).assign_attrs(stated)
+    lost = rows(ours, ours["time"].values - ours["start"].values <= np.timedelta64(24, "h"))
+    scores = season_scores({"ours": ours, "lost": lost}, best).sel(bound="score")
+    assert scores["lead"].values.tolist() == [6 * lead for lead in range(1, LEADS)]
+    for name, share in (("ours", 1), ("lost", 0)):
+        np.testing.assert_allclose(scores["hit_rate"].sel(system=name, lead=slice(30, None)), share)
+    none = rows(ours, np.zeros(ours.sizes["point"], dtype=bool))
+    with pytest.raises(ValueError, match="none: expected lows after the initial times, got none in any forecast"):
+        season_scores({"ours": ours, "none": none}, best)
+    shorter = ours.assign_attrs(starts="2011-10-12T12", leads="6 12")
+    assert join_starts([ours, shorter], "ours").attrs["leads"] == "6 12"
+    assert join_starts([ours, forecast(best, EVEN, starts=(6,))], "ours").attrs["leads"] == ""
+    assert join_starts([none.drop_attrs().assign_attrs(members=MEMBERS)], "none").attrs["starts"] == ""
+
+
+def test_a_low_counts_alike_alone_and_beside_storms(best: xr.Dataset):
+    """What it lives follows from the lead times in common, not from those at which an initial time has lows."""
+    ours = forecast(best, EVEN, starts=(0,)).assign_attrs(leads=" ".join(str(6 * lead) for lead in range(LEADS)))
+    hours = (ours["time"].values - START) / np.timedelta64(1, "h")
+    far = ours.assign(latitude=-ours["latitude"], storm=("point", np.full(ours.sizes["point"], "x", dtype=object)))
+    far = rows(far, (ours["storm"].values == "low-s0") & np.isin(hours, [0, 24, 48]))
+    later = far.assign(start=far["start"] + 4 * SIX_HOURS, time=far["time"] + 4 * SIX_HOURS)
+    both = sort_rows(xr.concat([ours, far, later], "point")).assign_attrs(ours.attrs)
+    both = both.assign_attrs(starts="2011-10-11T00 2011-10-12T00")
+    for life, count in ((12, 1), (24, 0)):  # three lows, six hours each
+        scores = season_scores({"ours": both}, best, Stitching(life_hours=life)).isel(system=0)
+        assert scores["other_lows"].sel(lead=[24, 48]).values.tolist() == [count, count]
+
+
+def test_the_storms_of_a_season_are_those_that_a_forecast_reaches(best: xr.Dataset):
+    later = best.assign(storm=("point", best["storm"].values + "-later"), time=best["time"] + np.timedelta64(60, "D"))
+    earlier = later.assign(time=best["time"] - np.timedelta64(60, "D"))
+    every = sort_rows(xr.concat([best, later, earlier], "point"))
+    ours = forecast(best, UNEVEN, starts=(0,))
+    scores = season_scores({"ours": ours}, every)
+    xr.testing.assert_identical(scores, season_scores({"ours": ours}, best))
+    shown = season_storms(scores, every)
+    assert sorted({str(storm) for storm in shown["storm"].values}) == sorted(EVEN)
+    assert shown["time"].values.max() == START + (LEADS - 1) * SIX_HOURS
+    two = scores.assign_attrs(initial_times="2011-10-11T00 2011-12-10T00")
+    assert {str(storm)[2:] for storm in season_storms(two, every)["storm"].values} == {"", "-later"}
 
 
 def test_what_has_nothing_in_common_is_refused(best: xr.Dataset):
