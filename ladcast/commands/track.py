@@ -135,30 +135,18 @@ def season(
         storms_of,
         write_season,
     )
-    from ladcast.forecasts.open import parse_system
     from ladcast.plots.style import save_figure
     from ladcast.plots.tracks import draw_season
     from ladcast.resumable import sole_writer
 
-    systems = {name: list(forecasts), **dict(map(parse_system, against))}
-    if len(systems) <= len(against) or any("/" in some for some in systems):
-        given = ", ".join([name, *(text.partition("=")[0] for text in against)])
-        raise ValueError(f"Each system needs a name of its own, and without '/', got {given}.")
+    systems = _named(name, forecasts, against)
     require_outputs([output, figure], [*inputs, *chain(*systems.values())], overwrite=overwrite)
     _, options = _read_options(config, overrides)
-    if options.storm is not None:
-        raise ValueError(
-            f"Expected rules for all lows of a season, got a storm ({options.storm}). Take --config tropical, or --set "
-            "alone."
-        )
+    finder = SeasonTracks(output.with_suffix(".tracks"), options, device, overwrite)
     with sole_writer(output):
         sources = {system: _open_once(paths, system) for system, paths in systems.items()}
         states = [] if truth is None else [_open(truth)]
-        finder = SeasonTracks(output.with_suffix(".tracks"), options, device, overwrite)
-        finder = finder.of_one_rule([*chain(*sources.values()), *states])
-        finder.require_rules("the truth", states, keep_cut=False)
-        for system, some in sources.items():
-            finder.require_rules(system, some, keep_cut=True)
+        finder = finder.of_one_rule(sources, states)
         best = read_best_tracks(best_track) if best_track else storms_of(finder.storms(*states))
         tracks = {system: join_starts(finder.forecasts(some, system), system) for system, some in sources.items()}
         scores = season_scores(tracks, best, options.stitching, genesis=genesis)
@@ -189,20 +177,36 @@ class SeasonTracks:
     device: str = "cpu"
     overwrite: bool = False
 
-    def of_one_rule(self, sources: Sequence[xr.Dataset]) -> SeasonTracks:
-        """Returns one that takes the rules of coarse grids for all, where a grid needs them and none are asked for."""
+    def __post_init__(self) -> None:
+        if self.options.storm is not None:
+            raise ValueError(
+                f"Expected rules for all lows of a season, got a storm ({self.options.storm}). Take --config tropical, "
+                "or --set alone."
+            )
+
+    def of_one_rule(self, sources: Mapping[str, Sequence[xr.Dataset]], states: Sequence[xr.Dataset]) -> SeasonTracks:
+        """Returns one that takes the rules of coarse grids for all, where a grid needs them and none are asked for.
+
+        Raises:
+            ValueError: tracks that are given were found by other rules.
+        """
         from ladcast.cyclones.detection import is_too_coarse
         from ladcast.cyclones.tracker import COARSE, DETECTION, OF_COARSE
 
-        grids = [source["latitude"].values for source in sources if "latitude" in source.dims]
+        every = [*chain(*sources.values()), *states]
+        grids = [source["latitude"].values for source in every if "latitude" in source.dims]
         coarse = any(is_too_coarse(rows, DETECTION) for rows in grids)
-        coarse |= any(repr(COARSE) in str(source.attrs.get("settings", "")) for source in sources)  # given tracks
-        if self.options.detection != DETECTION or not coarse:
-            return self
-        print(OF_COARSE)
-        return replace(self, options=replace(self.options, detection=COARSE))
+        coarse |= any(repr(COARSE) in str(source.attrs.get("settings", "")) for source in every)  # given tracks
+        finder = self
+        if self.options.detection == DETECTION and coarse:
+            print(OF_COARSE)
+            finder = replace(self, options=replace(self.options, detection=COARSE))
+        finder._require_rules("the truth", states, keep_cut=False)
+        for system, some in sources.items():
+            finder._require_rules(system, some, keep_cut=True)
+        return finder
 
-    def require_rules(self, system: str, tables: Sequence[xr.Dataset], *, keep_cut: bool) -> None:
+    def _require_rules(self, system: str, tables: Sequence[xr.Dataset], *, keep_cut: bool) -> None:
         """Prints a line where a system brings tracks that state no rules.
 
         Raises:
@@ -277,6 +281,17 @@ def _read_options(config: Path | None, overrides: Sequence[str]) -> tuple[Path |
         return None, from_overrides(overrides, TrackOptions)
     config = find_config(config, "track")
     return config, load_config(config, TrackOptions, overrides)
+
+
+def _named(name: str, forecasts: Iterable[Path], against: Sequence[str]) -> dict[str, list[Path]]:
+    """Returns what each system is of; raises ValueError unless each has a name of its own that a folder can have."""
+    from ladcast.forecasts.open import parse_system
+
+    given = [(name, list(forecasts)), *map(parse_system, against)]
+    if len(dict(given)) < len(given) or any("/" in system for system, _ in given):
+        names = ", ".join(system for system, _ in given)
+        raise ValueError(f"Each system needs a name of its own, and without '/', got {names}.")
+    return dict(given)
 
 
 def _open_once(paths: Iterable[Path], system: str) -> list[xr.Dataset]:

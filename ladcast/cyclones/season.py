@@ -302,9 +302,12 @@ def _other_lows(
 def _strikes(
     tables: Float[np.ndarray, "storm event count"], reference: Float[np.ndarray, "storm event n"]
 ) -> xr.Dataset:
-    """Scores the strikes within one window, also less the Brier score of another system."""
-    less = brier_difference(tables, reference, generator=_generator())
-    return strike_scores(tables, generator=_generator()).assign(brier_difference=("bound", less))
+    """Scores the strikes within one window, also less the Brier scores of another system."""
+    less = {
+        name: ("bound", brier_difference(tables, reference, generator=_generator(), fair=fair))
+        for name, fair in (("brier_difference", False), ("fair_brier_difference", True))
+    }
+    return strike_scores(tables, generator=_generator()).assign(less)
 
 
 def _described(scores: xr.Dataset) -> xr.Dataset:
@@ -369,17 +372,19 @@ def describe_season(scores: xr.Dataset) -> Iterator[str]:
             sample = f"{lead / 24:>8.0f}{at['cases'].item():>7}{at['storms'].item():>8}"
             yield f"{sample}{error:>24}{cells}{less:>24}".rstrip()
     yield f"strikes within {STRIKE_RADIUS_KM:g} km and so many days of the initial time"
-    yield f"{'days':>8}{'Brier':>9}{'skill over the base rate':>27}{'reliability':>13}{'value':>7}{'at cost/loss':>14}"
+    # what members add by chance to the Brier score would decide between ensembles of unlike size
+    brier, title = ("brier", "Brier") if (scores["members"] < 2).any() else ("fair_brier", "fair Brier")
+    yield f"{'days':>8}{title:>12}{'skill over the base rate':>27}{'reliability':>13}{'value':>7}{'at cost/loss':>14}"
     for window in scores["window"].values.tolist():
         for name in names:
             at = scores.sel(system=name, window=window)
             score = at.sel(bound="score")
             value, skill = score["economic_value"], _bounded(at["brier_skill"], ".2f")
             cost = _number(value["cost_loss"][np.argmax(value.fillna(-1).values)], 2)
-            mean = "".join(f"{_number(score[what], 5):>{wide}}" for what, wide in (("brier", 9), ("reliability", 13)))
+            mean, reliability = (_number(score[what], 5) for what in (brier, "reliability"))
             worth = f"{_number(value.max(), 2):>7}{cost:>14}  {name}"
-            less = "" if name == first else f", Brier less {first} {_bounded(at['brier_difference'], '+.5f')}"
-            yield f"{window / 24:>8.4g}{mean[:9]}{skill:>27}{mean[9:]}{worth}{less}"
+            less = "" if name == first else f", {title} less {first} {_bounded(at[f'{brier}_difference'], '+.5f')}"
+            yield f"{window / 24:>8.4g}{mean:>12}{skill:>27}{reliability:>13}{worth}{less}"
 
 
 def _number(value: xr.DataArray, digits: int) -> str:

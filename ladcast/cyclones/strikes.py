@@ -155,10 +155,14 @@ def brier_difference(
     others: Float[np.ndarray, "storm event other"],
     *,
     generator: np.random.Generator,
+    fair: bool,
 ) -> Float[np.ndarray, " bound"]:
-    """Returns the Brier score less that of other forecasts of the same storms, which are drawn together."""
-    drawn = draw_with_all(len(tables), generator)
-    ours, theirs = (brier(_shares(some, drawn)) for some in (tables, others))
+    """Returns the Brier score less that of other forecasts of the same storms, which are drawn together.
+
+    Where ensembles differ in size only `fair` scores tell which is better; of a single member there are none.
+    """
+    drawn, score = draw_with_all(len(tables), generator), fair_brier if fair else brier
+    ours, theirs = (score(_shares(some, drawn)) for some in (tables, others))
     return with_bounds(ours - theirs, len(tables))
 
 

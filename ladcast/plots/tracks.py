@@ -5,7 +5,8 @@ Tables of tracks have a row per storm, member and time along `point`, as `ladcas
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import cycle, product
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,14 @@ ASPECT = 1.32
 STRIKE_LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 LONGEST_LINE = DAY
 TRACK_COLOURS = (ENSEMBLE, AMBER, GREEN, PINK, SKY)
+TRACK_MARKERS = ("", "o", "s", "^")
+
+
+def _looks(systems: Mapping[str, xr.Dataset]) -> Iterator[tuple[str, xr.Dataset, str, str]]:
+    """Yields systems with a colour and a marker: of more systems than colours, lines with a marker begin anew."""
+    looks = cycle(product(TRACK_MARKERS, TRACK_COLOURS))
+    for (name, system), (marker, colour) in zip(systems.items(), looks, strict=False):
+        yield name, system, colour, marker
 
 
 def add_track_axes(figure: Figure, cell: SubplotSpec, *tables: xr.Dataset) -> GeoAxes:
@@ -126,10 +135,18 @@ def draw_error_growth(
 
     `growth` comes from `error_growth` (distance_km with dims bound, lead; cases), `spread` from `spread_skill`.
     """
-    for (name, errors), colour in zip(growth.items(), TRACK_COLOURS, strict=False):
+    for name, errors, colour, marker in _looks(growth):
         days, (mean, low, high) = errors["lead"].values / 24, errors["distance_km"].values
         axes.fill_between(days, low, high, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(days, mean, color=colour, linewidth=1.8, label=f"{name}: error of the mean track")
+        axes.plot(
+            days,
+            mean,
+            color=colour,
+            linewidth=1.8,
+            marker=marker,
+            markersize=3,
+            label=f"{name}: error of the mean track",
+        )
         if spread is not None and name in spread:
             wide = spread[name]
             label = f"{name}: spread of members"
@@ -249,11 +266,12 @@ def draw_season(scores: xr.Dataset, best: xr.Dataset) -> Figure:
 
 def _draw_scores(axes: Axes, systems: Mapping[str, xr.Dataset], shown: Mapping[str, tuple[str, Any]]) -> None:
     """Draws scores of systems against lead time: a colour for each system, a style for each score, with bounds."""
-    for (name, system), colour in zip(systems.items(), TRACK_COLOURS, strict=False):
+    for name, system, colour, marker in _looks(systems):
         days = system["lead"].values / 24
         for what, (label, style) in shown.items():
             values = system[what].sel(bound="score") if "bound" in system[what].dims else system[what]
-            axes.plot(days, values, color=colour, linewidth=1.5, linestyle=style, label=f"{name}: {label}")
+            line = {"color": colour, "linewidth": 1.5, "linestyle": style, "marker": marker, "markersize": 3}
+            axes.plot(days, values, label=f"{name}: {label}", **line)
             if "bound" in system[what].dims:
                 low, high = (system[what].sel(bound=bound) for bound in ("low", "high"))
                 axes.fill_between(days, low, high, color=colour, alpha=0.13, linewidth=0)
@@ -265,15 +283,17 @@ def _draw_scores(axes: Axes, systems: Mapping[str, xr.Dataset], shown: Mapping[s
 
 def _draw_strikes(reliable: Axes, value: Axes, systems: Mapping[str, xr.Dataset]) -> None:
     """Draws how often strikes come where so many members say so, and what that is worth."""
-    for (name, system), colour in zip(systems.items(), TRACK_COLOURS, strict=False):
+    for name, system, colour, marker in _looks(systems):
         last = system.isel(window=-1)
         frequency, low, high = (last["observed_frequency"].sel(bound=bound) for bound in ("score", "low", "high"))
         said = last["forecast_probability"].sel(bound="score")
         there = np.isfinite(said.values)
-        reliable.plot(said[there], frequency[there], "o-", color=colour, markersize=3, linewidth=1.2, label=name)
+        reliable.plot(
+            said[there], frequency[there], color=colour, marker=marker or ".", markersize=5, linewidth=1.2, label=name
+        )
         reliable.vlines(said, low, high, color=colour, linewidth=1, alpha=0.6)
         worth, low, high = (last["economic_value"].sel(bound=bound) for bound in ("score", "low", "high"))
-        value.plot(last["cost_loss"], worth, color=colour, linewidth=1.5, label=name)
+        value.plot(last["cost_loss"], worth, color=colour, marker=marker, markersize=3, linewidth=1.5, label=name)
         value.fill_between(last["cost_loss"], low, high, color=colour, alpha=0.13, linewidth=0)
     rate = float(next(iter(systems.values())).isel(window=-1)["base_rate"].sel(bound="score"))
     reliable.plot([0, 1], [0, 1], color="0.6", linewidth=0.7)

@@ -1,5 +1,6 @@
 """Seasons of cyclones: what must hold for every season, on tables of tracks."""
 
+from math import comb
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from ladcast.cyclones.errors import identify
 from ladcast.cyclones.points import destination
 from ladcast.cyclones.season import describe_season, join_starts, season_scores, season_storms, storms_of, write_season
 from ladcast.cyclones.stitching import Stitching
-from ladcast.cyclones.strikes import strike_scores, strike_tables
+from ladcast.cyclones.strikes import brier_difference, strike_scores, strike_tables
 from ladcast.cyclones.table import make_table, rows, sort_rows
 from ladcast.cyclones.tracker import ALL_LOWS
 from ladcast.grid import Grid
@@ -87,6 +88,19 @@ def test_the_climatological_frequency_is_worth_nothing():
     assert float(scores["area"].sum()) == pytest.approx(1)
 
 
+def test_ensembles_of_unlike_size_are_compared_by_fair_scores():
+    """Members of both strike with 30 %, as observed: the smaller ensemble's Brier score is worse by chance alone."""
+    few, many = (np.zeros((4, 2, members + 1)) for members in (8, 50))
+    for tables in (few, many):
+        members = tables.shape[-1] - 1
+        tables[:] = np.outer([0.7, 0.3], [comb(members, k) * 0.3**k * 0.7 ** (members - k) for k in range(members + 1)])
+    fair, raw = (
+        brier_difference(few, many, generator=np.random.default_rng(0), fair=fair)[0] for fair in (True, False)
+    )
+    assert fair == pytest.approx(0, abs=1e-12)
+    assert raw == pytest.approx(0.21 * (1 / 8 - 1 / 50))
+
+
 def test_errors_along_and_across_make_up_the_whole(best: xr.Dataset):
     scores = season_scores({"ours": forecast(best, UNEVEN)}, best).sel(bound="score", lead=24.0).isel(system=0)
     only = season_scores({"ours": forecast(best, {"s0": 80.0})}, best).sel(bound="score").isel(system=0)
@@ -102,7 +116,7 @@ def test_a_difference_is_paired_by_storm(best: xr.Dataset):
     at = scores.sel(system="theirs", lead=24.0)
     np.testing.assert_allclose(at["distance_km_difference"], 50, rtol=1e-3)
     assert float(at["distance_km"].sel(bound="high") - at["distance_km"].sel(bound="low")) > 30
-    for name in ("distance_km_difference", "hit_rate_difference", "brier_difference"):
+    for name in ("distance_km_difference", "hit_rate_difference", "brier_difference", "fair_brier_difference"):
         assert np.abs(scores[name].sel(system="ours")).max() == 0
     assert (scores["brier_difference"].sel(system="theirs", bound="score") > 0).all()
 
@@ -288,5 +302,7 @@ def test_the_file_says_what_each_score_is(best: xr.Dataset, tmp_path: Path):
     assert ds["lead"].attrs["units"] == "hours"
     said = list(describe_season(scores))
     assert said[0].startswith("2 initial times, 2011-10-11T00 ... 2011-10-12T00 (2 times); 4 storms, 4 of them at")
-    assert any("less ours" in line for line in said)
+    assert any("fair Brier less ours" in line for line in said)
+    alone = scores.assign_coords(members=("system", [MEMBERS, 1]))  # of one member there is no fair score
+    assert any(", Brier less ours" in line for line in describe_season(alone))
     assert not any("nan" in line for line in said)

@@ -169,6 +169,15 @@ def test_a_figure_is_made_with_and_without_a_best_track(tracks: xr.Dataset, tmp_
         assert (tmp_path / "storm.png").stat().st_size > 30_000
 
 
+def test_more_systems_than_colours_look_apart():
+    errors = xr.Dataset({"distance_km": (("bound", "lead"), np.ones((3, 2)))}, coords={"lead": [24.0, 48.0]})
+    errors = errors.assign(cases=("lead", [1, 1]), storms=("lead", [1, 1]))
+    axes = Figure().add_subplot()
+    draw_error_growth(axes, {f"s{number}": errors for number in range(12)})
+    assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 12
+    assert len(axes.get_legend().get_texts()) == 12
+
+
 @pytest.mark.slow
 def test_a_season_shows_every_storm_and_system_and_crosses_no_edge_of_the_map(tracks: xr.Dataset):
     """The edge of the map lies at 0 degrees: a storm goes over it, and another one over the date line."""
