@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,15 @@ def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
     if source is None:
         raise ValueError(f"{model.path} has no start states of its own. Name an analysis with --source.")
     # The other processes of the job write to the same store, but wait for what the first one does.
-    with join_ranks(request.device) as job, sole_writer(request.output) if job.is_first else nullcontext():
+    with join_ranks(request.device) as job, ExitStack() as stack:
+        job.only_first(lambda: stack.enter_context(sole_writer(request.output)))
         planner = Planner(replace(request, device=str(job.device)), model.path)
-        made = {} if request.overwrite else begun_identity(request.output) or read_identity(request.output)
-        chosen = Chosen(*job.first(planner.choose(made)))
+
+        def choose() -> Chosen:
+            made = {} if request.overwrite else begun_identity(request.output) or read_identity(request.output)
+            return planner.choose(made)
+
+        chosen = Chosen(*job.only_first(choose))  # measured seconds differ between processes
         model = ModelFolder(model.path / chosen.stepper)
         forecaster = load_forecaster(model.path, str(job.device)).with_settings(**chosen.settings)
         analyses = open_analyses(source, forecaster.channels, forecaster.grid)
@@ -71,7 +76,8 @@ def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
                 print(f"{request.output} {note}; --overwrite makes it with it", file=sys.stderr)
         if job.first(is_made(request, forecast_identity(forecaster, conditions, options))):
             return request.output if job.is_first else None
-        require_memory(forecaster.config, forecaster.grid, options.batch_size, str(forecaster.device))
+        config, grid, device = forecaster.config, forecaster.grid, str(forecaster.device)
+        job.each(lambda: require_memory(config, grid, options.batch_size, device))
         if request.compile and not has_kernels(job.device) and compiles(job.device):
             forecaster.stepper.compile()
         unreal = unreal_weather(model)
@@ -161,7 +167,7 @@ def choose_batch(request: ForecastRequest, forecaster: Forecaster, forecasts: in
     if begun is not None:
         return int(begun)
     costs = network_costs(forecaster.config, forecaster.grid, str(forecaster.device))
-    fits = job.least(fitting_batch(costs, request.members, str(forecaster.device)))
+    fits = min(job.each(lambda: fitting_batch(costs, request.members, str(forecaster.device))))
     return min(fits, -(-request.members * forecasts // job.size))
 
 

@@ -105,17 +105,32 @@ class Ranks:
         distributed.all_reduce(totals, group=self.control)
         return totals.tolist()
 
-    def least(self, value: int) -> int:
-        """Returns the smallest number of any rank."""
-        if self.size == 1:
-            return value
-        smallest = torch.tensor(value)
-        distributed.all_reduce(smallest, distributed.ReduceOp.MIN, group=self.control)
-        return int(smallest)
-
     def first(self, value: Shared) -> Shared:
         """Returns the value of the first rank, plain data."""
         return self.gather(value)[0]
+
+    def only_first(self, work: Callable[[], Shared]) -> Shared:
+        """Returns what `work` gives on the first rank, plain data; the others wait, and fail as it does (`each`)."""
+        return self.each(work if self.is_first else lambda: cast(Shared, None))[0]
+
+    def each(self, work: Callable[[], Shared]) -> list[Shared]:
+        """Returns what `work` gives on each rank, plain data; where one fails, all do, so that none waits for it.
+
+        Raises:
+            ValueError: it failed on another rank; the message is that of its error. An error here is raised as it is.
+        """
+        done, failure = cast(Shared, None), cast(Exception | None, None)
+        try:
+            done = work()
+        except Exception as error:
+            failure = error
+        answers = self.gather((done, None if failure is None else str(failure)))
+        if failure is not None:
+            raise failure
+        for _, message in answers:
+            if message is not None:
+                raise ValueError(message)
+        return [answer for answer, _ in answers]
 
     def gather(self, value: Shared, group: distributed.ProcessGroup | None = None) -> list[Shared]:
         """Returns the values of all ranks, plain data: it travels as JSON, since torch would unpickle what arrives."""

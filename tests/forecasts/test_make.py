@@ -64,6 +64,29 @@ def test_two_processes_make_the_forecast_of_one(
 
 
 @pytest.mark.slow
+def test_what_the_first_process_refuses_all_refuse_in_its_words(
+    forks: None, weather_model: ModelFolder, tmp_path: Path
+):
+    """It alone measures, chooses and holds the output; a process that waited for one that is gone would hang or die."""
+    program = tmp_path / "refused.py"
+    program.write_text(
+        "import sys\nfrom pathlib import Path\n"
+        "from ladcast.forecasting.options import ForecastRequest\n"
+        "from ladcast.forecasts.make import make_forecast\nfrom ladcast.released import ModelFolder\n"
+        "request = ForecastRequest(output=Path(sys.argv[2]), members=2, days=1, batch_size=1, seconds=1e-9)\n"
+        "try:\n    make_forecast(request, ModelFolder(Path(sys.argv[1])))\n"
+        "except (ValueError, FileExistsError) as error:\n    print(error)\n"
+    )
+    (first, second) = processes.run_ranks(program, 2, [weather_model.path, tmp_path / "fc.zarr"], tmp_path)
+    assert first.startswith(f"No forecast of {weather_model.path.name} fits --seconds 1e-09 here")
+    assert second == first  # to the digits of what was measured
+    with sole_writer(tmp_path / "fc.zarr"):
+        told = processes.run_ranks(program, 2, [weather_model.path, tmp_path / "fc.zarr"], tmp_path)
+    assert told[0] == told[1] != first
+    assert "is being written by host" in told[0]
+
+
+@pytest.mark.slow
 def test_latents_decode_to_the_fields_that_would_have_been_written(
     alone: xr.Dataset, weather_model: ModelFolder, tmp_path: Path
 ):
@@ -84,8 +107,7 @@ def test_a_batch_is_that_of_the_run_that_goes_on_and_leaves_work_for_all(
 ):
     forecaster = load_forecaster(weather_model.path, "cpu")
     assert choose_batch(request(tmp_path / "fc.zarr", members=8), forecaster, 1, Ranks()) == 8
-    monkeypatch.setattr(Ranks, "least", lambda ranks, value: value)
-    monkeypatch.setattr(Ranks, "first", lambda ranks, value: value)
+    monkeypatch.setattr(Ranks, "gather", lambda ranks, value: [value] * ranks.size)
     assert choose_batch(request(tmp_path / "fc.zarr", members=8), forecaster, 2, Ranks(size=4)) == 4
     begun = {"options": {"batch_size": 5}}
     Unfinished(tmp_path / "fc.zarr", begun).start(lambda store: store.mkdir())

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import processes
 from ladcast.nn.block import blocks
 from ladcast.training.distributed import RankInfo, find_rank
 
@@ -68,6 +69,24 @@ def test_two_ranks_take_the_steps_of_one(folder: Path, alone, name: str):
 @pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_ranks_and_other_shards(train, alone):
     assert_close(train("half"), alone)
+
+
+@pytest.mark.slow
+def test_where_work_fails_on_one_rank_all_fail_in_its_words(forks: None, tmp_path: Path):
+    """Here only the second one fails, and then the first one in what it does alone."""
+    program = tmp_path / "each.py"
+    program.write_text(
+        "from ladcast.training.distributed import join_ranks\n"
+        "with join_ranks('cpu') as job:\n"
+        "    print(job.each(lambda: job.rank + 5), job.only_first(lambda: job.rank + 7))\n"
+        "    for work, share in ((job.each, lambda: 1 // (1 - job.rank)), (job.only_first, lambda: 1 // job.rank)):\n"
+        "        try:\n            print(work(share))\n"
+        "        except (ValueError, ZeroDivisionError) as error:\n            print(type(error).__name__, error)\n"
+    )
+    first, second = processes.run_ranks(program, 2, [], tmp_path)
+    by_zero = "integer division or modulo by zero"
+    assert first.splitlines() == ["[5, 6] 7", f"ValueError {by_zero}", f"ZeroDivisionError {by_zero}"]
+    assert second.splitlines() == ["[5, 6] 7", f"ZeroDivisionError {by_zero}", f"ValueError {by_zero}"]
 
 
 @pytest.mark.slow
