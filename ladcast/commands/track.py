@@ -110,7 +110,7 @@ def season(
 
     Args:
         forecasts: forecasts of one system, each with other initial times, or folders of such: what `ladcast track`
-            takes, and its tracks (.nc).
+            takes, and its tracks of all lows (.nc) by the same rules, with stitching.keep_cut.
         truth: analyses, in which storms are found by the same rules, or the tracks of such (.nc).
         best_track: IBTrACS (.csv or .nc), HURDAT2 or a b-deck, in the place of a truth.
         name: what the system is called.
@@ -126,13 +126,8 @@ def season(
         raise ValueError("Expected forecasts and either --truth STORE or --best-track FILE, such as season fc_*.zarr.")
     figure, inputs = output.with_suffix(".png"), [*forecasts, truth, best_track, config]
     require_outputs([output, figure], inputs, overwrite=overwrite)
-    from ladcast.cyclones import read_best_tracks
     from ladcast.cyclones.season import (
         describe_season,
-        join_starts,
-        season_scores,
-        season_storms,
-        storms_of,
         write_season,
     )
     from ladcast.plots.style import save_figure
@@ -144,16 +139,10 @@ def season(
     _, options = _read_options(config, overrides)
     finder = SeasonTracks(output.with_suffix(".tracks"), options, device, overwrite)
     with sole_writer(output):
-        sources = {system: _open_once(paths, system) for system, paths in systems.items()}
-        states = [] if truth is None else [_open(truth)]
-        finder = finder.of_one_rule(sources, states)
-        best = read_best_tracks(best_track) if best_track else storms_of(finder.storms(*states))
-        tracks = {system: join_starts(finder.forecasts(some, system), system) for system, some in sources.items()}
-        scores = season_scores(tracks, best, options.stitching, genesis=genesis)
-        best = season_storms(scores, best)
+        scores, best = _score(finder, systems, truth=truth, best_track=best_track, genesis=genesis)
         about = {"truth": str(truth or best_track), "forecasts": " ".join(map(str, forecasts))}
-        about |= {"against": " ".join(against), "rules": str(tracks[name].attrs.get("rules", ""))}
-        scores = scores.assign_attrs({key: text for key, text in about.items() if text})
+        about |= {"against": " ".join(against)} if against else {}
+        scores = scores.assign_attrs(about)
         path, drawn = write_season(scores, output), save_figure(draw_season(scores, best), figure)
     print(said := "\n".join([*describe_season(scores), f"scores {path}", f"figure {drawn}"]))
     return {"season": said, "scores_file": path}
@@ -281,6 +270,28 @@ def _read_options(config: Path | None, overrides: Sequence[str]) -> tuple[Path |
         return None, from_overrides(overrides, TrackOptions)
     config = find_config(config, "track")
     return config, load_config(config, TrackOptions, overrides)
+
+
+def _score(
+    finder: SeasonTracks,
+    systems: Mapping[str, Sequence[Path]],
+    *,
+    truth: Path | None,
+    best_track: Path | None,
+    genesis: bool,
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Returns the scores of systems, and the storms that they are of."""
+    from ladcast.cyclones import read_best_tracks
+    from ladcast.cyclones.season import join_starts, season_scores, season_storms, storms_of
+
+    sources = {system: _open_once(paths, system) for system, paths in systems.items()}
+    states = [] if truth is None else [_open(truth)]
+    finder = finder.of_one_rule(sources, states)
+    best = read_best_tracks(best_track) if best_track else storms_of(finder.storms(*states))
+    tracks = {system: join_starts(finder.forecasts(some, system), system) for system, some in sources.items()}
+    scores = season_scores(tracks, best, finder.options.stitching, genesis=genesis)
+    rules = str(tracks[next(iter(systems))].attrs.get("rules", ""))
+    return scores.assign_attrs({"rules": rules} if rules else {}), season_storms(scores, best)
 
 
 def _named(name: str, forecasts: Iterable[Path], against: Sequence[str]) -> dict[str, list[Path]]:
