@@ -51,8 +51,8 @@ def make_forecast(request: ForecastRequest, model: ModelFolder) -> Path | None:
     if source is None:
         raise ValueError(f"{model.path} has no start states of its own. Name an analysis with --source.")
     # The other processes of the job write to the same store, but wait for what the first one does.
-    with join_ranks(request.device) as job, ExitStack() as stack:
-        job.only_first(lambda: stack.enter_context(sole_writer(request.output)))
+    with join_ranks(request.device) as job, ExitStack() as held:
+        job.only_first(lambda: held.enter_context(sole_writer(request.output)))
         planner = Planner(replace(request, device=str(job.device)), model.path)
 
         def choose() -> Chosen:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -78,7 +78,8 @@ def redraw(
     made_from, has_latents = read_record(record), is_latent_store(record)
     lay_in = LatentManifest.read(record).folders(record) if has_latents else []
     folder = ModelFolder(find_maker(made_from["model"], lay_in, model=model))
-    with join_ranks(device) as job, sole_writer(output) if job.is_first else nullcontext():
+    with join_ranks(device) as job, ExitStack() as held:
+        job.only_first(lambda: held.enter_context(sole_writer(output)))
         forecaster = load_forecaster(folder.path, str(job.device))
         forecaster = forecaster.with_settings(**made_from["options"].get("sampling", {}))
         forecaster = replace(forecaster, name=made_from["model"])  # of these weights, though its folder was renamed

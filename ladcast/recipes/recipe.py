@@ -8,7 +8,7 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -179,7 +179,8 @@ def carry_out(
     with join_ranks(device) as ranks:
         recipe = open_recipe(ranks.device)
         work = recipe.run.output / (TRIAL if dry_run.is_asked else RESUME)
-        with sole_writer(work, patient=True) if ranks.is_first else nullcontext():
+        with ExitStack() as held:
+            ranks.only_first(lambda: held.enter_context(sole_writer(work, patient=True)))
             if dry_run.is_asked:
                 try_out(recipe, ranks, dry_run, interrupted)
                 return None

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from ladcast.data.analysis import Analysis
 from ladcast.device import FlopCounter
@@ -158,9 +159,10 @@ def test_the_machine_has_free_memory():
 
 @pytest.mark.slow
 def test_rates_are_positive_and_measured_in_seconds(forecaster: Forecaster):
-    started = time.monotonic()
+    started, before = time.monotonic(), torch.get_rng_state()
     rates = measure_rates(forecaster.config, forecaster.grid, "cpu", rows=2)
     elapsed = time.monotonic() - started
     work = network_costs(forecaster.config, forecaster.grid).network.flops
     assert 0 < work / rates.stepper < elapsed
     assert 0 < rates.autoencoder < 1e15
+    assert torch.equal(torch.get_rng_state(), before)
