@@ -126,10 +126,7 @@ def season(
         raise ValueError("Expected forecasts and either --truth STORE or --best-track FILE, such as season fc_*.zarr.")
     figure, inputs = output.with_suffix(".png"), [*forecasts, truth, best_track, config]
     require_outputs([output, figure], inputs, overwrite=overwrite)
-    from ladcast.cyclones.season import (
-        describe_season,
-        write_season,
-    )
+    from ladcast.cyclones.season import describe_season, write_season
     from ladcast.plots.style import save_figure
     from ladcast.plots.tracks import draw_season
     from ladcast.resumable import sole_writer
@@ -240,7 +237,7 @@ class SeasonTracks:
         """Returns the tracks that a file holds of this very source, or finds and writes them."""
         from ladcast.cyclones import read_tracks, write_tracks
         from ladcast.cyclones.fields import PRESSURE
-        from ladcast.cyclones.tracker import describe_tracked
+        from ladcast.cyclones.tracker import describe_leads, describe_tracked
         from ladcast.verification.archive import values_of
 
         # of members that begin with one analysis the last lead time tells which forecast it is
@@ -250,7 +247,7 @@ class SeasonTracks:
         if path.is_file():
             kept = read_tracks(path)
             if all(kept.attrs.get(name) == value for name, value in made_of.items()):
-                return kept
+                return kept.assign_attrs(describe_leads(source))  # which older files do not state
             if not self.overwrite:
                 raise FileExistsError(
                     f"{path} holds tracks of another forecast, or by other rules. Choose another --output, or add "

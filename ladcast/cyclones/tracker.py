@@ -124,10 +124,8 @@ def find_tracks(
     else:
         tracks = track_all(forecast, **rules, device=device)
         tracks = tracks if best is None else identify(tracks, best)
-    about = describe_tracked(forecast, options.storm or ALL_LOWS) | {"settings": repr(tuple(rules.values()))}
-    if "prediction_timedelta" in forecast:
-        about["leads"] = lead_text(forecast["prediction_timedelta"].values / HOUR)
-    tracks = tracks.assign_attrs(about)
+    about = describe_tracked(forecast, options.storm or ALL_LOWS) | describe_leads(forecast)
+    tracks = tracks.assign_attrs(about | {"settings": repr(tuple(rules.values()))})
     return tracks.assign_attrs(rules=f"{tracks.attrs['rules']}\n{OF_COARSE}") if coarse else tracks
 
 
@@ -139,6 +137,12 @@ def settings_of(attributes: Mapping[str, object]) -> dict[str, str]:
 def lead_text(leads: Float[np.ndarray, " lead"]) -> str:
     """Returns lead times (hours) as the attribute `leads` of tracks."""
     return " ".join(f"{lead:g}" for lead in leads.tolist())
+
+
+def describe_leads(forecast: xr.Dataset) -> dict[str, str]:
+    """Returns the lead times of a forecast as an attribute of its tracks; of analyses nothing."""
+    lead = "prediction_timedelta"
+    return {"leads": lead_text(forecast[lead].values / HOUR)} if lead in forecast else {}
 
 
 def stated_leads(tracks: xr.Dataset) -> Float[np.ndarray, " lead"]:

@@ -277,6 +277,9 @@ def test_a_season_is_verified_and_a_second_run_goes_on(
     assert kept == [Path("ours/2018-09-30T00.nc"), Path("ours/2018-10-01T00.nc")]
 
     monkeypatch.setattr("ladcast.cyclones.tracker.track_all", None)  # nothing is tracked again
+    older = read_tracks(tmp_path / "first.tracks/ours/2018-09-30T00.nc")  # stated no lead times
+    del older.attrs["leads"]
+    write_tracks(older, tmp_path / "first.tracks/ours/2018-09-30T00.nc")
     given = f"same={tmp_path}/first.tracks/ours/*.nc"
     season(*asked, "--against", given, "--output", tmp_path / "first.nc", "--overwrite")
     both = xr.load_dataset(tmp_path / "first.nc")
