@@ -43,6 +43,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 
+STEERING = ("LADCAST", "SLURM", "OMP", "CUDA", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER", "HOME", "PATH", "TMPDIR")
+"""How variables begin that steer what tests call; libraries set others when they are imported."""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def nothing_left() -> Iterator[None]:
     """Fails in the file that leaves something in its process, not in one that happens to follow it there."""
@@ -57,7 +61,7 @@ def process_state() -> dict[str, object]:
     handlers = {signum.name: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     return {
         "folder": str(Path.cwd()),
-        **{f"${name}": text for name, text in os.environ.items() if name not in OF_LIBRARIES},
+        **{f"${name}": text for name, text in os.environ.items() if name.startswith(STEERING)},
         "figures": pyplot.get_fignums() if pyplot else [],
         "double precision": torch is not None and torch.get_default_dtype() != torch.float32,
         **handlers,
@@ -100,10 +104,6 @@ def generator() -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(0)
-
-
-OF_LIBRARIES = {"PYTEST_CURRENT_TEST", "HDF5_PLUGIN_PATH", "TORCHINDUCTOR_CACHE_DIR", "PYTHONHASHSEED"}
-"""Variables that a library sets when it is first imported or used."""
 
 
 class Hub:
