@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.cyclones.strikes import strike_probability, strike_scores, strike_tables, weights_around
+from ladcast.cyclones.strikes import _points, strike_probability, strike_scores, strike_tables, weights_around
 from ladcast.cyclones.table import after_start, make_table
 from ladcast.grid import Grid
 from ladcast.verification.statistics.events import brier
@@ -131,3 +131,8 @@ def test_the_domain_is_a_cap_of_cell_areas():
     assert {175, 185} <= set(lon.tolist())
     cap = (1 - np.cos(2000 / 6371)) / 2
     assert weights.sum() / (GRID.area_weights.sum() * 360) == pytest.approx(cap, rel=0.02)
+
+
+def test_points_that_all_share_cannot_be_written():
+    with pytest.raises(ValueError, match="read-only"):
+        _points(GRID)[0] = 0
