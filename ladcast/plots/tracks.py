@@ -149,10 +149,8 @@ def draw_error_growth(
         )
         if spread is not None and name in spread:
             wide = spread[name]
-            label = f"{name}: spread of members"
-            axes.plot(
-                wide["lead"] / 24, wide["spread_km"], color=colour, linewidth=1.2, linestyle=(0, (4, 2)), label=label
-            )
+            line = {"color": colour, "linewidth": 1.2, "linestyle": (0, (4, 2)), "marker": marker, "markersize": 3}
+            axes.plot(wide["lead"] / 24, wide["spread_km"], label=f"{name}: spread of members", **line)
     _name_cases(axes, next(iter(growth.values())))
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
@@ -278,7 +276,7 @@ def _draw_scores(axes: Axes, systems: Mapping[str, xr.Dataset], shown: Mapping[s
     axes.set_xlim(left=0)
     quiet(axes)
     if any(label for label, _ in shown.values()):
-        axes.legend(fontsize=SMALL_PT, frameon=False)
+        axes.legend(fontsize=SMALL_PT, frameon=False, ncols=1 if len(systems) < 5 else 2)
 
 
 def _draw_strikes(reliable: Axes, value: Axes, systems: Mapping[str, xr.Dataset]) -> None:

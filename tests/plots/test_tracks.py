@@ -173,9 +173,10 @@ def test_more_systems_than_colours_look_apart():
     errors = xr.Dataset({"distance_km": (("bound", "lead"), np.ones((3, 2)))}, coords={"lead": [24.0, 48.0]})
     errors = errors.assign(cases=("lead", [1, 1]), storms=("lead", [1, 1]))
     axes = Figure().add_subplot()
-    draw_error_growth(axes, {f"s{number}": errors for number in range(12)})
-    assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 12
-    assert len(axes.get_legend().get_texts()) == 12
+    systems = {f"s{number}": errors.assign(spread_km=("lead", [1.0, 1.0])) for number in range(12)}
+    draw_error_growth(axes, systems, spread=systems)
+    assert len({(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.lines}) == 24
+    assert len(axes.get_legend().get_texts()) == 24
 
 
 @pytest.mark.slow
