@@ -149,8 +149,15 @@ def draw_error_growth(
         )
         if spread is not None and name in spread:
             wide = spread[name]
-            line = {"color": colour, "linewidth": 1.2, "linestyle": (0, (4, 2)), "marker": marker, "markersize": 3}
-            axes.plot(wide["lead"] / 24, wide["spread_km"], label=f"{name}: spread of members", **line)
+            line: dict[str, Any] = {"color": colour, "linewidth": 1.2, "linestyle": (0, (4, 2))}
+            axes.plot(
+                wide["lead"] / 24,
+                wide["spread_km"],
+                marker=marker,
+                markersize=3,
+                label=f"{name}: spread of members",
+                **line,
+            )
     _name_cases(axes, next(iter(growth.values())))
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
