@@ -18,8 +18,8 @@ import xarray as xr
 
 from ladcast.fields import ERA5_CHANNELS, VARIABLES
 from ladcast.forecasting.ensemble import FORECAST_DIMS
+from ladcast.forecasts import ExportFormat
 from ladcast.forecasts.export import find_writer
-from ladcast.forecasts.options import ExportFormat
 from ladcast.grid import Grid
 
 MEMBERS, GRID = 50, Grid.parse("240x121")

@@ -52,9 +52,9 @@ from ladcast.forecasting.diffusion import DiffusionConfig, DiffusionStepper
 from ladcast.forecasting.ensemble import EnsembleOptions, MemberBatch, decode_step, member_batches, staggered
 from ladcast.forecasting.forecaster import Forecaster
 from ladcast.forecasting.stepper import ForecastStep
+from ladcast.forecasts import WHOLE, ExportFormat
 from ladcast.forecasts.export import export
 from ladcast.forecasts.latents import LatentWriter
-from ladcast.forecasts.options import WHOLE, ExportFormat
 from ladcast.forecasts.write import ForecastWriter, StoreWriter
 from ladcast.grid import Grid
 from ladcast.models.autoencoder import Autoencoder, AutoencoderConfig

@@ -43,7 +43,7 @@ COMMANDS = {
     "score": ("score:score", "Score forecasts beside persistence, climatology and other systems."),
     "evaluate": ("score:evaluate", "Make and score forecasts of many dates without keeping them."),
     "merge": ("score:merge", "Merge the sums of parts to scores."),
-    "season": ("track:season", "Verify the cyclones of many forecasts, of one or several systems."),
+    "season": ("season:season", "Verify the cyclones of many forecasts, of one or several systems."),
     "verify": ("show:verify", "Check a store or a model against its checksums."),
     "train autoencoder": ("train:autoencoder", "Train an autoencoder on states."),
     "train forecaster": ("train:forecaster", "Train a forecaster on latents."),

@@ -16,9 +16,9 @@ import ladcast
 from ladcast.cli import app, run
 from ladcast.cyclones import write_tracks
 from ladcast.forecasting.checkpoints import save_codec
+from ladcast.forecasts import ExportFormat, Selection
 from ladcast.forecasts.describe import describe_path
 from ladcast.forecasts.export import export, write_mean, write_points
-from ladcast.forecasts.options import ExportFormat, Selection
 from ladcast.released import ModelFolder
 from worlds import killed_after_one_step, own_model, tiny_forecaster
 

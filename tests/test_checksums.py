@@ -7,10 +7,10 @@ import pytest
 import xarray as xr
 
 from ladcast.checksums import CHECKSUMS, check_seal, verify_store
+from ladcast.forecasts import ExportFormat, Selection
 from ladcast.forecasts.export import export, write_mean
 from ladcast.forecasts.latents import LatentStore, all_frames
 from ladcast.forecasts.open import open_forecast
-from ladcast.forecasts.options import ExportFormat, Selection
 from worlds import Kept
 
 PART = Selection(leads=(6, 12), variables=("t", "msl"))

@@ -23,8 +23,8 @@ from data_pipelines.cli import app as data_app
 from ladcast.cli import app
 from ladcast.data.normalization import Normalizer
 from ladcast.fields import ChannelSet
+from ladcast.forecasts import WHOLE, ExportFormat
 from ladcast.forecasts.export import export
-from ladcast.forecasts.options import WHOLE, ExportFormat
 from worlds import own_model
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from ladcast.commands.options import DEFAULT_PLACE, Part, Results, flat, report_paths
 from ladcast.files import FIGURES, require_figure_name, require_outputs
-from ladcast.forecasts.options import WHOLE, ExportFormat
+from ladcast.forecasts import WHOLE, ExportFormat
 from ladcast.grid import Place
 from ladcast.plots import FIGURE_KINDS, FieldOptions
 

@@ -22,8 +22,8 @@ from jaxtyping import Shaped
 
 from ladcast.data.lexicon import CONVERSIONS
 from ladcast.fields import VARIABLES
+from ladcast.forecasts import Selection
 from ladcast.forecasts.open import AnyForecast, open_part, without_analysis
-from ladcast.forecasts.options import Selection
 from ladcast.forecasts.products import EVENT, Event
 from ladcast.grid import Place, row_weights
 from ladcast.run import show_progress

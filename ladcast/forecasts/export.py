@@ -20,10 +20,10 @@ from ladcast.data.lazy import prefetch
 from ladcast.data.zarr_chunks import CHECKED
 from ladcast.fields import VARIABLES
 from ladcast.files import is_zarr, whole_file, whole_folder
+from ladcast.forecasts import ExportFormat, Selection
 from ladcast.forecasts.formats import FrameWriter, NetcdfWriter, ZarrWriter
 from ladcast.forecasts.grib import GribWriter, begins_before_start
 from ladcast.forecasts.open import open_forecast, open_part
-from ladcast.forecasts.options import ExportFormat, Selection
 from ladcast.forecasts.products import Event, Method, at_points, mean_and_spread, probabilities, quantiles
 from ladcast.grid import Place
 from ladcast.resumable import sole_writer

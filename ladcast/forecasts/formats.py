@@ -19,7 +19,7 @@ from ladcast.checksums import seal
 from ladcast.data.lazy import prefetch
 from ladcast.device import reuse_memory
 from ladcast.files import hdf_errors
-from ladcast.forecasts.options import FORECAST_AXES
+from ladcast.forecasts import FORECAST_AXES
 from ladcast.resumable import Unfinished
 
 CHUNKED_WHOLE = {"number", "realization", "latitude", "longitude"}

@@ -20,9 +20,9 @@ from ladcast.documents import UNREADABLE
 from ladcast.fields import VARIABLES
 from ladcast.files import is_zarr, matching
 from ladcast.forecasting.ensemble import FORECAST_DIMS
+from ladcast.forecasts import FORECAST_AXES, WHOLE, Selection
 from ladcast.forecasts.engine import CACHE_BYTES, LatentEngine
 from ladcast.forecasts.manifest import is_latent_store
-from ladcast.forecasts.options import FORECAST_AXES, WHOLE, Selection
 from ladcast.grid import TOLERANCE_DEG, Region, circles_globe, eastward, require_region
 from ladcast.times import HOUR, AnyTime, describe, leads_ahead, parse_time
 

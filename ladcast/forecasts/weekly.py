@@ -22,10 +22,10 @@ from ladcast.data.derive import frames_of_week
 from ladcast.data.regrid import regrid
 from ladcast.fields import PRECIPITATION, VARIABLES
 from ladcast.files import require_outputs
+from ladcast.forecasts import Selection
 from ladcast.forecasts.compare import open_climatology
 from ladcast.forecasts.export import write_dataset, write_whole
 from ladcast.forecasts.open import open_part
-from ladcast.forecasts.options import Selection
 from ladcast.grid import Grid, grid_of, points_of
 from ladcast.run import show_progress
 from ladcast.times import DAY, HOUR, WEEK, describe

@@ -11,10 +11,10 @@ from ladcast.checksums import CHECKSUMS
 from ladcast.cli import app, run
 from ladcast.commands.products import decode, export
 from ladcast.forecasting.codec import LatentCodec
+from ladcast.forecasts import ExportFormat, Selection
 from ladcast.forecasts.export import write_whole
 from ladcast.forecasts.formats import ZarrWriter
 from ladcast.forecasts.open import open_part
-from ladcast.forecasts.options import ExportFormat, Selection
 from ladcast.run import ExitCode
 from worlds import Kept, full_disk
 

@@ -8,9 +8,9 @@ import pytest
 import xarray as xr
 
 from ladcast.cli import app, run
+from ladcast.forecasts import ExportFormat, Selection
 from ladcast.forecasts.export import export, make, write_mean, write_points, write_probabilities, write_quantiles
 from ladcast.forecasts.open import open_forecast
-from ladcast.forecasts.options import ExportFormat, Selection
 from ladcast.forecasts.products import mean_and_spread
 
 COMMANDS = {

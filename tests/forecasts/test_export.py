@@ -6,8 +6,8 @@ import pytest
 import xarray as xr
 
 from ladcast.fields import VARIABLES
+from ladcast.forecasts import ExportFormat, Selection
 from ladcast.forecasts.export import export
-from ladcast.forecasts.options import ExportFormat, Selection
 from ladcast.resumable import sole_writer
 
 

@@ -11,11 +11,11 @@ import xarray as xr
 import ladcast
 from ladcast.data.audit import validate_store
 from ladcast.data.store import open_store
+from ladcast.forecasts import ExportFormat, Selection
 from ladcast.forecasts.ask import ask
 from ladcast.forecasts.export import export, write_mean, write_probabilities
 from ladcast.forecasts.grib import GribWriter
 from ladcast.forecasts.open import open_forecast, open_part, open_system, open_tracked
-from ladcast.forecasts.options import ExportFormat, Selection
 from ladcast.units import GRAVITY
 from worlds import Kept
 

@@ -9,10 +9,10 @@ cfgrib = pytest.importorskip("cfgrib", reason="the extra [grib] is not installed
 
 from ladcast.data.sources.grib import read_headers  # noqa: E402
 from ladcast.fields import PRECIPITATION, SST, VARIABLES  # noqa: E402
+from ladcast.forecasts import ExportFormat, Selection  # noqa: E402
 from ladcast.forecasts.export import export  # noqa: E402
 from ladcast.forecasts.grib import GribWriter  # noqa: E402  # only where ecCodes is installed
 from ladcast.forecasts.open import crop, open_forecast  # noqa: E402
-from ladcast.forecasts.options import ExportFormat, Selection  # noqa: E402
 from ladcast.times import HOUR  # noqa: E402
 
 PLANE = ("latitude", "longitude")

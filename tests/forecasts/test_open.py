@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from ladcast.forecasts import Selection
 from ladcast.forecasts.open import crop, in_our_order, open_part, select, without_analysis
-from ladcast.forecasts.options import Selection
 
 
 def test_no_selection_keeps_all(forecast: xr.Dataset):

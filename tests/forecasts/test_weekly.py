@@ -10,8 +10,8 @@ from ladcast.cf import QUINTILES_OF
 from ladcast.cli import app, run
 from ladcast.data.derive import frames_of_week
 from ladcast.fields import PRECIPITATION
+from ladcast.forecasts import WHOLE as SELECTED
 from ladcast.forecasts.open import open_forecast, open_part
-from ladcast.forecasts.options import WHOLE as SELECTED
 from ladcast.forecasts.weekly import (
     QUINTILES,
     make_quintiles,
