@@ -59,8 +59,8 @@ def season(
     figure, inputs = output.with_suffix(".png"), [*forecasts, truth, best_track, config]
     require_outputs([output, figure], inputs, overwrite=overwrite)
     from ladcast.cyclones.season import describe_season, write_season
+    from ladcast.plots.scores import draw_season
     from ladcast.plots.style import save_figure
-    from ladcast.plots.tracks import draw_season
     from ladcast.resumable import sole_writer
 
     systems = _named(name, forecasts, against)

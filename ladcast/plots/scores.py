@@ -1,17 +1,23 @@
-"""Figures of a file of scores: a metric by lead time, rank histograms, spectra."""
+"""Figures of a file of scores: a metric by lead time, rank histograms, spectra; those of a season of cyclones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from cartopy import crs
+from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from ladcast.plots.maps import add_coastlines
 from ladcast.plots.scorecards import SYSTEM_COLOURS, draw_curves, heading, title_in
-from ladcast.plots.style import BLACK, INK, SMALL_PT, new_figure, quiet, unreal_note
+from ladcast.plots.style import BLACK, INK, MARGIN, SMALL_PT, TRUTH, new_figure, quiet, unreal_note
+from ladcast.plots.tracks import draw_error_growth, looks, pieces
 from ladcast.times import DAY, HOUR
 from ladcast.verification.archive import metrics_of
 from ladcast.verification.statistics import METRICS
@@ -110,6 +116,102 @@ def draw_spectra(scores: xr.Dataset, *, channels: Sequence[str] = (), title: str
         _label(axes, (row, channel), (column, lead))
     _finish(figure, f"Power of each {axis}, in squared units of the field\n{title}", axis.capitalize())
     return figure
+
+
+def draw_season(scores: xr.Dataset, best: xr.Dataset) -> Figure:
+    """Draws a season on an A4 sheet: its storms, errors and spread, hits, reliability and economic value of strikes.
+
+    `scores` come from `ladcast.cyclones.season.season_scores`, `best` the storms. Probabilities of strikes are those
+    of the longest window; bands and bars are intervals.
+    """
+    figure = new_figure()
+    cells = figure.add_gridspec(2, 3, left=0.065, right=0.98, top=0.84, bottom=0.075, wspace=0.26, hspace=0.34)
+    globe: GeoAxes = figure.add_subplot(cells[0, 0], projection=crs.Robinson(central_longitude=180))
+    globe.set_global()
+    add_coastlines(globe)
+    _, storm = np.unique(best["storm"].values.astype("U"), return_inverse=True)
+    each = [pieces(globe, best.isel(point=np.flatnonzero(storm == number))) for number in range(storm.max() + 1)]
+    lines = [line for track in each for line in track]
+    globe.add_collection(LineCollection(lines, colors=TRUTH, linewidths=0.9, zorder=3))
+    globe.plot(*np.transpose([track[0][0] for track in each]), ".", color=TRUTH, markersize=3, zorder=3)
+    systems = {str(name): scores.sel(system=name) for name in scores["system"].values}
+    verified = {name: system.sel(lead=scores["cases"] > 0) for name, system in systems.items()}
+    errors = figure.add_subplot(cells[0, 1])
+    draw_error_growth(errors, verified, spread=verified)
+    parts = figure.add_subplot(cells[0, 2])
+    _draw_parts(parts, systems, {"along_km": ("along the motion", "-"), "cross_km": ("to the right", "--")})
+    parts.axhline(0, color="0.6", linewidth=0.6)
+    low = cells[1, 0].subgridspec(2, 1, hspace=0.35, height_ratios=[3, 2])
+    hits, others = (figure.add_subplot(low[row]) for row in range(2))
+    _draw_parts(hits, systems, {"hit_rate": ("storms of the start", "-"), "genesis_hit_rate": ("later ones", "--")})
+    _draw_parts(others, systems, {"other_lows": ("", "-")})
+    hits.set_ylim(0, 1.02)
+    others.set_ylim(bottom=0)
+    hits.tick_params(labelbottom=False)
+    reliable, value = (figure.add_subplot(cells[1, column]) for column in (1, 2))
+    _draw_strikes(reliable, value, systems)
+    titles = {
+        globe: "Storms",
+        parts: "Mean error of the mean track (km)",
+        hits: "Share of members that have the storm",
+        others: "Other lows of a member",
+        reliable: f"Strikes within {int(scores['window'][-1]) / 24:g} days: frequency by probability",
+        value: "Economic value by cost / loss",
+    }
+    for axes, title in titles.items():
+        axes.set_title(title, fontsize=9, color=INK, loc="left")
+    errors.set_title("Position error", fontsize=9, color=INK, loc="left", pad=14)
+    for axes in (parts, others):
+        axes.set_xlabel("Lead time (days)", fontsize=SMALL_PT + 1, color=INK)
+    starts = str(scores.attrs["initial_times"]).split()
+    figure.text(MARGIN, 0.945, "A season of cyclones", fontsize=16, weight="bold", color=INK)
+    members = ", ".join(f"{name} ({int(system['members'])} members)" for name, system in systems.items())
+    about = f"{members}  |  {len(starts)} initial times, {starts[0]} to {starts[-1]}{unreal_note(best.attrs)}"
+    figure.text(MARGIN, 0.915, about, fontsize=9, color="0.3")
+    return figure
+
+
+def _draw_parts(axes: Axes, systems: Mapping[str, xr.Dataset], shown: Mapping[str, tuple[str, Any]]) -> None:
+    """Draws scores of systems against lead time: a colour for each system, a style for each score, with bounds."""
+    for name, system, colour, marker in looks(systems):
+        days = system["lead"].values / 24
+        for what, (label, style) in shown.items():
+            values = system[what].sel(bound="score") if "bound" in system[what].dims else system[what]
+            line = {"color": colour, "linewidth": 1.5, "linestyle": style, "marker": marker, "markersize": 3}
+            axes.plot(days, values, label=f"{name}: {label}", **line)
+            if "bound" in system[what].dims:
+                low, high = (system[what].sel(bound=bound) for bound in ("low", "high"))
+                axes.fill_between(days, low, high, color=colour, alpha=0.13, linewidth=0)
+    axes.set_xlim(left=0)
+    quiet(axes)
+    if any(label for label, _ in shown.values()):
+        axes.legend(fontsize=SMALL_PT, frameon=False, ncols=1 if len(systems) < 5 else 2)
+
+
+def _draw_strikes(reliable: Axes, value: Axes, systems: Mapping[str, xr.Dataset]) -> None:
+    """Draws how often strikes come where so many members say so, and what that is worth."""
+    for name, system, colour, marker in looks(systems):
+        last = system.isel(window=-1)
+        frequency, low, high = (last["observed_frequency"].sel(bound=bound) for bound in ("score", "low", "high"))
+        said = last["forecast_probability"].sel(bound="score")
+        there = np.isfinite(said.values)
+        reliable.plot(
+            said[there], frequency[there], color=colour, marker=marker or ".", markersize=5, linewidth=1.2, label=name
+        )
+        reliable.vlines(said, low, high, color=colour, linewidth=1, alpha=0.6)
+        worth, low, high = (last["economic_value"].sel(bound=bound) for bound in ("score", "low", "high"))
+        value.plot(last["cost_loss"], worth, color=colour, marker=marker, markersize=3, linewidth=1.5, label=name)
+        value.fill_between(last["cost_loss"], low, high, color=colour, alpha=0.13, linewidth=0)
+    rate = float(next(iter(systems.values())).isel(window=-1)["base_rate"].sel(bound="score"))
+    reliable.plot([0, 1], [0, 1], color="0.6", linewidth=0.7)
+    reliable.axhline(rate, color="0.6", linewidth=0.7, linestyle="--")
+    reliable.annotate("climatology", (1, rate), (0, 2), textcoords="offset points", ha="right", fontsize=SMALL_PT)
+    value.set_xscale("log")
+    for axes, label in ((reliable, "Forecast probability"), (value, "Cost of acting / loss avoided")):
+        axes.set_ylim(0, 1.02)
+        axes.set_xlabel(label, fontsize=SMALL_PT + 1, color=INK)
+        quiet(axes)
+        axes.legend(fontsize=SMALL_PT, frameon=False, loc="upper left" if axes is reliable else "upper right")
 
 
 def _holding(scores: xr.Dataset, metric: str, wanted: str) -> dict[str, xr.Dataset]:

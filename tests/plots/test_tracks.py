@@ -12,12 +12,12 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from ladcast.cyclones.season import season_scores
+from ladcast.plots.scores import draw_season
 from ladcast.plots.style import save_figure
 from ladcast.plots.tracks import (
     add_track_axes,
     draw_alive,
     draw_error_growth,
-    draw_season,
     draw_spaghetti,
     draw_storm,
     draw_strike_probability,
