@@ -4,7 +4,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-timed "environment" make_environment "[data,dev,docs,grib,slurm]"
+timed "environment" make_environment "[data,dev,docs,grib,interop,slurm]"
 cd "$root"
 unset PYTHONDONTWRITEBYTECODE  # else each of some sixty processes compiles all that it imports
 export OMP_NUM_THREADS=1  # one thread for each test process

@@ -30,6 +30,17 @@ def needs(name: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(PROGRAMS[name] is None, reason=f"{name} is not installed")
 
 
+OTHERS = os.environ.get("LADCAST_OTHERS_PYTHON")
+"""A Python that has what cannot stand beside ladcast: zarr 2 with an xarray of its time, earthkit-data."""
+NO_OTHERS = "no Python with zarr 2 and earthkit-data (LADCAST_OTHERS_PYTHON; .ci/run makes one)"
+
+
+def ask_others(program: str, path: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a program there, with a path as its argument."""
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run([str(OTHERS), "-c", program, path], capture_output=True, text=True, env=alone)
+
+
 BUFR = Path(__file__).parents[1] / "cyclones/data/ecmwf_ensemble_tracks_20151118.bufr"
 
 
@@ -116,13 +127,13 @@ def test_huracanpy_reads_tracks_without_options(tracks: Path, suffix: str):
     assert len(np.unique(names)) == len(set(zip(ours["storm"].values, ours["number"].values, strict=True)))
 
 
-@pytest.mark.skipif(find_spec("earthkit") is None, reason="earthkit-data is not installed")
-def test_earthkit_reads_grib_in_a_process_of_its_own(kept_once: Kept, tmp_path: Path):
-    """Of its own, as another version of ecCodes in one process ends it."""
+@pytest.mark.skipif(OTHERS is None, reason=NO_OTHERS)
+def test_earthkit_reads_grib(kept_once: Kept, tmp_path: Path):
+    """In an environment of its own: it wants a version of ecCodes with which cartopy ends the process."""
     run(app, ["export", str(kept_once.fields), str(tmp_path / "fc.grib2"), "--variables", "t"])
     read = "import earthkit.data, sys; ds = earthkit.data.from_source('file', sys.argv[1]).to_xarray()"
     shown = f"{read}; print(dict(ds.sizes), float(ds['t'].values.mean()))"
-    done = subprocess.run([sys.executable, "-c", shown, tmp_path / "fc.grib2"], capture_output=True, text=True)
+    done = ask_others(shown, tmp_path / "fc.grib2")
     temperature = open_forecast(kept_once.fields)["temperature"]
     sizes, mean = done.stdout.rsplit(" ", 1)
     assert "'step': 8" in sizes, done.stderr
@@ -141,14 +152,12 @@ def test_stores_follow_the_conventions_of_weatherbench_x(kept_once: Kept):
     assert 0 <= renamed["longitude"].min() < renamed["longitude"].max() < 360
 
 
-@pytest.mark.skipif("LADCAST_ZARR2_PYTHON" not in os.environ, reason="no Python with zarr 2 (LADCAST_ZARR2_PYTHON)")
+@pytest.mark.skipif(OTHERS is None, reason=NO_OTHERS)
 def test_zarr_2_reads_stores_of_version_2(kept_once: Kept, tmp_path: Path):
     """In an environment of its own: zarr 2 and 3 cannot be installed together."""
     run(app, ["export", str(kept_once.fields), str(tmp_path / "v2.zarr"), "--zarr-format", "2"])
     read = "import sys, xarray, zarr; ds = xarray.open_zarr(sys.argv[1]); assert zarr.__version__[0] == '2'"
-    command = [os.environ["LADCAST_ZARR2_PYTHON"], "-c", f"{read}; print(float(ds['temperature'].mean('level').sum()))"]
-    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([*command, tmp_path / "v2.zarr"], capture_output=True, text=True, env=alone)
+    done = ask_others(f"{read}; print(float(ds['temperature'].mean('level').sum()))", tmp_path / "v2.zarr")
     expected = open_forecast(kept_once.fields)["temperature"].mean("level").sum()
     assert float(done.stdout) == pytest.approx(float(expected), rel=1e-4), done.stderr
 

@@ -19,7 +19,7 @@ from worlds import Kept, keep
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: scripts/install_chromium.sh"),
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: scripts/install_programs.sh"),
 ]
 MAP = "document.querySelector('#figure-0 canvas')"
 METEOGRAM = "document.getElementById('place').dataset.state === 'ready'"
