@@ -24,7 +24,7 @@ import xarray as xr
 from ladcast.cyclones import read_best_tracks, select_storm
 from ladcast.cyclones.tracker import TrackOptions, find_tracks
 from ladcast.documents import UNREADABLE
-from ladcast.forecasting.options import ForecastRequest
+from ladcast.forecasting import ForecastRequest
 from ladcast.forecasts.compare import AnyStates, open_systems, open_truth
 from ladcast.forecasts.describe import describe_dataset, describe_path
 from ladcast.forecasts.make import make_forecast
@@ -68,7 +68,7 @@ def forecast(
         members: ensemble members.
         days: longest lead time.
         output: Zarr store to write; by default one in a temporary folder (`TMPDIR`), which goes when Python ends.
-        options: other fields of `ladcast.forecasting.options.ForecastRequest`, as `ladcast forecast --help` lists them:
+        options: other fields of `ladcast.forecasting.ForecastRequest`, as `ladcast forecast --help` lists them:
             seed, calls, seconds, keep, lead_step, fill, device, overwrite ...
 
     Raises:

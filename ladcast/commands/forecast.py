@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from ladcast.commands.options import DEFAULT_PLACE, Results, ScoreRequest, Scoring, flat, report_paths
 from ladcast.files import require_input, require_outputs
-from ladcast.forecasting.options import ForecastRequest
+from ladcast.forecasting import ForecastRequest
 from ladcast.forecasts.manifest import is_latent_store, read_identity
 from ladcast.grid import Place
 from ladcast.released import DEFAULT_MODEL, ModelFolder, find_model

@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 
 from ladcast.fields import TYPED, VARIABLES
 from ladcast.files import require_figure_name
-from ladcast.forecasting.options import EARLIER, MOST_DAYS, MOST_STEPS, require_one_budget, require_within
+from ladcast.forecasting import EARLIER, MOST_DAYS, MOST_STEPS, require_one_budget, require_within
 from ladcast.forecasts import Selection
 
 Results = dict[str, Any]

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ladcast.data.analysis import Analysis
 from ladcast.data.normalization import unpack
+from ladcast.forecasting import ForecastRequest
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.stepper import ForecastStep, FrameCounts, rollout
 from ladcast.times import Times, describe
 from ladcast.types import LatentSequence, PastSequence

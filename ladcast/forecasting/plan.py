@@ -16,6 +16,7 @@ import torch
 from ladcast.checkpoint import checkpoint_name
 from ladcast.device import find_device
 from ladcast.fields import ChannelSet
+from ladcast.forecasting import ForecastRequest
 from ladcast.forecasting.checkpoints import read_description
 from ladcast.forecasting.codec import decoded_at_once
 from ladcast.forecasting.cost import (
@@ -30,7 +31,6 @@ from ladcast.forecasting.cost import (
 )
 from ladcast.forecasting.ensemble import EnsembleOptions, ensemble_options
 from ladcast.forecasting.forecaster import ForecasterConfig, find_stepper
-from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.skill import (
     Choice,
     Chosen,

@@ -16,11 +16,11 @@ import numpy as np
 from ladcast.data.analysis import Analyses, open_analyses
 from ladcast.data.sources.files import open_files
 from ladcast.device import compiles, has_kernels, peak_memory
+from ladcast.forecasting import ForecastRequest
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.cost import fitting_batch, network_costs, require_memory
 from ladcast.forecasting.ensemble import InitialCondition, ensemble_options, staggered
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.plan import Planner
 from ladcast.forecasting.skill import Chosen
 from ladcast.forecasts.latents import LatentWriter

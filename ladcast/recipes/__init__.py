@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Interval
 
-from ladcast.forecasting.options import MOST_DAYS
+from ladcast.forecasting import MOST_DAYS
 
 if TYPE_CHECKING:
     import xarray as xr

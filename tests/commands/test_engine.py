@@ -18,8 +18,8 @@ from ladcast.commands.options import ScoreRequest, Scoring
 from ladcast.commands.products import plot
 from ladcast.commands.scoring import open_request, score_systems
 from ladcast.commands.show import show
+from ladcast.forecasting import ForecastRequest
 from ladcast.forecasting.codec import LatentCodec
-from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasts.engine import LatentEngine
 from ladcast.forecasts.make import make_forecast
 from ladcast.forecasts.manifest import KEY

@@ -7,11 +7,11 @@ import torch
 
 from ladcast.data.analysis import Analysis
 from ladcast.device import FlopCounter
+from ladcast.forecasting import ForecastRequest
 from ladcast.forecasting.checkpoints import load_forecaster, read_description
 from ladcast.forecasting.cost import fitting_batch, free_memory, network_costs
 from ladcast.forecasting.ensemble import EnsembleOptions, decode_step, member_batches, staggered
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.plan import ForecastPlan, Rates, describe_seconds, measure_rates, plan, plan_forecast
 from ladcast.released import find_model
 

@@ -12,9 +12,9 @@ import xarray as xr
 
 from ladcast.checkpoint import SKILL, checkpoint_hash
 from ladcast.cli import app, run
+from ladcast.forecasting import ForecastRequest
 from ladcast.forecasting.checkpoints import load_forecaster, save_forecaster
 from ladcast.forecasting.forecaster import Forecaster
-from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.plan import Planner
 from ladcast.forecasting.skill import Chosen, SkillTable, join_steppers, list_choices, read_table
 from ladcast.forecasts.make import make_forecast

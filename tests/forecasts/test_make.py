@@ -11,8 +11,8 @@ import xarray as xr
 
 import processes
 from ladcast import cli
+from ladcast.forecasting import ForecastRequest
 from ladcast.forecasting.checkpoints import load_forecaster
-from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasting.stepper import FrameCounts
 from ladcast.forecasts.make import choose_batch, make_forecast
 from ladcast.released import ModelFolder, find_model
@@ -71,7 +71,7 @@ def test_what_the_first_process_refuses_all_refuse_in_its_words(
     program = tmp_path / "refused.py"
     program.write_text(
         "import sys\nfrom pathlib import Path\n"
-        "from ladcast.forecasting.options import ForecastRequest\n"
+        "from ladcast.forecasting import ForecastRequest\n"
         "from ladcast.forecasts.make import make_forecast\nfrom ladcast.released import ModelFolder\n"
         "request = ForecastRequest(output=Path(sys.argv[2]), members=2, days=1, batch_size=1, seconds=1e-9)\n"
         "try:\n    make_forecast(request, ModelFolder(Path(sys.argv[1])))\n"

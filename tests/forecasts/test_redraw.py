@@ -17,9 +17,9 @@ from ladcast.cyclones.formats import write_tracks
 from ladcast.cyclones.tracker import TrackOptions, find_tracks
 from ladcast.data.analysis import read_analysis
 from ladcast.data.store import read_times
+from ladcast.forecasting import ForecastRequest
 from ladcast.forecasting.checkpoints import load_forecaster
 from ladcast.forecasting.ensemble import EnsembleOptions
-from ladcast.forecasting.options import ForecastRequest
 from ladcast.forecasts.latents import LatentStore, all_frames
 from ladcast.forecasts.make import make_forecast
 from ladcast.forecasts.open import open_forecast
