@@ -39,7 +39,7 @@ from data_pipelines.zarr_store import UNCHECKED, StoredVariable, StoreRecipe, Te
 from ladcast.cf import STATE_COORDINATES
 from ladcast.data.lazy import prefetch
 from ladcast.data.regrid import regrid as regrid_field
-from ladcast.data.sources.initial_state import SOURCES
+from ladcast.data.sources.initial_state import SOURCES, is_source
 from ladcast.fields import VARIABLES
 from ladcast.grid import Grid, grid_of
 
@@ -162,7 +162,7 @@ def source_of(source: str, selection: StateSelection, origin: Origin) -> StateSo
         ValueError: the selection or the origin does not suit it.
     """
     if not Path(source).exists():
-        if source not in SOURCES:
+        if not is_source(source):
             raise FileNotFoundError(f"{source} is neither a file nor an archive. Archives: {', '.join(SOURCES)}.")
         return Archive.of(source, selection, origin)
     if origin.setting:

@@ -46,7 +46,8 @@ def require_input(path: Path) -> None:
     """Raises FileNotFoundError where nothing is there; patterns and addresses are left to those who open them."""
     if not (path.exists() or glob.has_magic(str(path)) or ":/" in str(path)):
         raise FileNotFoundError(
-            f"{path} does not exist: expected a Zarr store, a netCDF or GRIB file, or a folder of them. Check the path."
+            f"{path} does not exist: expected a Zarr store, a netCDF or GRIB file, or a folder of them. "
+            "Check the path; of sources that have a name, such as gfs, `ladcast analysis` makes a store."
         )
 
 

@@ -179,7 +179,8 @@ def analysis(
 
     Args:
         time: initial time in UTC such as 2011-10-11T00.
-        source: names of sources (weatherbench2, arco-era5, cds, gfs, ecmwf-open-data) or paths, the preferred first.
+        source: names of sources (weatherbench2, arco-era5, cds, gfs, ecmwf-open-data, earth2studio:GFS and its like) or
+            paths, the preferred first.
         output: Zarr store to write; what must be downloaded needs the network.
         model: name or folder of the model whose channels and grid are wanted.
         downloads: folder of downloaded files, which are kept.

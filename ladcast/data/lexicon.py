@@ -32,6 +32,9 @@ ECCODES_NAMES = {name: about.short for name, about in VARIABLES.items()} | {
 }
 """How ecCodes calls our variables in GRIB, where it differs from the short names of netCDF files."""
 
+EARTH2STUDIO_NAMES = {"u10": "u10m", "v10": "v10m", "tp6h": "tp06"}
+"""Where the lexicon of earth2studio has another name than our short one; all units are the same."""
+
 _VARIABLES = {
     **{about.short: name for name, about in (VARIABLES | STATIC_VARIABLES).items()},
     **{short: name for name, short in ECCODES_NAMES.items()},

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ladcast.data.lexicon import EARTH2STUDIO_NAMES
 from ladcast.data.normalization import ocean_mask
 from ladcast.data.weather import check_state
 from ladcast.forecasting.checkpoints import load_forecaster
@@ -31,8 +32,6 @@ from ladcast.grid import TOLERANCE_DEG
 from ladcast.times import HOUR, describe
 from ladcast.types import Latent, LatentSequence, PastSequence, State
 
-THEIR_NAMES = {"u10": "u10m", "v10": "v10m", "tp6h": "tp06"}
-"""Where their lexicon has another name for a channel; all units are the same."""
 OWN_DIMS = ("lead_time", "variable", "lat", "lon")
 BATCH_SIZE, ENDLESS = 8, 2**31
 Coordinates = OrderedDict[str, np.ndarray]
@@ -85,7 +84,7 @@ class PrognosticModel:
     def input_coords(self) -> Coordinates:
         """Returns what a state has: lead times up to 0 h, channels under their names, and the grid."""
         frames, channels, grid = self.forecaster.frames, self.forecaster.channels, self.forecaster.grid
-        names = [THEIR_NAMES.get(name, name) for name in channels.names]
+        names = [EARTH2STUDIO_NAMES.get(name, name) for name in channels.names]
         lead = (np.arange(1 - frames.past, 1) * frames.step_hours * HOUR).astype("timedelta64[h]")
         return OrderedDict(
             batch=np.empty(0),

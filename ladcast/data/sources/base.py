@@ -230,14 +230,13 @@ def date_and_hour(time: np.datetime64) -> tuple[str, str]:
     return str(time.astype("datetime64[D]")).replace("-", ""), str(time.astype("datetime64[h]"))[-2:]
 
 
-def need(module: str, purpose: str, extra: str) -> Any:
-    """Returns a module that only some sources need; raises ImportError that names the extra of ladcast with it."""
+def need(module: str, purpose: str, package: str) -> Any:
+    """Returns a module that only some sources need; raises ImportError that names the package, or extra, with it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"{purpose} needs '{module}', which is not installed ({error}). "
-            f"Install it with: pip install 'ladcast[{extra}]'."
+            f"{purpose} needs '{module}', which is not installed ({error}). Install it with: pip install '{package}'."
         ) from error
 
 

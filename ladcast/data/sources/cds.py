@@ -95,7 +95,7 @@ class ClimateDataStore(DeliveringSource):
 
     def connect(self) -> Download:
         """Returns what sends a request and waits for its file, for hours where the queue of the store is long."""
-        client = need("cdsapi", "The Climate Data Store", "data").Client()
+        client = need("cdsapi", "The Climate Data Store", "ladcast[data]").Client()
 
         def download(delivery: Delivery, path: Path) -> None:
             request = dict(delivery.request)

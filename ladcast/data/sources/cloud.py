@@ -59,7 +59,7 @@ def open_zarr(root: str | Path, name: str) -> xr.Dataset:
 
 def object_store(url: str) -> Any:
     """Returns an obstore store for `gs://`, `https://` or a folder, anonymous, with bounded retries."""
-    stores = need("obstore.store", f"Reading {url}", "data")
+    stores = need("obstore.store", f"Reading {url}", "ladcast[data]")
     if url.startswith("gs://"):
         bucket, _, prefix = url.removeprefix("gs://").partition("/")
         options = {"skip_signature": True, "retry_config": RETRIES, "client_options": TIMEOUT}

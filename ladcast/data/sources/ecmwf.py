@@ -98,7 +98,7 @@ class EcmwfOpenData(DeliveringSource):
 
     def connect(self) -> Download:
         """Returns what downloads the file of a request, in at most `ATTEMPTS` attempts."""
-        opendata = need("ecmwf.opendata", "ECMWF open data", "grib")
+        opendata = need("ecmwf.opendata", "ECMWF open data", "ladcast[grib]")
         # Its own bounds, 500 attempts two minutes apart, are no bounds.
         client = opendata.Client(source=self.server, model=self.model, maximum_retries=ATTEMPTS, retry_after=PAUSE_S)
         return lambda delivery, path: client.retrieve(dict(delivery.request), str(path))

@@ -124,7 +124,7 @@ class Gfs(DeliveringSource):
 
     def connect(self) -> Download:
         """Returns what downloads the wanted fields of a file."""
-        obstore, store = need("obstore", "Downloading GFS", "data"), object_store(self.root)
+        obstore, store = need("obstore", "Downloading GFS", "ladcast[data]"), object_store(self.root)
 
         def download(delivery: Delivery, target: Path) -> None:
             path = delivery.request["path"]

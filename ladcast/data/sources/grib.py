@@ -60,7 +60,10 @@ _decoding = Lock()
 @contextmanager
 def decoding(path: Path) -> Iterator[Any]:
     """Yields the messages of a file to one thread at a time; raises ValueError where they make no sense to ecCodes."""
-    messages, eccodes = need("cfgrib", "Reading GRIB", "grib").messages, need("eccodes", "Reading GRIB", "grib")
+    messages, eccodes = (
+        need("cfgrib", "Reading GRIB", "ladcast[grib]").messages,
+        need("eccodes", "Reading GRIB", "ladcast[grib]"),
+    )
     try:
         with _decoding:
             yield messages.FileStream(str(path), errors="raise")
@@ -188,7 +191,7 @@ def read_headers(path: Path) -> Iterator[Message]:
     """
     check_sections(path)
     with decoding(path) as stream:
-        index = need("cfgrib", "Reading GRIB", "grib").messages.FileIndex.from_fieldset(stream, HEADERS)
+        index = need("cfgrib", "Reading GRIB", "ladcast[grib]").messages.FileIndex.from_fieldset(stream, HEADERS)
     for header, offsets in index.iter_index():
         for offset in offsets:
             yield Message(path, offset, dict(zip(index.index_keys, header, strict=True)))

@@ -14,6 +14,7 @@ import xarray as xr
 from ladcast.checksums import seal
 from ladcast.data.layout import on_grid
 from ladcast.data.regrid import regrid_dataset
+from ladcast.data.sources import earth2studio
 from ladcast.data.sources.base import DeliveringSource, Offer, Source, Supply
 from ladcast.data.sources.cds import ClimateDataStore
 from ladcast.data.sources.cloud import ArcoEra5, WeatherBench2
@@ -37,13 +38,20 @@ SOURCES: Mapping[str, type[Source]] = {
 """Each makes a source from keywords of its own: where it lies (`root`, `folder`), which store, model or format."""
 
 
+def is_source(name: str) -> bool:
+    """Says whether this names a source, such as gfs or earth2studio:GFS, rather than a path."""
+    return name in SOURCES or name.partition(":")[0] == earth2studio.FAMILY
+
+
 def make_source(name: str, *, downloads: Path | None = None, **options: Any) -> Source:
-    """Makes the source `name`; raises ValueError for an unknown name or option.
+    """Makes the source `name`, or of `earth2studio:CLASS`; raises ValueError for an unknown name or option.
 
     A source that delivers files keeps them in `folder`; by default in a folder of its own within `downloads`, if given.
     """
+    if not is_source(name):
+        raise ValueError(f"Unknown source '{name}'. Known sources: {', '.join(SOURCES)}, {earth2studio.FAMILY}:CLASS.")
     if name not in SOURCES:
-        raise ValueError(f"Unknown source '{name}'. Known sources: {', '.join(SOURCES)}.")
+        return earth2studio.named(name, **options)
     if downloads is not None and DeliveringSource in SOURCES[name].__mro__:
         options = {"folder": downloads / name} | options
     if "folder" in options:
@@ -144,24 +152,26 @@ Sources = Mapping[str, Source]
 
 
 def plan_start(
-    time: str, names: Sequence[str], channels: ChannelSet = ERA5_CHANNELS, folder: Path = Path("downloads")
+    time: str, names: Sequence[str | Source], channels: ChannelSet = ERA5_CHANNELS, folder: Path = Path("downloads")
 ) -> tuple[SourceAssignment, Sources]:
-    """Plans the state of one time from sources in order of preference: names in `SOURCES`, or paths.
+    """Plans the state of one time from sources in order of preference: names, paths, or made ones.
 
     `folder` is where downloaded files go, one folder for each source.
 
     Raises:
         ValueError: a channel cannot be had; the message says why.
     """
-    sources = [
-        make_source(name, downloads=folder) if name in SOURCES else make_source("local", root=name) for name in names
-    ]
+    sources = [name if isinstance(name, Source) else _named_or_local(name, folder) for name in names]
     moment = parse_time(time)
     offers = [source.offer(moment) for source in sources]
     by_offer = {offer.source: source for offer, source in zip(offers, sources, strict=True)}
     if len(by_offer) < len(offers):
         raise ValueError(f"Expected sources of different names, got {', '.join(o.source for o in offers)}. Rename one.")
     return assign_sources(moment, channels, offers), by_offer
+
+
+def _named_or_local(name: str, folder: Path) -> Source:
+    return make_source(name, downloads=folder) if is_source(name) else make_source("local", root=name)
 
 
 def fetch_start(plan: SourceAssignment, sources: Sources, output: Path, grid: Grid | None = None) -> Path:

@@ -96,7 +96,7 @@ def test_the_two_versions_along_expver_are_joined(tmp_path, world, channels):
 def test_a_missing_library_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "cfgrib", None)
     with pytest.raises(ImportError, match=r"Reading GRIB needs 'cfgrib'.*pip install 'ladcast\[grib\]'"):
-        need("cfgrib", "Reading GRIB", "grib")
+        need("cfgrib", "Reading GRIB", "ladcast[grib]")
 
 
 @pytest.mark.slow
