@@ -343,9 +343,9 @@ class DeliveringSource(Source, Protocol):
                 download(delivery, partial)
         except ImportError:
             raise
-        except Exception as error:  # each client raises its own kinds
+        except Exception as error:  # each client raises its own kinds, obstore with a page of its insides
+            said = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise ConnectionError(
                 f"Expected to download {delivery.file} from {self.origin} over the network, got "
-                f"{type(error).__name__}: {error}. Run it again: what has arrived stays. Offline, put the file at "
-                f"{path}."
+                f"{said}. Run it again: what has arrived stays. Offline, put the file at {path}."
             ) from error

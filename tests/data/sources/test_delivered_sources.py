@@ -143,7 +143,9 @@ class TestGfs:
     def test_a_cycle_that_is_not_there(self, tmp_path):
         pytest.importorskip("obstore")
         (tmp_path / "bucket").mkdir()
-        with pytest.raises(ConnectionError, match=r"gfs_20200101T12_f000.grib2 from gfs at .*, got .*NotFound"):
+        with pytest.raises(
+            ConnectionError, match=r"gfs_20200101T12_f000.grib2 from gfs at .*, got .*NotFound.*\. Run it again"
+        ):
             Gfs(tmp_path / "cache", str(tmp_path / "bucket")).fetch(NOON, CHANNELS)
 
 
