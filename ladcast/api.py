@@ -22,6 +22,7 @@ import numpy as np
 import xarray as xr
 
 from ladcast.cyclones import read_best_tracks, select_storm
+from ladcast.cyclones.table import storms
 from ladcast.cyclones.tracker import TrackOptions, find_tracks
 from ladcast.documents import UNREADABLE
 from ladcast.forecasting import ForecastRequest
@@ -100,6 +101,7 @@ def score(
     climatology: AnyPath | None = None,
     against: Mapping[str, AnyForecast] | None = None,
     name: str = "ladcast",
+    times: Times = (),
     **options: Any,
 ) -> xr.Dataset:
     """Scores a forecast beside persistence, climatology and other forecasts, on what all of them have.
@@ -110,6 +112,7 @@ def score(
         climatology: file of a climatology; by default the model's, where the truth is.
         against: other forecasts by name.
         name: what the forecast is called.
+        times: initial times; by default all.
         options: `statistics`, `regions` and `device` of `ladcast.verification.ScoreOptions`.
 
     Returns:
@@ -123,7 +126,7 @@ def score(
     if name in others:
         raise ValueError(f"Each system needs a name of its own, got {name} twice.")
     path = None if climatology is None else Path(climatology)
-    systems = open_systems({name: [forecast], **others}, truth, climatology=path)
+    systems = open_systems({name: [forecast], **others}, truth, times=_each(times), climatology=path)
     statistics = tuple(dict.fromkeys(("default", *options.pop("statistics", ()))))
     scored = systems.score(list(systems.report.init_times), ScoreOptions(statistics, **options))
     unreal = {name: systems.truth.attrs[name] for name in ("unreal",) if name in systems.truth.attrs}
@@ -143,7 +146,7 @@ def track(
 
     Args:
         forecast: a forecast, or a series of analyses.
-        storm: identifier of one storm in the best tracks, such as 2018271N06154.
+        storm: one storm in the best tracks: its identifier, such as 2018271N06154, or its name.
         best_track: IBTrACS (.csv or .nc), HURDAT2 or a b-deck, or such tracks; observed storms among all lows are
             recognised by it.
         times: initial times; by default all.
@@ -156,7 +159,9 @@ def track(
     best = read_best_tracks(Path(best_track)) if isinstance(best_track, str | os.PathLike) else best_track
     if storm is not None and best is None:
         raise ValueError(f"Following {storm} starts from its observed position: name best tracks as best_track.")
-    best = best if best is None or storm is None else select_storm(best, storm)
+    if best is not None and storm is not None:
+        best = select_storm(best, storm)
+        storm = storms(best)[0]
     options = TrackOptions(storm=storm, **rules)
     return find_tracks(open_tracked(forecast, _each(times)), options, best, device=device)
 

@@ -26,6 +26,7 @@ FIGURES, MOVIES = (".pdf", ".png", ".svg"), (".gif", ".mp4")
 """How the names of figures end."""
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
 """Files that make a folder a Zarr group."""
+GO_ON = "Run the same `ladcast forecast` again to go on."
 
 
 def require_figure_name(path: Path, *, moving: bool = False) -> None:
@@ -49,6 +50,13 @@ def require_input(path: Path) -> None:
             f"{path} does not exist: expected a Zarr store, a netCDF or GRIB file, or a folder of them. "
             "Check the path; of sources that have a name, such as gfs, `ladcast analysis` makes a store."
         )
+
+
+def require_forecast(path: Path) -> None:
+    """Raises FileNotFoundError where no forecast is; it says how to go on with one that is unfinished."""
+    if not path.exists():
+        unfinished = path.with_name(f"{path.name}.partial").is_dir()
+        raise FileNotFoundError(f"No forecast at {path}.{f' It is unfinished. {GO_ON}' if unfinished else ''}")
 
 
 def require_outputs(

@@ -342,12 +342,13 @@ def test_a_dry_run_writes_nothing_and_shows_the_plan(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch):
+def test_an_interruption_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("ladcast.api.open_forecast", interrupt)
-    assert "run the same command again" in fail("plot", "fc.zarr", code=ExitCode.INTERRUPTED)
+    (tmp_path / "fc.zarr").mkdir()
+    assert "run the same command again" in fail("plot", str(tmp_path / "fc.zarr"), code=ExitCode.INTERRUPTED)
 
 
 @pytest.mark.slow

@@ -103,6 +103,7 @@ class ScoreRequest:
         against: other forecasts as NAME=STORE in the WeatherBench 2 layout; STORE may hold * for many.
         years: store of states whose other years are the members of a probabilistic climatology.
         name: what the forecasts are called.
+        time: initial times to score; by default all that the systems have in common.
         equal_members: cut every ensemble to the size of the smallest.
         baselines: also score persistence and climatology; not wanted twice in one folder of sums.
         workers: processes that share the starts.
@@ -116,6 +117,7 @@ class ScoreRequest:
     against: tuple[str, ...] = ()
     years: Path | None = None
     name: str = "ladcast"
+    time: Annotated[tuple[str, ...], Parameter(name=("--time", "--times"))] = ()
     equal_members: bool = False
     baselines: bool = True
     workers: int = 1

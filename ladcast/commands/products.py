@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from ladcast.commands.options import DEFAULT_PLACE, Part, Results, flat, report_paths
-from ladcast.files import FIGURES, require_figure_name, require_outputs
+from ladcast.files import FIGURES, require_figure_name, require_forecast, require_outputs
 from ladcast.forecasts import WHOLE, ExportFormat
 from ladcast.grid import Place
 from ladcast.plots import FIGURE_KINDS, FieldOptions
@@ -62,6 +62,7 @@ def plot(
     where = None if place is None else Place.parse(place)
     require_figure_name(output, moving=figure == "animation")
     require_outputs([output], [forecast, truth], overwrite=overwrite)
+    require_forecast(forecast)
 
     from ladcast import api
 
@@ -109,6 +110,7 @@ def ask(
     if wrong := [path.name for path in output if path.suffix.lower() not in known]:
         raise ValueError(f"Expected outputs that end in {', '.join(known)}, got {', '.join(wrong)}. Rename them.")
     require_outputs(output, [forecast], overwrite=overwrite)
+    require_forecast(forecast)
 
     from ladcast.forecasts.ask import Question, answer_lines
     from ladcast.forecasts.ask import ask as find_answer
@@ -157,6 +159,7 @@ def export(forecast: Path, output: Path, *, selection: Part = WHOLE, form: Form 
         output: file or store to write; its suffix says the format.
     """
     require_outputs([output], [forecast], overwrite=form.overwrite)
+    require_forecast(forecast)
     from ladcast.forecasts.export import export as write
 
     return report_paths(export=write(forecast, output, selection, form))
@@ -180,6 +183,7 @@ def decode(
         device: cpu or cuda; a GPU where there is one.
     """
     require_outputs([output], [forecast], overwrite=form.overwrite)
+    require_forecast(forecast)
     from ladcast.forecasts.export import export as write
     from ladcast.forecasts.manifest import LatentManifest
 
@@ -196,6 +200,7 @@ def mean(forecast: Path, output: Path, *, selection: Part = WHOLE, overwrite: bo
         overwrite: replace an existing output.
     """
     require_outputs([output], [forecast], overwrite=overwrite)
+    require_forecast(forecast)
     from ladcast.forecasts.export import write_mean
 
     return report_paths(mean=write_mean(forecast, output, selection))
@@ -218,6 +223,7 @@ def quantiles(
         overwrite: replace an existing output.
     """
     require_outputs([output], [forecast], overwrite=overwrite)
+    require_forecast(forecast)
     from ladcast.forecasts.export import write_quantiles
 
     return report_paths(quantiles=write_quantiles(forecast, output, selection, fractions=level))
@@ -235,6 +241,7 @@ def probability(
         overwrite: replace an existing output.
     """
     require_outputs([output], [forecast], overwrite=overwrite)
+    require_forecast(forecast)
     from ladcast.forecasts.export import write_probabilities
 
     return report_paths(probability=write_probabilities(forecast, output, selection, events=event))
@@ -259,6 +266,7 @@ def points(
         overwrite: replace an existing output.
     """
     require_outputs([output], [forecast], overwrite=overwrite)
+    require_forecast(forecast)
     from ladcast.forecasts.export import write_points
 
     return report_paths(points=write_points(forecast, output, selection, places=place, method=method))
@@ -276,6 +284,7 @@ def weekly(
         overwrite: replace an existing output.
     """
     require_outputs([output], [forecast], overwrite=overwrite)
+    require_forecast(forecast)
     from ladcast.forecasts.weekly import write_weekly
 
     return report_paths(weekly=write_weekly(forecast, output, selection, weeks=weeks))

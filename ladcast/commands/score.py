@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 from ladcast.commands.options import EvaluationRequest, Results, ScoreRequest, Scoring, flat, score_outputs
-from ladcast.files import remove, require_outputs
+from ladcast.files import matching, remove, require_forecast, require_outputs
 from ladcast.released import DEFAULT_MODEL, find_model
 
 DEFAULT_REQUEST, DEFAULT_SCORING = ScoreRequest(), Scoring()
@@ -30,6 +31,8 @@ def score(
         raise ValueError("There is nothing to score: name at least one forecast store.")
     outputs = score_outputs(request.output or forecasts[0].with_suffix(".scores.nc"), request.scorecard, scoring)
     require_outputs(outputs, [*forecasts, *request.inputs], overwrite=request.overwrite)
+    for forecast in chain(*map(matching, forecasts)):
+        require_forecast(forecast)
     from ladcast.commands.scoring import score_forecasts
 
     _, results = score_forecasts(forecasts, request, scoring)

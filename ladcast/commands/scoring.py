@@ -50,7 +50,7 @@ def open_request(forecasts: Sequence[Path], request: ScoreRequest) -> Systems:
     """
     stores = _stores(forecasts, request)
     chosen = {name: getattr(request, name) for name in ("climatology", "years", "equal_members", "baselines")}
-    return open_systems(stores, request.truth, **chosen)
+    return open_systems(stores, request.truth, times=request.time, **chosen)
 
 
 def _stores(forecasts: Sequence[Path], request: ScoreRequest) -> dict[str, Sequence[Path]]:

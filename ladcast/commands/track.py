@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from ladcast.commands.options import Overrides, Results
-from ladcast.files import require_outputs
+from ladcast.files import require_forecast, require_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +43,7 @@ def track(
 
     Args:
         forecast: forecast (Zarr, latents, netCDF or GRIB), a series of analyses, or ensemble tracks of ECMWF (BUFR).
-        storm: identifier of one storm in the best tracks, such as 2018271N06154; or --all.
+        storm: one storm in the best tracks: its identifier, such as 2018271N06154, or its name; or --all.
         every: track all lows; with best tracks, also say which are observed storms.
         best_track: IBTrACS (.csv or .nc), HURDAT2 or a b-deck.
         against: tracks of other systems as NAME=FILE, in BUFR or as this command writes them (.nc), to compare with.
@@ -56,6 +57,7 @@ def track(
     """
     output = output or forecast.with_suffix(".tracks.nc")
     require_outputs(map(output.with_suffix, TRACK_FILES), [forecast, best_track], overwrite=overwrite)
+    require_forecast(forecast)
     from ladcast.cyclones import read_best_tracks, report, select_storm, write_tracks
     from ladcast.cyclones.formats import is_bufr
     from ladcast.forecasts.open import open_tracked, parse_system
@@ -69,7 +71,9 @@ def track(
     if options.storm is not None:
         import ladcast.plots.tracks  # noqa: F401 - a figure that cannot be drawn is no surprise at the end
     best = None if options.best_track is None else read_best_tracks(options.best_track)
-    best = best if best is None or options.storm is None else select_storm(best, options.storm)
+    if best is not None and options.storm is not None:
+        best = select_storm(best, options.storm)
+        options = replace(options, storm=str(best["storm"].values[0]))
     if is_bufr(forecast):
         tracks = _read_system([forecast], options, best)
     else:

@@ -66,12 +66,14 @@ def sort_rows(table: xr.Dataset) -> xr.Dataset:
 
 
 def select_storm(table: xr.Dataset, storm: str) -> xr.Dataset:
-    """Returns the rows of one storm.
+    """Returns the rows of one storm, by its identifier, or by its name where one storm alone has it.
 
     Raises:
         ValueError: there is no such storm; the message names the nearest, or lists some.
     """
-    chosen = table.isel(point=np.flatnonzero(table["storm"].values == storm))
+    named = _named(table, storm)
+    wanted = named[0] if len(named) == 1 else storm
+    chosen = table.isel(point=np.flatnonzero(table["storm"].values == wanted))
     if chosen.sizes["point"]:
         return chosen
     count = f"the {len(storms(table))} storms of {table.attrs.get('source', 'the table')}"
@@ -136,11 +138,20 @@ def _column(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
     return column - 360 * np.floor((column + 180) / 360) if name == "longitude" else column
 
 
+def _names(table: xr.Dataset) -> dict[str, str]:
+    """Returns the name of each storm by its identifier, where the table has names."""
+    return dict(zip(table["storm"].values, table["name"].values, strict=True)) if "name" in table else {}
+
+
+def _named(table: xr.Dataset, name: str) -> list[str]:
+    """Returns the identifiers of the storms of a name, in letters of either case."""
+    return [storm for storm, known in _names(table).items() if str(known).upper() == name.upper()]
+
+
 def _suggest(table: xr.Dataset, storm: str) -> str:
     import difflib
 
-    names = dict(zip(table["storm"].values, table["name"].values, strict=True)) if "name" in table else {}
-    by_name = [sid for sid, name in names.items() if str(name).upper() == storm.upper()]
+    names, by_name = _names(table), _named(table, storm)
     close = by_name or difflib.get_close_matches(storm, storms(table), n=3, cutoff=0.5) or storms(table)[:5]
     listed = ", ".join(f"{sid} ({names[sid]})" if sid in names else sid for sid in close)
     return f"Did you mean {listed}?" if by_name or len(close) < 5 else f"There are {listed}, ..."

@@ -13,9 +13,10 @@ from ladcast.data.lazy import guarded
 from ladcast.data.lexicon import canonical_names
 from ladcast.data.store import open_store
 from ladcast.documents import read_netcdf
-from ladcast.forecasts.open import AnyForecast, in_our_order, open_system, without_analysis
+from ladcast.forecasts.open import AnyForecast, at_times, in_our_order, open_system, without_analysis
 from ladcast.grid import Box, Grid, grid_of, points_of
 from ladcast.released import ModelFolder, find_model
+from ladcast.times import AnyTime
 from ladcast.verification import Climatology, intersect
 from ladcast.verification.systems import Systems, cut_to_truth
 
@@ -27,6 +28,7 @@ def open_systems(
     forecasts: Mapping[str, Sequence[AnyForecast]],
     truth: AnyStates | None = None,
     *,
+    times: Sequence[AnyTime] = (),
     climatology: Path | None = None,
     years: Path | None = None,
     equal_members: bool = False,
@@ -35,15 +37,18 @@ def open_systems(
     """Opens the stores of every system, and cuts the systems to what they have in common, and have truth for.
 
     Lead time 0 is left out, as it is an analysis. Without a truth it is that of the model of the first system, if its
-    forecast starts from the model's own states; the climatology is then the model's, too.
+    forecast starts from the model's own states; the climatology is then the model's, too. `times` are the initial times
+    of the first system to take, by default all.
 
     Raises:
         ValueError: the systems have nothing in common, or there is no truth.
     """
     whole = {name: open_system(parts) for name, parts in forecasts.items()}
+    first = next(iter(whole))
+    whole[first] = at_times(whole[first], times, first)
     opened = {name: without_analysis(forecast) for name, forecast in whole.items()}
     if truth is None:
-        own = own_model(next(iter(opened.values())))
+        own = own_model(opened[first])
         if own is None or own.truth is None:
             raise ValueError(
                 "There is no truth, as the forecast does not start from states that its model brings. Name a store or "

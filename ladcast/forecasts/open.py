@@ -18,7 +18,7 @@ from ladcast.data.sources.grib import is_grib
 from ladcast.data.store import open_where_present
 from ladcast.documents import UNREADABLE
 from ladcast.fields import VARIABLES
-from ladcast.files import is_zarr, matching
+from ladcast.files import GO_ON, is_zarr, matching, require_forecast
 from ladcast.forecasting.ensemble import FORECAST_DIMS
 from ladcast.forecasts import FORECAST_AXES, WHOLE, Selection
 from ladcast.forecasts.engine import CACHE_BYTES, LatentEngine
@@ -32,7 +32,6 @@ DIMENSIONS = {
     "time": ("init_time", "forecast_reference_time"),
 }
 """Ours, and what others call them, as we do in exports with CF names."""
-GO_ON = "Run the same `ladcast forecast` again to go on."
 PRESSURE = "mean_sea_level_pressure"
 AnyForecast = str | os.PathLike[str] | xr.Dataset
 """The path of a forecast, or one that is opened."""
@@ -61,9 +60,7 @@ def open_forecast(forecast: AnyForecast, **decoding: Any) -> xr.Dataset:
         return open_system(parts)
     if path.suffix == ".partial":
         raise ValueError(f"{path} is unfinished. {GO_ON}")
-    if not path.exists():
-        hint = f" It is unfinished. {GO_ON}" if path.with_name(f"{path.name}.partial").is_dir() else ""
-        raise FileNotFoundError(f"No forecast at {path}.{hint}")
+    require_forecast(path)
     opened = in_our_axes(_open_fields(path), str(path))
     if "prediction_timedelta" not in opened.dims:
         raise ValueError(

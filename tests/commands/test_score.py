@@ -121,6 +121,18 @@ def test_what_there_is_truth_for_is_scored_and_the_rest_said(
             np.testing.assert_array_equal(total[1:], whole.sums[name][both][..., :1])
 
 
+def test_some_of_several_starts_are_scored_as_among_all(
+    stores: list[Path], request_: ScoreRequest, scored: tuple[dict[str, Accumulator], list[str]]
+) -> None:
+    chosen = replace(request_, time=(str(STARTS[2])[:13], str(STARTS[3])[:13]))
+    systems, _ = score_forecasts(stores, chosen, Scoring())
+    for name, total in systems["ladcast"].sums.items():
+        if name in (whole := scored[0]["ladcast"]).sums:
+            np.testing.assert_array_equal(total, whole.sums[name][1:3])
+    with pytest.raises(ValueError, match=r"ladcast has no forecast from 1999-01-01T00; it has 2020-01-01T00"):
+        score_forecasts(stores, replace(request_, time=("1999",)), Scoring())
+
+
 def test_better_forecasts_score_better(scored: tuple[dict[str, Accumulator], list[str]]) -> None:
     systems, _ = scored
     crps = {name: scores.metrics()["fair_crps"] for name, scores in systems.items() if scores.members > 1}

@@ -60,18 +60,19 @@ def test_groups_come_in_the_order_of_the_table():
 def test_an_unknown_storm_is_answered_with_the_nearest():
     named = make_table(
         {
-            "storm": ["2018271N06154", "2018242N13343"],
-            "name": ["KONG-REY", "FLORENCE"],
-            "time": TIMES[:2],
-            "latitude": [0, 0],
-            "longitude": [0, 0],
+            "storm": ["2018271N06154", "2018242N13343", "2006247N13333"],
+            "name": ["KONG-REY", "FLORENCE", "FLORENCE"],
+            "time": TIMES[:3],
+            "latitude": [0, 0, 0],
+            "longitude": [0, 0, 0],
         },
         source="list.csv",
     )
     assert storms(select_storm(named, "2018271N06154")) == ["2018271N06154"]
-    with pytest.raises(ValueError, match=r"among the 2 storms of list\.csv.*mean 2018271N06154 \(KONG-REY\)"):
+    assert storms(select_storm(named, "Kong-Rey")) == ["2018271N06154"]
+    with pytest.raises(ValueError, match=r"among the 3 storms of list\.csv.*mean 2018271N06154 \(KONG-REY\)"):
         select_storm(named, "2018271N06155")
-    with pytest.raises(ValueError, match=r"Did you mean 2018242N13343 \(FLORENCE\)\?"):
+    with pytest.raises(ValueError, match=r"Did you mean 2006247N13333 \(FLORENCE\), 2018242N13343 \(FLORENCE\)\?"):
         select_storm(named, "Florence")
 
 
