@@ -21,7 +21,7 @@ PRECIPITATION = "total_precipitation_6hr"
 LAND_SEA_MASK = "land_sea_mask"
 SURFACE_GEOPOTENTIAL = "geopotential_at_surface"
 UNBOUNDED = (-math.inf, math.inf)
-TYPED = {"2t": "t2m", "10u": "u10", "10v": "v10", "tp": "tp6h", "mslp": "msl", "sstk": "sst"}
+TYPED = {"2t": "t2m", "10u": "u10", "10v": "v10", "tp": "tp6h", "mslp": "msl", "prmsl": "msl", "sstk": "sst"}
 """Short names as people type them, and ours."""
 
 

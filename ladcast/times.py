@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, cast
 
 import numpy as np
@@ -25,7 +25,7 @@ TIME_FORMS = (
 """With dashes, and without as archives name files: 2011-10-11T00Z and 2011101100."""
 
 
-AnyTime = str | datetime | np.datetime64
+AnyTime = str | date | np.datetime64
 LEAST = ("01", "01", "00", "00", "00")
 """Month, day, hour, minute and second where a time does not say them."""
 FIRST_YEAR, LAST_YEAR = 1678, 2261
@@ -33,7 +33,7 @@ FIRST_YEAR, LAST_YEAR = 1678, 2261
 
 
 def parse_time(time: AnyTime) -> np.datetime64:
-    """Returns a UTC time, from text such as `2011-10-11T00`, `2011101100` or `2011-10-11 00:00Z`, or from a datetime.
+    """Returns a UTC time, from text such as `2011-10-11T00`, `2011101100` or `2011-10-11 00:00Z`, a date or a datetime.
 
     Raises:
         ValueError: it is no time; the message shows the expected form.

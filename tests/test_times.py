@@ -1,12 +1,12 @@
 """Times: parsing, progress of the year, and windows that a gap breaks."""
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from ladcast.times import STEP, describe, lead_times, parse_time, whole_seconds, windows
+from ladcast.times import STEP, AnyTime, describe, lead_times, parse_time, whole_seconds, windows
 
 
 def times(*texts: str) -> np.ndarray:
@@ -20,12 +20,13 @@ SPELLINGS += [
     "2011-10-11 00 UTC",
     np.datetime64("2011-10-11", "h"),
     datetime(2011, 10, 11),
+    date(2011, 10, 11),
 ]
 SPELLINGS += [datetime(2011, 10, 11, tzinfo=UTC), datetime(2011, 10, 11, 2, tzinfo=timezone(timedelta(hours=2)))]
 
 
 @pytest.mark.parametrize("time", SPELLINGS, ids=repr)
-def test_every_spelling_is_the_same_time(time: str | datetime | np.datetime64):
+def test_every_spelling_is_the_same_time(time: AnyTime):
     assert parse_time(time) == np.datetime64("2011-10-11T00:00:00", "ns")
 
 

@@ -123,7 +123,7 @@ def find_quantity(text: str) -> tuple[Quantity, int | None]:
     Raises:
         ValueError: there is none of this name.
     """
-    text = TYPED.get(text, text)
+    text = TYPED.get(text.lower(), text.lower())
     parts = re.fullmatch(r"(\D+)(\d*)", text)
     name, level = (text, "") if text in QUANTITIES or parts is None else parts.groups()
     found = QUANTITIES.get(name)

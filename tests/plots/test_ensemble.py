@@ -231,7 +231,7 @@ def test_regions_that_are_none_are_refused(region: str) -> None:
 
 
 def test_names_of_fields_hold_their_level() -> None:
-    assert find_quantity("z500") == (QUANTITIES["z"], 500)
+    assert find_quantity("z500") == find_quantity("Z500") == (QUANTITIES["z"], 500)
     assert find_quantity("wind10") == (QUANTITIES["wind10"], None)
     assert find_quantity("wind850") == (QUANTITIES["wind"], 850)
-    assert find_quantity("t2m") == (QUANTITIES["t2m"], None)
+    assert find_quantity("t2m") == find_quantity("2T") == (QUANTITIES["t2m"], None)
