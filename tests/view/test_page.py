@@ -46,6 +46,7 @@ def test_a_forecast_is_looked_at_in_a_browser(kept: Kept, tmp_path: Path) -> Non
         try:
             async with chromium(tmp_path / "profile") as browser:
                 await steps_and_kinds(browser, address, tmp_path)
+                await a_threshold_of_each_field(browser, address)
                 await a_point_and_its_link(browser)
                 await two_maps_on_a_phone(browser, address)
                 assert browser.complaints == []
@@ -70,6 +71,20 @@ async def steps_and_kinds(browser: Browser, address: str, folder: Path) -> None:
     for key, kind in {"s": "spread", "e": "member", "p": "probability", "a": "anomaly", "m": "mean"}.items():
         await browser.press(key)
         assert await browser.run("document.getElementById('first').value") == f"0/{kind}"
+
+
+async def a_threshold_of_each_field(browser: Browser, address: str) -> None:
+    """Another field, by key or by choice, has a threshold in its own units; so has a link without one."""
+    chosen = "Number(document.getElementById('threshold').value)"
+    await browser.open(f"{address}#first=0/probability&hours=24")
+    await browser.ready()
+    assert -50 < await browser.run(chosen) < 50
+    await browser.press("v")
+    assert 900 < await browser.run(chosen) < 1100  # hPa
+    await browser.run("((one) => { one.value = 't2m'; one.dispatchEvent(new Event('change')) })(quantity)")
+    await browser.ready()
+    assert -50 < await browser.run(chosen) < 50
+    await browser.press("m")
 
 
 async def a_point_and_its_link(browser: Browser) -> None:

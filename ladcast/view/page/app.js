@@ -48,7 +48,7 @@ function address(choice, time, quantity = state.field, level = state.level) {
   const words = new URLSearchParams({ source, kind, quantity, valid: minutes(time), init: state.init });
   if ((about.sources[source].quantities[quantity] ?? []).length) words.set("level", level);
   if (kind === "member") words.set("member", state.member);
-  if (kind === "probability") { words.set("threshold", state.threshold); words.set("below", state.below); }
+  if (kind === "probability") { words.set("threshold", state.threshold || "0"); words.set("below", state.below); }
   if (other) words.set("other", other);
   return `field?${words}`;
 }
@@ -182,6 +182,7 @@ function recall() {
 
 /** Changes the state, and shows it. */
 function show(changes = {}) {
+  if (changes.field && changes.field !== state.field) state.threshold = ""; // it has other units
   Object.assign(state, changes);
   settle();
   remember();
@@ -258,10 +259,24 @@ async function load(choice, time) {
   return { choice, field, grid: gridOf(source), lines: lines && { values: lines.values, step: { msl: 5, "z/500": 8, "z/850": 4 }[state.lines] } };
 }
 
+/** Takes a round value of the upper tenth of the mean as the threshold of a probability, if none is chosen for this field. */
+async function chooseThreshold(shown, time) {
+  const choice = shown.find((one) => one.split("/")[1] === "probability");
+  if (!choice || state.threshold !== "") return;
+  const mine = turn, found = await read(address(`${choice.split("/")[0]}/mean`, time)).catch(() => null);
+  if (!found || mine !== turn) return; // why it cannot be read, the map itself says
+  const sorted = found.values.filter((value) => !Number.isNaN(value)).sort(), value = sorted[Math.floor(sorted.length * 0.9)];
+  const round = roundStep(Math.abs(sorted.at(-1) - sorted[0]), 20);
+  state.threshold = $("threshold").value = String(Number((Math.round(value / round) * round).toPrecision(6)));
+  remember();
+}
+
 async function refresh() {
   const mine = ++turn, time = valid(), shown = [state.first, state.second].filter(Boolean);
   document.body.dataset.state = "busy";
   const late = setTimeout(() => shown.forEach((_, index) => say(panels[index], state.storms === "strikes" && !tracks ? "Looking for cyclones in all members ..." : "Reading ...")), 250);
+  await chooseThreshold(shown, time);
+  if (mine !== turn) return clearTimeout(late);
   const loading = shown.map((choice) => load(choice, time));
   giveUpEarly();
   const results = await Promise.allSettled(loading);
@@ -431,17 +446,8 @@ const cycle = (list, now, by) => list[(list.indexOf(now) + by + list.length) % l
 const stepIn = (select, name, by) => show({ [name]: cycle([...select.options].map((option) => option.value), state[name], by) });
 const firstKind = (kind) => {
   const wanted = `${state.first.split("/")[0]}/${kind}`;
-  if (choices().some(([value]) => value === wanted)) show({ first: wanted, ...(kind === "probability" ? threshold() : {}) });
+  if (choices().some(([value]) => value === wanted)) show({ first: wanted });
 };
-
-/** Returns a threshold from the map that is shown, if none is chosen for this field: a round value of its upper tenth. */
-function threshold() {
-  const values = panels[0].shown?.field.values;
-  if (state.threshold !== "" || !values) return {};
-  const sorted = values.filter((value) => !Number.isNaN(value)).sort(), value = sorted[Math.floor(sorted.length * 0.9)];
-  const round = roundStep(Math.abs(sorted.at(-1) - sorted[0]), 20);
-  return { threshold: String(Number((Math.round(value / round) * round).toPrecision(6))) };
-}
 
 function play() {
   clearTimeout(timer);
@@ -563,10 +569,7 @@ const stepLevel = (by) => {
 
 function listen() {
   const bind = (id, name) => $(id).addEventListener("change", (event) => {
-    const changes = { [name]: event.target.value };
-    if (name === "field") changes.threshold = "";
-    if (["first", "second"].includes(name) && event.target.value.includes("/probability")) Object.assign(changes, threshold());
-    show(changes);
+    show({ [name]: event.target.value });
   });
   for (const [id, name] of [["quantity", "field"], ...["level", "first", "second", "member", "threshold", "below", "lines", "projection", "init", "storms"].map((same) => [same, same])]) bind(id, name);
   $("controls").addEventListener("submit", (event) => event.preventDefault());
