@@ -192,6 +192,17 @@ def _check_single(
         raise ValueError(f"{what} is given more than once at {at}. Remove one of the files.")
 
 
+def load_together(ds: xr.Dataset, dim: str, length: int) -> xr.Dataset:
+    """Reads all variables of some steps along a dimension before those of the next: `length`, and whole stored chunks.
+
+    What decodes variables together, such as a forecast kept as latents, does so once then, however small its cache is.
+    """
+    chunk = max(field.encoding.get("preferred_chunks", {}).get(dim, 1) for field in ds.values())
+    length = max(length - length % chunk, chunk)
+    steps = [ds.isel({dim: slice(first, first + length)}).load() for first in range(0, ds.sizes[dim], length)]
+    return xr.concat(steps, dim, data_vars="minimal", coords="minimal", compat="override", join="override")
+
+
 Wanted = TypeVar("Wanted")
 Result = TypeVar("Result")
 

@@ -60,7 +60,7 @@ def draw_meteogram(forecast: xr.Dataset, place: Place, *, truth: xr.Dataset | No
     held = [QUANTITIES[name] for name in METEOGRAM if set(QUANTITIES[name].variables) <= set(forecast)]
     if not held:
         raise ValueError(f"A meteogram shows {', '.join(METEOGRAM)}; the forecast has {', '.join(map(str, forecast))}.")
-    here, known, where = at_place(forecast, None if truth is None else align(truth, forecast), place)
+    here, known, where = at_place(forecast, None if truth is None else align(truth, forecast), place, held)
     figure = new_figure((PANEL_IN[0], PANEL_IN[1] * len(held) + 1.3))
     height = figure.get_figheight()
     cells = figure.add_gridspec(

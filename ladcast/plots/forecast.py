@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from ladcast.data.lazy import load_together
 from ladcast.grid import Box, Place, points_of
 from ladcast.plots.maps import add_colour_bar, add_map_axes, draw_map, mark_extremes, require_same_points
 from ladcast.plots.quantities import QUANTITIES, ROUNDING, Quantity, held_by, spread_of
@@ -36,6 +38,8 @@ SHOWN_DAY = 5
 """The last day whose maps are drawn unless another is asked for."""
 CONTOUR_STEPS = {"z": 8.0, "msl": 5.0}
 """Between the lines of the usual maps, in shown units."""
+STATES_AT_ONCE = 64
+"""States that are read at once for plumes: those of several lead times where there are few members."""
 PLUMES = ("t2m", "wind10", "tp6h")
 
 
@@ -179,7 +183,7 @@ def _draw_plumes(
     panels = [about for about in held if about.name in PLUMES] or held[:3]
     if not panels:
         return
-    here, known, where = at_place(forecast, truth, place)
+    here, known, where = at_place(forecast, truth, place, panels)
     for about, cell in zip(panels, _row(figure, len(panels), top=0.375, bottom=0.115, gap=0.16), strict=True):
         axes = figure.add_subplot(cell)
         members, observed = whole(about.of(here), about.title), value_of(about, known)
@@ -196,8 +200,12 @@ def _draw_plumes(
     figure.text(MARGIN, 0.42, where, fontsize=10, weight="bold", color=INK)
 
 
-def at_place(forecast: xr.Dataset, truth: xr.Dataset | None, place: Place) -> tuple[xr.Dataset, xr.Dataset, str]:
-    """Returns a forecast and the truth at the grid point nearest to a place, and a line that says where that is.
+def at_place(
+    forecast: xr.Dataset, truth: xr.Dataset | None, place: Place, shown: Iterable[Quantity]
+) -> tuple[xr.Dataset, xr.Dataset, str]:
+    """Returns the forecast of some quantities, which it reads, and the truth at the grid point nearest to a place.
+
+    And a line that says where that is.
 
     Raises:
         ValueError: the place lies outside of the forecast's region.
@@ -206,7 +214,9 @@ def at_place(forecast: xr.Dataset, truth: xr.Dataset | None, place: Place) -> tu
     if isinstance(points, Box) and not points.holds(place):
         raise ValueError(f"{place.name} lies outside of the forecast's region, {points}. Name another --place.")
     row, column = place.nearest(forecast)
-    here = forecast.isel(latitude=row, longitude=column)
+    names = dict.fromkeys(name for about in shown for name in about.variables)
+    here = forecast[list(names)].isel(latitude=row, longitude=column)
+    here = load_together(here, "prediction_timedelta", STATES_AT_ONCE // here.sizes["number"])
     known = xr.Dataset() if truth is None else truth.isel(latitude=row, longitude=column)
     point = _degrees(float(here["latitude"]), float(here["longitude"]))
     return here, known, f"{place.name} {_degrees(place.latitude_deg, place.longitude_deg)}: nearest grid point {point}"

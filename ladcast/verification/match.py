@@ -193,9 +193,9 @@ class Scope:
 
 
 def scoring_chunks(match: Match, init_index: int, leads: Sequence[slice]) -> Iterator[ScoringChunk]:
-    """Yields the chunks of one initial time, variable by variable."""
-    for variable, rows, levels in match.variables():
-        for some in leads:
+    """Yields the chunks of one initial time: all variables of some lead times, which latents decode together."""
+    for some in leads:
+        for variable, rows, levels in match.variables():
             yield ScoringChunk(match, init_index, variable, levels, rows, some)
 
 

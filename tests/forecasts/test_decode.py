@@ -13,6 +13,9 @@ from ladcast.forecasting.checkpoints import load_codec
 from ladcast.forecasting.codec import DECODED_AT_ONCE, LatentCodec
 from ladcast.forecasts.decode import FrameDecoder, open_latents
 from ladcast.forecasts.latents import Frame, LatentStore
+from ladcast.grid import Place
+from ladcast.plots.evolution import draw_meteogram
+from ladcast.verification import score
 
 FRAME_BYTES = 5 * 8 * 16 * 4
 
@@ -98,6 +101,22 @@ def test_the_cache_is_bounded_and_keeps_the_latest(open_, decoded: list[int]):
     ds["mean_sea_level_pressure"].isel(prediction_timedelta=-1, number=0).load()
     assert sum(decoded) == 25
     assert decoder.cached_bytes == 2 * FRAME_BYTES
+
+
+def test_scores_and_plumes_decode_each_frame_once_in_a_small_cache(
+    open_, fields: xr.Dataset, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    """They take all variables of some lead times before the next ones, of which each frame has several."""
+    monkeypatch.setattr("ladcast.verification.match.SCORED_BYTES", 1)
+    monkeypatch.setattr("ladcast.plots.forecast.STATES_AT_ONCE", 3)
+    truth = fields.isel(time=0, number=0, drop=True).rename(prediction_timedelta="time")
+    truth = truth.assign_coords(time=fields["time"].values[0] + fields["prediction_timedelta"].values)
+    same = score(fields, truth)
+    scores = score(open_(cache_bytes=3 * FRAME_BYTES), truth)
+    assert sum(decoded) == 24
+    assert all(np.array_equal(scores.sums[name], sums, equal_nan=True) for name, sums in same.sums.items())
+    draw_meteogram(open_(cache_bytes=3 * FRAME_BYTES), Place("here", 40, 5))
+    assert sum(decoded) == 48
 
 
 @pytest.mark.parametrize("drop", [(), ("temperature",)])
