@@ -12,7 +12,7 @@ import xarray as xr
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from ladcast.grid import Grid
+from ladcast.grid import Grid, circles_globe
 from ladcast.units import GRAVITY
 
 PRESSURE, HEIGHT = "mean_sea_level_pressure", "geopotential_at_surface"
@@ -132,6 +132,12 @@ def open_readers(source: xr.Dataset, device: str = "cpu") -> list[TrackingReader
         raise ValueError(
             f"{PRESSURE} is expected with the dimensions time, prediction_timedelta, number, latitude, longitude, or "
             f"time, latitude, longitude, got {source[PRESSURE].dims}. Select or rename the others."
+        )
+    if not circles_globe(forecast["longitude"].values):
+        west, east = forecast["longitude"].values[[0, -1]]
+        raise ValueError(
+            f"Tracking needs longitudes around the globe, got {west:g} to {east:g} degrees: a low at the side of a "
+            "box cannot be told from a slope. Track the whole forecast, and choose among its tracks."
         )
     latitude, longitude = (tuple(forecast[name].values.astype(float).tolist()) for name in ("latitude", "longitude"))
     grid = Grid(latitude, longitude)

@@ -125,5 +125,5 @@ def test_sources_that_cannot_be_tracked_are_refused(line, plant):
         track_all(forecast.drop_vars("mean_sea_level_pressure"))
     with pytest.raises(ValueError, match="is expected with the dimensions"):
         track_all(forecast.expand_dims(system=2))
-    with pytest.raises(ValueError, match="circle the globe"):
+    with pytest.raises(ValueError, match="Track the whole forecast, and choose"):
         track_all(forecast.isel(longitude=slice(0, 40)))
