@@ -268,14 +268,14 @@ class ZarrWriter(FrameWriter):
         self.arrays = [cast("Any", group[str(name)]).with_config(settings) for name in self.described.data_vars]
 
     def _encoding(self, field: xr.DataArray) -> dict[str, Any]:
-        from numcodecs import CRC32
+        from numcodecs import Zstd
         from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
         chunks = tuple(size if dim in CHUNKED_WHOLE else 1 for dim, size in field.sizes.items())
         shards = tuple(1 if axis < 2 else size for axis, size in enumerate(field.shape))
         encoding: dict[str, Any] = {"chunks": chunks, "_FillValue": np.float32(np.nan)}
         if self.zarr_format == 2:
-            return {**encoding, "filters": [CRC32()]}
+            return {**encoding, "compressors": Zstd(3, checksum=True)}  # GDAL knows no filters, and no CRC
         shuffled = BloscCodec(cname="zstd", clevel=3, shuffle=BloscShuffle.shuffle)  # the default packs floats badly
         encoding["compressors"] = (shuffled, Crc32cCodec())
         return {**encoding, "shards": shards} if shards != chunks else encoding

@@ -176,3 +176,13 @@ def test_gdal_reads_grib(kept_once: Kept, tmp_path: Path):
     north_west = float(field.isel(latitude=-1).sel(longitude=180)) - 273.15
     assert [count, element, int(seconds.split("=")[0])] == ["1", "TMP", 86400], done.stderr
     assert float(corner) == pytest.approx(north_west, abs=0.01)
+
+
+@pytest.mark.skipif(find_spec("rasterio") is None, reason="rasterio, which brings GDAL, is not installed")
+def test_gdal_reads_zarr_2(kept_once: Kept, tmp_path: Path):
+    run(app, ["export", str(kept_once.fields), str(tmp_path / "v2.zarr"), "--zarr-format", "2", "--variables", "t"])
+    read = "import rasterio, sys; print(rasterio.open(sys.argv[1]).read(1).mean(dtype=float))"
+    at = f'ZARR:"{tmp_path / "v2.zarr"}":/temperature:0:3:1:0'
+    done = subprocess.run([sys.executable, "-c", read, at], capture_output=True, text=True)
+    field = open_forecast(kept_once.fields)["temperature"].isel(time=0, prediction_timedelta=3, number=1, level=0)
+    assert float(done.stdout) == pytest.approx(float(field.mean(dtype=float)), rel=1e-6), done.stderr
