@@ -29,6 +29,12 @@ ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
 GO_ON = "Run the same `ladcast forecast` again to go on."
 
 
+def require_ending(output: Path, *endings: str) -> None:
+    """Checks what the name of an output ends in; raises ValueError that says what it may."""
+    if output.suffix not in endings:
+        raise ValueError(f"Expected an output that ends in {' or '.join(endings)}, got '{output.name}'. Rename it.")
+
+
 def require_figure_name(path: Path, *, moving: bool = False) -> None:
     """Refuses the path of a figure, or of one that is `moving`, that cannot be written.
 

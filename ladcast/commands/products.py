@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from ladcast.commands.options import DEFAULT_PLACE, Part, Results, flat, report_paths
-from ladcast.files import FIGURES, require_figure_name, require_forecast, require_outputs
+from ladcast.files import FIGURES, require_ending, require_figure_name, require_forecast, require_outputs
 from ladcast.forecasts import WHOLE, ExportFormat
 from ladcast.grid import Place
 from ladcast.plots import FIGURE_KINDS, FieldOptions
@@ -200,6 +200,7 @@ def mean(forecast: Path, output: Path, *, selection: Part = WHOLE, overwrite: bo
         overwrite: replace an existing output.
     """
     require_outputs([output], [forecast], overwrite=overwrite)
+    require_ending(output, ".nc", ".zarr")
     require_forecast(forecast)
     from ladcast.forecasts.export import write_mean
 
@@ -223,6 +224,7 @@ def quantiles(
         overwrite: replace an existing output.
     """
     require_outputs([output], [forecast], overwrite=overwrite)
+    require_ending(output, ".nc", ".zarr")
     require_forecast(forecast)
     from ladcast.forecasts.export import write_quantiles
 
@@ -241,6 +243,7 @@ def probability(
         overwrite: replace an existing output.
     """
     require_outputs([output], [forecast], overwrite=overwrite)
+    require_ending(output, ".nc", ".zarr")
     require_forecast(forecast)
     from ladcast.forecasts.export import write_probabilities
 
@@ -266,6 +269,7 @@ def points(
         overwrite: replace an existing output.
     """
     require_outputs([output], [forecast], overwrite=overwrite)
+    require_ending(output, ".csv")
     require_forecast(forecast)
     from ladcast.forecasts.export import write_points
 
@@ -284,6 +288,7 @@ def weekly(
         overwrite: replace an existing output.
     """
     require_outputs([output], [forecast], overwrite=overwrite)
+    require_ending(output, ".nc", ".zarr")
     require_forecast(forecast)
     from ladcast.forecasts.weekly import write_weekly
 

@@ -19,7 +19,7 @@ from ladcast.checksums import seal
 from ladcast.data.lazy import prefetch
 from ladcast.data.zarr_chunks import CHECKED
 from ladcast.fields import VARIABLES
-from ladcast.files import is_zarr, whole_file, whole_folder
+from ladcast.files import is_zarr, require_ending, whole_file, whole_folder
 from ladcast.forecasts import ExportFormat, Selection
 from ladcast.forecasts.formats import FrameWriter, NetcdfWriter, ZarrWriter
 from ladcast.forecasts.grib import GribWriter, begins_before_start
@@ -110,15 +110,13 @@ def write_points(source: Path, output: Path, selection: Selection, *, places: Se
     parsed = [Place.parse(place) for place in places]
     if not parsed:
         raise ValueError("Expected at least one place such as --place Oslo,59.9,10.8, got none.")
-    if output.suffix != ".csv":
-        raise ValueError(f"Expected an output that ends in .csv, got '{output.name}'. Rename it.")
+    require_ending(output, ".csv")
     series = make(lambda frame: at_points(frame, parsed, method), source, selection)
     return write_whole(output, lambda path: _write_csv(series, path))
 
 
 def _write(function: Product, source: Path, output: Path, selection: Selection) -> Path:
-    if output.suffix not in (".nc", ".zarr"):  # said before anything is computed
-        raise ValueError(f"Expected an output that ends in .nc or .zarr, got '{output.name}'. Rename it.")
+    require_ending(output, ".nc", ".zarr")  # before anything is computed
     return write_dataset(make(function, source, selection), output)
 
 

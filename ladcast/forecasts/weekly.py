@@ -21,7 +21,7 @@ from ladcast.cf import CF_DIMENSIONS, FORECAST_COORDINATES, LEAD_BOUNDS, QUINTIL
 from ladcast.data.derive import frames_of_week
 from ladcast.data.regrid import regrid
 from ladcast.fields import PRECIPITATION, VARIABLES
-from ladcast.files import require_outputs
+from ladcast.files import require_ending, require_outputs
 from ladcast.forecasts import Selection
 from ladcast.forecasts.compare import open_climatology
 from ladcast.forecasts.export import write_dataset, write_whole
@@ -52,8 +52,7 @@ def parse_week(text: str) -> np.timedelta64:
 
 def write_weekly(source: Path, output: Path, selection: Selection, *, weeks: Sequence[str] = ()) -> Path:
     """Writes the weekly means of all members as a forecast: netCDF or Zarr."""
-    if output.suffix not in (".nc", ".zarr"):  # said before anything is computed
-        raise ValueError(f"Expected an output that ends in .nc or .zarr, got '{output.name}'. Rename it.")
+    require_ending(output, ".nc", ".zarr")  # before anything is computed
     means = weekly_means(open_part(source, selection), [parse_week(week) for week in weeks])
     named = means if output.suffix == ".nc" else _described(means)
     return write_dataset(named, output, describe=partial(_described, names="cf"))

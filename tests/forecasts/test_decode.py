@@ -115,7 +115,7 @@ def test_scores_and_plumes_decode_each_frame_once_in_a_small_cache(
     scores = score(open_(cache_bytes=3 * FRAME_BYTES), truth)
     assert sum(decoded) == 24
     assert all(np.array_equal(scores.sums[name], sums, equal_nan=True) for name, sums in same.sums.items())
-    draw_meteogram(open_(cache_bytes=3 * FRAME_BYTES), Place("here", 40, 5))
+    draw_meteogram(open_(cache_bytes=3 * FRAME_BYTES), Place("here", 40.0, 5.0))
     assert sum(decoded) == 48
 
 

@@ -206,7 +206,7 @@ class Earth2Studio(Source):
         return ""
 
 
-def _names(key: str, levels: Iterable[float]) -> list[str]:
+def _names(key: str, levels: Iterable[int | float]) -> list[str]:
     """Returns their names of a field: one for each level where it has levels."""
     return [f"{key}{level:g}" for level in levels] if LEVELS[key] else [key]
 
