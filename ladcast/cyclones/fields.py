@@ -12,13 +12,13 @@ import xarray as xr
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from ladcast.data.lazy import STATES_AT_ONCE
 from ladcast.grid import Grid, circles_globe
 from ladcast.units import GRAVITY
 
 PRESSURE, HEIGHT = "mean_sea_level_pressure", "geopotential_at_surface"
 WIND_NAMES = ("u_component_of_wind", "v_component_of_wind")
 WIND_LEVEL, STEERING_LEVELS, CORE_LEVELS = 850, (500, 700, 850), (300, 500)
-STATES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from ladcast.data.derive import SIX_HOURS, six_hour_precipitation
 
 LEADING = ("time", "level")
 HORIZONTAL = ("latitude", "longitude")
+STATES_AT_ONCE = 64
+"""States that are read before the next ones where a store may have to decode each: few lead times of many members."""
 Read = Callable[..., npt.NDArray[Any]]
 """Takes an array of positions along each dimension, and returns the values there, with all of the dimensions."""
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from ladcast.data.lazy import load_together
+from ladcast.data.lazy import STATES_AT_ONCE, load_together
 from ladcast.grid import Box, Place, points_of
 from ladcast.plots.maps import add_colour_bar, add_map_axes, draw_map, mark_extremes, require_same_points
 from ladcast.plots.quantities import QUANTITIES, ROUNDING, Quantity, held_by, spread_of
@@ -38,8 +38,6 @@ SHOWN_DAY = 5
 """The last day whose maps are drawn unless another is asked for."""
 CONTOUR_STEPS = {"z": 8.0, "msl": 5.0}
 """Between the lines of the usual maps, in shown units."""
-STATES_AT_ONCE = 64
-"""States that are read at once for plumes: those of several lead times where there are few members."""
 PLUMES = ("t2m", "wind10", "tp6h")
 
 

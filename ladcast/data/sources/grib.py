@@ -60,13 +60,10 @@ _decoding = Lock()
 @contextmanager
 def decoding(path: Path) -> Iterator[Any]:
     """Yields the messages of a file to one thread at a time; raises ValueError where they make no sense to ecCodes."""
-    messages, eccodes = (
-        need("cfgrib", "Reading GRIB", "ladcast[grib]").messages,
-        need("eccodes", "Reading GRIB", "ladcast[grib]"),
-    )
+    cfgrib, eccodes = (need(name, "Reading GRIB", "ladcast[grib]") for name in ("cfgrib", "eccodes"))
     try:
         with _decoding:
-            yield messages.FileStream(str(path), errors="raise")
+            yield cfgrib.messages.FileStream(str(path), errors="raise")
     except (EOFError, KeyError, TypeError, ValueError, eccodes.CodesInternalError) as error:
         raise ValueError(f"{path}: expected whole GRIB messages, got '{error}'. Download the file again.") from error
 
